@@ -1,0 +1,154 @@
+"""Hop maps: input-output influence split by the number of edges walked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hoplens.errors import ShapeError, UnstableError, check_count
+from hoplens.kernels import thin_products
+from hoplens.pathways import Pathways
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, eq=False)
+class HopMaps:
+    """Hop maps H_k of one or many networks.
+
+    Attributes
+    ----------
+    values : Tensor, shape (..., K, O, I)
+        ``values[..., n, o, i]`` is the summed weight of all walks of ``hops[n]`` edges from input i to
+        output o.
+    hops : Tensor of int64, shape (K,)
+        Number of edges walked; 2 .. horizon + 1, or from 1 where the network has direct
+        input-to-output edges.
+    input_names, output_names : tuple of str
+        Names of the inputs and outputs.
+    input_modules, output_modules : tuple of str or None
+        Their modules, if known.
+    """
+
+    values: Tensor
+    hops: Tensor
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    input_modules: tuple[str, ...] | None = None
+    output_modules: tuple[str, ...] | None = None
+
+    @property
+    def lags(self) -> Tensor:
+        """Time steps between input and read-out, shape (K,): hops - 2 (0 for a direct edge)."""
+        return (self.hops - 2).clamp_min(0)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The leading axes."""
+        return self.values.shape[:-3]
+
+    def __repr__(self) -> str:
+        shape = tuple(self.values.shape)
+        return f"HopMaps(values {shape}, hops {int(self.hops[0])}..{int(self.hops[-1])})"
+
+    def __getitem__(self, index: Any) -> HopMaps:
+        """Select along the leading axes."""
+        if not self.batch_shape:
+            raise ShapeError("these HopMaps hold one network and have no leading axis to index")
+        return HopMaps(
+            self.values[index],
+            self.hops,
+            self.input_names,
+            self.output_names,
+            self.input_modules,
+            self.output_modules,
+        )
+
+    def damped(self, damping: float | Tensor) -> Tensor:
+        """Return ``damping**k H_k``, shape (..., K, O, I); damping is one number or one a network (...,)."""
+        weights = hop_weights(damping, self.hops, self.values)
+        return self.values * weights[..., None, None]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return one row per (network, hop, output, input) with the weight.
+
+        Columns: ``hop``, ``lag``, ``output``, ``input``, ``weight``; before them ``network`` where there
+        is one leading axis, or ``axis0, axis1, ...`` where there are several.
+        """
+        import pandas as pd
+
+        values = self.values.detach().to("cpu", torch.float64).numpy()
+        levels: list[Any] = [range(n) for n in self.batch_shape]
+        names = ["network"] if len(levels) == 1 else [f"axis{j}" for j in range(len(levels))]
+        levels += [self.hops.tolist(), self.output_names, self.input_names]
+        index = pd.MultiIndex.from_product(levels, names=[*names, "hop", "output", "input"])
+        frame = pd.DataFrame({"weight": values.reshape(-1)}, index=index).reset_index()
+        frame.insert(frame.columns.get_loc("hop") + 1, "lag", np.maximum(frame["hop"].to_numpy() - 2, 0))
+        return frame
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw hop length against input-output pair; see `hoplens.plots.plot_hops`."""
+        from hoplens.plots import plot_hops
+
+        return plot_hops(self, ax=ax)
+
+
+def hop_weights(damping: float | Tensor, hops: Tensor, like: Tensor) -> Tensor:
+    """Return damping**k for every hop, shape (..., K), in the dtype and on the device of ``like``."""
+    base = torch.as_tensor(damping, dtype=like.dtype, device=like.device)
+    return base[..., None] ** hops.to(like.device)
+
+
+def hop_maps(net: Pathways, horizon: int) -> HopMaps:
+    """Split the input-output influence of a network by hop length.
+
+    ``H_k = W_out W_rec^(k-2) W_in`` for k = 2 .. horizon + 1, the Markov parameters of the linear system
+    (W_in, W_rec, W_out); hop k carries the input seen k - 2 steps before the read-out. With direct edges
+    (``w_skip``) a map ``H_1 = W_skip`` comes first. Differentiable. Costs one thin product per hop, from
+    the smaller of the input and output side, never a power of W_rec.
+
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes.
+    horizon : int
+        Number of time steps L >= 1.
+
+    Returns
+    -------
+    HopMaps
+        ``values`` of shape (..., K, O, I), K = horizon (+ 1 with direct edges).
+
+    Raises
+    ------
+    NonFiniteError
+        If a weight is NaN or infinite.
+    UnstableError
+        If the maps leave the range of the dtype before the horizon.
+
+    Notes
+    -----
+    Source: arXiv:2605.03598, the thin form of the powers of the block adjacency matrix.
+    """
+    length = check_count("horizon", horizon)
+    net.check_finite()
+    values = thin_products(net.w_in, net.w_rec, net.w_out, length)
+    first = 2
+    if net.w_skip is not None:
+        values = torch.cat([net.w_skip.unsqueeze(-3), values], dim=-3)
+        first = 1
+    hops = torch.arange(first, length + 2, device=values.device)
+    finite = torch.isfinite(values).all(dim=-1).all(dim=-1)
+    if not bool(finite.all()):
+        beyond = int(hops[(~finite).reshape(-1, len(hops)).any(dim=0)].min())
+        raise UnstableError(
+            f"hop maps overflow {values.dtype} from hop {beyond} on (horizon {length}); "
+            "use a shorter horizon, float64 weights, or divide w_rec by its spectral radius"
+        )
+    return HopMaps(values, hops, net.input_names, net.output_names, net.input_modules, net.output_modules)

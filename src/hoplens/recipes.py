@@ -1,0 +1,117 @@
+"""Ways to train: penalty, schedule, initialisation and thinning under one name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hoplens.errors import check_choice
+from hoplens.models import INITS
+from hoplens.penalties import PathwayPenalty, Penalty, WeightPenalty
+from hoplens.schedules import Schedule, ScheduledPenalty, constant
+from hoplens.thinning import Thinning
+
+
+@dataclass(frozen=True)
+class PathwaySpec:
+    """A `PathwayPenalty` whose horizon is the length of the task it is used on."""
+
+    across: Literal["hops", "sum"] = "hops"
+    damping: float = 0.9
+    norm: Literal["l1", "frobenius"] = "l1"
+
+    def __call__(self, length: int) -> Penalty:
+        """Return the penalty for sequences of this length."""
+        return PathwayPenalty(length, self.damping, across=self.across, norm=self.norm)
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """A `WeightPenalty`; the same for every task."""
+
+    norm: Literal["l1", "l2"] = "l1"
+    blocks: tuple[str, ...] = ("in", "rec", "out")
+
+    def __call__(self, length: int) -> Penalty:  # noqa: ARG002 - one signature for all
+        """Return the penalty."""
+        return WeightPenalty(self.norm, self.blocks)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One penalty of a recipe.
+
+    Parameters
+    ----------
+    penalty : callable
+        Takes a task's length and returns a `Penalty`.
+    weight : float, default 1
+        Factor relative to the recipe's strength.
+    schedule : Schedule, default constant
+        Factor over training.
+    """
+
+    penalty: Callable[[int], Penalty]
+    weight: float = 1.0
+    schedule: Schedule = constant()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, but for the strength and the seed.
+
+    Parameters
+    ----------
+    name : str
+        Name in tables.
+    terms : tuple of Term
+        What is penalised; the strength multiplies all.
+    init : {"gaussian", "orthogonal", "delay"}
+        Initial weights, see `hoplens.models.create_ensemble`.
+    thinning : Thinning, optional
+        Gradual removal of recurrent weights.
+    """
+
+    name: str
+    terms: tuple[Term, ...] = ()
+    init: str = "orthogonal"
+    thinning: Thinning | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("init", self.init, INITS)
+
+    def penalty(self, length: int) -> ScheduledPenalty:
+        """Return the scheduled penalty for tasks of this length."""
+        return ScheduledPenalty([(term.weight, term.penalty(length), term.schedule) for term in self.terms])
+
+    def but(self, *, name: str, init: str | None = None, thinning: Thinning | None = None) -> Recipe:
+        """Return this recipe under another name with another start or thinning (for ablations)."""
+        return replace(
+            self, name=name, init=self.init if init is None else init, thinning=thinning or self.thinning
+        )
+
+
+def none() -> Recipe:
+    """Return training without a penalty."""
+    return Recipe("none")
+
+
+def l1() -> Recipe:
+    """Return the baseline ``strength * sum |W|`` over all weights."""
+    return Recipe("L1", (Term(WeightSpec("l1")),))
+
+
+def l2() -> Recipe:
+    """Return the baseline ``strength * sum W^2`` over all weights."""
+    return Recipe("L2", (Term(WeightSpec("l2")),))
+
+
+def paper() -> Recipe:
+    """Return the R-RNN of arXiv:2605.03598: ``strength * sum |sum_k a^k H_k|`` with a = 0.9."""
+    return Recipe("R-RNN", (Term(PathwaySpec("sum")),))
+
+
+def recommended() -> Recipe:
+    """Return the recipe that hoplens recommends."""
+    raise NotImplementedError
