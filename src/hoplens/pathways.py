@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -225,13 +226,15 @@ def as_tensor(block: Any) -> Tensor:
         tensor = block
     elif hasattr(block, "tocsr"):
         csr = block.tocsr()
-        tensor = torch.sparse_csr_tensor(
-            torch.as_tensor(np.asarray(csr.indptr, dtype=np.int64)),
-            torch.as_tensor(np.asarray(csr.indices, dtype=np.int64)),
-            torch.as_tensor(np.array(csr.data)),
-            size=csr.shape,
-            check_invariants=True,
-        )
+        with warnings.catch_warnings():  # PyTorch's one-off notice that CSR tensors are new
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+            tensor = torch.sparse_csr_tensor(
+                torch.as_tensor(np.asarray(csr.indptr, dtype=np.int64)),
+                torch.as_tensor(np.asarray(csr.indices, dtype=np.int64)),
+                torch.as_tensor(np.array(csr.data)),
+                size=csr.shape,
+                check_invariants=True,
+            )
     else:
         try:
             tensor = torch.as_tensor(np.array(block))
