@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError, UnstableError, check_count
-from hoplens.kernels import thin_products
+from hoplens.kernels import widen
 from hoplens.pathways import Pathways
+from hoplens.scaled import ScaledMaps, assemble, scaled_products, times_power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ class HopMaps:
     ----------
     values : Tensor, shape (..., K, O, I)
         ``values[..., n, o, i]`` is the summed weight of all walks of ``hops[n]`` edges from input i to
-        output o.
+        output o; where ``shift`` is given, that weight divided by ``2**shift``.
     hops : Tensor of int64, shape (K,)
         Number of edges walked; 2 .. horizon + 1, or from 1 where the network has direct
         input-to-output edges.
@@ -34,6 +35,13 @@ class HopMaps:
         Names of the inputs and outputs.
     input_modules, output_modules : tuple of str or None
         Their modules, if known.
+    shift : Tensor of int64, shape (...,), or None
+        None in all ordinary cases. Where maps overflow their dtype (say spectral radius 3, horizon 1000),
+        each such network's maps are divided by one power of two that brings its largest entry to
+        [0.5, 1): maps of one network stay in proportion, so that every measure that compares hops or
+        pairs means the same. What is then below the range of the dtype is 0.
+    exact : ScaledMaps or None
+        Mantissas and a power of two a hop, where some map of ``values`` left the range; see `scaled`.
     """
 
     values: Tensor
@@ -42,6 +50,8 @@ class HopMaps:
     output_names: tuple[str, ...]
     input_modules: tuple[str, ...] | None = None
     output_modules: tuple[str, ...] | None = None
+    shift: Tensor | None = None
+    exact: ScaledMaps | None = None
 
     @property
     def lags(self) -> Tensor:
@@ -68,18 +78,51 @@ class HopMaps:
             self.output_names,
             self.input_modules,
             self.output_modules,
+            None if self.shift is None else self.shift[index],
+            None if self.exact is None else ScaledMaps(self.exact.mantissas[index], self.exact.exponents[index]),
         )
 
+    def scaled(self) -> ScaledMaps:
+        """Return the maps as mantissas and a power of two a hop, exact at any spectral radius and horizon."""
+        if self.exact is not None:
+            return self.exact
+        values = widen(self.values)
+        exponents = torch.frexp(values.detach().abs().amax(dim=(-2, -1)))[1].long()
+        mantissas = times_power(values, -exponents[..., None, None])
+        return ScaledMaps(mantissas.to(self.values.dtype), exponents)
+
     def damped(self, damping: float | Tensor) -> Tensor:
-        """Return ``damping**k H_k``, shape (..., K, O, I); damping is one number or one a network (...,)."""
+        """Return ``damping**k H_k``, shape (..., K, O, I); damping is one number or one a network (...,).
+
+        Raises
+        ------
+        UnstableError
+            If these maps carry a ``shift`` and overflow their dtype although damped.
+        """
+        if self.shift is not None:
+            return self._damped_scaled(damping)
         weights = hop_weights(damping, self.hops, self.values)
         return self.values * weights[..., None, None]
+
+    def _damped_scaled(self, damping: float | Tensor) -> Tensor:
+        exact = self.scaled()
+        base = torch.as_tensor(damping, dtype=torch.float64, device=self.values.device)
+        log2 = exact.exponents + self.hops.to(base.device) * base[..., None].log2()  # (..., K)
+        whole = log2.floor()
+        part = torch.exp2(log2 - whole).to(self.values.dtype)
+        result = times_power(exact.mantissas * part[..., None, None], whole.long()[..., None, None])
+        if not bool(torch.isfinite(result).all()):
+            raise UnstableError(
+                f"damped hop maps overflow {result.dtype}; use a smaller damping, a shorter horizon or float64"
+            )
+        return result
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per (network, hop, output, input) with the weight.
 
         Columns: ``hop``, ``lag``, ``output``, ``input``, ``weight``; before them ``network`` where there
-        is one leading axis, or ``axis0, axis1, ...`` where there are several.
+        is one leading axis, or ``axis0, axis1, ...`` where there are several. Weights are ``values``: in
+        units of ``2**shift`` where that is given.
         """
         import pandas as pd
 
@@ -105,20 +148,23 @@ def hop_weights(damping: float | Tensor, hops: Tensor, like: Tensor) -> Tensor:
     return base[..., None] ** hops.to(like.device)
 
 
-def hop_maps(net: Pathways, horizon: int) -> HopMaps:
+def hop_maps(net: Pathways, horizon: int, *, dtype: torch.dtype | None = None) -> HopMaps:
     """Split the input-output influence of a network by hop length.
 
     ``H_k = W_out W_rec^(k-2) W_in`` for k = 2 .. horizon + 1, the Markov parameters of the linear system
     (W_in, W_rec, W_out); hop k carries the input seen k - 2 steps before the read-out. With direct edges
     (``w_skip``) a map ``H_1 = W_skip`` comes first. Differentiable. Costs one thin product per hop, from
-    the smaller of the input and output side, never a power of W_rec.
+    the smaller of the input and output side, never a power of W_rec. Maps that grow or fade beyond the
+    range of the dtype are carried with exponents, see `HopMaps.shift` and `HopMaps.scaled`.
 
     Parameters
     ----------
     net : Pathways
-        Any leading axes.
+        Any leading axes; dense or sparse.
     horizon : int
         Number of time steps L >= 1.
+    dtype : torch.dtype, optional
+        Of the maps; default that of the weights. Half precision is computed in float32.
 
     Returns
     -------
@@ -130,7 +176,7 @@ def hop_maps(net: Pathways, horizon: int) -> HopMaps:
     NonFiniteError
         If a weight is NaN or infinite.
     UnstableError
-        If the maps leave the range of the dtype before the horizon.
+        If a single hop leaves the range of the dtype.
 
     Notes
     -----
@@ -138,17 +184,21 @@ def hop_maps(net: Pathways, horizon: int) -> HopMaps:
     """
     length = check_count("horizon", horizon)
     net.check_finite()
-    values = thin_products(net.w_in, net.w_rec, net.w_out, length)
+    maps, exponents = scaled_products(net.w_in, net.w_rec, net.w_out, length)
     first = 2
     if net.w_skip is not None:
-        values = torch.cat([net.w_skip.unsqueeze(-3), values], dim=-3)
+        maps = torch.cat([net.w_skip.to(maps.dtype).unsqueeze(-3), maps], dim=-3)
+        exponents = torch.cat([torch.zeros_like(exponents[..., :1]), exponents], dim=-1)
         first = 1
-    hops = torch.arange(first, length + 2, device=values.device)
-    finite = torch.isfinite(values).all(dim=-1).all(dim=-1)
-    if not bool(finite.all()):
-        beyond = int(hops[(~finite).reshape(-1, len(hops)).any(dim=0)].min())
-        raise UnstableError(
-            f"hop maps overflow {values.dtype} from hop {beyond} on (horizon {length}); "
-            "use a shorter horizon, float64 weights, or divide w_rec by its spectral radius"
-        )
-    return HopMaps(values, hops, net.input_names, net.output_names, net.input_modules, net.output_modules)
+    hops = torch.arange(first, length + 2, device=maps.device)
+    values, shift, exact = assemble(maps, exponents, dtype or net.w_in.dtype)
+    return HopMaps(
+        values,
+        hops,
+        net.input_names,
+        net.output_names,
+        net.input_modules,
+        net.output_modules,
+        shift=shift,
+        exact=exact,
+    )
