@@ -1,6 +1,7 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
 from hoplens import recipes, tasks
+from hoplens.approximate import approximate_resolvent
 from hoplens.errors import (
     FileError,
     HoplensError,
@@ -12,6 +13,7 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.hops import HopMaps, hop_maps
+from hoplens.lowrank import LowRankPathways
 from hoplens.measures import (
     active_hops,
     alignment,
@@ -24,9 +26,12 @@ from hoplens.measures import (
 from hoplens.models import Ensemble
 from hoplens.pathways import Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
+from hoplens.plans import PenaltyPlan
+from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
 from hoplens.readers import read
 from hoplens.recipes import Recipe
-from hoplens.resolvent import Resolvent, resolvent, spectral_radius
+from hoplens.resolvent import Resolvent, resolvent
+from hoplens.scaled import ScaledMaps
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
 from hoplens.thinning import Thinning, keep_mask, weight_scores
 from hoplens.training import TrainingResult, train
@@ -38,14 +43,18 @@ __all__ = [
     "FileError",
     "HopMaps",
     "HoplensError",
+    "LeadingEigenvalue",
+    "LowRankPathways",
     "NonFiniteError",
     "ParameterError",
     "PathwayPenalty",
     "Pathways",
     "Penalty",
+    "PenaltyPlan",
     "PenaltySum",
     "Recipe",
     "Resolvent",
+    "ScaledMaps",
     "Schedule",
     "ScheduledPenalty",
     "ShapeError",
@@ -57,10 +66,12 @@ __all__ = [
     "WeightPenalty",
     "active_hops",
     "alignment",
+    "approximate_resolvent",
     "constant",
     "dominant_hop",
     "hop_maps",
     "keep_mask",
+    "leading_eigenvalue",
     "map_correlation",
     "read",
     "recipes",

@@ -79,7 +79,9 @@ class HopMaps:
             self.input_modules,
             self.output_modules,
             None if self.shift is None else self.shift[index],
-            None if self.exact is None else ScaledMaps(self.exact.mantissas[index], self.exact.exponents[index]),
+            None
+            if self.exact is None
+            else ScaledMaps(self.exact.mantissas[index], self.exact.exponents[index]),
         )
 
     def scaled(self) -> ScaledMaps:
@@ -113,7 +115,7 @@ class HopMaps:
         result = times_power(exact.mantissas * part[..., None, None], whole.long()[..., None, None])
         if not bool(torch.isfinite(result).all()):
             raise UnstableError(
-                f"damped hop maps overflow {result.dtype}; use a smaller damping, a shorter horizon or float64"
+                f"damped hop maps overflow {result.dtype}; use a smaller damping, fewer hops or float64"
             )
         return result
 

@@ -13,13 +13,9 @@ from hoplens.fused import pathway_size
 from hoplens.kernels import thin_products, widen
 from hoplens.pathways import Pathways
 from hoplens.plans import PenaltyPlan, make_plan, starts_at_inputs, use_doubling
-from hoplens.resolvent import (
-    check_converges,
-    normalising_scale,
-    scale_blocks,
-    solve_resolvent,
-    spectral_radius,
-)
+from hoplens.radius import spectral_radius
+from hoplens.resolvent import check_converges, normalising_scale, scale_blocks
+from hoplens.solves import solve_resolvent
 
 BLOCKS = ("in", "rec", "out")
 
@@ -169,7 +165,8 @@ class PathwayPenalty(Penalty):
         """Return the penalty of each network, shape (...,)."""
         if not isinstance(net, Pathways):
             raise UnsupportedModelError(
-                f"a penalty takes a Pathways, got {type(net).__name__}; write penalty(hl.read(rnn, readout=linear))"
+                f"a penalty takes a Pathways, got {type(net).__name__}; "
+                "write penalty(hl.read(rnn, readout=linear))"
             )
         dtype = self.dtype or net.w_in.dtype
         weight = 1.0
@@ -223,7 +220,7 @@ class PathwayPenalty(Penalty):
             net = scale_blocks(net, 1.0 / normalising_scale(spectral_radius(net)))
         if self.horizon is None:
             check_converges(self.damping, spectral_radius(net))
-            total, _ = solve_resolvent(net, net.w_in.new_full(net.batch_shape, self.damping))
+            total = solve_resolvent(net, net.w_in.new_full(net.batch_shape, self.damping))
             return self._size(total)
         if net.w_skip is not None and self.across == "sum":
             maps = thin_products(

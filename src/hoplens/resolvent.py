@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hoplens.errors import ParameterError, UnstableError, check_count, check_number
+from hoplens.errors import UnstableError, check_count, check_number
 from hoplens.hops import hop_maps
+from hoplens.kernels import widen
+from hoplens.lowrank import LowRankPathways
 from hoplens.pathways import Pathways, replace_blocks
+from hoplens.radius import exact_radius
+from hoplens.solves import solve_certified, solve_low_rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +42,16 @@ class Resolvent:
         Whether every block was divided by the spectral radius.
     input_names, output_names : tuple of str
         Names of the inputs and outputs.
+    error_bound : Tensor, shape (..., O, I), or None
+        No entry of ``value`` is further from the truth than this, errors of rounding to the dtype of
+        ``value`` aside; None where the sum is finite and nothing was solved. With X the solution, R its
+        residual and A = I - aW it is ``a^2 |W_out[o]| |A^-1| |R[:, i]|``; where a second solve from the
+        output side leaves a residual S, the value is corrected by it and the bound ``a^2 |S[:, o]| |A^-1|
+        |R[:, i]|`` is of second order. Infinite where no bound on ``|A^-1|`` was found.
+    bound_kind : str
+        What the bound on ``|A^-1|`` rests on.
+    method : str
+        How the value was computed.
     """
 
     value: Tensor
@@ -48,6 +62,16 @@ class Resolvent:
     normalised: bool
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    error_bound: Tensor | None = None
+    bound_kind: str = ""
+    method: str = ""
+
+    @property
+    def resolved(self) -> Tensor:
+        """Which pathways are certainly not zero, ``|value| > error_bound``; bool, shape (..., O, I)."""
+        if self.error_bound is None:
+            return self.value != 0
+        return self.value.abs() > self.error_bound
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per (network, output, input) with the weight."""
@@ -67,25 +91,13 @@ class Resolvent:
         return plot_map(self.value, self.input_names, self.output_names, ax=ax)
 
 
-def spectral_radius(net: Pathways) -> Tensor:
-    """Return the largest eigenvalue modulus of the graph, shape (...,), which is that of ``w_rec``.
-
-    Computed in float64 from all eigenvalues; returned in the dtype of the weights. A defective matrix
-    (a pure delay line) has eigenvalues that no algorithm finds more exactly than ``eps**(1/H)``.
-
-    Parameters
-    ----------
-    net : Pathways
-        Any leading axes; dense.
-    """
-    net.check_finite()
-    w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-    eigenvalues = torch.linalg.eigvals(w_rec.double())
-    return eigenvalues.abs().amax(dim=-1).to(net.w_in.dtype)
-
-
 def resolvent(
-    net: Pathways, *, damping: float = 0.8, horizon: int | None = None, normalise: bool = True
+    net: Pathways | LowRankPathways,
+    *,
+    damping: float = 0.8,
+    horizon: int | None = None,
+    normalise: bool = True,
+    dtype: torch.dtype | None = None,
 ) -> Resolvent:
     """Sum all hops from input to output with geometric damping.
 
@@ -93,10 +105,12 @@ def resolvent(
     ``normalise`` is true (all three blocks are divided by the spectral radius rho), else ``W* = W``. The
     sum runs over k = 2 .. horizon + 1, or over all k >= 2, where it equals
     ``a^2 W_out (I - a W_rec)^-1 W_in`` with a = damping / rho (or damping): a linear solve, no inverse.
+    Dense matrices are solved by LU or by Krylov iterations, the cheaper by a cost model; sparse ones by
+    preconditioned Krylov iterations; a diagonal plus low rank by Woodbury's identity.
 
     Parameters
     ----------
-    net : Pathways
+    net : Pathways or LowRankPathways
         Any leading axes.
     damping : float, default 0.8
         Factor on every hop, the first and the last too; above 0, and below 1 where normalised.
@@ -104,16 +118,19 @@ def resolvent(
         Number of time steps; None sums all hops.
     normalise : bool, default True
         Divide the graph by its spectral radius first.
+    dtype : torch.dtype, optional
+        Of the value; default that of the weights. Half precision is computed in float32.
 
     Returns
     -------
     Resolvent
+        With a certified ``error_bound`` where all hops are summed. Differentiable, but for low rank.
 
     Raises
     ------
     UnstableError
-        If all hops are summed and damping times spectral radius is 1 or more, or if normalisation is
-        asked of a network whose spectral radius is 0.
+        If all hops are summed and damping times spectral radius is 1 or more, if normalisation is asked
+        of a network whose spectral radius is 0, if a finite sum overflows, or a solver does not converge.
 
     Notes
     -----
@@ -122,16 +139,53 @@ def resolvent(
     """
     factor = check_number("damping", damping, above=0.0, **({"below": 1.0} if normalise else {}))
     length = None if horizon is None else check_count("horizon", horizon)
-    radius = spectral_radius(net)
+    if isinstance(net, LowRankPathways) and length is not None:
+        net = net.to_pathways()
+    asked = dtype or net.w_in.dtype
+    radius = exact_radius(net)  # float64: the certificate leaves errors of the scale out
     scale = normalising_scale(radius) if normalise else torch.ones_like(radius)
-    if length is None:
-        check_converges(factor, radius / scale)
-        value, residual = solve_resolvent(net, factor / scale)
-    else:
-        scaled = scale_blocks(net, 1.0 / scale)
-        value = hop_maps(scaled, length).damped(factor).sum(dim=-3)
-        residual = torch.zeros_like(radius)
-    return Resolvent(value, radius, residual, factor, length, normalise, net.input_names, net.output_names)
+    if length is not None:
+        assert isinstance(net, Pathways)
+        maps = hop_maps(
+            scale_blocks(net, (factor / scale).to(net.w_in.dtype)),
+            length,
+            dtype=widen(net.w_in[..., :1, :1]).dtype,
+        )
+        if maps.shift is not None:
+            raise UnstableError(
+                f"the damped sum over {length} steps overflows; use a smaller damping, normalise=True or "
+                "float64"
+            )
+        value, residual = maps.values.sum(dim=-3), torch.zeros_like(radius, dtype=net.w_in.dtype)
+        names = (net.input_names, net.output_names)
+        return Resolvent(
+            value.to(asked), radius, residual, factor, length, normalise, *names, method="hop maps"
+        )
+    check_converges(factor, radius / scale)
+    found = solve_low_rank(net, factor / scale) if isinstance(net, LowRankPathways) else None
+    if found is None:
+        assert isinstance(net, Pathways)
+        found = solve_certified(net, factor / scale, factor * radius / scale)
+    inputs, outputs = _names(net)
+    return Resolvent(
+        found.value.to(asked),
+        radius.to(net.w_in.dtype),
+        found.residual,
+        factor,
+        length,
+        normalise,
+        inputs,
+        outputs,
+        error_bound=found.bound.to(asked),
+        bound_kind=found.kind,
+        method=found.method,
+    )
+
+
+def _names(net: Pathways | LowRankPathways) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if isinstance(net, Pathways):
+        return net.input_names, net.output_names
+    return tuple(f"x{j}" for j in range(net.n_inputs)), tuple(f"y{j}" for j in range(net.n_outputs))
 
 
 def normalising_scale(radius: Tensor) -> Tensor:
@@ -150,7 +204,8 @@ def check_converges(damping: float, radius: Tensor) -> None:
     if damping * largest >= 1.0:
         raise UnstableError(
             f"the full resolvent needs damping * spectral radius < 1, got {damping:g} * {largest:.6g} = "
-            f"{damping * largest:.6g}; use a damping below {1.0 / largest:.6g}, normalise=True, or a finite horizon"
+            f"{damping * largest:.6g}; use a damping below {1.0 / largest:.6g}, normalise=True, or a finite "
+            "horizon"
         )
 
 
@@ -160,23 +215,3 @@ def scale_blocks(net: Pathways, factor: Tensor) -> Pathways:
     skip = None if net.w_skip is None else net.w_skip * by
     w_rec = net.w_rec * float(factor) if net.is_sparse else net.w_rec * by
     return replace_blocks(net, net.w_in * by, w_rec, net.w_out * by, skip)
-
-
-def solve_resolvent(net: Pathways, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``sum_k damping^k H_k`` over all k, (..., O, I), and the solve's relative residual, (...,).
-
-    ``damping`` has shape (...,): one a network.
-    """
-    if net.is_sparse:
-        raise ParameterError("the full resolvent of a sparse w_rec is not supported; pass a finite horizon")
-    by = damping[..., None, None]
-    system = torch.eye(net.n_hidden, dtype=net.w_in.dtype, device=net.w_in.device) - by * net.w_rec
-    solution = torch.linalg.solve(system, net.w_in)
-    with torch.no_grad():
-        missing = torch.linalg.matrix_norm(system @ solution - net.w_in)
-        size = torch.linalg.matrix_norm(net.w_in)
-        residual = missing / torch.where(size > 0, size, torch.ones_like(size))
-    value = by**2 * (net.w_out @ solution)
-    if net.w_skip is not None:
-        value = value + by * net.w_skip
-    return value, residual

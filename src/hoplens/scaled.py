@@ -69,7 +69,8 @@ def scaled_products(w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int) -> 
             exponents = exponents.reshape(*batch, length) + (e_in + e_out)[..., None]
             return maps.reshape(*batch, *maps.shape[-3:]), exponents
     raise UnstableError(
-        f"one hop alone leaves the range of {w_in.dtype}; use float64 weights or divide w_rec by its largest entry"
+        f"one hop alone leaves the range of {w_in.dtype}; use float64 weights or divide w_rec by its "
+        "largest entry"
     )
 
 
@@ -162,7 +163,9 @@ class _ScaledProducts(torch.autograd.Function):
         return *ctx.chain.backward(grad, ctx.needs_input_grad[:3]), None, None
 
 
-def assemble(maps: Tensor, exponents: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, ScaledMaps | None]:
+def assemble(
+    maps: Tensor, exponents: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None, ScaledMaps | None]:
     """Turn maps and exponents into ordinary values where these fit the dtype.
 
     Parameters
