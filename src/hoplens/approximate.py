@@ -11,7 +11,7 @@ from torch import Tensor
 from hoplens.errors import ParameterError, check_count, check_number
 from hoplens.pathways import Pathways
 from hoplens.radius import exact_radius
-from hoplens.resolvent import Resolvent, check_converges, normalising_scale
+from hoplens.resolvent import Resolvent, check_converges, normalising_scale, round_bound
 from hoplens.systems import (
     PROBE_FACTOR,
     PROBES,
@@ -104,7 +104,7 @@ def approximate_resolvent(
         normalise,
         net.input_names,
         net.output_names,
-        error_bound=(a**2 * found.bound).to(net.w_in),
+        error_bound=round_bound(a**2 * found.bound, a**2 * found.value + skip, net.w_in.dtype),
         bound_kind=found.kind,
         method=f"random sketch of rank {left.shape[1]}, corrected",
     )

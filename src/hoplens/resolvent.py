@@ -43,8 +43,8 @@ class Resolvent:
     input_names, output_names : tuple of str
         Names of the inputs and outputs.
     error_bound : Tensor, shape (..., O, I), or None
-        No entry of ``value`` is further from the truth than this, errors of rounding to the dtype of
-        ``value`` aside; None where the sum is finite and nothing was solved. With X the solution, R its
+        No entry of ``value`` is further from the truth (at the damping and spectral radius used) than this,
+        rounding to the dtype of ``value`` included; None where the sum is finite and nothing was solved. With X the solution, R its
         residual and A = I - aW it is ``a^2 |W_out[o]| |A^-1| |R[:, i]|``; where a second solve from the
         output side leaves a residual S, the value is corrected by it and the bound ``a^2 |S[:, o]| |A^-1|
         |R[:, i]|`` is of second order. Infinite where no bound on ``|A^-1|`` was found.
@@ -176,7 +176,7 @@ def resolvent(
         normalise,
         inputs,
         outputs,
-        error_bound=found.bound.to(asked),
+        error_bound=round_bound(found.bound, found.value, asked),
         bound_kind=found.kind,
         method=found.method,
     )
@@ -207,6 +207,12 @@ def check_converges(damping: float, radius: Tensor) -> None:
             f"{damping * largest:.6g}; use a damping below {1.0 / largest:.6g}, normalise=True, or a finite "
             "horizon"
         )
+
+
+def round_bound(bound: Tensor, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return an error bound in another dtype, widened by what rounding the value and the bound adds."""
+    eps = torch.finfo(dtype).eps
+    return ((bound.double() + eps * value.detach().double().abs()) * (1.0 + 2 * eps)).to(dtype)
 
 
 def scale_blocks(net: Pathways, factor: Tensor) -> Pathways:
