@@ -91,7 +91,8 @@ def _read_module(module: nn.Module, readout: nn.Linear | None) -> Pathways:
             f"cannot read an nn.RNN with num_layers={module.num_layers} and "
             f"bidirectional={module.bidirectional}; supported: {SUPPORTED}"
         )
-    w_in, w_rec = module.weight_ih_l0, module.weight_hh_l0
+    blocks: list[Tensor] = [getattr(module, f"weight_{kind}_l0") for kind in ("ih", "hh")]
+    w_in, w_rec = blocks
     hidden = w_rec.shape[0]
     if readout is None:
         w_out = torch.eye(hidden, dtype=w_rec.dtype, device=w_rec.device)
@@ -140,7 +141,7 @@ def _read_matrix(
     sources, sinks = _ends(inputs, outputs, {j: j for j in range(n)})
     dense = not hasattr(matrix, "tocsr")
     if isinstance(matrix, Tensor):
-        matrix = matrix.detach().cpu().numpy()
+        matrix = matrix.detach().to_dense().cpu().numpy()
     table = np.asarray(matrix) if dense else sp.csr_array(matrix)
     return _split(table, sources, sinks, attach, [f"n{j}" for j in range(n)])
 
@@ -148,7 +149,7 @@ def _read_matrix(
 def _ends(
     inputs: Sequence[Hashable] | None, outputs: Sequence[Hashable] | None, position: dict[Any, int]
 ) -> tuple[list[int], list[int]]:
-    if not inputs or not outputs:
+    if inputs is None or outputs is None or not len(inputs) or not len(outputs):
         raise ParameterError(
             "a graph needs inputs= and outputs=: at least one input node and one output node"
         )

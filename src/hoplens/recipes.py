@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hoplens.errors import check_choice
@@ -54,7 +54,7 @@ class Term:
 
     penalty: Callable[[int], Penalty]
     weight: float = 1.0
-    schedule: Schedule = constant()
+    schedule: Schedule = field(default_factory=constant)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,10 @@ class Recipe:
     def penalty(self, length: int) -> ScheduledPenalty:
         """Return the scheduled penalty for tasks of this length."""
         return ScheduledPenalty([(term.weight, term.penalty(length), term.schedule) for term in self.terms])
+
+    def without_thinning(self, *, name: str) -> Recipe:
+        """Return this recipe under another name with no thinning (for ablations)."""
+        return replace(self, name=name, thinning=None)
 
     def but(self, *, name: str, init: str | None = None, thinning: Thinning | None = None) -> Recipe:
         """Return this recipe under another name with another start or thinning (for ablations)."""
