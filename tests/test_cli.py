@@ -14,7 +14,11 @@ import pytest
 def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "hoplens.cli", *arguments], capture_output=True, text=True, env=environment, **options
+        [sys.executable, "-m", "hoplens.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        **options,
     )
 
 

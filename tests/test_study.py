@@ -39,7 +39,11 @@ def tiny_plan(steps: int = 20) -> StudyPlan:
     parts = (
         Part(MAIN, tasks, methods),
         Part(ABLATION, tasks[:1], methods[1:]),
-        Part(REACH, tuple(make("subtraction", signal="sparse", modules=2, lag=g, length=4) for g in (1, 3)), methods),
+        Part(
+            REACH,
+            tuple(make("subtraction", signal="sparse", modules=2, lag=g, length=4) for g in (1, 3)),
+            methods,
+        ),
     )
     return StudyPlan("tiny", parts, (0, 1), (100, 101, 102), Settings(hidden=8, steps=steps, batch=8))
 
@@ -94,7 +98,9 @@ def test_interrupted_study_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(study_runner, "run_shard", real)
     (tmp_path / "cut" / "shards" / "half.csv.tmp").write_text("left over")
     seen = []
-    resumed = run_study(tiny_plan(), tmp_path / "cut", workers=1, progress=lambda s, done, total: seen.append(done))
+    resumed = run_study(
+        tiny_plan(), tmp_path / "cut", workers=1, progress=lambda s, done, total: seen.append(done)
+    )
     assert seen[0] > 0  # the finished shards were not trained again
     pd.testing.assert_frame_equal(whole.networks, resumed.networks, check_exact=True)
 
@@ -162,7 +168,9 @@ def networks_frame(errors: dict[tuple[str, float], list[float]]) -> pd.DataFrame
         for seed, value in enumerate(values):
             role = "validation" if seed < 2 else "report"
             rows.append(("t", method, strength, seed, role, value, -1))
-    return pd.DataFrame(rows, columns=["task", "method", "strength", "seed", "role", "test_mse", "diverged_at"])
+    return pd.DataFrame(
+        rows, columns=["task", "method", "strength", "seed", "role", "test_mse", "diverged_at"]
+    )
 
 
 def test_strength_is_chosen_on_validation_seeds_only():

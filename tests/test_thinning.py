@@ -116,18 +116,14 @@ def test_amounts_are_shares(amount):
 # schedule
 
 
-@given(st.floats(0, 0.99), st.floats(0, 1), st.floats(0, 1))
-def test_the_share_follows_the_cubic_schedule(amount, a, b):
+@given(st.floats(0, 0.99), st.lists(st.floats(-0.5, 1.5), min_size=2, max_size=5).map(sorted))
+def test_the_share_follows_the_cubic_schedule(amount, done):
     thinning = hl.Thinning(amount, start=0.2, stop=0.6)
-    assert thinning.share(0.2) == 0.0
-    assert thinning.share(0.6) == amount
-    assert thinning.share(0.4) == pytest.approx(amount * 7 / 8)
-    low, high = min(a, b), max(a, b)
-    assert 0 <= thinning.share(low) <= thinning.share(high) <= amount
-    if high <= 0.2:
-        assert thinning.share(high) == 0.0
-    if low >= 0.6:
-        assert thinning.share(low) == amount
+    ends = thinning.share(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    assert ends.tolist() == pytest.approx([0.0, amount * 7 / 8, amount])
+    shares = thinning.share(torch.tensor(done, dtype=torch.float64)).tolist()
+    assert shares == sorted(shares)  # what is gone stays gone
+    assert all(0 <= share <= amount for share in shares)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +135,10 @@ def test_the_share_follows_the_cubic_schedule(amount, a, b):
         ({"amount": 0.5, "start": 0.8, "stop": 0.8}, hl.ParameterError),
         ({"amount": 0.5, "start": -0.1}, hl.ParameterError),
         ({"amount": 0.5, "stop": 1.1}, hl.ParameterError),
+        ({"amount": 0.5, "stop": 0.8, "release": 0.7}, hl.ParameterError),
+        ({"amount": 0.5, "release": math.nan}, hl.ParameterError),
+        ({"amount": 0.5, "tolerance": 0.0}, hl.ParameterError),
+        ({"amount": 0.5, "tolerance": math.nan}, hl.ParameterError),
         ({"amount": 0.5, "by": "size"}, hl.UnknownNameError),
     ],
     ids=str,

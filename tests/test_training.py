@@ -278,6 +278,19 @@ def test_thinning_reaches_its_amount_in_few_steps():
     assert int((train(recipe, steps=10).pathways.w_rec == 0).sum()) == 27
 
 
+def test_a_network_that_has_not_learnt_keeps_its_weights():
+    patient = hl.Recipe("patient", thinning=hl.Thinning(0.75, start=0.3, stop=0.6, tolerance=1e-9))
+    result = train(patient, steps=100)
+    assert not (result.pathways.w_rec == 0).any()
+
+
+def test_released_weights_come_back():
+    kept = hl.Recipe("kept", thinning=hl.Thinning(0.75, start=0.3, stop=0.6))
+    released = hl.Recipe("released", thinning=hl.Thinning(0.75, start=0.3, stop=0.6, release=0.8))
+    zeros = (train((kept, released), steps=100).pathways.w_rec == 0).sum(dim=(1, 2))
+    assert zeros.tolist() == [27, 0]
+
+
 def test_thinning_ends_at_the_end_of_training_at_the_latest():
     recipe = hl.Recipe("thin", thinning=hl.Thinning(0.5, start=0.5, stop=1.0))
     assert int((train(recipe).pathways.w_rec == 0).sum()) == 18

@@ -257,7 +257,9 @@ class _Run:
         self.mask: Tensor | None = None
         if any(recipe.thinning for recipe, _, _ in self.groups):
             self.mask = torch.ones_like(self.ensemble.recurrent())
-        self.clock = torch.zeros_like(self.strengths)  # how far each network has come in being thinned, 0 .. 1
+        self.clock = torch.zeros_like(
+            self.strengths
+        )  # how far each network has come in being thinned, 0 .. 1
         self.smoothed = torch.full_like(self.strengths, math.inf)
         self.chance = math.log(2.0) if task.form == "sign" else 1.0  # loss of a constant best guess
         self.losses = torch.full((settings.steps, len(networks)), math.nan, dtype=dtype, device=device)

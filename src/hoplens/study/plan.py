@@ -185,7 +185,7 @@ def full_plan() -> StudyPlan:
         Part(ABLATION, shown, ablation_arms(short, own)),
         Part(
             REACH,
-            reach_tasks(30, (4, 8, 12, 16, 20, 24, 28)),
+            reach_tasks(30, (4, 8, 12, 16, 22, 28)),
             tuple((r, short[: len(s)]) for r, s in methods(short, short[1:]) if r.name != "L2"),
         ),
     )
