@@ -74,6 +74,30 @@ def test_recipes_seeds_and_strengths_all_matter(mixed):
             assert float((weights[a] - weights[b]).abs().max()) > 1e-6
 
 
+def test_a_recipe_given_twice_keeps_its_rows_apart():
+    l1, none = hl.recipes.l1(), hl.recipes.none()
+    result = train((l1, none, l1), seeds=(0, 1))
+    assert result.metrics["penalty"].tolist() == [l1.name] * 2 + [none.name] * 2 + [l1.name] * 2
+    for rows, recipe in (([0, 1], l1), ([2, 3], none), ([4, 5], l1)):
+        alone = train(recipe, seeds=(0, 1))
+        assert_near(result.ensemble.weight[rows], alone.ensemble.weight, 1e-9)
+        assert_near(result.losses[:, rows], alone.losses, 1e-9)
+
+
+def test_every_seed_has_data_of_its_own(monkeypatch):
+    used, sample = [], hl.tasks.Task.sample
+
+    def watched(task, n, *, generator, dtype):
+        used.append(generator.initial_seed())
+        return sample(task, n, generator=generator, dtype=dtype)
+
+    monkeypatch.setattr(hl.tasks.Task, "sample", watched)
+    train(hl.recipes.l1(), seeds=(0, 1, 2), strengths=(1e-3, 1e-2), steps=5)
+    # one stream a seed, shared by both strengths, another for the test; and none the seed of the weights
+    assert len(set(used)) == 4
+    assert not set(used) & {0, 1, 2}
+
+
 def test_networks_of_one_seed_see_the_same_data(mixed):
     # the first loss is taken before any step: with the same start and data it is the same
     first = mixed.losses[0]
@@ -149,19 +173,23 @@ def test_a_stronger_penalty_makes_what_it_penalises_smaller(recipe, size):
     assert values[2] < 0.7 * values[1] < 0.7 * values[0]
 
 
-def test_one_step_follows_the_gradient_of_loss_plus_penalty():
-    """One Adam step of size lr: the sign of the gradient that autograd gives for the sum."""
-    start = train(MIXED[2], steps=1, strengths=[0.5], lr=1e-12)  # hardly moved: the initial weights
-    moved = train(MIXED[2], steps=1, strengths=[0.5], lr=1e-3)
-    plain = train(MIXED[0], steps=1, lr=1e-3)
-    change = moved.ensemble.weight - start.ensemble.weight
-    assert_near(change[:, :-1].abs(), torch.full_like(change[:, :-1], 1e-3), 1e-6)
-    weight = start.ensemble.weight.clone().requires_grad_()
-    net = hl.Ensemble(weight, *tensors(start)[1:]).pathways()
-    (slope,) = torch.autograd.grad(0.5 * hl.PathwayPenalty(4, across="sum")(net).sum(), weight)
-    differs = torch.sign(change) != torch.sign(plain.ensemble.weight - start.ensemble.weight)
-    assert differs.any()  # where the penalty turned the step round, it is the penalty's direction
-    assert torch.equal(torch.sign(change)[differs], -torch.sign(slope)[differs])
+def test_one_step_goes_down_the_slope_of_the_penalty():
+    # Adam's first step is lr times the sign of the gradient, and so strong a penalty settles every sign
+    start, moved = (train(MIXED[2], steps=1, strengths=[1e6], lr=lr) for lr in (1e-12, 1e-3))
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors(start)]
+    net = hl.Ensemble(*leaves).pathways()
+    hl.PathwayPenalty(4, across="sum")(net).sum().backward()
+    (weight, readout, _), (moved_weight, moved_readout, _) = leaves, tensors(moved)
+    wanted = -1e-3 * weight.grad[:, :-1].sign()  # the last row is the bias, which no penalty knows
+    assert_near((moved_weight - weight)[:, :-1], wanted, 1e-6)
+    assert_near(moved_readout - readout, -1e-3 * readout.grad.sign(), 1e-6)
+
+
+def test_the_weight_of_a_term_multiplies_the_strength():
+    double, single = (hl.Recipe("hops", (Term(by_hops, weight),)) for weight in (2.0, 1.0))
+    one, other = train(double, strengths=[0.05]), train(single, strengths=[0.1])
+    for a, b in zip(tensors(one), tensors(other), strict=True):
+        assert_near(a, b, 1e-9)
 
 
 def test_a_schedule_is_followed():
@@ -259,7 +287,7 @@ def test_losses_before_a_divergence_are_kept():
 
 
 @pytest.mark.parametrize("by", ["magnitude", "pathway"])
-@pytest.mark.parametrize("steps", [40, 130])
+@pytest.mark.parametrize("steps", [100, 230])
 def test_thinning_reaches_its_amount_and_zeros_stay_zero(by, steps):
     recipe = hl.Recipe("thin", thinning=hl.Thinning(0.75, start=0.3, stop=0.6, by=by))
     full = hl.Recipe("full")
@@ -272,10 +300,12 @@ def test_thinning_reaches_its_amount_and_zeros_stay_zero(by, steps):
     assert_near(result.ensemble.weight[2:], alone.ensemble.weight, 1e-9)  # the others are not thinned
 
 
-@pytest.mark.xfail(strict=True, reason="train skips the last removal where steps are further apart than 2 %")
-def test_thinning_reaches_its_amount_in_few_steps():
-    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.75, start=0.55, stop=0.67))
-    assert int((train(recipe, steps=10).pathways.w_rec == 0).sum()) == 27
+@pytest.mark.xfail(strict=True, reason="train counts 1 % a removal, also where steps are further apart")
+@pytest.mark.parametrize(("start", "stop"), [(0.3, 0.6), (0.55, 0.67), (0.5, 1.0)])
+@pytest.mark.parametrize("steps", [10, 40])
+def test_thinning_reaches_its_amount_in_few_steps(steps, start, stop):
+    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.75, start=start, stop=stop))
+    assert int((train(recipe, steps=steps).pathways.w_rec == 0).sum()) == 27
 
 
 def test_a_network_that_has_not_learnt_keeps_its_weights():
@@ -293,7 +323,7 @@ def test_released_weights_come_back():
 
 def test_thinning_ends_at_the_end_of_training_at_the_latest():
     recipe = hl.Recipe("thin", thinning=hl.Thinning(0.5, start=0.5, stop=1.0))
-    assert int((train(recipe).pathways.w_rec == 0).sum()) == 18
+    assert int((train(recipe, steps=100).pathways.w_rec == 0).sum()) == 18
 
 
 # what is refused

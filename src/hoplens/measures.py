@@ -175,15 +175,14 @@ def correlate(values: Tensor, target: Tensor, *, axes: int, signed: bool) -> Ten
     values, target = values.flatten(-axes), target.flatten(-axes)
     if bool((target == target[..., :1]).all(dim=-1).any()):
         raise ParameterError("the target is constant, so no correlation with it exists")
-    constant = (values == values[..., :1]).all(dim=-1)
-    product = (_standardise(values) * _standardise(target)).sum(dim=-1).clamp(-1, 1)
-    # asked of the values themselves: rounding leaves a constant a little way off its mean
-    return torch.where(constant, torch.zeros_like(product), product)
+    return (_standardise(values) * _standardise(target)).sum(dim=-1).clamp(-1, 1)
 
 
 def _standardise(values: Tensor) -> Tensor:
     """Return values of mean 0 and norm 1 along the last axis; zeros where there is no deviation."""
-    values = values / _norm_or_one(values, math.inf)  # or the squares of very small numbers would underflow
+    # By the largest first: squares of very small numbers would underflow, and a constant becomes exactly
+    # 1, so that nothing of it is left to correlate (0.1 is not always the rounded mean of 0.1s).
+    values = values / _norm_or_one(values, math.inf)
     values = values - values.mean(dim=-1, keepdim=True)
     return values / _norm_or_one(values, 2.0)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from hoplens.plots.curves import LOG_FROM, log_axis
 from hoplens.plots.frames import check_frame
@@ -28,8 +29,8 @@ from hoplens.plots.style import (
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW = 0.13  # inches
-HEAD = 1.6  # rows that a task's name takes
+ROW = 0.12  # inches
+HEAD = 1.5  # rows that a task's name takes
 
 
 def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = None) -> Axes:
@@ -90,8 +91,10 @@ def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = No
     axes.set_yticks([])
     if _wants_log(summary, measure):
         log_axis(axes, "x")  # again: now the view is known, and with it how many numbers it needs
-    elif np.nanmin(summary[measure]) >= 0 and measure_info(measure).better in ("lower", "target"):
-        axes.set_xlim(left=0)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        if measure_info(measure).better in ("lower", "target"):  # counts and errors start at 0
+            axes.set_xlim(left=0)
     name_axes(axes, measure_info(measure).label, "")
     return axes
 
@@ -105,7 +108,7 @@ def _wants_log(summary: pd.DataFrame, measure: str) -> bool:
     values = summary[measure].to_numpy(dtype=float)
     values = values[np.isfinite(values)]
     bounds = summary[f"{measure}_low"].to_numpy(dtype=float)
-    if measure_info(measure).better != "lower" or not len(values) or np.nanmin(bounds) <= 0:
+    if measure_info(measure).better != "lower" or not len(values) or min(values.min(), *bounds) <= 0:
         return False
     return bool(values.max() > LOG_FROM / 2 * values.min())
 
@@ -143,5 +146,6 @@ def _dots(ax: Axes, rows: pd.DataFrame, measure: str, methods: list[str], top: f
                 color=MUTED,
             )
             continue
-        ax.hlines(y, low, high, color=style.color, linewidth=1.3)
+        if np.isfinite(low) and np.isfinite(high):  # one network alone has no interval
+            ax.hlines(y, low, high, color=style.color, linewidth=1.3)
         ax.plot(value, y, marker=style.marker, markersize=4.2, color=style.color, markeredgewidth=0)

@@ -85,13 +85,15 @@ def plot_strength_sweep(networks: pd.DataFrame, measure: str, *, ax: Axes | None
 def plot_pruning(networks: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the performance kept against the share of recurrent weights removed, one line a method.
 
-    Points are means over seeds (of role "report", where there are any for every method), bands 95 %
-    bootstrap intervals of the mean.
+    Each method is shown at the strength with the least mean error on seeds of role "validation"; points
+    are means over seeds of role "report" and bands their 95 % bootstrap intervals. Without roles all rows
+    serve for both.
 
     Parameters
     ----------
     networks : DataFrame
-        One row a network of one task, each method at one strength: method and ``kept_10`` .. ``kept_90``.
+        One row a network of one task: method, strength and ``kept_10`` .. ``kept_90``; and test_mse where
+        a method has several strengths, and role if there are several.
     ax : Axes, optional
         Where, without legend; default a new figure with one.
 
@@ -102,8 +104,8 @@ def plot_pruning(networks: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ParameterError
-        For a frame without rows or ``kept_`` columns, with several tasks, or with several strengths of a
-        method.
+        For a frame without rows or ``kept_`` columns, with several tasks, or with several strengths and
+        nothing to choose one by.
     """
     columns = kept_columns(map(str, networks.columns))
     if not columns:
@@ -230,11 +232,12 @@ def power_of_ten(value: float) -> str:
 
 
 def log_axis(ax: Axes, which: str) -> None:
-    """Give an axis a log scale with plain numbers at 1, 2 and 5 where few decades are seen."""
+    """Give an axis a log scale with plain numbers, more of them the fewer decades are seen."""
     axis = ax.yaxis if which == "y" else ax.xaxis
     (ax.set_yscale if which == "y" else ax.set_xscale)("log")
     low, high = sorted(axis.get_view_interval())
-    subs = (1.0, 2.0, 5.0) if high < 30 * low else (1.0,)
+    span = high / low
+    subs = (1.0, 2.0, 5.0) if span < 30 else (1.0, 3.0) if span < 1000 else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -85,47 +85,14 @@ def sweep_points(networks: pd.DataFrame, measure: str) -> dict[str, list[tuple[f
 def reach_points(reach: pd.DataFrame) -> dict[str, list[tuple[float, Interval]]]:
     """Return, for each method, (lag, interval of test_mse) at the strength best on validation seeds."""
     check_frame(reach, ["method", "lag", "strength", "test_mse"])
-    kept = [_best_strength(group) for _, group in reach.groupby(["method", "lag"], sort=False)]
-    points: dict[str, list[tuple[float, Interval]]] = {}
-    for method in method_order(reach["method"]):
-        own = [rows for rows in kept if rows["method"].iloc[0] == method]
-        pairs = [(float(rows["lag"].iloc[0]), interval(rows["test_mse"].to_numpy())) for rows in own]
-        points[method] = sorted(pairs, key=lambda pair: pair[0])
-    return points
-
-
-def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the report rows of one method and lag at the strength with the least validation error."""
-    if "role" in rows.columns and (rows["role"] == "report").any():
-        report, others = rows[rows["role"] == "report"], rows[rows["role"] != "report"]
-    else:
-        report, others = rows, rows
-    tried = set(report["strength"])
-    if len(tried) == 1:
-        return report
-    chosen = others[others["strength"].isin(tried)].groupby("strength")["test_mse"].mean().dropna()
-    if not len(chosen):
-        first = rows.iloc[0]
-        raise ParameterError(
-            f"{first['method']} at lag {first['lag']} has {len(tried)} strengths and no validation seed to "
-            'choose one; add rows of role "validation", or keep one strength'
-        )
-    return report[report["strength"] == chosen.idxmin()]
+    return _points(at_best_strength(reach, ["method", "lag"]), "lag", "test_mse")
 
 
 def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[tuple[float, Interval]]]:
-    """Return, for each method, (percent removed, interval of the performance kept)."""
-    check_frame(networks, ["method", *columns])
+    """Return, for each method, (percent removed, interval of the performance kept) at its best strength."""
+    check_frame(networks, ["method", "strength", *columns])
     one_task(networks)
-    if "strength" in networks.columns:
-        counts = networks.groupby("method")["strength"].nunique()
-        several = counts[counts > 1]
-        if len(several):
-            raise ParameterError(
-                f"a pruning curve needs one strength a method, but {several.index[0]} has {several.iloc[0]}; "
-                "select each method's own, e.g. its best"
-            )
-    rows = fair_rows(networks, ["method"])
+    rows = at_best_strength(networks, ["method"])
     return {
         method: [
             (float(column.removeprefix("kept_")), interval(own[column].to_numpy(dtype=float)))
@@ -134,6 +101,34 @@ def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, 
         for method in method_order(rows["method"])
         for own in [rows[rows["method"] == method]]
     }
+
+
+def at_best_strength(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Return the report rows of each group at the strength with the least mean validation error.
+
+    A network without an error (it diverged) counts as 1 in the choice: no better than the mean. A group
+    of one strength needs no choice; without roles all rows serve to choose and to show.
+    """
+    import pandas as pd
+
+    return pd.concat([_best_strength(group) for _, group in frame.groupby(list(keys), sort=False)])
+
+
+def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
+    report, others = rows, rows
+    if "role" in rows.columns and (rows["role"] == "report").any():
+        report, others = rows[rows["role"] == "report"], rows[rows["role"] != "report"]
+    tried = set(report["strength"])
+    if len(tried) == 1:
+        return report
+    seen = others[others["strength"].isin(tried)]
+    if not len(seen) or "test_mse" not in seen.columns:
+        raise ParameterError(
+            f"{rows['method'].iloc[0]} has {len(tried)} strengths and no test_mse of validation seeds to choose "
+            'one by; add rows of role "validation", or keep one strength'
+        )
+    errors = seen.assign(test_mse=seen["test_mse"].fillna(1.0)).groupby("strength")["test_mse"].mean()
+    return report[report["strength"] == errors.idxmin()]
 
 
 def _points(rows: pd.DataFrame, x: str, measure: str) -> dict[str, list[tuple[float, Interval]]]:

@@ -110,8 +110,8 @@ def measure_info(name: str) -> Measure:
             name,
             f"kept at {share} %",
             "higher",
-            f"Share of the performance that is left after the smallest {share} % of the recurrent weights "
-            "are removed at once, without retraining.",
+            "Share of the performance (the explained part of the targets' variance) that is left after the "
+            f"smallest {share} % of the recurrent weights are removed at once, without retraining.",
         )
     return Measure(name, name.replace("_", " "), "none", "")
 

@@ -52,7 +52,7 @@ def strength(value: object) -> str:
 
 def percent(value: float) -> str:
     """Write a share as a whole percentage."""
-    return MISSING if not math.isfinite(value) else _minus(f"{100 * value:.0f} %")
+    return MISSING if not math.isfinite(value) else _minus(f"{100 * value:.0f}\u00a0%")
 
 
 def interval(low: object, high: object) -> str:

@@ -70,7 +70,8 @@ class Duel:
     ours, theirs, ratio : float
         Mean test errors and ours / theirs.
     difference, low, high, p : float
-        Ours minus theirs, paired by seed, with its 95 % interval; NaN where no pair was given.
+        Ours minus theirs, paired by seed, with its 95 % interval and p value (corrected for many tests
+        where the study gives that); NaN where no pair was given.
     n : int
         Pairs of networks.
     outcome : {"better", "worse", "unclear", "untested"}
@@ -118,7 +119,8 @@ def _duel(paired: pd.DataFrame, task: str, reference: str, ours: float, theirs: 
         wanted = {"task": task, "method": OURS, "reference": reference, "measure": "test_mse"}
         rows = paired[(paired[list(wanted)] == list(wanted.values())).all(axis=1)]
         row = rows.iloc[0].to_dict() if len(rows) else {}
-    difference, low, high, p = (float(row.get(name, math.nan)) for name in ("difference", "low", "high", "p"))
+    p = float(row.get("p_holm", row.get("p", math.nan)))
+    difference, low, high = (float(row.get(name, math.nan)) for name in ("difference", "low", "high"))
     outcome: Literal["better", "worse", "unclear", "untested"] = "untested"
     if math.isfinite(low) and math.isfinite(high):
         outcome = "better" if high < 0 else "worse" if low > 0 else "unclear"
@@ -133,10 +135,15 @@ def mean_over_tasks(summary: pd.DataFrame, method: str, measure: str) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def with_targets(results: StudyLike) -> pd.DataFrame:
-    """Return the summary with each task's own number of active hops, taken from the networks if need be."""
-    summary, networks = results.summary, results.networks
+def with_targets(summary: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary with each task's own number of active hops, taken from the networks if need be."""
     name = "target_active_hops"
     if not len(summary) or name in summary.columns or name not in networks.columns:
         return summary
     return summary.assign(**{name: summary["task"].map(networks.groupby("task")[name].first())})
+
+
+def agreement(value: object) -> str:
+    """Say whether a number agrees with the paper's: "agrees", "disagrees", or the study's own words."""
+    words = {"True": "agrees", "yes": "agrees", "False": "disagrees", "no": "disagrees"}
+    return words.get(str(value), str(value))

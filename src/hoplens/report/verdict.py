@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from hoplens.plots.measures import OURS, PAPER, method_label
 from hoplens.report.numbers import count, listing, number, percent
-from hoplens.report.study import Duel, StudyLike, duels, mean_over_tasks
+from hoplens.report.study import Duel, StudyLike, agreement, duels, mean_over_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
 
+NAMED = 4  # tasks named in a sentence before it says how many more
 NEAR = 0.01  # means that differ by less than this read as equal
 
 
@@ -80,8 +81,10 @@ def _on_error(fights: list[Duel]) -> list[str]:
     elif ratios:
         sentences.append(f"Its error is {number(ratios[0], 2)} times that of {fights[0].reference}.")
     if losses:
-        named = listing([f"{d.task} ({number(d.ratio, 2)} × {d.reference})" for d in losses])
-        sentences.append(f"It does not win on {named}.")
+        losses.sort(key=lambda d: -d.ratio)
+        named = [f"{d.task} ({number(d.ratio, 2)} × {d.reference})" for d in losses[:NAMED]]
+        more = [f"{len(losses) - NAMED} more"] if len(losses) > NAMED else []
+        sentences.append(f"It does worse on {listing(named + more)}.")
     return sentences
 
 
@@ -122,15 +125,14 @@ def _on_means(summary: pd.DataFrame) -> list[str]:
 def _on_paper(anchors: pd.DataFrame) -> list[str]:
     if not len(anchors):
         return []
-    agree = sum(value is True or str(value) in ("True", "agrees", "yes") for value in anchors["agrees"])
-    disagree = sum(
-        value is False or str(value) in ("False", "disagrees", "no") for value in anchors["agrees"]
-    )
-    rest = len(anchors) - agree - disagree
-    text = (
-        f"Of {count(len(anchors), 'number')} checked against the paper, {agree} agree and {disagree} do not"
-    )
-    return [text + (f"; {rest} only in part." if rest else ".")]
+    said = [agreement(value) for value in anchors["agrees"]]
+    counts = {word: said.count(word) for word in dict.fromkeys(["agrees", "disagrees", *said])}
+    verbs = {"agrees": ("agrees", "agree"), "disagrees": ("disagrees", "disagree")}
+    parts = [
+        f"{n or 'none'} {verbs[word][n != 1]}" if word in verbs else f"{n} “{word}”"
+        for word, n in counts.items()
+    ]
+    return [f"Of {count(len(anchors), 'number')} checked against the paper, {listing(parts)}."]
 
 
 def _on_aims(aims: pd.DataFrame) -> list[str]:
