@@ -1,6 +1,7 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
 from hoplens import recipes, tasks
+from hoplens.cells import Cell, FunctionCell, GruCell, LstmCell, RnnCell
 from hoplens.errors import (
     FileError,
     HoplensError,
@@ -22,22 +23,29 @@ from hoplens.measures import (
     weight_map,
 )
 from hoplens.models import Ensemble
-from hoplens.pathways import Pathways
+from hoplens.pathways import Layer, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
-from hoplens.readers import read
+from hoplens.readers import load_stack, read, register_reader
 from hoplens.recipes import Recipe
 from hoplens.resolvent import Resolvent, resolvent, spectral_radius
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
+from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
 from hoplens.training import TrainingResult, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cell",
     "Ensemble",
     "FileError",
+    "FunctionCell",
+    "GruCell",
     "HopMaps",
     "HoplensError",
+    "Layer",
+    "LowRank",
+    "LstmCell",
     "NonFiniteError",
     "ParameterError",
     "PathwayPenalty",
@@ -46,9 +54,11 @@ __all__ = [
     "PenaltySum",
     "Recipe",
     "Resolvent",
+    "RnnCell",
     "Schedule",
     "ScheduledPenalty",
     "ShapeError",
+    "Stack",
     "Thinning",
     "TrainingResult",
     "UnknownNameError",
@@ -61,9 +71,11 @@ __all__ = [
     "dominant_hop",
     "hop_maps",
     "keep_mask",
+    "load_stack",
     "map_correlation",
     "read",
     "recipes",
+    "register_reader",
     "resolvent",
     "signal_share",
     "spectral_radius",

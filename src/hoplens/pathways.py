@@ -232,14 +232,15 @@ class Pathways:
 
         if self.batch_shape:
             raise ShapeError(f"to_networkx needs one network, got leading axes {tuple(self.batch_shape)}")
+        inputs, outputs = list(self.input_names), list(self.output_names)
+        # networkx would merge nodes of one name: a terminal attached to a node of its name is marked
+        inner = {*self.hidden_names, *(set(inputs) & set(outputs))}
+        inputs = [f"{name} (in)" if name in inner else name for name in inputs]
+        outputs = [f"{name} (out)" if name in inner else name for name in outputs]
         graph: nx.DiGraph[Any] = nx.DiGraph()
-        for kind, names in (
-            ("input", self.input_names),
-            ("hidden", self.hidden_names),
-            ("output", self.output_names),
-        ):
+        for kind, names in (("input", inputs), ("hidden", self.hidden_names), ("output", outputs)):
             graph.add_nodes_from(names, kind=kind)
-        nodes = [*self.input_names, *self.hidden_names, *self.output_names]
+        nodes = [*inputs, *self.hidden_names, *outputs]
         matrix = self.adjacency().detach().cpu().numpy()
         for i, j in zip(*np.nonzero(matrix), strict=True):
             graph.add_edge(nodes[i], nodes[j], weight=float(matrix[i, j]))
