@@ -12,7 +12,9 @@ from hoplens.errors import (
     UnstableError,
     UnsupportedModelError,
 )
+from hoplens.fidelity import Fidelity, fidelity
 from hoplens.hops import HopMaps, hop_maps
+from hoplens.lags import LagMaps, lag_maps
 from hoplens.measures import (
     active_hops,
     alignment,
@@ -32,17 +34,20 @@ from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm
 from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
 from hoplens.training import TrainingResult, train
+from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Cell",
     "Ensemble",
+    "Fidelity",
     "FileError",
     "FunctionCell",
     "GruCell",
     "HopMaps",
     "HoplensError",
+    "LagMaps",
     "Layer",
     "LowRank",
     "LstmCell",
@@ -61,6 +66,7 @@ __all__ = [
     "Stack",
     "Thinning",
     "TrainingResult",
+    "TrajectoryMaps",
     "UnknownNameError",
     "UnstableError",
     "UnsupportedModelError",
@@ -69,8 +75,10 @@ __all__ = [
     "alignment",
     "constant",
     "dominant_hop",
+    "fidelity",
     "hop_maps",
     "keep_mask",
+    "lag_maps",
     "load_stack",
     "map_correlation",
     "read",
@@ -83,6 +91,7 @@ __all__ = [
     "tasks",
     "temporal_sparsity",
     "train",
+    "trajectory_maps",
     "warm_up",
     "weight_map",
     "weight_scores",

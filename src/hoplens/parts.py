@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,31 +42,68 @@ class Layer(NamedTuple):
     reverse: bool = False
 
 
+def select_networks(block: Tensor, index: Any, own_axes: int) -> Tensor:
+    """Index the leading axes of a block, and refuse an index that reaches into its last ``own_axes``."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(part is Ellipsis for part in parts):  # it would stand for the block's own axes too
+        parts = (*parts, *[slice(None)] * own_axes)
+    # the same index on the leading axes alone (no memory) says which shape they have afterwards
+    leading = block.new_empty(()).expand(block.shape[:-own_axes])
+    try:
+        wanted = (*leading[index].shape, *block.shape[-own_axes:])
+    except IndexError:
+        if isinstance(index, int):  # what ends an iteration over networks
+            raise
+        wanted = None
+    selected = None if wanted is None else block[parts]
+    if selected is None or selected.shape != wanted:
+        raise ShapeError(
+            f"an index must stay within the leading axes {tuple(leading.shape)}, one a network; got {index!r}"
+        )
+    return selected
+
+
 def as_tensor(block: Any) -> Tensor:
     """Turn a tensor, array, nested list or SciPy sparse matrix into a floating-point tensor."""
-    if isinstance(block, Tensor):
-        tensor = block
-    elif hasattr(block, "tocsr"):
-        csr = block.tocsr()
-        tensor = torch.sparse_csr_tensor(
-            torch.as_tensor(np.asarray(csr.indptr, dtype=np.int64)),
-            torch.as_tensor(np.asarray(csr.indices, dtype=np.int64)),
-            torch.as_tensor(np.array(csr.data)),
-            size=csr.shape,
-            check_invariants=True,
-        )
-    else:
-        try:
+    try:
+        if isinstance(block, Tensor):
+            tensor = block if block.layout in (torch.strided, torch.sparse_csr) else _to_csr(block)
+        elif hasattr(block, "tocsr"):
+            tensor = _from_scipy(block)
+        else:
             tensor = torch.as_tensor(np.array(block))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ShapeError(
-                f"weights must be a numeric array, got {type(block).__name__} ({error})"
-            ) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(f"weights must be a numeric array, got {type(block).__name__} ({error})") from None
+    if tensor.layout != torch.strided and tensor.dim() != 2:
+        raise ShapeError(
+            f"a sparse matrix must have two axes, got shape {tuple(tensor.shape)}; make it dense"
+        )
     if tensor.is_complex():
         raise ShapeError(f"weights must be real, got dtype {tensor.dtype}")
     if not tensor.is_floating_point():
         tensor = tensor.to(torch.get_default_dtype())
     return tensor
+
+
+def _to_csr(block: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        # torch announces once a process that its CSR layout is in beta; the products used here are tested
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
+        return block.to_sparse_csr()
+
+
+def _from_scipy(block: Any) -> Tensor:
+    csr = block.tocsr(copy=True)
+    csr.sum_duplicates()  # sorts too: torch takes neither duplicate nor unsorted columns
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.as_tensor(np.asarray(csr.indptr, dtype=np.int64)),
+            torch.as_tensor(np.asarray(csr.indices, dtype=np.int64)),
+            torch.as_tensor(csr.data),
+            size=csr.shape,
+            check_invariants=True,
+        )
 
 
 def checked_blocks(
@@ -136,7 +174,8 @@ def _check_blocks(blocks: dict[str, Tensor]) -> None:
             )
     w_in, w_rec, w_out = blocks["w_in"], blocks["w_rec"], blocks["w_out"]
     hidden = w_rec.shape[-1]
-    wanted = {"w_in": (hidden, w_in.shape[-1]), "w_rec": (hidden, hidden), "w_out": (w_out.shape[-2], hidden)}
+    # w_rec first: H is taken from it, so if it is not square the others are not to blame
+    wanted = {"w_rec": (hidden, hidden), "w_in": (hidden, w_in.shape[-1]), "w_out": (w_out.shape[-2], hidden)}
     if "w_skip" in blocks:
         wanted["w_skip"] = (w_out.shape[-2], w_in.shape[-1])
     for name, shape in wanted.items():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError
-from hoplens.parts import Layer, LowRank, as_tensor, check_layers, checked_blocks, labels
+from hoplens.parts import Layer, LowRank, as_tensor, check_layers, checked_blocks, labels, select_networks
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -154,12 +154,10 @@ class Pathways:
         """Select along the leading axes: one network of an ensemble, or a slice of it."""
         if not self.batch_shape:
             raise ShapeError("this Pathways holds one network and has no leading axis to index")
+        skip = None if self.w_skip is None else select_networks(self.w_skip, index, 2)
+        w_in, w_out = (select_networks(w, index, 2) for w in (self.w_in, self.w_out))
         return replace_blocks(
-            self,
-            self.w_in[index],
-            self._map_recurrent(lambda block: block[index]),
-            self.w_out[index],
-            None if self.w_skip is None else self.w_skip[index],
+            self, w_in, self._map_recurrent(lambda w: select_networks(w, index, 2)), w_out, skip
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> Pathways:
@@ -226,21 +224,22 @@ class Pathways:
         """Return one network as a ``networkx.DiGraph`` with edge attribute ``weight``.
 
         Nodes are the input names, the hidden names and the output names; node attribute ``kind`` is
-        ``input``, ``hidden`` or ``output``. Zero weights make no edge.
+        ``input``, ``hidden`` or ``output``. Where a name would occur twice, inputs and outputs are called
+        ``in:NAME`` and ``out:NAME``. Zero weights make no edge.
         """
         import networkx as nx
 
         if self.batch_shape:
             raise ShapeError(f"to_networkx needs one network, got leading axes {tuple(self.batch_shape)}")
         inputs, outputs = list(self.input_names), list(self.output_names)
-        # networkx would merge nodes of one name: a terminal attached to a node of its name is marked
-        inner = {*self.hidden_names, *(set(inputs) & set(outputs))}
-        inputs = [f"{name} (in)" if name in inner else name for name in inputs]
-        outputs = [f"{name} (out)" if name in inner else name for name in outputs]
+        hidden = list(self.hidden_names)
+        if len({*inputs, *hidden, *outputs}) < len(inputs) + len(hidden) + len(outputs):
+            # e.g. a node that was attached a terminal: networkx would merge the two
+            inputs, outputs = [f"in:{name}" for name in inputs], [f"out:{name}" for name in outputs]
         graph: nx.DiGraph[Any] = nx.DiGraph()
-        for kind, names in (("input", inputs), ("hidden", self.hidden_names), ("output", outputs)):
+        for kind, names in (("input", inputs), ("hidden", hidden), ("output", outputs)):
             graph.add_nodes_from(names, kind=kind)
-        nodes = [*inputs, *self.hidden_names, *outputs]
+        nodes = [*inputs, *hidden, *outputs]
         matrix = self.adjacency().detach().cpu().numpy()
         for i, j in zip(*np.nonzero(matrix), strict=True):
             graph.add_edge(nodes[i], nodes[j], weight=float(matrix[i, j]))
@@ -267,4 +266,4 @@ def replace_blocks(
     )
 
 
-__all__ = ["RAW_WEIGHTS", "Layer", "LowRank", "Pathways", "as_tensor", "replace_blocks"]
+__all__ = ["RAW_WEIGHTS", "Layer", "LowRank", "Pathways", "as_tensor", "replace_blocks", "select_networks"]

@@ -70,8 +70,8 @@ def as_batch(stack: Stack, inputs: Any) -> Batch:
     layout = "(B, L, I)" if stack.batch_first else "(L, B, I) (this module is not batch_first)"
     if values.dim() != 3 or values.shape[-1] != stack.n_inputs or 0 in values.shape:
         raise ShapeError(
-            f"inputs must have shape {layout} with I = {stack.n_inputs}, got {tuple(values.shape)}; add an axis "
-            "with unsqueeze for a single sequence"
+            f"inputs must have shape {layout} with I = {stack.n_inputs}, got {tuple(values.shape)}; add an "
+            "axis with unsqueeze for a single sequence"
         )
     values = values.detach()
     if like is not None:

@@ -47,7 +47,7 @@ def read_matrix(
     sources, sinks = _ends(inputs, outputs, {j: j for j in range(n)})
     dense = not hasattr(matrix, "tocsr")
     if isinstance(matrix, Tensor):
-        matrix = matrix.detach().cpu().numpy()
+        matrix = matrix.detach().to_dense().cpu().numpy()
     table = np.asarray(matrix) if dense else sp.csr_array(matrix)
     return _split(table, sources, sinks, attach, [f"n{j}" for j in range(n)])
 
@@ -55,7 +55,7 @@ def read_matrix(
 def _ends(
     inputs: Sequence[Hashable] | None, outputs: Sequence[Hashable] | None, position: dict[Any, int]
 ) -> tuple[list[int], list[int]]:
-    if not inputs or not outputs:
+    if inputs is None or outputs is None or not len(inputs) or not len(outputs):
         raise ParameterError(
             "a graph needs inputs= and outputs=: at least one input node and one output node"
         )

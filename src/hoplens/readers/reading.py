@@ -196,7 +196,9 @@ def _linearise(stack: Stack, at: Any, trajectory: Any) -> Pathways:
         return raw
     if at == "origin":
         place = "the origin (state 0, input 0)"
-        return stack.linearise(stack.origin(_like(stack, torch.empty(0))), f"Jacobian of {stack.label} at {place}")
+        return stack.linearise(
+            stack.origin(_like(stack, torch.empty(0))), f"Jacobian of {stack.label} at {place}"
+        )
     batch = as_batch(stack, trajectory)
     trace = run(stack, batch)
     if at == "steps":
