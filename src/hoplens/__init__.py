@@ -15,6 +15,7 @@ from hoplens.errors import (
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.lags import LagMaps, lag_maps
+from hoplens.lesions import lesion, without
 from hoplens.measures import (
     active_hops,
     alignment,
@@ -25,6 +26,7 @@ from hoplens.measures import (
     weight_map,
 )
 from hoplens.models import Ensemble
+from hoplens.modularity import Blocks, blocks
 from hoplens.pathways import Layer, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.readers import load_stack, read, register_reader
@@ -35,10 +37,12 @@ from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
 from hoplens.training import TrainingResult, train
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
+from hoplens.walks import flow, module_flow, top_paths
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Blocks",
     "Cell",
     "Ensemble",
     "Fidelity",
@@ -73,14 +77,18 @@ __all__ = [
     "WeightPenalty",
     "active_hops",
     "alignment",
+    "blocks",
     "constant",
     "dominant_hop",
     "fidelity",
+    "flow",
     "hop_maps",
     "keep_mask",
     "lag_maps",
+    "lesion",
     "load_stack",
     "map_correlation",
+    "module_flow",
     "read",
     "recipes",
     "register_reader",
@@ -90,10 +98,12 @@ __all__ = [
     "switch",
     "tasks",
     "temporal_sparsity",
+    "top_paths",
     "train",
     "trajectory_maps",
     "warm_up",
     "weight_map",
     "weight_scores",
     "window",
+    "without",
 ]
