@@ -2,6 +2,17 @@
 
 from hoplens import recipes, tasks
 from hoplens.cells import Cell, FunctionCell, GruCell, LstmCell, RnnCell
+from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.dynamics import (
+    TimeSystem,
+    controllability_gramian,
+    hankel_singular_values,
+    memory_capacity,
+    memory_function,
+    observability_gramian,
+    time_system,
+    transfer_function,
+)
 from hoplens.errors import (
     FileError,
     HoplensError,
@@ -13,6 +24,7 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.fidelity import Fidelity, fidelity
+from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.lags import LagMaps, lag_maps
 from hoplens.lesions import lesion, without
@@ -27,12 +39,14 @@ from hoplens.measures import (
 )
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
+from hoplens.nulls import null_network, shuffle_lags
 from hoplens.pathways import Layer, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.readers import load_stack, read, register_reader
 from hoplens.recipes import Recipe
 from hoplens.resolvent import Resolvent, resolvent, spectral_radius
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
+from hoplens.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
 from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
 from hoplens.training import TrainingResult, train
@@ -47,6 +61,7 @@ __all__ = [
     "Ensemble",
     "Fidelity",
     "FileError",
+    "FixedPoints",
     "FunctionCell",
     "GruCell",
     "HopMaps",
@@ -56,11 +71,13 @@ __all__ = [
     "LowRank",
     "LstmCell",
     "NonFiniteError",
+    "NullComparison",
     "ParameterError",
     "PathwayPenalty",
     "Pathways",
     "Penalty",
     "PenaltySum",
+    "Pseudospectrum",
     "Recipe",
     "Resolvent",
     "RnnCell",
@@ -69,6 +86,7 @@ __all__ = [
     "ShapeError",
     "Stack",
     "Thinning",
+    "TimeSystem",
     "TrainingResult",
     "TrajectoryMaps",
     "UnknownNameError",
@@ -78,29 +96,44 @@ __all__ = [
     "active_hops",
     "alignment",
     "blocks",
+    "compare_to_null",
     "constant",
+    "controllability_gramian",
     "dominant_hop",
     "fidelity",
+    "fixed_points",
     "flow",
+    "hankel_singular_values",
+    "henrici",
     "hop_maps",
     "keep_mask",
     "lag_maps",
     "lesion",
     "load_stack",
     "map_correlation",
+    "memory_capacity",
+    "memory_function",
     "module_flow",
+    "null_network",
+    "observability_gramian",
+    "pseudospectrum",
     "read",
     "recipes",
     "register_reader",
     "resolvent",
+    "shuffle_lags",
     "signal_share",
     "spectral_radius",
+    "spectrum",
     "switch",
     "tasks",
     "temporal_sparsity",
+    "time_system",
     "top_paths",
     "train",
     "trajectory_maps",
+    "transfer_function",
+    "transient_growth",
     "warm_up",
     "weight_map",
     "weight_scores",
