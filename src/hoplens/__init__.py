@@ -1,8 +1,10 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
 from hoplens import recipes, tasks
+from hoplens.analysis import Analysis, analyze
 from hoplens.cells import Cell, FunctionCell, GruCell, LstmCell, RnnCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.connectome import celegans
 from hoplens.dynamics import (
     TimeSystem,
     controllability_gramian,
@@ -56,6 +58,7 @@ from hoplens.walks import flow, module_flow, top_paths
 __version__ = "0.1.0"
 
 __all__ = [
+    "Analysis",
     "Blocks",
     "Cell",
     "Ensemble",
@@ -95,7 +98,9 @@ __all__ = [
     "WeightPenalty",
     "active_hops",
     "alignment",
+    "analyze",
     "blocks",
+    "celegans",
     "compare_to_null",
     "constant",
     "controllability_gramian",

@@ -9,7 +9,9 @@ import torch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+    from hoplens.analysis import Analysis
     from hoplens.comparison import NullComparison
     from hoplens.spectra import Pseudospectrum
 
@@ -64,4 +66,35 @@ def plot_pseudospectrum(result: Pseudospectrum, *, ax: Axes | None = None) -> Ax
     return axes
 
 
-__all__ = ["new_axes", "plot_null", "plot_pseudospectrum", "plot_spectrum"]
+def analysis_figures(result: Analysis) -> dict[str, Figure]:
+    """Return the figures of an analysis by name."""
+    from hoplens.measures import dominant_hop
+
+    maps = result.maps
+    hops = maps.hops.cpu().numpy()
+    influence = new_axes(None)
+    influence.bar(hops, maps.values.abs().sum((1, 2)).cpu().numpy(), color="C0")
+    influence.set_xlabel("hop")
+    influence.set_ylabel("sum of |H_k|")
+    title = "weights only; fidelity unknown" if result.fidelity is None else result.fidelity.summary()
+    influence.set_title(title, fontsize=7)
+    pairs = new_axes(None, 5.0, 4.5)
+    hop = dominant_hop(maps).double()
+    hop[hop == 0] = torch.nan  # no pathway: left blank
+    _image(pairs, hop.cpu().numpy(), "input", "output", "dominant hop")
+    units = new_axes(None, 6.0, 3.5)
+    _image(units, result.share.cpu().numpy(), "hidden unit", "hop", "share of |pathway mass|")
+    first = int(hops[-1]) - len(result.share) + 1
+    ticks = np.unique(np.linspace(0, len(result.share) - 1, 6).astype(int))
+    units.set_yticks(ticks, [str(first + t) for t in ticks])
+    return {"influence": influence.figure, "dominant_hop": pairs.figure, "unit_flow": units.figure}
+
+
+def _image(axes: Any, values: np.ndarray, x: str, y: str, label: str) -> None:
+    picture = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.figure.colorbar(picture, ax=axes, label=label)
+
+
+__all__ = ["analysis_figures", "new_axes", "plot_null", "plot_pseudospectrum", "plot_spectrum"]
