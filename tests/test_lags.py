@@ -89,3 +89,26 @@ def test_misfit_layers_are_refused() -> None:
         hl.lag_maps(feedback, 3)
     with pytest.raises(ShapeError, match="without gap"):
         hl.Pathways([[1.0], [0.0]], [[0.5, 1.0], [1.0, 0.5]], [[0.0, 1.0]], layers=layers[:1])
+
+
+@pytest.mark.parametrize("sizes", [(2, 3), (3, 2)])
+def test_maps_with_and_without_gradients_are_the_same(sizes: tuple[int, int]) -> None:
+    """Without gradients the products are streamed; with them the rows are kept for the backward pass."""
+    inputs, outputs = sizes
+    blocks = random(4, 5, inputs, seed=0), random(4, 5, 5, seed=1), random(4, outputs, 5, seed=2)
+    streamed = hl.hop_maps(hl.Pathways(*blocks), 6).values
+    kept = hl.hop_maps(hl.Pathways(*(b.clone().requires_grad_() for b in blocks)), 6).values
+    assert kept.requires_grad
+    torch.testing.assert_close(streamed, kept.detach(), rtol=1e-13, atol=1e-13)
+    wanted = blocks[2] @ torch.linalg.matrix_power(blocks[1], 5) @ blocks[0]
+    torch.testing.assert_close(streamed[:, 5], wanted, rtol=1e-11, atol=1e-11)
+
+
+def test_layers_by_hand_equal_those_of_the_reader() -> None:
+    layers = [hl.Layer("l0", 0, 2, 0), hl.Layer("l1", 2, 4, 1)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = hl.read(nn.RNN(3, 2, 2).double()).detach()
+    assert list(net.layers) == layers
+    assert net.hidden_names == ("l0.h0", "l0.h1", "l1.h0", "l1.h1")
+    assert net.hidden_modules == ("l0", "l0", "l1", "l1")

@@ -21,6 +21,12 @@ def make(kind: str, inputs: int = 3, hidden: int = 4, **options: object) -> nn.M
         return getattr(nn, kind)(inputs, hidden, **options).double()
 
 
+def linear(inputs: int) -> nn.Linear:
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        return nn.Linear(inputs, 2).double()
+
+
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
@@ -50,7 +56,7 @@ def twin(module: nn.Module, head: nn.Module, x: Tensor, lengths: Tensor, state: 
 def test_against_autograd(kind: str, options: dict, layers: int, bidirectional: bool) -> None:
     module = make(kind, num_layers=layers, bidirectional=bidirectional, batch_first=True, **options)
     shown = (options.get("proj_size") or 4) * (1 + bidirectional)
-    head = nn.Linear(shown, 2).double()
+    head = linear(shown)
     x = noise(3, 6, 3)
     wanted = twin(module, head, x, torch.tensor([6, 6, 6]))
     traj = hl.trajectory_maps(module, x, readout=head)
@@ -64,7 +70,7 @@ def test_against_autograd(kind: str, options: dict, layers: int, bidirectional: 
 
 
 def test_start_states_and_time_first_layout() -> None:
-    lstm, head = make("LSTM", num_layers=2), nn.Linear(4, 2).double()
+    lstm, head = make("LSTM", num_layers=2), linear(4)
     x, h, c = noise(3, 5, 3), noise(2, 3, 4, seed=1), noise(2, 3, 4, seed=2)
     wanted = twin(lstm, head, x, torch.tensor([5, 5, 5]), (h, c))
     got = hl.trajectory_maps(lstm, x.transpose(0, 1), readout=head, state=(h, c))
@@ -75,7 +81,7 @@ def test_start_states_and_time_first_layout() -> None:
 
 
 def test_own_cells_leaky_cells_and_functions() -> None:
-    rnn, head = make("RNN", batch_first=True), nn.Linear(4, 2).double()
+    rnn, head = make("RNN", batch_first=True), linear(4)
     x = noise(2, 5, 3)
 
     def step(state: Tensor, u: Tensor) -> Tensor:
@@ -95,7 +101,7 @@ def test_own_cells_leaky_cells_and_functions() -> None:
 
 
 def test_fidelity_of_a_linear_network_is_one_and_falls_with_saturation() -> None:
-    rnn, head = make("RNN", batch_first=True), nn.Linear(4, 2).double()
+    rnn, head = make("RNN", batch_first=True, bias=False), linear(4)
     cell = hl.RnnCell(rnn.weight_ih_l0, rnn.weight_hh_l0, nonlinearity="linear")
     stack = hl.Stack(((cell,),), head.weight, "linear")
     x = noise(3, 6, 3)
@@ -114,7 +120,7 @@ def test_fidelity_of_a_linear_network_is_one_and_falls_with_saturation() -> None
 
 
 def test_fidelity_counts_valid_steps_of_ragged_sequences_only() -> None:
-    rnn, head = make("RNN", batch_first=True), nn.Linear(4, 2).double()
+    rnn, head = make("RNN", batch_first=True), linear(4)
     x = noise(2, 6, 3)
     lengths = torch.tensor([6, 3])
     packed = pack_padded_sequence(x, lengths, batch_first=True)
@@ -143,6 +149,7 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize("fail", [False, True])
 def test_the_model_is_left_as_it_was(fail: bool) -> None:
     with torch.random.fork_rng():
+        torch.manual_seed(2)
         model = Wrapped(fail).double().train()
     model.gru.eval()
     model.head.weight.requires_grad_(False)

@@ -93,8 +93,8 @@ class Analysis:
         if self.fidelity is not None:
             return self.fidelity.summary()
         return (
-            "how much of the flow on data these weights explain is unknown: no inputs were given, or the model "
-            "cannot be run"
+            "how much of the flow on data these weights explain is unknown: no inputs were given, or the "
+            "model cannot be run"
         )
 
     def _strongest(self) -> list[Any]:
