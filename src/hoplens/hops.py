@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hoplens.errors import ShapeError, UnstableError, check_count
 from hoplens.factored import hop_products
-from hoplens.pathways import Pathways
+from hoplens.pathways import Pathways, select_networks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ class HopMaps:
         if not self.batch_shape:
             raise ShapeError("these HopMaps hold one network and have no leading axis to index")
         return HopMaps(
-            self.values[index],
+            select_networks(self.values, index, 3),
             self.hops,
             self.input_names,
             self.output_names,
@@ -94,11 +94,17 @@ class HopMaps:
         index = pd.MultiIndex.from_product(levels, names=[*names, "hop", "output", "input"])
         frame = pd.DataFrame({"weight": values.reshape(-1)}, index=index).reset_index()
         lags = np.maximum(frame["hop"].to_numpy() - 1 - self.levels, 0)
-        frame.insert(frame.columns.get_loc("hop") + 1, "lag", lags)
+        frame.insert(len(self.batch_shape) + 1, "lag", lags)
         return frame
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw hop length against input-output pair; see `hoplens.plots.plot_hops`."""
+        """Draw hop length against input-output pair; see `hoplens.plots.plot_hops`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        """
         from hoplens.plots import plot_hops
 
         return plot_hops(self, ax=ax)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,12 +31,14 @@ def thin_products(w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int) -> Te
     if w_rec.layout != torch.strided:
         return _sparse_products(w_in, w_rec, w_out, length)
     batch = w_in.shape[:-2]
-    w_in, w_rec, w_out = (w.reshape(-1, *w.shape[-2:]) for w in (w_in, w_rec, w_out))
+    size = math.prod(batch)  # not -1, which torch refuses for an empty batch
+    w_in, w_rec, w_out = (w.reshape(size, *w.shape[-2:]) for w in (w_in, w_rec, w_out))
+    apply: Callable[[Tensor, Tensor, Tensor, int], Tensor] = _ThinProducts.apply
     if w_in.shape[-1] < w_out.shape[-2]:  # transpose duality: the reversed graph has the transposed maps
-        values = _ThinProducts.apply(w_out.mT, w_rec.mT, w_in.mT, length).mT
+        values = apply(w_out.mT, w_rec.mT, w_in.mT, length).mT
     else:
-        values = _ThinProducts.apply(w_in, w_rec, w_out, length)
-    return values.reshape(*batch, *values.shape[-3:])  # type: ignore[no-any-return]
+        values = apply(w_in, w_rec, w_out, length)
+    return values.reshape(*batch, *values.shape[-3:])
 
 
 class _ThinProducts(torch.autograd.Function):
@@ -50,15 +54,15 @@ class _ThinProducts(torch.autograd.Function):
             torch.bmm(rows[n - 1], w_rec, out=rows[n])
         rows = rows.transpose(0, 1).reshape(e, length * o, h)  # (E, L*O, H)
         ctx.save_for_backward(w_in, w_rec, rows)
-        return torch.bmm(rows, w_in).view(e, length, o, -1)
+        return torch.bmm(rows, w_in).view(e, length, o, w_in.shape[-1])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         w_in, w_rec, rows = ctx.saved_tensors
-        e, length, o, _ = grad.shape
+        e, length, o, i = grad.shape
         h = w_rec.shape[-1]
-        flat = grad.reshape(e, length * o, -1)  # (E, L*O, I)
+        flat = grad.reshape(e, length * o, i)  # (E, L*O, I)
         grad_in = torch.bmm(rows.mT, flat) if ctx.needs_input_grad[0] else None
         # adjoint rows, filled from the last hop down: a_n = G_n W_in^T + a_(n+1) W_rec^T
         adjoint = torch.bmm(flat, w_in.mT).view(e, length, o, h).transpose(0, 1).contiguous()

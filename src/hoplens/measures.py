@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -174,12 +175,22 @@ def correlate(values: Tensor, target: Tensor, *, axes: int, signed: bool) -> Ten
     values, target = values.flatten(-axes), target.flatten(-axes)
     if bool((target == target[..., :1]).all(dim=-1).any()):
         raise ParameterError("the target is constant, so no correlation with it exists")
+    constant = (values == values[..., :1]).all(dim=-1)
+    product = (_standardise(values) * _standardise(target)).sum(dim=-1).clamp(-1, 1)
+    # asked of the values themselves: rounding leaves a constant a little way off its mean
+    return torch.where(constant, torch.zeros_like(product), product)
+
+
+def _standardise(values: Tensor) -> Tensor:
+    """Return values of mean 0 and norm 1 along the last axis; zeros where there is no deviation."""
+    values = values / _norm_or_one(values, math.inf)  # or the squares of very small numbers would underflow
     values = values - values.mean(dim=-1, keepdim=True)
-    target = target - target.mean(dim=-1, keepdim=True)
-    # two norms, not one product: the product of two small norms would underflow first
-    size = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
-    unit = values / torch.where(size > 0, size, torch.ones_like(size))
-    return (unit * (target / torch.linalg.vector_norm(target, dim=-1, keepdim=True))).sum(dim=-1).clamp(-1, 1)
+    return values / _norm_or_one(values, 2.0)
+
+
+def _norm_or_one(values: Tensor, order: float) -> Tensor:
+    size: Tensor = torch.linalg.vector_norm(values, ord=order, dim=-1, keepdim=True)
+    return torch.where(size > 0, size, torch.ones_like(size))
 
 
 def weight_map(net: Pathways) -> Tensor:

@@ -161,7 +161,13 @@ class Pathways:
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> Pathways:
-        """Return the same graph on another device or in another dtype."""
+        """Return the same graph on another device or in another dtype.
+
+        Parameters
+        ----------
+        target : torch.device, torch.dtype or str
+            The device, its name (``"cuda"``), or the dtype.
+        """
         skip = None if self.w_skip is None else self.w_skip.to(target)
         return replace_blocks(
             self,

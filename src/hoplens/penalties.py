@@ -31,7 +31,7 @@ class Penalty(nn.Module):
     """
 
     def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network, shape (...,)."""
+        """Return the penalty of each network of ``net``, shape (...,)."""
         raise NotImplementedError(f"{type(self).__name__} must implement forward(net)")
 
     def __add__(self, other: Penalty) -> PenaltySum:
@@ -39,10 +39,30 @@ class Penalty(nn.Module):
             return NotImplemented
         return PenaltySum([*_terms(self), *_terms(other)])
 
+    def __radd__(self, other: int) -> PenaltySum:
+        # the built-in sum() starts from the integer 0
+        return PenaltySum(_terms(self)) if other == 0 else NotImplemented
+
     def __mul__(self, weight: float) -> PenaltySum:
         return PenaltySum([(weight * own, penalty) for own, penalty in _terms(self)])
 
     __rmul__ = __mul__
+
+
+def check_pathways(net: object) -> None:
+    """Raise unless ``net`` is a `Pathways`, the one thing that a penalty takes."""
+    if not isinstance(net, Pathways):
+        raise UnsupportedModelError(
+            f"a penalty takes a Pathways, got {type(net).__name__}; "
+            "write penalty(hl.read(rnn, readout=linear))"
+        )
+
+
+def check_penalties(terms: Iterable[object]) -> None:
+    """Raise unless all terms of a sum are penalties."""
+    for term in terms:
+        if not isinstance(term, Penalty):
+            raise ParameterError(f"a sum of penalties takes hl.Penalty objects, got {type(term).__name__}")
 
 
 class PenaltySum(Penalty):
@@ -57,11 +77,13 @@ class PenaltySum(Penalty):
     def __init__(self, terms: Iterable[tuple[float, Penalty]]) -> None:
         super().__init__()
         pairs = list(terms)
+        check_penalties(penalty for _, penalty in pairs)
         self.weights = [check_number("the weight of a penalty", weight) for weight, _ in pairs]
         self.penalties = nn.ModuleList([penalty for _, penalty in pairs])
 
     def forward(self, net: Pathways) -> Tensor:
-        """Return the weighted sum, shape (...,)."""
+        """Return the weighted sum of the penalties of ``net``, shape (...,)."""
+        check_pathways(net)
         total = net.w_in.new_zeros(net.batch_shape)
         for weight, penalty in zip(self.weights, self.penalties, strict=True):
             total = total + weight * penalty(net)
@@ -133,11 +155,8 @@ class PathwayPenalty(Penalty):
             raise ParameterError("a full normalised resolvent needs damping below 1")
 
     def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network, shape (...,)."""
-        if not isinstance(net, Pathways):
-            raise UnsupportedModelError(
-                f"a penalty takes a Pathways, got {type(net).__name__}; write penalty(hl.read(rnn, readout=linear))"
-            )
+        """Return the penalty of each network of ``net``, shape (...,)."""
+        check_pathways(net)
         if self.normalise:
             net = scale_blocks(net, 1.0 / normalising_scale(spectral_radius(net)))
         if self.horizon is None:
@@ -160,7 +179,8 @@ class PathwayPenalty(Penalty):
     def _size(self, maps: Tensor, axes: tuple[int, int]) -> Tensor:
         if self.norm == "l1":
             return maps.abs().sum(dim=axes)
-        return torch.linalg.vector_norm(maps, dim=axes)
+        size: Tensor = torch.linalg.vector_norm(maps, dim=axes)
+        return size
 
     def extra_repr(self) -> str:
         """Show the options."""
@@ -189,11 +209,14 @@ class WeightPenalty(Penalty):
         self.blocks = tuple(check_choice("block", block, BLOCKS) for block in blocks)
 
     def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network, shape (...,)."""
+        """Return the penalty of each network of ``net``, shape (...,)."""
+        check_pathways(net)
         total = net.w_in.new_zeros(net.batch_shape)
         for block in self.blocks:
-            weight = getattr(net, f"w_{block}")
-            size = weight.abs() if self.norm == "l1" else weight.square()
+            weight: Tensor = getattr(net, f"w_{block}")
+            # a sparse block belongs to one network, so that its stored values can be summed as they are
+            entries = weight.values()[None] if weight.layout == torch.sparse_csr else weight
+            size = entries.abs() if self.norm == "l1" else entries.square()
             total = total + size.sum(dim=(-2, -1))
         return total
 

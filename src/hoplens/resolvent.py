@@ -61,7 +61,13 @@ class Resolvent:
         return pd.DataFrame({"weight": values}, index=index).reset_index()
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the map as an output-by-input matrix; see `hoplens.plots.plot_map`."""
+        """Draw the map as an output-by-input matrix; see `hoplens.plots.plot_map`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        """
         from hoplens.plots import plot_map
 
         return plot_map(self.value, self.input_names, self.output_names, ax=ax)
@@ -80,7 +86,7 @@ def spectral_radius(net: Pathways) -> Tensor:
     """
     net.check_finite()
     w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-    eigenvalues = torch.linalg.eigvals(w_rec.double())
+    eigenvalues: Tensor = torch.linalg.eigvals(w_rec.double())
     return eigenvalues.abs().amax(dim=-1).to(net.w_in.dtype)
 
 
@@ -146,11 +152,14 @@ def normalising_scale(radius: Tensor) -> Tensor:
 
 def check_converges(damping: float, radius: Tensor) -> None:
     """Raise unless damping times the largest spectral radius is below 1."""
+    if not radius.numel():  # an ensemble of no network
+        return
     largest = float(radius.detach().max())
     if damping * largest >= 1.0:
         raise UnstableError(
             f"the full resolvent needs damping * spectral radius < 1, got {damping:g} * {largest:.6g} = "
-            f"{damping * largest:.6g}; use a damping below {1.0 / largest:.6g}, normalise=True, or a finite horizon"
+            f"{damping * largest:.6g}; use a damping below {1.0 / largest:.6g}, normalise=True, or a finite "
+            "horizon"
         )
 
 
@@ -169,8 +178,13 @@ def solve_resolvent(net: Pathways, damping: Tensor) -> tuple[Tensor, Tensor]:
     """
     if net.is_sparse:
         raise ParameterError("the full resolvent of a sparse w_rec is not supported; pass a finite horizon")
+    given = net.w_in.dtype
+    working = torch.promote_types(given, torch.float32)  # no solver takes half precision
+    if working != given:
+        value, residual = solve_resolvent(net.to(working), damping.to(working))
+        return value.to(given), residual.to(given)
     by = damping[..., None, None]
-    system = torch.eye(net.n_hidden, dtype=net.w_in.dtype, device=net.w_in.device) - by * net.w_rec
+    system = torch.eye(net.n_hidden, dtype=given, device=net.w_in.device) - by * net.w_rec
     solution = torch.linalg.solve(system, net.w_in)
     with torch.no_grad():
         missing = torch.linalg.matrix_norm(system @ solution - net.w_in)
