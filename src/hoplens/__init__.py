@@ -2,7 +2,7 @@
 
 from hoplens import recipes, tasks
 from hoplens.analysis import Analysis, analyze
-from hoplens.cells import Cell, FunctionCell, GruCell, LstmCell, RnnCell
+from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
@@ -51,6 +51,7 @@ from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm
 from hoplens.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
 from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
+from hoplens.torch_cells import GruCell, LstmCell, RnnCell
 from hoplens.training import TrainingResult, train
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths

@@ -72,7 +72,13 @@ class NullComparison:
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the observed values over the null's middle 95 %; filled where corrected p is below 0.05."""
+        """Draw the observed values over the null's middle 95 %; filled where corrected p is below 0.05.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; a new figure by default.
+        """
         from hoplens.charts import plot_null
 
         return plot_null(self, ax=ax)

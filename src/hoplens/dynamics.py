@@ -132,7 +132,16 @@ def controllability_gramian(net: Pathways, horizon: int | None = None) -> Tensor
 def observability_gramian(net: Pathways, horizon: int | None = None) -> Tensor:
     """Return ``sum_n (a^T)^n c^T c a^n``: how strongly a state shows in the outputs from then on.
 
-    Parameters, returns and errors as in `controllability_gramian`.
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes.
+    horizon : int, optional
+        Number of time steps L; None: all, which needs a spectral radius below 1.
+
+    Returns
+    -------
+    Tensor of float64, shape (..., H, H)
     """
     system = time_system(net)
     return _gramian(system.a.mT, system.c.mT, horizon)

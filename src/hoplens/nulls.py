@@ -55,7 +55,13 @@ def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> P
 
 
 def shuffle_lags(maps: HopMaps, seed: int | np.random.Generator) -> HopMaps:
-    """Permute the hops of every input-output pair on its own; what each pair carries in all stays."""
+    """Permute the hops of every input-output pair on its own; what each pair carries in all stays.
+
+    Parameters
+    ----------
+    maps : HopMaps
+    seed : int or numpy Generator
+    """
     rng = np.random.default_rng(seed)
     order = torch.from_numpy(rng.random(tuple(maps.values.shape)).argsort(axis=-3)).to(maps.values.device)
     names = maps.input_names, maps.output_names, maps.input_modules, maps.output_modules

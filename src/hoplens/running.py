@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from hoplens.cells import Cell, LstmCell
+from hoplens.cells import Cell
 from hoplens.errors import ShapeError
 from hoplens.stack import Point, Stack
+from hoplens.torch_cells import LstmCell
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,14 +36,26 @@ class Pseudospectrum:
     eigenvalues: Tensor
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw contours of log10 of the values, the eigenvalues and the unit circle."""
+        """Draw contours of log10 of the values, the eigenvalues and the unit circle.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; a new figure by default.
+        """
         from hoplens.charts import plot_pseudospectrum
 
         return plot_pseudospectrum(self, ax=ax)
 
 
 def spectrum(net: Pathways) -> Tensor:
-    """Return the eigenvalues of the time step, largest modulus first, complex128, shape (..., H)."""
+    """Return the eigenvalues of the time step, largest modulus first, complex128, shape (..., H).
+
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes.
+    """
     values = torch.linalg.eigvals(time_system(net).a)
     ordered: Tensor = values.gather(-1, values.abs().argsort(dim=-1, descending=True))
     return ordered
@@ -109,6 +121,11 @@ def henrici(net: Pathways) -> Tensor:
     """Return Henrici's departure from normality, ``sqrt(|a|_F^2 - sum |lambda|^2) / |a|_F``, shape (...,).
 
     0 for a normal matrix (orthogonal eigenvectors), 1 for a nilpotent one (a pure delay line).
+
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes.
     """
     a = time_system(net).a
     size = torch.linalg.matrix_norm(a).square()

@@ -74,14 +74,25 @@ class Stack:
         return any(len(level) == 2 for level in self.levels)
 
     def readout(self, like: Tensor) -> Tensor:
-        """Return the read-out matrix, shape (O, n)."""
+        """Return the read-out matrix, shape (O, n).
+
+        Parameters
+        ----------
+        like : Tensor
+            Of the dtype and device wanted.
+        """
         if self.w_out is not None:
             return self.w_out.to(like)
         shown = sum(cell.n_outputs for cell in self.levels[-1])
         return torch.eye(shown, dtype=like.dtype, device=like.device)
 
     def to(self, target: torch.dtype | torch.device) -> Stack:
-        """Return the network on another device or in another dtype; the model it was read from stays."""
+        """Return the network on another device or in another dtype; the model it was read from stays.
+
+        Parameters
+        ----------
+        target : torch.dtype or torch.device
+        """
         levels = tuple(tuple(cell.to(target) for cell in level) for level in self.levels)
         w_out = None if self.w_out is None else self.w_out.to(target)
         return Stack(levels, w_out, self.label, self.batch_first)
@@ -95,7 +106,14 @@ class Stack:
         return assemble(self, found, f"raw weights of {self.label}")
 
     def advance(self, states: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], Point]:
-        """Take one step of a network that runs forward only; return the new states and the points."""
+        """Take one step of a network that runs forward only; return the new states and the points.
+
+        Parameters
+        ----------
+        states : sequence of Tensor, shape (..., S)
+            One a cell.
+        x : Tensor, shape (..., I)
+        """
         if self.bidirectional:
             raise UnsupportedModelError(
                 "a bidirectional network has no single step; linearise it at the origin or along a trajectory"
@@ -108,7 +126,14 @@ class Stack:
         return new, point
 
     def linearise(self, point: Point, provenance: str) -> Pathways:
-        """Return the graph of the exact step Jacobians at a point of every cell; leading axes are kept."""
+        """Return the graph of the exact step Jacobians at a point of every cell; leading axes are kept.
+
+        Parameters
+        ----------
+        point : list of (Tensor, Tensor)
+            State and input of every cell.
+        provenance : str
+        """
         blocks = []
         for cell, (state, x) in zip(self.cells, point, strict=True):
             rows = torch.eye(cell.n_state, dtype=state.dtype, device=state.device)
@@ -120,6 +145,11 @@ class Stack:
 
         A level above the first sees what the level below passes on after one step from zero; in a
         bidirectional network both directions do.
+
+        Parameters
+        ----------
+        like : Tensor
+            Of the dtype and device wanted.
         """
         point: Point = []
         x = like.new_zeros(self.n_inputs)

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hoplens.cells import Cell, LstmCell
+from hoplens.cells import Cell
 from hoplens.errors import FileError, ParameterError, UnsupportedModelError, unknown_name
 from hoplens.readers.modules import cell_from_blocks, readout_matrix
 from hoplens.stack import Stack
+from hoplens.torch_cells import LstmCell
 
 RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hoplens.cells import Cell, GruCell, LstmCell, RnnCell, leak_of
+from hoplens.cells import Cell
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError
 from hoplens.pathways import Pathways, as_tensor
 from hoplens.readers.weights import effective_weight
 from hoplens.stack import Stack
+from hoplens.torch_cells import GruCell, LstmCell, RnnCell, leak_of
 
 SUPPORTED = (
     "nn.RNN, nn.GRU, nn.LSTM (stacked, bidirectional, projected), nn.RNNCell, nn.GRUCell, nn.LSTMCell, a "
@@ -100,7 +101,7 @@ def readout_matrix(readout: Any) -> Tensor | None:
     if weight is not None and weight.dim() == 3 and weight.shape[-1] == 1:
         weight = weight[..., 0]
     if weight is None or weight.dim() != 2:
-        came = type(readout).__name__ if weight is None else f"shape {tuple(weight.shape)}"
+        came = type(readout).__name__ if weight is None else f"{type(readout).__name__} {tuple(weight.shape)}"
         raise UnsupportedModelError(f"readout must be an nn.Linear, a matrix (O, H) or None, got {came}")
     return weight
 
