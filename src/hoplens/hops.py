@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError, UnstableError, check_count
-from hoplens.kernels import thin_products
+from hoplens.factored import hop_products
 from hoplens.pathways import Pathways, select_networks
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class HopMaps:
         Names of the inputs and outputs.
     input_modules, output_modules : tuple of str or None
         Their modules, if known.
+    levels : int, default 1
+        Layers that every walk crosses; an edge from a layer to the next takes no time.
     """
 
     values: Tensor
@@ -42,11 +44,12 @@ class HopMaps:
     output_names: tuple[str, ...]
     input_modules: tuple[str, ...] | None = None
     output_modules: tuple[str, ...] | None = None
+    levels: int = 1
 
     @property
     def lags(self) -> Tensor:
-        """Time steps between input and read-out, shape (K,): hops - 2 (0 for a direct edge)."""
-        return (self.hops - 2).clamp_min(0)
+        """Time steps walked, shape (K,): hops - 2, or hops - 1 - levels in a stack; at least 0."""
+        return (self.hops - 1 - self.levels).clamp_min(0)
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -68,6 +71,7 @@ class HopMaps:
             self.output_names,
             self.input_modules,
             self.output_modules,
+            self.levels,
         )
 
     def damped(self, damping: float | Tensor) -> Tensor:
@@ -89,7 +93,8 @@ class HopMaps:
         levels += [self.hops.tolist(), self.output_names, self.input_names]
         index = pd.MultiIndex.from_product(levels, names=[*names, "hop", "output", "input"])
         frame = pd.DataFrame({"weight": values.reshape(-1)}, index=index).reset_index()
-        frame.insert(len(self.batch_shape) + 1, "lag", np.maximum(frame["hop"].to_numpy() - 2, 0))
+        lags = np.maximum(frame["hop"].to_numpy() - 1 - self.levels, 0)
+        frame.insert(len(self.batch_shape) + 1, "lag", lags)
         return frame
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -115,9 +120,10 @@ def hop_maps(net: Pathways, horizon: int) -> HopMaps:
     """Split the input-output influence of a network by hop length.
 
     ``H_k = W_out W_rec^(k-2) W_in`` for k = 2 .. horizon + 1, the Markov parameters of the linear system
-    (W_in, W_rec, W_out); hop k carries the input seen k - 2 steps before the read-out. With direct edges
-    (``w_skip``) a map ``H_1 = W_skip`` comes first. Differentiable. Costs one thin product per hop, from
-    the smaller of the input and output side, never a power of W_rec.
+    (W_in, W_rec, W_out); hop k carries the input seen k - 2 steps before the read-out. In a stack of D
+    layers walks have D + 1 hops or more and hop k takes k - 1 - D steps (see `hoplens.lag_maps`). With
+    direct edges (``w_skip``) a map ``H_1 = W_skip`` comes first. Differentiable. Costs one thin product
+    per hop, from the smaller of the input and output side, never a power of W_rec.
 
     Parameters
     ----------
@@ -144,12 +150,14 @@ def hop_maps(net: Pathways, horizon: int) -> HopMaps:
     """
     length = check_count("horizon", horizon)
     net.check_finite()
-    values = thin_products(net.w_in, net.w_rec, net.w_out, length)
-    first = 2
+    levels = 1 if net.layers is None else net.layers[-1].level + 1
+    values = hop_products(net, length, levels)
+    first = levels + 1
     if net.w_skip is not None:
         values = torch.cat([net.w_skip.unsqueeze(-3), values], dim=-3)
-        first = 1
-    hops = torch.arange(first, length + 2, device=values.device)
+    hops = torch.arange(first, first + length, device=values.device)
+    if net.w_skip is not None:
+        hops = torch.cat([hops.new_ones(1), hops])
     finite = torch.isfinite(values).all(dim=-1).all(dim=-1)
     if not bool(finite.all()):
         beyond = int(hops[(~finite).reshape(-1, len(hops)).any(dim=0)].min())
@@ -157,4 +165,5 @@ def hop_maps(net: Pathways, horizon: int) -> HopMaps:
             f"hop maps overflow {values.dtype} from hop {beyond} on (horizon {length}); "
             "use a shorter horizon, float64 weights, or divide w_rec by its spectral radius"
         )
-    return HopMaps(values, hops, net.input_names, net.output_names, net.input_modules, net.output_modules)
+    modules = net.input_modules, net.output_modules
+    return HopMaps(values, hops, net.input_names, net.output_names, *modules, levels)
