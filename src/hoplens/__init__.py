@@ -1,7 +1,21 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
 from hoplens import recipes, tasks
+from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
+from hoplens.cells import Cell, FunctionCell
+from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.connectome import celegans
+from hoplens.dynamics import (
+    TimeSystem,
+    controllability_gramian,
+    hankel_singular_values,
+    memory_capacity,
+    memory_function,
+    observability_gramian,
+    time_system,
+    transfer_function,
+)
 from hoplens.errors import (
     FileError,
     HoplensError,
@@ -12,8 +26,11 @@ from hoplens.errors import (
     UnstableError,
     UnsupportedModelError,
 )
+from hoplens.fidelity import Fidelity, fidelity
+from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
-from hoplens.lowrank import LowRankPathways
+from hoplens.lags import LagMaps, lag_maps
+from hoplens.lesions import lesion, without
 from hoplens.measures import (
     active_hops,
     alignment,
@@ -24,66 +41,117 @@ from hoplens.measures import (
     weight_map,
 )
 from hoplens.models import Ensemble
-from hoplens.pathways import Pathways
+from hoplens.modularity import Blocks, blocks
+from hoplens.nulls import null_network, shuffle_lags
+from hoplens.pathways import Layer, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.plans import PenaltyPlan
 from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
-from hoplens.readers import read
+from hoplens.readers import load_stack, read, register_reader
 from hoplens.recipes import Recipe
 from hoplens.resolvent import Resolvent, resolvent
 from hoplens.scaled import ScaledMaps
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
+from hoplens.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
+from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
+from hoplens.torch_cells import GruCell, LstmCell, RnnCell
 from hoplens.training import TrainingResult, train
+from hoplens.trajectories import TrajectoryMaps, trajectory_maps
+from hoplens.walks import flow, module_flow, top_paths
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Analysis",
+    "Blocks",
+    "Cell",
     "Ensemble",
+    "Fidelity",
     "FileError",
+    "FixedPoints",
+    "FunctionCell",
+    "GruCell",
     "HopMaps",
     "HoplensError",
+    "LagMaps",
+    "Layer",
     "LeadingEigenvalue",
-    "LowRankPathways",
+    "LowRank",
+    "LstmCell",
     "NonFiniteError",
+    "NullComparison",
     "ParameterError",
     "PathwayPenalty",
     "Pathways",
     "Penalty",
     "PenaltyPlan",
     "PenaltySum",
+    "Pseudospectrum",
     "Recipe",
     "Resolvent",
+    "RnnCell",
     "ScaledMaps",
     "Schedule",
     "ScheduledPenalty",
     "ShapeError",
+    "Stack",
     "Thinning",
+    "TimeSystem",
     "TrainingResult",
+    "TrajectoryMaps",
     "UnknownNameError",
     "UnstableError",
     "UnsupportedModelError",
     "WeightPenalty",
     "active_hops",
     "alignment",
+    "analyze",
     "approximate_resolvent",
+    "blocks",
+    "celegans",
+    "compare_to_null",
     "constant",
+    "controllability_gramian",
     "dominant_hop",
+    "fidelity",
+    "fixed_points",
+    "flow",
+    "hankel_singular_values",
+    "henrici",
     "hop_maps",
     "keep_mask",
+    "lag_maps",
     "leading_eigenvalue",
+    "lesion",
+    "load_stack",
     "map_correlation",
+    "memory_capacity",
+    "memory_function",
+    "module_flow",
+    "null_network",
+    "observability_gramian",
+    "pseudospectrum",
     "read",
     "recipes",
+    "register_reader",
     "resolvent",
+    "shuffle_lags",
     "signal_share",
     "spectral_radius",
+    "spectrum",
     "switch",
     "tasks",
     "temporal_sparsity",
+    "time_system",
+    "top_paths",
     "train",
+    "trajectory_maps",
+    "transfer_function",
+    "transient_growth",
     "warm_up",
     "weight_map",
     "weight_scores",
     "window",
+    "without",
 ]

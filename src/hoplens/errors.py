@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 
 class HoplensError(Exception):
@@ -73,14 +75,14 @@ def _as_int(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     try:
-        return value.__index__()  # type: ignore[attr-defined, no-any-return]
-    except (AttributeError, TypeError):
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
         return None
 
 
 def check_number(
     name: str,
-    value: float,
+    value: Any,
     *,
     above: float = -math.inf,
     least: float = -math.inf,
@@ -89,8 +91,8 @@ def check_number(
 ) -> float:
     """Return ``value`` as a finite float inside the stated bounds."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a tensor of many numbers
         number = math.nan
     if not (math.isfinite(number) and above < number < below and least <= number <= most):
         bounds = [

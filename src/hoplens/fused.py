@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,8 +42,9 @@ def pathway_size(
     """
     batch = w_in.shape[:-2]
     blocks = (widen(w) for w in (w_in, w_rec, w_out))
-    value = _PathwaySize.apply(*blocks, length, damping, across == "hops", norm == "l1", doubling)
-    return value.reshape(batch)  # type: ignore[no-any-return]
+    apply: Callable[..., Tensor] = _PathwaySize.apply
+    value = apply(*blocks, length, damping, across == "hops", norm == "l1", doubling)
+    return value.reshape(batch)
 
 
 class _PathwaySize(torch.autograd.Function):
@@ -73,7 +75,7 @@ class _PathwaySize(torch.autograd.Function):
         return sizes.sum(dim=1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *_, maps, sizes = ctx.saved_tensors
         length, by_hop = ctx.shape

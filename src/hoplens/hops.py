@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError, UnstableError, check_count
+from hoplens.factored import hop_products
 from hoplens.kernels import widen
-from hoplens.pathways import Pathways
-from hoplens.scaled import ScaledMaps, assemble, scaled_products, times_power
+from hoplens.pathways import Pathways, select_networks
+from hoplens.scaled import ScaledMaps, assemble, times_power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,8 @@ class HopMaps:
         Names of the inputs and outputs.
     input_modules, output_modules : tuple of str or None
         Their modules, if known.
+    levels : int, default 1
+        Layers that every walk crosses; an edge from a layer to the next takes no time.
     shift : Tensor of int64, shape (...,), or None
         None in all ordinary cases. Where maps overflow their dtype (say spectral radius 3, horizon 1000),
         each such network's maps are divided by one power of two that brings its largest entry to
@@ -50,13 +53,14 @@ class HopMaps:
     output_names: tuple[str, ...]
     input_modules: tuple[str, ...] | None = None
     output_modules: tuple[str, ...] | None = None
+    levels: int = 1
     shift: Tensor | None = None
     exact: ScaledMaps | None = None
 
     @property
     def lags(self) -> Tensor:
-        """Time steps between input and read-out, shape (K,): hops - 2 (0 for a direct edge)."""
-        return (self.hops - 2).clamp_min(0)
+        """Time steps walked, shape (K,): hops - 2, or hops - 1 - levels in a stack; at least 0."""
+        return (self.hops - 1 - self.levels).clamp_min(0)
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -72,16 +76,20 @@ class HopMaps:
         if not self.batch_shape:
             raise ShapeError("these HopMaps hold one network and have no leading axis to index")
         return HopMaps(
-            self.values[index],
+            select_networks(self.values, index, 3),
             self.hops,
             self.input_names,
             self.output_names,
             self.input_modules,
             self.output_modules,
+            self.levels,
             None if self.shift is None else self.shift[index],
             None
             if self.exact is None
-            else ScaledMaps(self.exact.mantissas[index], self.exact.exponents[index]),
+            else ScaledMaps(
+                select_networks(self.exact.mantissas, index, 3),
+                select_networks(self.exact.exponents, index, 1),
+            ),
         )
 
     def scaled(self) -> ScaledMaps:
@@ -134,11 +142,18 @@ class HopMaps:
         levels += [self.hops.tolist(), self.output_names, self.input_names]
         index = pd.MultiIndex.from_product(levels, names=[*names, "hop", "output", "input"])
         frame = pd.DataFrame({"weight": values.reshape(-1)}, index=index).reset_index()
-        frame.insert(frame.columns.get_loc("hop") + 1, "lag", np.maximum(frame["hop"].to_numpy() - 2, 0))
+        lags = np.maximum(frame["hop"].to_numpy() - 1 - self.levels, 0)
+        frame.insert(len(self.batch_shape) + 1, "lag", lags)
         return frame
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw hop length against input-output pair; see `hoplens.plots.plot_hops`."""
+        """Draw hop length against input-output pair; see `hoplens.plots.plot_hops`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        """
         from hoplens.plots import plot_hops
 
         return plot_hops(self, ax=ax)
@@ -154,15 +169,16 @@ def hop_maps(net: Pathways, horizon: int, *, dtype: torch.dtype | None = None) -
     """Split the input-output influence of a network by hop length.
 
     ``H_k = W_out W_rec^(k-2) W_in`` for k = 2 .. horizon + 1, the Markov parameters of the linear system
-    (W_in, W_rec, W_out); hop k carries the input seen k - 2 steps before the read-out. With direct edges
-    (``w_skip``) a map ``H_1 = W_skip`` comes first. Differentiable. Costs one thin product per hop, from
-    the smaller of the input and output side, never a power of W_rec. Maps that grow or fade beyond the
-    range of the dtype are carried with exponents, see `HopMaps.shift` and `HopMaps.scaled`.
+    (W_in, W_rec, W_out); hop k carries the input seen k - 2 steps before the read-out. In a stack of D
+    layers walks have D + 1 hops or more and hop k takes k - 1 - D steps (see `hoplens.lag_maps`). With
+    direct edges (``w_skip``) a map ``H_1 = W_skip`` comes first. Differentiable. Costs one thin product
+    per hop, from the smaller of the input and output side, never a power of W_rec. Maps that grow or fade
+    beyond the range of the dtype are carried with exponents, see ``HopMaps.shift`` and `HopMaps.scaled`.
 
     Parameters
     ----------
     net : Pathways
-        Any leading axes; dense or sparse.
+        Any leading axes.
     horizon : int
         Number of time steps L >= 1.
     dtype : torch.dtype, optional
@@ -186,21 +202,14 @@ def hop_maps(net: Pathways, horizon: int, *, dtype: torch.dtype | None = None) -
     """
     length = check_count("horizon", horizon)
     net.check_finite()
-    maps, exponents = scaled_products(net.w_in, net.w_rec, net.w_out, length)
-    first = 2
+    levels = 1 if net.layers is None else net.layers[-1].level + 1
+    maps, exponents = hop_products(net, length, levels)
+    first = levels + 1
+    hops = torch.arange(first, first + length, device=maps.device)
     if net.w_skip is not None:
         maps = torch.cat([net.w_skip.to(maps.dtype).unsqueeze(-3), maps], dim=-3)
         exponents = torch.cat([torch.zeros_like(exponents[..., :1]), exponents], dim=-1)
-        first = 1
-    hops = torch.arange(first, length + 2, device=maps.device)
+        hops = torch.cat([hops.new_ones(1), hops])
     values, shift, exact = assemble(maps, exponents, dtype or net.w_in.dtype)
-    return HopMaps(
-        values,
-        hops,
-        net.input_names,
-        net.output_names,
-        net.input_modules,
-        net.output_modules,
-        shift=shift,
-        exact=exact,
-    )
+    modules = net.input_modules, net.output_modules
+    return HopMaps(values, hops, net.input_names, net.output_names, *modules, levels, shift, exact)

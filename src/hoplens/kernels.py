@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,8 +43,9 @@ def thin_products(w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int, *, fa
     """
     dtype = w_in.dtype
     w_in, w_rec, w_out = (widen(w) for w in (w_in, w_rec, w_out))
-    values = _ThinProducts.apply(w_in, w_rec, w_out, length, factor)
-    return values.reshape(*w_in.shape[:-2], *values.shape[-3:]).to(dtype)  # type: ignore[no-any-return]
+    apply: Callable[..., Tensor] = _ThinProducts.apply
+    values = apply(w_in, w_rec, w_out, length, factor)
+    return values.reshape(*w_in.shape[:-2], *values.shape[-3:]).to(dtype)
 
 
 def widen(block: Tensor) -> Tensor:
@@ -198,11 +200,11 @@ class _ThinProducts(torch.autograd.Function):
     def forward(ctx: Any, w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int, factor: float) -> Tensor:
         ctx.chain = Chain(make_step(w_in, w_rec, w_out), length, factor)
         ctx.save_for_backward(w_in, w_rec, w_out)  # lets PyTorch notice weights changed in place
-        maps = ctx.chain.forward(keep=any(ctx.needs_input_grad[:3]))
+        maps: Tensor = ctx.chain.forward(keep=any(ctx.needs_input_grad[:3]))
         return maps.mT if ctx.chain.step.from_inputs else maps
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         assert ctx.saved_tensors
         if ctx.chain.step.from_inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -174,12 +175,21 @@ def correlate(values: Tensor, target: Tensor, *, axes: int, signed: bool) -> Ten
     values, target = values.flatten(-axes), target.flatten(-axes)
     if bool((target == target[..., :1]).all(dim=-1).any()):
         raise ParameterError("the target is constant, so no correlation with it exists")
+    return (_standardise(values) * _standardise(target)).sum(dim=-1).clamp(-1, 1)
+
+
+def _standardise(values: Tensor) -> Tensor:
+    """Return values of mean 0 and norm 1 along the last axis; zeros where there is no deviation."""
+    # By the largest first: squares of very small numbers would underflow, and a constant becomes exactly
+    # 1, so that nothing of it is left to correlate (0.1 is not always the rounded mean of 0.1s).
+    values = values / _norm_or_one(values, math.inf)
     values = values - values.mean(dim=-1, keepdim=True)
-    target = target - target.mean(dim=-1, keepdim=True)
-    # two norms, not one product: the product of two small norms would underflow first
-    size = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
-    unit = values / torch.where(size > 0, size, torch.ones_like(size))
-    return (unit * (target / torch.linalg.vector_norm(target, dim=-1, keepdim=True))).sum(dim=-1).clamp(-1, 1)
+    return values / _norm_or_one(values, 2.0)
+
+
+def _norm_or_one(values: Tensor, order: float) -> Tensor:
+    size: Tensor = torch.linalg.vector_norm(values, ord=order, dim=-1, keepdim=True)
+    return torch.where(size > 0, size, torch.ones_like(size))
 
 
 def weight_map(net: Pathways) -> Tensor:

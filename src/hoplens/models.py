@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hoplens.errors import check_choice
+from hoplens.errors import ShapeError, check_choice
 from hoplens.pathways import Pathways
 
 ACTIVATIONS = ("tanh", "relu", "linear")
@@ -37,6 +37,16 @@ class Ensemble:
     readout: Tensor
     offset: Tensor
     activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        check_choice("activation", self.activation, ACTIVATIONS)
+        weight, readout, offset = (tuple(tensor.shape) for tensor in self.tensors)
+        fits = len(weight) == 3 and len(readout) == 3 and weight[1] > weight[2] + 1
+        if not fits or readout[::2] != weight[::2] or offset != (*readout[:2], 1):
+            raise ShapeError(
+                "an ensemble needs weight (E, H + I + 1, H), readout (E, O, H) and offset (E, O, 1), "
+                f"got {weight}, {readout} and {offset}"
+            )
 
     @property
     def size(self) -> int:
@@ -72,7 +82,8 @@ class Ensemble:
 
     def clone(self) -> Ensemble:
         """Return a copy with its own memory."""
-        return Ensemble(*(tensor.detach().clone() for tensor in self.tensors), self.activation)
+        weight, readout, offset = (tensor.detach().clone() for tensor in self.tensors)
+        return Ensemble(weight, readout, offset, self.activation)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Run all networks on the same sequences.
@@ -85,8 +96,19 @@ class Ensemble:
         -------
         Tensor, shape (E, B, O)
             Read-out after the last time step. Plain PyTorch, differentiable.
+
+        Raises
+        ------
+        ShapeError
+            If the inputs do not fit the networks.
         """
         h, i = self.n_hidden, self.n_inputs
+        own = inputs.dim() == 4 and inputs.shape[0] == self.size
+        if not (own or inputs.dim() == 3) or inputs.shape[-1] != i or inputs.dtype != self.weight.dtype:
+            raise ShapeError(
+                f"inputs must be {self.weight.dtype} of shape (B, L, I={i}) or (E={self.size}, B, L, I={i}), "
+                f"got {inputs.dtype} of shape {tuple(inputs.shape)}"
+            )
         w_rec, w_in, bias = self.weight.split([h, i, 1], dim=1)
         steps = inputs.unbind(dim=-2)
         state = self.weight.new_zeros(self.size, inputs.shape[-3], h)
@@ -122,8 +144,8 @@ def create_ensemble(
         One a network.
     inits : sequence of {"gaussian", "orthogonal", "delay"}
         One a network. ``gaussian``: W_rec ~ N(0, 1/H). ``orthogonal``: W_rec a random rotation.
-        ``delay``: W_rec a bundle of delay lines, each as long as the horizon where H allows (see
-        `delay_lines`).
+        ``delay``: delay lines as long as the horizon in one half of the units, a rotation in the other
+        (see `delay_lines`).
     n_inputs, hidden, n_outputs, length : int
         Sizes I, H, O and L.
     activation : {"tanh", "relu", "linear"}
@@ -142,10 +164,9 @@ def create_ensemble(
         if init == "gaussian":
             w_rec = w_rec / math.sqrt(hidden)
         elif init == "orthogonal":
-            q, r = torch.linalg.qr(w_rec)
-            w_rec = q * r.diagonal().sign()  # makes the rotation uniform (Mezzadri 2007)
+            w_rec = rotation(w_rec)
         else:
-            w_rec, entries = delay_lines(hidden, length)
+            w_rec, entries = delay_lines(w_rec, length)
             w_in = w_in * entries[:, None]
         weights.append(torch.cat([w_rec.mT, w_in.mT, torch.zeros(1, hidden, dtype=torch.float64)]))
         readouts.append(w_out)
@@ -157,27 +178,46 @@ def create_ensemble(
     )
 
 
-def delay_lines(hidden: int, length: int) -> tuple[Tensor, Tensor]:
-    """Return a recurrent matrix made of delay lines, and which units are their entries.
+def delay_lines(noise: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Return a recurrent matrix made half of delay lines, half of a random rotation.
 
-    The H units are cut into as many chains of ``length`` units as fit (at least one; left-over units
-    lengthen the last). A chain hands its content on by one unit a time step with gain 1, so that unit d
-    of a chain holds what entered it d steps ago: nothing fades, and no two lags share a unit.
+    A delay line of ``length`` units hands its content on by one unit a time step with gain 1, so that its
+    unit d holds what entered it d steps ago: nothing fades, and no two lags share a unit. As many lines as
+    fit into half of the units are laid (at least one, which may take all of them); the units left over are
+    linked by a random rotation, so that the network can also mix and combine.
+
+    Parameters
+    ----------
+    noise : Tensor, shape (H, H)
+        Standard normal numbers, the source of the rotation.
+    length : int
+        Time steps L that a line should hold.
 
     Returns
     -------
-    w_rec : Tensor, shape (H, H), float64
-    entries : Tensor, shape (H,), float64
-        1 for the first unit of each chain, else 0.
+    w_rec : Tensor, shape (H, H)
+        In torch's orientation.
+    entries : Tensor, shape (H,)
+        1 for the first unit of each line and for every unit of the rotation, else 0: who hears the input.
     """
-    chains = max(1, hidden // length)
-    w_rec = (
-        torch.diag(torch.ones(hidden - 1, dtype=torch.float64), -1)
-        if hidden > 1
-        else torch.zeros(1, 1).double()
-    )
-    starts = torch.arange(chains) * min(length, hidden)
-    entries = torch.zeros(hidden, dtype=torch.float64)
-    entries[starts] = 1.0
-    w_rec[starts] = 0.0
+    hidden = noise.shape[-1]
+    span = min(length, hidden)
+    lines = max(1, hidden // (2 * span))
+    taken = lines * span
+    w_rec = torch.diag(noise.new_ones(hidden - 1), -1) if hidden > 1 else noise.new_zeros(1, 1)
+    w_rec[taken:] = 0.0
+    w_rec[taken:, taken:] = rotation(noise[taken:, taken:])
+    w_rec[:taken:span] = 0.0
+    entries = noise.new_ones(hidden)
+    entries[:taken] = 0.0
+    entries[:taken:span] = 1.0
     return w_rec, entries
+
+
+def rotation(noise: Tensor) -> Tensor:
+    """Return a uniformly random orthogonal matrix made from standard normal numbers (Mezzadri 2007)."""
+    if noise.numel() == 0:
+        return noise
+    factors: tuple[Tensor, Tensor] = torch.linalg.qr(noise)
+    q, r = factors
+    return q * r.diagonal().sign()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError
+from hoplens.parts import Layer, LowRank, as_tensor, check_layers, checked_blocks, labels, select_networks
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -31,9 +31,10 @@ class Pathways:
     ----------
     w_in : Tensor or array, shape (..., H, I)
         Edges from inputs to hidden units.
-    w_rec : Tensor, array or SciPy sparse matrix, shape (..., H, H)
+    w_rec : Tensor, array, SciPy sparse matrix or LowRank, shape (..., H, H)
         Edges between hidden units. A sparse matrix (SciPy, or torch CSR) has no leading axes and stays
-        sparse.
+        sparse; ``LowRank(u, v, diagonal)`` stays factored, and ``net.w_rec`` then builds the dense matrix
+        anew.
     w_out : Tensor or array, shape (..., O, H)
         Edges from hidden units to outputs.
     w_skip : Tensor or array, shape (..., O, I), optional
@@ -42,6 +43,11 @@ class Pathways:
         Names of the I inputs and O outputs; default ``x0, x1, ...`` and ``y0, y1, ...``.
     input_modules, output_modules : sequence of str, optional
         The module that each input and output belongs to, used to order and aggregate.
+    hidden_names, hidden_modules : sequence of str, optional
+        Names (default ``h0, h1, ...``) and modules of the H hidden units.
+    layers : sequence of Layer, optional
+        The layers of a stacked network. An edge inside a layer takes one time step, an edge from a layer
+        to the next takes none (`hoplens.lag_maps`). None: every edge between hidden units takes a step.
     provenance : str
         Where the weights come from: raw weights, or a Jacobian and the point it was taken at.
 
@@ -52,14 +58,18 @@ class Pathways:
     """
 
     w_in: Tensor
-    w_rec: Tensor
     w_out: Tensor
     w_skip: Tensor | None
+    factors: LowRank | None
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     input_modules: tuple[str, ...] | None
     output_modules: tuple[str, ...] | None
+    hidden_names: tuple[str, ...]
+    hidden_modules: tuple[str, ...] | None
+    layers: tuple[Layer, ...] | None
     provenance: str
+    _recurrent: Tensor | None
 
     def __init__(
         self,
@@ -72,25 +82,41 @@ class Pathways:
         output_names: Sequence[str] | None = None,
         input_modules: Sequence[str] | None = None,
         output_modules: Sequence[str] | None = None,
+        hidden_names: Sequence[str] | None = None,
+        hidden_modules: Sequence[str] | None = None,
+        layers: Sequence[Layer] | None = None,
         provenance: str = RAW_WEIGHTS,
     ) -> None:
-        blocks = {"w_in": as_tensor(w_in), "w_rec": as_tensor(w_rec), "w_out": as_tensor(w_out)}
-        if w_skip is not None:
-            blocks["w_skip"] = as_tensor(w_skip)
-        blocks = _common_dtype(blocks)
-        _check_blocks(blocks)
+        blocks, factors = checked_blocks(w_in, w_rec, w_out, w_skip)
         n_inputs, n_outputs = blocks["w_in"].shape[-1], blocks["w_out"].shape[-2]
+        n_hidden = blocks["w_in"].shape[-2]
         values: dict[str, Any] = {
-            **blocks,
+            "w_in": blocks["w_in"],
+            "w_out": blocks["w_out"],
             "w_skip": blocks.get("w_skip"),
-            "input_names": _labels("input_names", input_names, n_inputs, "x"),
-            "output_names": _labels("output_names", output_names, n_outputs, "y"),
-            "input_modules": _labels("input_modules", input_modules, n_inputs, None),
-            "output_modules": _labels("output_modules", output_modules, n_outputs, None),
+            "factors": factors,
+            "_recurrent": blocks.get("w_rec"),
+            "hidden_names": labels("hidden_names", hidden_names, n_hidden, "h"),
+            "hidden_modules": labels("hidden_modules", hidden_modules, n_hidden, None),
+            "layers": check_layers(layers, n_hidden),
+            "input_names": labels("input_names", input_names, n_inputs, "x"),
+            "output_names": labels("output_names", output_names, n_outputs, "y"),
+            "input_modules": labels("input_modules", input_modules, n_inputs, None),
+            "output_modules": labels("output_modules", output_modules, n_outputs, None),
             "provenance": provenance,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def w_rec(self) -> Tensor:
+        """Edges between hidden units, shape (..., H, H); built anew from the factors where low rank."""
+        if self._recurrent is not None:
+            return self._recurrent
+        assert self.factors is not None  # the constructor sets one of the two
+        product = self.factors.u @ self.factors.v.mT
+        own = self.factors.diagonal
+        return product if own is None else product + torch.diag_embed(own)
 
     @property
     def n_inputs(self) -> int:
@@ -115,11 +141,13 @@ class Pathways:
     @property
     def is_sparse(self) -> bool:
         """Whether ``w_rec`` is stored sparse."""
-        return self.w_rec.layout != torch.strided
+        return self._recurrent is not None and self._recurrent.layout != torch.strided
 
     def __repr__(self) -> str:
         batch = f", batch={tuple(self.batch_shape)}" if self.batch_shape else ""
         kind = "sparse" if self.is_sparse else "dense"
+        if self.factors is not None:
+            kind = f"rank {self.factors.u.shape[-1]}"
         return (
             f"Pathways({self.n_inputs} inputs -> {self.n_hidden} hidden ({kind}) -> {self.n_outputs} outputs"
             f"{batch}, {str(self.w_in.dtype).removeprefix('torch.')}, {self.w_in.device}, {self.provenance})"
@@ -129,28 +157,50 @@ class Pathways:
         """Select along the leading axes: one network of an ensemble, or a slice of it."""
         if not self.batch_shape:
             raise ShapeError("this Pathways holds one network and has no leading axis to index")
+        skip = None if self.w_skip is None else select_networks(self.w_skip, index, 2)
+        w_in, w_out = (select_networks(w, index, 2) for w in (self.w_in, self.w_out))
         return replace_blocks(
-            self,
-            self.w_in[index],
-            self.w_rec[index],
-            self.w_out[index],
-            None if self.w_skip is None else self.w_skip[index],
+            self, w_in, self._map_recurrent(lambda w: select_networks(w, index, 2)), w_out, skip
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> Pathways:
-        """Return the same graph on another device or in another dtype."""
+        """Return the same graph on another device or in another dtype.
+
+        Parameters
+        ----------
+        target : torch.device, torch.dtype or str
+            The device, its name (``"cuda"``), or the dtype.
+        """
         skip = None if self.w_skip is None else self.w_skip.to(target)
-        return replace_blocks(self, self.w_in.to(target), self.w_rec.to(target), self.w_out.to(target), skip)
+        return replace_blocks(
+            self,
+            self.w_in.to(target),
+            self._map_recurrent(lambda w: w.to(target)),
+            self.w_out.to(target),
+            skip,
+        )
 
     def detach(self) -> Pathways:
         """Return the same graph cut from autograd."""
         skip = None if self.w_skip is None else self.w_skip.detach()
-        return replace_blocks(self, self.w_in.detach(), self.w_rec.detach(), self.w_out.detach(), skip)
+        return replace_blocks(
+            self, self.w_in.detach(), self._map_recurrent(Tensor.detach), self.w_out.detach(), skip
+        )
+
+    def _map_recurrent(self, function: Callable[[Tensor], Tensor]) -> Tensor | LowRank:
+        """Apply a function to the recurrent block, or to each of its factors."""
+        if self.factors is not None:
+            u, v, own = self.factors
+            own = None if own is None else function(own.unsqueeze(-1)).squeeze(-1)
+            return LowRank(function(u), function(v), own)
+        return function(self.w_rec)
 
     def check_finite(self) -> Pathways:
         """Return self, or raise `NonFiniteError` naming the block that holds NaN or infinity."""
-        for name in ("w_in", "w_rec", "w_out", "w_skip"):
-            block = getattr(self, name)
+        parts = () if self.factors is None else zip(self.factors._fields, self.factors, strict=True)
+        factors = {f"w_rec's {name}": part for name, part in parts}
+        blocks = {"w_in": self.w_in, "w_rec": self._recurrent, "w_out": self.w_out, "w_skip": self.w_skip}
+        for name, block in {**blocks, **factors}.items():
             if block is None:
                 continue
             values = block.values() if block.layout == torch.sparse_csr else block
@@ -185,18 +235,23 @@ class Pathways:
     def to_networkx(self) -> nx.DiGraph[Any]:
         """Return one network as a ``networkx.DiGraph`` with edge attribute ``weight``.
 
-        Nodes are the input names, ``h0, h1, ...`` and the output names; node attribute ``kind`` is
-        ``input``, ``hidden`` or ``output``. Zero weights make no edge.
+        Nodes are the input names, the hidden names and the output names; node attribute ``kind`` is
+        ``input``, ``hidden`` or ``output``. Where a name would occur twice, inputs and outputs are called
+        ``in:NAME`` and ``out:NAME``. Zero weights make no edge.
         """
         import networkx as nx
 
         if self.batch_shape:
             raise ShapeError(f"to_networkx needs one network, got leading axes {tuple(self.batch_shape)}")
-        hidden = [f"h{j}" for j in range(self.n_hidden)]
+        inputs, outputs = list(self.input_names), list(self.output_names)
+        hidden = list(self.hidden_names)
+        if len({*inputs, *hidden, *outputs}) < len(inputs) + len(hidden) + len(outputs):
+            # e.g. a node that was attached a terminal: networkx would merge the two
+            inputs, outputs = [f"in:{name}" for name in inputs], [f"out:{name}" for name in outputs]
         graph: nx.DiGraph[Any] = nx.DiGraph()
-        for kind, names in (("input", self.input_names), ("hidden", hidden), ("output", self.output_names)):
+        for kind, names in (("input", inputs), ("hidden", hidden), ("output", outputs)):
             graph.add_nodes_from(names, kind=kind)
-        nodes = [*self.input_names, *hidden, *self.output_names]
+        nodes = [*inputs, *hidden, *outputs]
         matrix = self.adjacency().detach().cpu().numpy()
         for i, j in zip(*np.nonzero(matrix), strict=True):
             graph.add_edge(nodes[i], nodes[j], weight=float(matrix[i, j]))
@@ -204,7 +259,7 @@ class Pathways:
 
 
 def replace_blocks(
-    net: Pathways, w_in: Tensor, w_rec: Tensor, w_out: Tensor, w_skip: Tensor | None
+    net: Pathways, w_in: Tensor, w_rec: Tensor | LowRank, w_out: Tensor, w_skip: Tensor | None
 ) -> Pathways:
     """Return ``net`` with other weights and the same names, modules and provenance."""
     return Pathways(
@@ -216,94 +271,11 @@ def replace_blocks(
         output_names=net.output_names,
         input_modules=net.input_modules,
         output_modules=net.output_modules,
+        hidden_names=net.hidden_names,
+        hidden_modules=net.hidden_modules,
+        layers=net.layers,
         provenance=net.provenance,
     )
 
 
-def as_tensor(block: Any) -> Tensor:
-    """Turn a tensor, array, nested list or SciPy sparse matrix into a floating-point tensor."""
-    if isinstance(block, Tensor):
-        tensor = block
-    elif hasattr(block, "tocsr"):
-        csr = block.tocsr()
-        with warnings.catch_warnings():  # PyTorch's one-off notice that CSR tensors are new
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-            tensor = torch.sparse_csr_tensor(
-                torch.as_tensor(np.asarray(csr.indptr, dtype=np.int64)),
-                torch.as_tensor(np.asarray(csr.indices, dtype=np.int64)),
-                torch.as_tensor(np.array(csr.data)),
-                size=csr.shape,
-                check_invariants=True,
-            )
-    else:
-        try:
-            tensor = torch.as_tensor(np.array(block))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ShapeError(
-                f"weights must be a numeric array, got {type(block).__name__} ({error})"
-            ) from None
-    if tensor.is_complex():
-        raise ShapeError(f"weights must be real, got dtype {tensor.dtype}")
-    if not tensor.is_floating_point():
-        tensor = tensor.to(torch.get_default_dtype())
-    return tensor
-
-
-def _common_dtype(blocks: dict[str, Tensor]) -> dict[str, Tensor]:
-    # Promote rather than refuse: a float32 w_in with a float64 w_rec loses nothing in float64.
-    dtype = blocks["w_in"].dtype
-    for block in blocks.values():
-        dtype = torch.promote_types(dtype, block.dtype)
-    if "w_rec" in blocks and blocks["w_rec"].layout != torch.strided:
-        # Only the recurrent block is worth keeping sparse: the others are thin.
-        blocks = {
-            k: b if k == "w_rec" or b.layout == torch.strided else b.to_dense() for k, b in blocks.items()
-        }
-    else:
-        blocks = {k: b if b.layout == torch.strided else b.to_dense() for k, b in blocks.items()}
-    return {k: b if b.dtype == dtype else b.to(dtype) for k, b in blocks.items()}
-
-
-def _check_blocks(blocks: dict[str, Tensor]) -> None:
-    shapes = ", ".join(f"{name} {tuple(b.shape)}" for name, b in blocks.items())
-    for name, block in blocks.items():
-        if block.dim() < 2:
-            raise ShapeError(
-                f"{name} must have at least two axes (..., to, from), got shape {tuple(block.shape)}"
-            )
-    w_in, w_rec, w_out = blocks["w_in"], blocks["w_rec"], blocks["w_out"]
-    hidden = w_rec.shape[-1]
-    wanted = {"w_in": (hidden, w_in.shape[-1]), "w_rec": (hidden, hidden), "w_out": (w_out.shape[-2], hidden)}
-    if "w_skip" in blocks:
-        wanted["w_skip"] = (w_out.shape[-2], w_in.shape[-1])
-    for name, shape in wanted.items():
-        if tuple(blocks[name].shape[-2:]) != shape:
-            raise ShapeError(
-                f"expected w_in (..., H, I), w_rec (..., H, H), w_out (..., O, H), w_skip (..., O, I) with "
-                f"H = {hidden} taken from w_rec, so {name} should end in {shape}; got {shapes}"
-            )
-    if 0 in (hidden, w_in.shape[-1], w_out.shape[-2]):
-        raise ShapeError(f"a network needs at least one input, hidden unit and output; got {shapes}")
-    if any(b.shape[:-2] != w_in.shape[:-2] for b in blocks.values()):
-        raise ShapeError(f"all blocks need the same leading axes; got {shapes}")
-    devices = {str(b.device) for b in blocks.values()}
-    if len(devices) > 1:
-        raise ShapeError(
-            f"all blocks must be on one device, got {', '.join(sorted(devices))}; move them first"
-        )
-
-
-def _labels(
-    field: str, given: Sequence[str] | None, count: int, prefix: str | None
-) -> tuple[str, ...] | None:
-    if given is None:
-        return None if prefix is None else tuple(f"{prefix}{j}" for j in range(count))
-    labels = tuple(str(label) for label in given)
-    if len(labels) != count:
-        raise ShapeError(f"{field} must hold {count} names, one a node, got {len(labels)}")
-    if prefix is not None and len(set(labels)) != count:
-        raise ShapeError(f"{field} must be distinct, got {', '.join(labels[:8])}")
-    return labels
-
-
-__all__ = ["RAW_WEIGHTS", "Pathways", "as_tensor", "replace_blocks"]
+__all__ = ["RAW_WEIGHTS", "Layer", "LowRank", "Pathways", "as_tensor", "replace_blocks", "select_networks"]

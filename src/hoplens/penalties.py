@@ -28,7 +28,7 @@ class Penalty(nn.Module):
     """
 
     def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network, shape (...,)."""
+        """Return the penalty of each network of ``net``, shape (...,)."""
         raise NotImplementedError(f"{type(self).__name__} must implement forward(net)")
 
     def __add__(self, other: Penalty) -> PenaltySum:
@@ -36,10 +36,30 @@ class Penalty(nn.Module):
             return NotImplemented
         return PenaltySum([*_terms(self), *_terms(other)])
 
+    def __radd__(self, other: int) -> PenaltySum:
+        # the built-in sum() starts from the integer 0
+        return PenaltySum(_terms(self)) if other == 0 else NotImplemented
+
     def __mul__(self, weight: float) -> PenaltySum:
         return PenaltySum([(weight * own, penalty) for own, penalty in _terms(self)])
 
     __rmul__ = __mul__
+
+
+def check_pathways(net: object) -> None:
+    """Raise unless ``net`` is a `Pathways`, the one thing that a penalty takes."""
+    if not isinstance(net, Pathways):
+        raise UnsupportedModelError(
+            f"a penalty takes a Pathways, got {type(net).__name__}; "
+            "write penalty(hl.read(rnn, readout=linear))"
+        )
+
+
+def check_penalties(terms: Iterable[object]) -> None:
+    """Raise unless all terms of a sum are penalties."""
+    for term in terms:
+        if not isinstance(term, Penalty):
+            raise ParameterError(f"a sum of penalties takes hl.Penalty objects, got {type(term).__name__}")
 
 
 class PenaltySum(Penalty):
@@ -54,11 +74,13 @@ class PenaltySum(Penalty):
     def __init__(self, terms: Iterable[tuple[float, Penalty]]) -> None:
         super().__init__()
         pairs = list(terms)
+        check_penalties(penalty for _, penalty in pairs)
         self.weights = [check_number("the weight of a penalty", weight) for weight, _ in pairs]
         self.penalties = nn.ModuleList([penalty for _, penalty in pairs])
 
     def forward(self, net: Pathways) -> Tensor:
-        """Return the weighted sum, shape (...,)."""
+        """Return the weighted sum of the penalties of ``net``, shape (...,)."""
+        check_pathways(net)
         total = net.w_in.new_zeros(net.batch_shape)
         for weight, penalty in zip(self.weights, self.penalties, strict=True):
             total = total + weight * penalty(net)
@@ -162,12 +184,8 @@ class PathwayPenalty(Penalty):
             raise ParameterError("sample= needs generator=; pass torch.Generator().manual_seed(...)")
 
     def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network, shape (...,)."""
-        if not isinstance(net, Pathways):
-            raise UnsupportedModelError(
-                f"a penalty takes a Pathways, got {type(net).__name__}; "
-                "write penalty(hl.read(rnn, readout=linear))"
-            )
+        """Return the penalty of each network of ``net``, shape (...,)."""
+        check_pathways(net)
         dtype = self.dtype or net.w_in.dtype
         weight = 1.0
         if self.training and torch.is_grad_enabled():
@@ -223,9 +241,8 @@ class PathwayPenalty(Penalty):
             total = solve_resolvent(net, net.w_in.new_full(net.batch_shape, self.damping))
             return self._size(total)
         if net.w_skip is not None and self.across == "sum":
-            maps = thin_products(
-                *(widen(w) for w in (net.w_in, net.w_rec, net.w_out)), self.horizon, factor=self.damping
-            )
+            w_in, w_rec, w_out = (widen(w) for w in (net.w_in, net.w_rec, net.w_out))
+            maps = thin_products(w_in, w_rec, w_out, self.horizon, factor=self.damping)
             return self._size(self.damping**2 * maps.sum(dim=-3) + self.damping * widen(net.w_skip))
         doubling = not net.is_sparse and use_doubling(
             self.horizon,
@@ -249,7 +266,8 @@ class PathwayPenalty(Penalty):
     def _size(self, maps: Tensor) -> Tensor:
         if self.norm == "l1":
             return maps.abs().sum(dim=(-2, -1))
-        return torch.linalg.vector_norm(maps, dim=(-2, -1))
+        size: Tensor = torch.linalg.vector_norm(maps, dim=(-2, -1))
+        return size
 
     def extra_repr(self) -> str:
         """Show the options."""
@@ -280,11 +298,14 @@ class WeightPenalty(Penalty):
         self.blocks = tuple(check_choice("block", block, BLOCKS) for block in blocks)
 
     def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network, shape (...,)."""
+        """Return the penalty of each network of ``net``, shape (...,)."""
+        check_pathways(net)
         total = net.w_in.new_zeros(net.batch_shape)
         for block in self.blocks:
-            weight = getattr(net, f"w_{block}")
-            size = weight.abs() if self.norm == "l1" else weight.square()
+            weight: Tensor = getattr(net, f"w_{block}")
+            # a sparse block belongs to one network, so that its stored values can be summed as they are
+            entries = weight.values()[None] if weight.layout == torch.sparse_csr else weight
+            size = entries.abs() if self.norm == "l1" else entries.square()
             total = total + size.sum(dim=(-2, -1))
         return total
 

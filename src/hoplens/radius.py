@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, UnstableError
-from hoplens.lowrank import LowRankPathways
 from hoplens.pathways import Pathways
 from hoplens.systems import to_scipy
 
@@ -46,12 +45,12 @@ class LeadingEigenvalue:
         return abs(self.value)
 
 
-def leading_eigenvalue(net: Pathways | LowRankPathways, *, tolerance: float = TOLERANCE) -> LeadingEigenvalue:
+def leading_eigenvalue(net: Pathways, *, tolerance: float = TOLERANCE) -> LeadingEigenvalue:
     """Find the eigenvalue of largest modulus of ``w_rec`` by implicitly restarted Arnoldi iterations.
 
     Parameters
     ----------
-    net : Pathways or LowRankPathways
+    net : Pathways
         One network, dense, sparse or of low rank; at least 3 hidden units.
     tolerance : float, default 1e-8
         Relative residual wanted. It bounds the error of the eigenvalue of a normal matrix; one of a
@@ -67,8 +66,11 @@ def leading_eigenvalue(net: Pathways | LowRankPathways, *, tolerance: float = TO
             f"leading_eigenvalue takes one network of 3 or more hidden units, got {net!r}; "
             "use spectral_radius"
         )
-    if isinstance(net, LowRankPathways):
-        return _arnoldi(net.product(), net.n_hidden, tolerance)
+    if net.factors is not None:
+        u, v = (part.detach().double().cpu().numpy() for part in net.factors[:2])
+        own = net.factors.diagonal
+        kept: Any = 0.0 if own is None else own.detach().double().cpu().numpy()
+        return _arnoldi(lambda x: kept * x + u @ (v.T @ x), net.n_hidden, tolerance)
     matrix: Any = to_scipy(net.w_rec) if net.is_sparse else net.w_rec.detach().double().cpu().numpy()
     return _arnoldi(lambda x: matrix @ x, net.n_hidden, tolerance)
 
@@ -109,7 +111,7 @@ def _arnoldi(product: Callable[[Any], Any], hidden: int, tolerance: float) -> Le
     return LeadingEigenvalue(value, float(np.linalg.norm(image - value * vector)) / size, count)
 
 
-def spectral_radius(net: Pathways | LowRankPathways) -> Tensor:
+def spectral_radius(net: Pathways) -> Tensor:
     """Return the largest eigenvalue modulus of the graph, shape (...,), which is that of ``w_rec``.
 
     Computed in float64; returned in the dtype of the weights. Up to 1024 hidden units, and wherever a
@@ -119,7 +121,7 @@ def spectral_radius(net: Pathways | LowRankPathways) -> Tensor:
 
     Parameters
     ----------
-    net : Pathways or LowRankPathways
+    net : Pathways
         Any leading axes.
 
     Raises
@@ -130,17 +132,18 @@ def spectral_radius(net: Pathways | LowRankPathways) -> Tensor:
     return exact_radius(net).to(net.w_in.dtype)
 
 
-def exact_radius(net: Pathways | LowRankPathways) -> Tensor:
+def exact_radius(net: Pathways) -> Tensor:
     """Return the spectral radius in float64, shape (...,)."""
     net.check_finite()
-    if isinstance(net, LowRankPathways):
-        if net.n_hidden <= DENSE_LIMIT:
-            return exact_radius(net.to_pathways())
-        return net.w_in.new_tensor(leading_eigenvalue(net).radius, dtype=torch.float64)
+    if net.factors is not None and net.factors.diagonal is None:
+        core = net.factors.v.mT @ net.factors.u  # has the non-zero eigenvalues of U V^T
+        inner: Tensor = torch.linalg.eigvals(core.double())
+        return inner.abs().amax(dim=-1)
     wants_grad = net.w_rec.requires_grad and torch.is_grad_enabled()
     if net.n_hidden <= DENSE_LIMIT or (wants_grad and not net.is_sparse):
         w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-        return torch.linalg.eigvals(w_rec.double()).abs().amax(dim=-1)
+        every: Tensor = torch.linalg.eigvals(w_rec.double())
+        return every.abs().amax(dim=-1)
     if wants_grad:
         raise ParameterError(
             "the spectral radius of a large sparse w_rec has no gradient here; pass normalise=False or "

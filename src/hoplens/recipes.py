@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hoplens.errors import check_choice
@@ -54,7 +54,7 @@ class Term:
 
     penalty: Callable[[int], Penalty]
     weight: float = 1.0
-    schedule: Schedule = constant()
+    schedule: Schedule = field(default_factory=constant)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,10 @@ class Recipe:
         """Return the scheduled penalty for tasks of this length."""
         return ScheduledPenalty([(term.weight, term.penalty(length), term.schedule) for term in self.terms])
 
+    def without_thinning(self, *, name: str) -> Recipe:
+        """Return this recipe under another name with no thinning (for ablations)."""
+        return replace(self, name=name, thinning=None)
+
     def but(self, *, name: str, init: str | None = None, thinning: Thinning | None = None) -> Recipe:
         """Return this recipe under another name with another start or thinning (for ablations)."""
         return replace(
@@ -113,5 +117,19 @@ def paper() -> Recipe:
 
 
 def recommended() -> Recipe:
-    """Return the recipe that hoplens recommends."""
-    raise NotImplementedError
+    """Return the recipe that hoplens recommends: "learn, align, thin, release".
+
+    * Learn: half of the hidden units start as delay lines, so that no lag is out of reach and no gradient
+      fades; the other half starts as a rotation.
+    * Align: ``strength * sum_k sum |a^k H_k|`` with a = 0.9 from the first step to the last. Every hop
+      counts by itself, so that hops of opposite sign cannot hide behind each other.
+    * Thin: from 20 % to 75 % of training 90 % of the recurrent weights are removed, smallest first, while
+      the error stays below a fifth of the target variance; a network that has not learnt yet is spared.
+    * Release: from 80 % on removed weights may come back. They stay small, so that the network can be
+      pruned again at little cost, and they win back what thinning had cost.
+
+    The only thing to choose is the strength; 1e-3 does well on all tasks of the study whose targets are
+    linear in the inputs, 3e-4 on the others.
+    """
+    thinning = Thinning(0.9, start=0.2, stop=0.75, release=0.8, tolerance=0.2)
+    return Recipe("recommended", (Term(PathwaySpec("hops")),), init="delay", thinning=thinning)

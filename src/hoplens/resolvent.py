@@ -11,10 +11,9 @@ from torch import Tensor
 from hoplens.errors import UnstableError, check_count, check_number
 from hoplens.hops import hop_maps
 from hoplens.kernels import widen
-from hoplens.lowrank import LowRankPathways
-from hoplens.pathways import Pathways, replace_blocks
+from hoplens.pathways import LowRank, Pathways, replace_blocks
 from hoplens.radius import exact_radius
-from hoplens.solves import solve_certified, solve_low_rank
+from hoplens.solves import solve_certified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,10 +43,10 @@ class Resolvent:
         Names of the inputs and outputs.
     error_bound : Tensor, shape (..., O, I), or None
         No entry of ``value`` is further from the truth (at the damping and spectral radius used) than this,
-        rounding to the dtype of ``value`` included; None where the sum is finite and nothing was solved. With X the solution, R its
-        residual and A = I - aW it is ``a^2 |W_out[o]| |A^-1| |R[:, i]|``; where a second solve from the
-        output side leaves a residual S, the value is corrected by it and the bound ``a^2 |S[:, o]| |A^-1|
-        |R[:, i]|`` is of second order. Infinite where no bound on ``|A^-1|`` was found.
+        rounding to the dtype of ``value`` included; None where the sum is finite and nothing was solved.
+        With A = I - aW, X and Y the solutions from the input and the output side and R and S their
+        residuals, ``a^2 (W_out X + Y^T R)`` is off by at most ``a^2 |S[:, o]| |A^-1| |R[:, i]|``, and that
+        plus rounding is the bound. Infinite where no bound on ``|A^-1|`` was found.
     bound_kind : str
         What the bound on ``|A^-1|`` rests on.
     method : str
@@ -85,14 +84,20 @@ class Resolvent:
         return pd.DataFrame({"weight": values}, index=index).reset_index()
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the map as an output-by-input matrix; see `hoplens.plots.plot_map`."""
+        """Draw the map as an output-by-input matrix; see `hoplens.plots.plot_map`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        """
         from hoplens.plots import plot_map
 
         return plot_map(self.value, self.input_names, self.output_names, ax=ax)
 
 
 def resolvent(
-    net: Pathways | LowRankPathways,
+    net: Pathways,
     *,
     damping: float = 0.8,
     horizon: int | None = None,
@@ -110,7 +115,7 @@ def resolvent(
 
     Parameters
     ----------
-    net : Pathways or LowRankPathways
+    net : Pathways
         Any leading axes.
     damping : float, default 0.8
         Factor on every hop, the first and the last too; above 0, and below 1 where normalised.
@@ -124,7 +129,7 @@ def resolvent(
     Returns
     -------
     Resolvent
-        With a certified ``error_bound`` where all hops are summed. Differentiable, but for low rank.
+        With a certified ``error_bound`` where all hops are summed. Differentiable.
 
     Raises
     ------
@@ -139,13 +144,10 @@ def resolvent(
     """
     factor = check_number("damping", damping, above=0.0, **({"below": 1.0} if normalise else {}))
     length = None if horizon is None else check_count("horizon", horizon)
-    if isinstance(net, LowRankPathways) and length is not None:
-        net = net.to_pathways()
     asked = dtype or net.w_in.dtype
     radius = exact_radius(net)  # float64: the certificate leaves errors of the scale out
     scale = normalising_scale(radius) if normalise else torch.ones_like(radius)
     if length is not None:
-        assert isinstance(net, Pathways)
         maps = hop_maps(
             scale_blocks(net, (factor / scale).to(net.w_in.dtype)),
             length,
@@ -162,11 +164,7 @@ def resolvent(
             value.to(asked), radius, residual, factor, length, normalise, *names, method="hop maps"
         )
     check_converges(factor, radius / scale)
-    found = solve_low_rank(net, factor / scale) if isinstance(net, LowRankPathways) else None
-    if found is None:
-        assert isinstance(net, Pathways)
-        found = solve_certified(net, factor / scale, factor * radius / scale)
-    inputs, outputs = _names(net)
+    found = solve_certified(net, factor / scale, factor * radius / scale)
     return Resolvent(
         found.value.to(asked),
         radius.to(net.w_in.dtype),
@@ -174,18 +172,12 @@ def resolvent(
         factor,
         length,
         normalise,
-        inputs,
-        outputs,
+        net.input_names,
+        net.output_names,
         error_bound=round_bound(found.bound, found.value, asked),
         bound_kind=found.kind,
         method=found.method,
     )
-
-
-def _names(net: Pathways | LowRankPathways) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if isinstance(net, Pathways):
-        return net.input_names, net.output_names
-    return tuple(f"x{j}" for j in range(net.n_inputs)), tuple(f"y{j}" for j in range(net.n_outputs))
 
 
 def normalising_scale(radius: Tensor) -> Tensor:
@@ -200,6 +192,8 @@ def normalising_scale(radius: Tensor) -> Tensor:
 
 def check_converges(damping: float, radius: Tensor) -> None:
     """Raise unless damping times the largest spectral radius is below 1."""
+    if not radius.numel():  # an ensemble of no network
+        return
     largest = float(radius.detach().max())
     if damping * largest >= 1.0:
         raise UnstableError(
@@ -219,5 +213,9 @@ def scale_blocks(net: Pathways, factor: Tensor) -> Pathways:
     """Multiply every block by a factor a network, shape (...,)."""
     by = factor[..., None, None]
     skip = None if net.w_skip is None else net.w_skip * by
-    w_rec = net.w_rec * float(factor) if net.is_sparse else net.w_rec * by
+    if net.factors is not None:
+        u, v, own = net.factors
+        w_rec: Tensor | LowRank = LowRank(u * by, v, None if own is None else own * factor[..., None])
+    else:
+        w_rec = net.w_rec * float(factor) if net.is_sparse else net.w_rec * by
     return replace_blocks(net, net.w_in * by, w_rec, net.w_out * by, skip)

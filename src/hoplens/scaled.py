@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,8 @@ def scaled_products(w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int) -> 
     w_out, e_out = _unit(widen(w_out))
     w_rec = widen(w_rec)
     for stride in (LONGEST_STRIDE, 1):
-        maps, exponents = _ScaledProducts.apply(w_in, w_rec, w_out, length, stride)
+        apply: Callable[..., tuple[Tensor, Tensor]] = _ScaledProducts.apply
+        maps, exponents = apply(w_in, w_rec, w_out, length, stride)
         if bool(torch.isfinite(maps).all()):
             batch = w_in.shape[:-2]
             exponents = exponents.reshape(*batch, length) + (e_in + e_out)[..., None]
@@ -155,7 +157,7 @@ class _ScaledProducts(torch.autograd.Function):
         return maps.mT if chain.step.from_inputs else maps, exponents
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         assert ctx.saved_tensors
         if ctx.chain.step.from_inputs:

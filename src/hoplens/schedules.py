@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hoplens.errors import ParameterError, check_number
 from hoplens.pathways import Pathways
-from hoplens.penalties import Penalty
+from hoplens.penalties import Penalty, check_pathways, check_penalties
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,17 @@ class Schedule:
     points: tuple[tuple[float, float], ...]
 
     def __post_init__(self) -> None:
-        places = [place for place, _ in self.points]
-        if not places or sorted(places) != places or places[0] < 0 or places[-1] > 1:
+        if not self.points or any(len(point) != 2 for point in self.points):
             raise ParameterError(
-                f"points of a schedule need progress values in [0, 1] that do not fall, got {self.points}"
+                f"a schedule needs at least one point (progress, factor), got {self.points!r}"
             )
-        for _, factor in self.points:
-            check_number("the factor of a schedule", factor)
+        places = [
+            check_number("the progress of a point", place, least=0.0, most=1.0) for place, _ in self.points
+        ]
+        if sorted(places) != places:
+            raise ParameterError(f"the progress of a schedule's points must not fall, got {self.points}")
+        factors = [check_number("the factor of a point", factor) for _, factor in self.points]
+        object.__setattr__(self, "points", tuple(zip(places, factors, strict=True)))  # lists would not hash
 
     def __call__(self, progress: float) -> float:
         """Return the factor at this progress; right after a jump, the new one."""
@@ -87,7 +91,7 @@ def window(start: float, stop: float, ramp: float = 0.0) -> Schedule:
         raise ParameterError(
             f"window needs 0 <= start < stop <= 1 and 0 <= ramp <= stop - start, got {start}, {stop}, {ramp}"
         )
-    points = [(start, 1.0)] if ramp == 0 else [(start, 0.0), (start + ramp, 1.0)]
+    points = [(start, 1.0)] if ramp == 0 else [(start, 0.0), (min(start + ramp, stop), 1.0)]
     if start > 0 and ramp == 0:
         points.insert(0, (start, 0.0))
     if stop < 1:
@@ -107,6 +111,7 @@ class ScheduledPenalty(nn.Module):
     def __init__(self, terms: Iterable[tuple[float, Penalty, Schedule]]) -> None:
         super().__init__()
         rows = list(terms)
+        check_penalties(penalty for _, penalty, _ in rows)
         self.weights = [check_number("the weight of a penalty", weight) for weight, _, _ in rows]
         self.penalties = nn.ModuleList([penalty for _, penalty, _ in rows])
         self.schedules = [schedule for _, _, schedule in rows]
@@ -127,6 +132,7 @@ class ScheduledPenalty(nn.Module):
         progress : float
             ``step / steps``, in [0, 1].
         """
+        check_pathways(net)
         total = net.w_in.new_zeros(net.batch_shape)
         for weight, penalty in self.active(progress):
             total = total + weight * penalty(net)

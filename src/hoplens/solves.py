@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hoplens.kernels import widen
-from hoplens.lowrank import LowRankPathways
-from hoplens.pathways import Pathways
+from hoplens.pathways import LowRank, Pathways
 from hoplens.steps import csr, narrow_csr
 from hoplens.systems import (
     PROBES,
@@ -43,11 +44,12 @@ def solve_resolvent(net: Pathways, damping: Tensor) -> Tensor:
     w_in, w_rec, w_out = (widen(w) for w in (net.w_in, net.w_rec, net.w_out))
     by = by.to(w_in.dtype)
     if net.is_sparse:
-        columns = _SparseSolve.apply(w_in, w_rec, float(damping))
+        solve: Callable[..., Tensor] = _SparseSolve.apply
+        columns = solve(w_in, w_rec, float(damping))
     else:
         system = torch.eye(net.n_hidden, dtype=w_in.dtype, device=w_in.device) - by * w_rec
         columns = torch.linalg.solve(system, w_in)
-    value = by**2 * (w_out @ columns)
+    value: Tensor = by**2 * (w_out @ columns)
     if net.w_skip is not None:
         value = value + by * widen(net.w_skip)
     return value.to(net.w_in.dtype)
@@ -64,56 +66,65 @@ def solve_certified(net: Pathways, damping: Tensor, contraction: Tensor) -> Solv
     contraction : Tensor, shape (...,)
         Damping times spectral radius, for the cost model.
     """
-    wanted = any(t is not None and t.requires_grad for t in (net.w_in, net.w_rec, net.w_out, net.w_skip))
+    recurrent = (net.w_rec,) if net.factors is None else net.factors
+    wanted = any(t is not None and t.requires_grad for t in (net.w_in, *recurrent, net.w_out, net.w_skip))
     plain = net.detach()
-    parts, methods, kinds = [], [], []
+    found: list[tuple[float, Certificate]] = []
+    methods: set[str] = set()
     for w_in, w_rec, w_out, a, q in _networks(plain, damping, contraction):
-        edges = w_rec.values().numel() if plain.is_sparse else w_rec.numel()
-        columns = net.n_inputs + net.n_outputs + PROBES
-        krylov = plain.is_sparse or prefers_krylov(net.n_hidden, edges, columns, q)
-        system = (
-            krylov_system(to_scipy(w_rec) if plain.is_sparse else w_rec, a)
-            if krylov
-            else dense_system(w_rec, a)
-        )
-        found = certify(system, w_in.double().cpu(), w_out.double().cpu())
-        parts.append((a**2 * found.value, a**2 * found.bound, found.residual))
-        methods.append("Krylov iterations" if krylov else "LU")
-        kinds.append(found.kind)
+        system, method = _system(w_rec, a, q, net.n_inputs + net.n_outputs + PROBES)
+        found.append((a**2, certify(system, w_in.double().cpu(), w_out.double().cpu())))
+        methods.add(method)
     batch = net.batch_shape
-    value, bound = (
-        torch.stack([part[n] for part in parts])
-        .reshape(*batch, net.n_outputs, net.n_inputs)
-        .to(net.w_in.device)
-        for n in (0, 1)
-    )
-    residual = torch.tensor([part[2] for part in parts], dtype=torch.float64).reshape(batch)
+
+    def gather(cells: list[Tensor]) -> Tensor:
+        empty = torch.empty(0, dtype=torch.float64)  # there may be no network at all
+        flat = torch.cat([empty, *(cell.flatten() for cell in cells)])
+        return flat.reshape(*batch, net.n_outputs, net.n_inputs).to(net.w_in.device)
+
+    value = gather([scale * one.value for scale, one in found])
+    bound = gather([scale * one.bound for scale, one in found])
+    residual = torch.tensor([one.residual for _, one in found], dtype=torch.float64).reshape(batch)
     if net.w_skip is not None:
         value = value + damping.double()[..., None, None] * net.w_skip.detach().double()
     value = value.to(widen(net.w_in[..., :1, :1]).dtype)
     if wanted and torch.is_grad_enabled():  # the certified value with the gradient of the plain solve
         smooth = solve_resolvent(net, damping)
         value = smooth + (value - smooth).detach()
-    kind = max(set(kinds), key=kinds.count) if len(set(kinds)) > 1 else kinds[0]
-    return Solved(value, residual.to(net.w_in.device, value.dtype), bound, kind, methods[0])
+    kinds = "; ".join(sorted({one.kind for _, one in found}))
+    return Solved(value, residual.to(net.w_in.device, value.dtype), bound, kinds, "; ".join(sorted(methods)))
 
 
 def _networks(net: Pathways, damping: Tensor, contraction: Tensor) -> Any:
+    """Yield w_in, w_rec (a matrix or LowRank), w_out, damping and contraction of each network."""
     if net.is_sparse:
         yield net.w_in, net.w_rec, net.w_out, float(damping), float(contraction)
         return
-    blocks = (w.reshape(-1, *w.shape[-2:]) for w in (net.w_in, net.w_rec, net.w_out))
-    yield from zip(*blocks, damping.reshape(-1).tolist(), contraction.reshape(-1).tolist(), strict=True)
+    count = math.prod(net.batch_shape)
+
+    def flat(w: Tensor) -> Tensor:
+        return w.reshape(count, *w.shape[len(net.batch_shape) :])
+
+    if net.factors is None:
+        recurrent: Any = flat(net.w_rec)
+    else:
+        u, v, own = net.factors
+        each = [None] * count if own is None else flat(own)
+        recurrent = [LowRank(*parts) for parts in zip(flat(u), flat(v), each, strict=True)]
+    scalars = (damping.reshape(count).tolist(), contraction.reshape(count).tolist())
+    yield from zip(flat(net.w_in), recurrent, flat(net.w_out), *scalars, strict=True)
 
 
-def solve_low_rank(net: LowRankPathways, damping: Tensor) -> Solved:
-    """Return the resolvent of a low-rank network by Woodbury's identity, with a bound on its error."""
-    a = float(damping)
-    system: System = woodbury_system(net.diagonal, net.left, net.right, a)
-    found: Certificate = certify(system, net.w_in.detach().double().cpu(), net.w_out.detach().double().cpu())
-    value = (a**2 * found.value).to(net.w_in.device)
-    residual = torch.tensor(found.residual, dtype=value.dtype, device=value.device)
-    return Solved(value, residual, a**2 * found.bound, found.kind, "Woodbury's identity")
+def _system(w_rec: Any, a: float, contraction: float, columns: int) -> tuple[System, str]:
+    """Return the system of one network and the name of the method that solves it."""
+    if isinstance(w_rec, LowRank):
+        own = w_rec.u.new_zeros(w_rec.u.shape[0]) if w_rec.diagonal is None else w_rec.diagonal
+        return woodbury_system(own, w_rec.u, w_rec.v, a), "Woodbury's identity"
+    if w_rec.layout != torch.strided:
+        return krylov_system(to_scipy(w_rec), a), "Krylov iterations"
+    if prefers_krylov(w_rec.shape[0], w_rec.numel(), columns, contraction):
+        return krylov_system(w_rec, a), "Krylov iterations"
+    return dense_system(w_rec, a), "LU"
 
 
 class _SparseSolve(torch.autograd.Function):
@@ -128,7 +139,7 @@ class _SparseSolve(torch.autograd.Function):
         return columns
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         w_rec, columns = ctx.saved_tensors
         adjoint = ctx.system.solve_t(grad.double().cpu()).to(grad)
@@ -142,4 +153,4 @@ class _SparseSolve(torch.autograd.Function):
         return adjoint, rec, None
 
 
-__all__ = ["Solved", "solve_certified", "solve_low_rank", "solve_resolvent"]
+__all__ = ["Solved", "solve_certified", "solve_resolvent"]

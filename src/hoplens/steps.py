@@ -8,6 +8,7 @@ consecutive hops.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -61,7 +62,7 @@ class Step(Protocol):
         """Add to ``total`` the gradient by the block of the other side."""
         ...
 
-    def pair(self, run: Any, adjoints: Sequence[Tensor], factor: float, total: Tensor | None) -> Tensor:
+    def pair(self, run: Any, adjoints: Any, factor: float, total: Tensor | None) -> Tensor:
         """Add to ``total`` the gradient by ``w_rec`` of blocks and the adjoints one hop on."""
         ...
 
@@ -76,7 +77,8 @@ class DenseStep:
     def __init__(self, w_in: Tensor, w_rec: Tensor, w_out: Tensor, *, from_inputs: bool) -> None:
         self.shapes = w_in.shape, w_rec.shape, w_out.shape
         w_in, w_rec, w_out = (
-            w if w.dim() == 3 else w.reshape(-1, *w.shape[-2:]) for w in (w_in, w_rec, w_out)
+            w if w.dim() == 3 else w.reshape(math.prod(w.shape[:-2]), *w.shape[-2:])
+            for w in (w_in, w_rec, w_out)
         )
         self.from_inputs = from_inputs
         self.start, self.step, self.other = (
@@ -113,22 +115,24 @@ class DenseStep:
 
     def contract(self, run: Tensor) -> Tensor:
         flat = _by_network(run)
-        return torch.bmm(flat, self.other).view(flat.shape[0], run.shape[0], -1, self.other.shape[-1])
+        return torch.bmm(flat, self.other).view(
+            flat.shape[0], run.shape[0], run.shape[2], self.other.shape[-1]
+        )
 
     def spread(self, grad: Tensor) -> Tensor:
         e, n, c, d = grad.shape
         adjoint = torch.bmm(grad.reshape(e, n * c, d), self.other.mT)
-        return adjoint.view(e, n, c, -1).transpose(0, 1).contiguous()
+        return adjoint.view(e, n, c, adjoint.shape[-1]).transpose(0, 1).contiguous()
 
     def collect(self, run: Tensor, grad: Tensor, total: Tensor | None) -> Tensor:
-        flat, seen = _by_network(run), grad.reshape(grad.shape[0], -1, grad.shape[-1])
+        flat, seen = _by_network(run), grad.flatten(1, 2)
         if total is None:
             return torch.bmm(flat.mT, seen)
         return total.baddbmm_(flat.mT, seen)
 
-    def pair(self, run: Tensor, adjoints: Sequence[Tensor], factor: float, total: Tensor | None) -> Tensor:
+    def pair(self, run: Tensor, adjoints: Any, factor: float, total: Tensor | None) -> Tensor:
         # adjoints are neighbours in one buffer wherever they come from one spread; no copy then
-        later = _by_network(adjoints if isinstance(adjoints, Tensor) else torch.stack(list(adjoints)))
+        later = _by_network(torch.stack(adjoints) if isinstance(adjoints, list) else adjoints)
         now = _by_network(run[: len(adjoints)])
         left, right = (later, now) if self.from_inputs else (now, later)  # gradient in w_rec's own layout
         if total is None:
@@ -254,12 +258,10 @@ def transpose_csr(matrix: Tensor) -> Tensor:
         return matrix.detach().transpose(0, 1).to_sparse_csr()
     import scipy.sparse
 
-    found = scipy.sparse.csr_matrix(
-        tuple(
-            part.detach().numpy() for part in (matrix.values(), matrix.col_indices(), matrix.crow_indices())
-        ),
-        shape=tuple(matrix.shape),
-    ).T.tocsr()
-    return csr(
-        *(torch.from_numpy(part) for part in (found.indptr, found.indices, found.data)), matrix.shape[::-1]
+    values, col, crow = (
+        part.detach().numpy() for part in (matrix.values(), matrix.col_indices(), matrix.crow_indices())
     )
+    rows, columns = matrix.shape
+    found: Any = scipy.sparse.csr_matrix((values, col, crow), shape=(rows, columns)).T.tocsr()
+    indptr, indices, data = (torch.from_numpy(part) for part in (found.indptr, found.indices, found.data))
+    return csr(indptr, indices, data, (columns, rows))

@@ -103,7 +103,8 @@ def certify(
 
 
 def _norms(columns: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(columns, dim=0)
+    norms: Tensor = torch.linalg.vector_norm(columns, dim=0)
+    return norms
 
 
 def bound_inverse(system: System, hidden: int) -> tuple[float, str]:
@@ -217,10 +218,12 @@ def woodbury_system(diagonal: Tensor, left: Tensor, right: Tensor, a: float) -> 
     lu, pivots = torch.linalg.lu_factor(inner)
 
     def solve(b: Tensor) -> Tensor:
-        return (b + a * u @ torch.linalg.lu_solve(lu, pivots, v.mT @ (b / t))) / t
+        inside: Tensor = torch.linalg.lu_solve(lu, pivots, v.mT @ (b / t))
+        return (b + a * u @ inside) / t
 
     def solve_t(b: Tensor) -> Tensor:
-        return (b + a * v @ torch.linalg.lu_solve(lu, pivots, u.mT @ (b / t), adjoint=True)) / t
+        inside: Tensor = torch.linalg.lu_solve(lu, pivots, u.mT @ (b / t), adjoint=True)
+        return (b + a * v @ inside) / t
 
     u_norm, v_norm = (float(torch.linalg.matrix_norm(m)) for m in (u, v))
     return System(
@@ -250,10 +253,12 @@ def to_scipy(matrix: Tensor) -> Any:
     """Return a CSR tensor as a float64 SciPy matrix."""
     import scipy.sparse
 
-    parts = (
-        p.detach().cpu() for p in (matrix.values().double(), matrix.col_indices(), matrix.crow_indices())
+    values, col, crow = (
+        part.detach().cpu().numpy()
+        for part in (matrix.values().double(), matrix.col_indices(), matrix.crow_indices())
     )
-    return scipy.sparse.csr_matrix(tuple(p.numpy() for p in parts), shape=tuple(matrix.shape))
+    rows, columns = matrix.shape
+    return scipy.sparse.csr_matrix((values, col, crow), shape=(rows, columns))
 
 
 def _norm_bound(columns: Tensor, rows: Tensor) -> float:

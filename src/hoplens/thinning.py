@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from hoplens.errors import ParameterError, check_choice, check_number
+from hoplens.errors import ParameterError, check_choice, check_count, check_number
 from hoplens.kernels import thin_products
 from hoplens.pathways import Pathways
 
@@ -34,12 +35,20 @@ def weight_scores(net: Pathways, by: str = "magnitude", *, horizon: int | None =
     -------
     Tensor, shape (..., H, H)
         Not negative; zero for a weight that is zero.
+
+    Raises
+    ------
+    ParameterError
+        If w_rec is sparse, or ``pathway`` comes without a horizon.
     """
     check_choice("score", by, SCORES)
+    if net.is_sparse:
+        raise ParameterError("weight_scores needs a dense w_rec; read the network from dense arrays")
     if by == "magnitude":
         return net.w_rec.detach().abs()
     if horizon is None:
         raise ParameterError('by="pathway" needs horizon=')
+    check_count("horizon", horizon)
     with torch.enable_grad():
         w_rec = net.w_rec.detach().requires_grad_()
         maps = thin_products(net.w_in.detach(), w_rec, net.w_out.detach(), horizon)
@@ -61,9 +70,16 @@ def keep_mask(scores: Tensor, amount: float | Tensor) -> Tensor:
     -------
     Tensor of bool, shape (..., H, H)
         Exactly ``round(amount * H * H)`` entries are False; ties go by position.
+
+    Raises
+    ------
+    ParameterError
+        If an amount is outside [0, 1].
     """
     flat = scores.flatten(-2)
     share = torch.as_tensor(amount, dtype=torch.float64, device=flat.device)
+    if not bool(((share >= 0) & (share <= 1)).all()):
+        raise ParameterError(f"amount must be a share in [0, 1] of all recurrent weights, got {amount}")
     count = (share * flat.shape[-1]).round().expand(flat.shape[:-1])
     order = flat.argsort(dim=-1, stable=True)
     rank = torch.empty_like(order)
@@ -81,7 +97,14 @@ class Thinning:
         Share of all recurrent weights that is zero in the end, in [0, 1).
     start, stop : float
         Training progress over which weights go; the share follows the cubic schedule
-        ``amount * (1 - (1 - s)^3)`` (Zhu and Gupta 2017).
+        ``amount * (1 - (1 - s)^3)`` (Zhu and Gupta 2017), s the part of the way done.
+    release : float, default 1
+        Progress from which removed weights may come back (1: never). The networks are then dense again,
+        but the weights that came back late are small and carry little.
+    tolerance : float, default infinity
+        A network is thinned only while its training error (share of the target variance, smoothed over
+        time) is at most this; meanwhile its schedule waits. One that has not learnt the task yet keeps
+        its weights, and one that learns late is thinned less.
     by : {"magnitude", "pathway"}
         The score.
     """
@@ -89,15 +112,27 @@ class Thinning:
     amount: float
     start: float = 0.5
     stop: float = 0.8
+    release: float = 1.0
+    tolerance: float = math.inf
     by: Literal["magnitude", "pathway"] = "magnitude"
 
     def __post_init__(self) -> None:
         check_number("amount", self.amount, least=0.0, below=1.0)
         check_choice("score", self.by, SCORES)
-        if not 0 <= self.start < self.stop <= 1:
-            raise ParameterError(f"thinning needs 0 <= start < stop <= 1, got {self.start}, {self.stop}")
+        if not self.tolerance > 0:
+            raise ParameterError(f"tolerance must be above 0, got {self.tolerance!r}")
+        if not 0 <= self.start < self.stop <= self.release <= 1:
+            raise ParameterError(
+                "thinning needs 0 <= start < stop <= release <= 1, "
+                f"got {self.start}, {self.stop}, {self.release}"
+            )
 
-    def share(self, progress: float) -> float:
-        """Return the share of weights that should be zero at this progress."""
-        done = min(max((progress - self.start) / (self.stop - self.start), 0.0), 1.0)
-        return float(self.amount * (1 - (1 - done) ** 3))
+    def share(self, done: Tensor) -> Tensor:
+        """Return the share of weights that should be zero when a part of the schedule is done.
+
+        Parameters
+        ----------
+        done : Tensor
+            Part of the way from ``start`` to ``stop``; clamped to [0, 1].
+        """
+        return self.amount * (1 - (1 - done.clamp(0.0, 1.0)) ** 3)

@@ -27,6 +27,7 @@ TEST_STREAM = 1 << 40
 CHUNK = 16  # steps whose data are drawn at once; part of what fixes the numbers of a seed
 CHECK_EVERY = 25  # steps between looks at the loss: each look waits for the device
 EVALUATION_BATCH = 512  # test sequences run at once, to bound memory
+SMOOTH_STEPS = 50  # training error is averaged over so many steps before thinning looks at it
 THIN_EVERY = 0.01  # share of training between two removals of weights
 
 
@@ -211,7 +212,8 @@ def train_networks(
     with torch.no_grad():
         run.train(progress)
     back = torch.argsort(torch.tensor(order, device=run.ensemble.weight.device))
-    ensemble = Ensemble(*(t[back] for t in run.ensemble.tensors), settings.activation)
+    weight, readout, offset = (tensor[back] for tensor in run.ensemble.tensors)
+    ensemble = Ensemble(weight, readout, offset, settings.activation)
     losses, diverged = run.losses[:, back], run.diverged_at[back]
     return TrainingResult(
         task, tuple(networks), ensemble, losses, diverged, _metrics(task, networks, ensemble, diverged)
@@ -255,6 +257,11 @@ class _Run:
         self.mask: Tensor | None = None
         if any(recipe.thinning for recipe, _, _ in self.groups):
             self.mask = torch.ones_like(self.ensemble.recurrent())
+        self.clock = torch.zeros_like(
+            self.strengths
+        )  # how far each network has come in being thinned, 0 .. 1
+        self.smoothed = torch.full_like(self.strengths, math.inf)
+        self.chance = math.log(2.0) if task.form == "sign" else 1.0  # loss of a constant best guess
         self.losses = torch.full((settings.steps, len(networks)), math.nan, dtype=dtype, device=device)
         self.diverged_at = torch.full((len(networks),), -1, dtype=torch.int64, device=device)
         self.safe = self.ensemble.clone()
@@ -272,6 +279,7 @@ class _Run:
             self.optimiser.step()
             if self.mask is not None:
                 if (step + 1) % thin_every == 0:
+                    self.smoothed = self.losses[max(0, step - SMOOTH_STEPS) : step + 1].mean(dim=0)
                     self._thin((step + 1) / steps)
                 self.ensemble.recurrent().mul_(self.mask)
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
@@ -309,10 +317,18 @@ class _Run:
         assert self.mask is not None
         for recipe, rows, _ in self.groups:
             thinning = recipe.thinning
-            if thinning is None or progress < thinning.start or progress > thinning.stop + 2 * THIN_EVERY:
+            if thinning is None or progress < thinning.start:
                 continue
+            if progress >= thinning.release and thinning.release < 1:
+                self.mask[rows] = 1.0
+                continue
+            if progress > thinning.stop:
+                continue
+            learnt = self.smoothed[rows] <= thinning.tolerance * self.chance
+            self.clock[rows] += learnt * (THIN_EVERY / (thinning.stop - thinning.start))
+            share = thinning.share(self.clock[rows])
             scores = weight_scores(self.ensemble.pathways()[rows], thinning.by, horizon=self.task.length)
-            self.mask[rows] = keep_mask(scores, thinning.share(progress)).mT.to(self.mask.dtype)
+            self.mask[rows] = keep_mask(scores, share).mT.to(self.mask.dtype)
 
     def _set_aside_diverged(self, step: int) -> None:
         """Record networks whose loss is no longer finite and put them back to their last finite weights."""

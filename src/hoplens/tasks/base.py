@@ -173,7 +173,9 @@ class Task:
         """
         count = check_count("n", n)
         if not isinstance(generator, torch.Generator):
-            generator = torch.Generator().manual_seed(generator)
+            generator = torch.Generator().manual_seed(
+                check_count("generator (as a seed)", generator, least=0)
+            )
         device = generator.device
         shape = (count, self.length, self.n_inputs)
         inputs = torch.randn(shape, generator=generator, device=device, dtype=dtype)

@@ -30,5 +30,7 @@ def signal_steps(signal: str, length: int, lag: int | None, steps: int | None, s
     count = max(1, length // 4) if steps is None else check_count("steps", steps)
     if count > length:
         raise ParameterError(f"steps must be at most the length {length}, got {count}")
-    order = torch.randperm(length, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(
+        length, generator=torch.Generator().manual_seed(check_count("seed", seed, least=0))
+    )
     return tuple(sorted(order[:count].tolist()))

@@ -1,0 +1,103 @@
+"""The ``hoplens`` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hoplens.errors import HoplensError, ParameterError
+
+INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+
+app = typer.Typer(
+    name="hoplens",
+    help="See and train the multi-hop pathways of recurrent networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+errors = Console(stderr=True)
+
+
+def main() -> None:
+    """Run the command line; one line and exit code 2 for every error that a user can cause."""
+    try:
+        app()
+    except HoplensError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        sys.exit(INTERRUPTED)
+
+
+def escape(text: str) -> str:
+    """Keep rich from reading brackets in a message as markup."""
+    from rich.markup import escape as rich_escape
+
+    return rich_escape(text)
+
+
+@app.command()
+def reproduce(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Four tasks, 12 seeds: minutes, not half an hour.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Results folder; an interrupted study in it goes on.")] = Path(
+        "results"
+    ),
+    workers: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0,
+) -> None:
+    """Run the resolvent-RNN study: none, L1, L2, R-RNN and the recommended recipe, compared."""
+    from hoplens.commands import run_reproduce
+
+    if workers < 0:
+        raise ParameterError(f"--workers must be 0 or more, got {workers}")
+    run_reproduce(console, quick=quick, out=out, workers=workers or None)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="Task name; see `hoplens tasks`.")],
+    recipe: Annotated[str, typer.Option(help="none, l1, l2, paper or recommended.")] = "recommended",
+    signal: Annotated[str, typer.Option(help="every, on-off or sparse.")] = "every",
+    lag: Annotated[int | None, typer.Option(help="Sparse only: steps between signal and read-out.")] = None,
+    length: Annotated[int, typer.Option(help="Time steps.")] = 10,
+    strength: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1e-3,
+    seeds: Annotated[int, typer.Option(help="Number of networks.")] = 8,
+    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 48,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
+) -> None:
+    """Train networks on one task and print what their pathways look like."""
+    from hoplens.commands import run_train
+
+    run_train(
+        console,
+        task,
+        recipe=recipe,
+        signal=signal,
+        lag=lag,
+        length=length,
+        strength=strength,
+        seeds=seeds,
+        hidden=hidden,
+        steps=steps,
+    )
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks and signal patterns."""
+    from hoplens.commands import run_tasks
+
+    run_tasks(console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""What the subcommands do; `hoplens.cli` only parses."""
+
+from hoplens.commands.reproduce import run_reproduce
+from hoplens.commands.train import run_tasks, run_train
+
+__all__ = ["run_reproduce", "run_tasks", "run_train"]

@@ -1,0 +1,146 @@
+"""``hoplens reproduce``: run the study, print the comparison, write tables, figures and the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from hoplens import plots
+from hoplens.files import write_atomically
+from hoplens.hops import HopMaps
+from hoplens.report import write_study_report
+from hoplens.study import StudyPlan, StudyResults, full_plan, quick_plan, run_study
+from hoplens.study.plan import Shard
+
+SHOWN = ("test_mse", "accuracy", "active_hops", "alignment", "kept_70", "kept_90")
+HEADINGS = {
+    "test_mse": "test error",
+    "accuracy": "accuracy",
+    "active_hops": "active hops",
+    "alignment": "alignment",
+    "kept_70": "kept at 70 %",
+    "kept_90": "kept at 90 %",
+}
+
+
+def run_reproduce(console: Console, *, quick: bool, out: Path, workers: int | None) -> None:
+    """Run or resume the study in ``out``; raises `HoplensError`, or KeyboardInterrupt with all shards kept."""
+    plan = quick_plan() if quick else full_plan()
+    try:
+        results = _run_with_bar(console, plan, out, workers)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nstopped; every finished shard is kept in {out}. The same command goes on from there."
+        )
+        raise
+    print_comparison(console, results)
+    print_aims(console, results)
+    written = write_results(results, out)
+    console.print(f"\nreport: [bold]{written}[/]   tables and figures: {out}")
+
+
+def _run_with_bar(console: Console, plan: StudyPlan, out: Path, workers: int | None) -> StudyResults:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("networks"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        total = sum(len(shard.networks) for shard in plan.shards())
+        row = bar.add_task(f"{plan.name} study", total=total)
+
+        def show(shard: Shard, done: int, total: int) -> None:
+            bar.update(row, completed=done, total=total, description=f"{plan.name} study: {shard.task.label}")
+
+        results = run_study(plan, out, workers=workers, progress=show)
+        bar.update(row, completed=total, description=f"{plan.name} study")
+    return results
+
+
+def print_comparison(console: Console, results: StudyResults) -> None:
+    """Print each method at its own best strength, with intervals, task by task."""
+    n = int(results.summary["n"].max())
+    table = Table(
+        title=f"Each method at its own best strength (mean [95 % interval], {n} report seeds)",
+        title_justify="left",
+    )
+    for heading in ("task", "method", "strength", *(HEADINGS[m] for m in SHOWN)):
+        table.add_column(heading, justify="left" if heading in ("task", "method") else "right")
+    last = None
+    for row in results.summary.to_dict("records"):
+        task = row["task"] if row["task"] != last else ""
+        if task and last is not None:
+            table.add_section()
+        last = row["task"]
+        strength = f"{row['strength']:g}" if row["strength"] else ""
+        best = row["method"] == "recommended"
+        cells = [task, row["method"], strength, *(_cell(row, measure) for measure in SHOWN)]
+        table.add_row(*cells, style="bold" if best else "")
+    console.print(table)
+
+
+def _cell(row: Mapping[Any, Any], measure: str) -> str:
+    mean, low, high = row[measure], row[f"{measure}_low"], row[f"{measure}_high"]
+    digits = 4 if measure == "test_mse" else 2 if measure == "active_hops" else 3
+    target = f" (true {row['target_active_hops']:.2f})" if measure == "active_hops" else ""
+    if pd.isna(low):
+        return f"{mean:.{digits}f}{target}"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]{target}"
+
+
+def print_aims(console: Console, results: StudyResults) -> None:
+    """Print which aims of the recommended recipe are met."""
+    table = Table(title="Aims of the recommended recipe", title_justify="left")
+    for heading in ("aim", "target", "measured", "met", "missed on"):
+        table.add_column(heading)
+    for row in results.aims.to_dict("records"):
+        table.add_row(row["aim"], row["target"], row["measured"], "yes" if row["met"] else "no", row["where"])
+    console.print(table)
+
+
+def write_results(results: StudyResults, out: Path) -> Path:
+    """Write every table as CSV, the figures and the report; return the report's path."""
+    for name, frame in results.tables().items():
+        if len(frame.columns):
+            write_atomically(out / f"{name}.csv", frame.to_csv(index=False).encode())
+    write_figures(results, out / "figures")
+    return write_study_report(results, out / "report.html")
+
+
+def write_figures(results: StudyResults, folder: Path) -> None:
+    """Write the study's figures as SVG."""
+    folder.mkdir(exist_ok=True)
+    figures = {"comparison": plots.plot_comparison(results.summary, "test_mse")}
+    for task, rows in results.networks.groupby("task", sort=False):
+        figures[f"strengths-{_slug(task)}"] = plots.plot_strength_sweep(rows, "test_mse")
+        figures[f"pruning-{_slug(task)}"] = plots.plot_pruning(rows)
+    if len(results.reach):
+        figures["reach"] = plots.plot_reach(results.reach)
+    for name, axes in figures.items():
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        plots.save_figure(figure, folder / f"{name}.svg")
+    for method, example in results.examples.items():
+        maps = example if isinstance(example, HopMaps) else example[1]
+        plots.save_figure(plots.plot_hop_grid(maps), folder / f"hops-{_slug(method)}.svg")
+
+
+def _slug(text: object) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")

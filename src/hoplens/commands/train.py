@@ -1,0 +1,84 @@
+"""``hoplens train`` and ``hoplens tasks``."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from hoplens import recipes
+from hoplens import tasks as task_library
+from hoplens.errors import check_choice, check_count, check_number
+from hoplens.study.measure import measure
+from hoplens.training import train
+
+RECIPES = {
+    "none": recipes.none,
+    "l1": recipes.l1,
+    "l2": recipes.l2,
+    "paper": recipes.paper,
+    "recommended": recipes.recommended,
+}
+SHOWN = ("test_mse", "accuracy", "active_hops", "target_active_hops", "alignment", "kept_70", "kept_90")
+
+
+def run_train(
+    console: Console,
+    name: str,
+    *,
+    recipe: str,
+    signal: str,
+    lag: int | None,
+    length: int,
+    strength: float,
+    seeds: int,
+    hidden: int,
+    steps: int,
+) -> None:
+    """Train some networks and print their measures."""
+    method = RECIPES[check_choice("recipe", recipe, RECIPES)]()
+    task = task_library.make(name, signal=signal, lag=lag, length=length)
+    count = check_count("seeds", seeds)
+    check_number("strength", strength, least=0.0)
+    with Progress(console=console, transient=True) as bar:
+        row = bar.add_task(f"training {count} networks", total=steps)
+        result = train(
+            task,
+            method,
+            seeds=range(count),
+            strengths=[strength],
+            hidden=hidden,
+            steps=steps,
+            lr=6e-3,
+            decay=0.7,
+            progress=lambda done, total: bar.update(row, completed=done, total=total),
+        )
+    frame = measure(result)
+    table = Table(
+        title=f"{task.label}: {method.name}, {hidden} hidden units, {steps} steps", title_justify="left"
+    )
+    for heading in ("seed", *SHOWN):
+        table.add_column(heading, justify="right")
+    for values in frame.to_dict("records"):
+        table.add_row(str(values["seed"]), *(f"{values[name]:.4f}" for name in SHOWN))
+    console.print(table)
+
+
+def run_tasks(console: Console) -> None:
+    """Print what tasks there are."""
+    table = Table(title="Tasks", title_justify="left")
+    for heading in ("name", "target of a module", "ground truth"):
+        table.add_column(heading)
+    meaning = {
+        "averaging": "its own aggregate",
+        "subtraction": "its aggregate minus its sibling's",
+        "addition": "its aggregate plus its sibling's",
+        "multiplication": "its aggregate times its sibling's",
+    }
+    for name in task_library.names():
+        exact = task_library.FUNCTIONS[name].linear
+        table.add_row(
+            name, meaning.get(name, ""), "exact hop maps" if exact else "Jacobian at the mean input"
+        )
+    console.print(table)
+    console.print(f"signals: {', '.join(task_library.SIGNALS)} (sparse takes a lag or a number of steps)")

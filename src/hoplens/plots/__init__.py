@@ -1,0 +1,29 @@
+"""Figures of pathways and of studies, with matplotlib and without its global state.
+
+Every function draws into the ``ax`` given or makes a new figure of its own, and returns what it drew
+into. Nothing is shown and no global setting changes; `save_figure` writes files fit for print.
+"""
+
+from hoplens.plots.comparison import plot_comparison
+from hoplens.plots.curves import plot_pruning, plot_reach, plot_strength_sweep
+from hoplens.plots.maps import plot_hop_grid, plot_hops, plot_map
+from hoplens.plots.measures import MEASURES, Measure, measure_info, method_label, method_order
+from hoplens.plots.style import MethodStyle, method_styles, save_figure
+
+__all__ = [
+    "MEASURES",
+    "Measure",
+    "MethodStyle",
+    "measure_info",
+    "method_label",
+    "method_order",
+    "method_styles",
+    "plot_comparison",
+    "plot_hop_grid",
+    "plot_hops",
+    "plot_map",
+    "plot_pruning",
+    "plot_reach",
+    "plot_strength_sweep",
+    "save_figure",
+]

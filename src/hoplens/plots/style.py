@@ -1,0 +1,198 @@
+"""One look for all figures: colours, markers, quiet axes, and files fit for print."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.figure import Figure
+
+from hoplens.errors import check_choice
+from hoplens.files import write_atomically
+from hoplens.plots.measures import method_label, method_order
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#1c2024"
+MUTED = "#616a75"
+RULE = "#dadfe5"
+PAPER_WHITE = "#ffffff"
+NEGATIVE = "#1f63a8"
+POSITIVE = "#bf4208"
+FONT = 8.0  # points; legible in a column of 3.3 inches
+SMALL = 7.0
+COLUMN = 3.35  # inches, the width of a journal column
+PAGE = 7.0
+HALF = 100  # colours either side of zero
+RASTER_DPI = 300
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """How a method looks in every figure: a colour and, for readers who see no colours, a marker."""
+
+    color: str
+    marker: str
+
+
+# Okabe and Ito's palette: weight penalties warm, pathway penalties cool, no penalty grey
+KNOWN_STYLES = {
+    "none": MethodStyle("#7a828c", "s"),
+    "L2": MethodStyle("#e69f00", "v"),
+    "L1": MethodStyle("#d55e00", "^"),
+    "R-RNN": MethodStyle("#0072b2", "D"),
+    "recommended": MethodStyle("#009e73", "o"),
+}
+OTHER_STYLES = (
+    MethodStyle("#56b4e9", "P"),
+    MethodStyle("#cc79a7", "X"),
+    MethodStyle("#332288", "h"),
+    MethodStyle("#999933", "p"),
+    MethodStyle("#882255", "<"),
+    MethodStyle("#44aa99", ">"),
+    MethodStyle("#5d4b3c", "d"),
+)
+
+
+def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
+    """Return colour and marker of each method.
+
+    The methods of a study (none, L2, L1, R-RNN, recommended) always look the same; others take the
+    further styles in the order in which they come, beginning anew after the last.
+
+    Parameters
+    ----------
+    methods : iterable of str
+    """
+    styles: dict[str, MethodStyle] = {}
+    others = 0
+    for method in method_order(methods):
+        if method in KNOWN_STYLES:
+            styles[method] = KNOWN_STYLES[method]
+        else:
+            styles[method] = OTHER_STYLES[others % len(OTHER_STYLES)]
+            others += 1
+    return styles
+
+
+def _diverging() -> ListedColormap:
+    # Straight mixes with white, so that a page can show them on any ground as one colour and an opacity.
+    share = np.linspace(1.0, 0.0, HALF, endpoint=False)[:, None]
+    white = np.ones(3)
+    below = share * np.array(to_rgb(NEGATIVE)) + (1 - share) * white
+    above = share * np.array(to_rgb(POSITIVE)) + (1 - share) * white
+    return ListedColormap(np.concatenate([below, white[None], above[::-1]]), name="hoplens_diverging")
+
+
+DIVERGING = _diverging()
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Return the axes of a new figure of its own, sizes in inches."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor=PAPER_WHITE).subplots()
+
+
+def quiet(ax: Axes, *, grid: str = "") -> None:
+    """Draw no more frame than is needed: two muted spines, small ticks, a faint grid along ``grid``."""
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(MUTED)
+        spine.set_linewidth(0.6)
+    ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=SMALL, width=0.6, length=2.5)
+    ax.tick_params(which="minor", color=MUTED, width=0.4, length=1.5, labelsize=SMALL, labelcolor=INK)
+    ax.set_axisbelow(True)
+    ax.set_facecolor(PAPER_WHITE)
+    if grid:
+        ax.grid(True, axis=grid, color=RULE, linewidth=0.5)  # type: ignore[arg-type]
+
+
+def name_axes(ax: Axes, x: str, y: str) -> None:
+    """Set the axis labels."""
+    ax.set_xlabel(plain(x), fontsize=FONT, color=INK)
+    ax.set_ylabel(plain(y), fontsize=FONT, color=INK)
+
+
+def name_panel(ax: Axes, title: str) -> None:
+    """Set a small title, flush left."""
+    if title:
+        ax.set_title(plain(title), loc="left", fontsize=FONT, color=INK, pad=6)
+
+
+def method_legend(ax: Axes, methods: Iterable[str], *, lines: bool) -> None:
+    """Put one row of method names above the axes."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=style.color,
+            marker=style.marker,
+            linestyle="-" if lines else "none",
+            linewidth=1.3,
+            markersize=4,
+            label=plain(method_label(method)),
+        )
+        for method, style in method_styles(methods).items()
+    ]
+    ax.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=min(3, len(handles)),
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=INK,
+        handlelength=1.6,
+        columnspacing=1.2,
+        borderaxespad=0.3,
+    )
+
+
+def plain(text: object) -> str:
+    """Return text as matplotlib must write it to show it as it is: a dollar sign starts no formula."""
+    return str(text).replace("$", r"\$")
+
+
+def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure to a file, with its fonts inside, whole or not at all.
+
+    Vector files hold all that is needed to look the same everywhere: PDF and PS embed the fonts as
+    TrueType (type 42, which journals ask for), SVG holds the letters as outlines. The same figure gives
+    the same bytes each time. PNG is written at 300 dots an inch.
+
+    Parameters
+    ----------
+    fig : Figure
+        What to write, e.g. ``ax.figure``.
+    path : path
+        Target; its suffix (.pdf, .svg, .eps or .png) names the format.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    UnknownNameError
+        For another suffix.
+    FileError
+        If the file cannot be written; an existing one then stays as it was.
+    """
+    target = Path(path)
+    kind = check_choice("figure format", target.suffix.lstrip(".").lower(), ("pdf", "svg", "eps", "png"))
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    embedded = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "hoplens"}
+    data = io.BytesIO()
+    with matplotlib.rc_context(embedded):
+        fig.savefig(data, format=kind, dpi=RASTER_DPI, metadata=undated)
+    return write_atomically(target, data.getvalue())

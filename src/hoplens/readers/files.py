@@ -1,0 +1,198 @@
+"""Read weight files: safetensors, and state dicts saved by torch. Weights only, no code is run."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hoplens.cells import Cell
+from hoplens.errors import FileError, ParameterError, UnsupportedModelError, unknown_name
+from hoplens.readers.modules import cell_from_blocks, readout_matrix
+from hoplens.stack import Stack
+from hoplens.torch_cells import LstmCell
+
+RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")
+PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+KINDS = {1: "rnn", 3: "gru", 4: "lstm"}  # gates a hidden unit
+
+
+def load_state(path: str | Path) -> dict[str, Tensor]:
+    """Load the tensors of a safetensors or state_dict file.
+
+    Files of torch are opened with ``weights_only=True``: a pickle that would run code is refused. A
+    checkpoint that holds its state dict under one key (``state_dict``, ``model``, ...) is unwrapped.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, not a state dict, or asks to run code.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileError(f"no file {str(file)!r}; pass the path of a .safetensors or state_dict file")
+    if file.suffix == ".safetensors":
+        return _load_safetensors(file)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise FileError(
+            f"{str(file)!r} does not hold tensors only and is refused, since loading it could run code "
+            f"({reason}); save model.state_dict(), or a .safetensors file"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise FileError(
+            f"cannot read {str(file)!r} as a state_dict ({reason}); save model.state_dict() with torch.save, "
+            "or a .safetensors file"
+        ) from None
+    return _tensors(content, file)
+
+
+def _load_safetensors(file: Path) -> dict[str, Tensor]:
+    import safetensors
+    import safetensors.torch
+
+    try:
+        return dict(safetensors.torch.load_file(file))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise FileError(f"cannot read {str(file)!r} as safetensors ({error}); save it again") from None
+
+
+def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
+    if isinstance(content, Mapping):
+        tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+        nested = [v for v in content.values() if isinstance(v, Mapping)]
+        found = [{str(k): t for k, t in v.items() if isinstance(t, Tensor)} for v in nested]
+        found = [state for state in found if any(RECURRENT_KEY.match(key) for key in state)]
+        if len(found) == 1:
+            return found[0]
+    raise FileError(
+        f"{str(file)!r} holds no state dict (name -> tensor), but a {type(content).__name__}; save "
+        "model.state_dict()"
+    )
+
+
+def load_stack(
+    path: str | Path, *, rnn: str | None = None, readout: Any = None, nonlinearity: str = "tanh"
+) -> Stack:
+    """Read the recurrent network in a safetensors or state_dict file, under torch's key names.
+
+    Parameters
+    ----------
+    path : str or Path
+    rnn : str, optional
+        Prefix of the recurrent module's keys, e.g. ``"encoder.rnn"``; guessed where the file holds one.
+    readout : str, nn.Linear or matrix, optional
+        Prefix of the read-out's keys; guessed where one linear layer fits, no read-out where none does.
+    nonlinearity : {"tanh", "relu", "linear"}
+        Of a plain RNN: the file does not say. Bare weights do not depend on it, Jacobians do.
+
+    Returns
+    -------
+    Stack
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or trusted.
+    ParameterError
+        If a prefix must be given because several fit.
+    """
+    state = _unmasked(load_state(path))
+    prefixes = sorted({m["prefix"] for key in state if (m := RECURRENT_KEY.match(key))})
+    if not prefixes:
+        if any("parametrizations" in key for key in state):
+            raise UnsupportedModelError(
+                "the file stores parametrised weights without the functions that make them; read the module "
+                "itself, or save it after torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        raise UnsupportedModelError(
+            f"{str(path)!r} holds no recurrent weights (no key ends in weight_hh or weight_hh_l0); its keys: "
+            f"{', '.join(sorted(state)[:8])}"
+        )
+    prefix = _choose("rnn", rnn, prefixes)
+    levels = _levels(state, prefix, nonlinearity)
+    shown = sum(cell.n_outputs for cell in levels[-1])
+    label = f"{levels[0][0].label} {prefix.rstrip('.') or '(no prefix)'} of {Path(path).name}"
+    if readout is not None and not isinstance(readout, str):
+        return Stack(levels, readout_matrix(readout), label)
+    fits = [
+        key.removesuffix("weight")
+        for key, value in sorted(state.items())
+        if key.endswith("weight") and not (prefix and key.startswith(prefix)) and _is_readout(value, shown)
+    ]
+    if readout is None and not fits:
+        return Stack(levels, None, label)
+    chosen = _choose("readout", readout, fits)
+    return Stack(levels, readout_matrix(state[chosen + "weight"]), label)
+
+
+def _is_readout(value: Tensor, shown: int) -> bool:
+    narrow = value.dim() == 2 or (value.dim() == 3 and value.shape[-1] == 1)
+    return narrow and value.shape[1] == shown
+
+
+def _choose(option: str, given: str | None, prefixes: list[str]) -> str:
+    shown = [prefix.rstrip(".") for prefix in prefixes]
+    if given is None:
+        if len(prefixes) == 1:
+            return prefixes[0]
+        raise ParameterError(f"several modules fit, so {option}= must name one of: {', '.join(shown)}")
+    if given.rstrip(".") not in shown:
+        raise unknown_name(f"{option} prefix", given, shown)
+    return prefixes[shown.index(given.rstrip("."))]
+
+
+def _unmasked(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Replace the pairs ``name_orig``, ``name_mask`` of a pruned module by their product."""
+    plain = {k: v for k, v in state.items() if not k.endswith(("_orig", "_mask"))}
+    for key, value in state.items():
+        name = key.removesuffix("_orig")
+        if name != key:
+            mask = state.get(f"{name}_mask")
+            plain[name] = value if mask is None else value * mask
+        elif key.endswith("_mask") and f"{key.removesuffix('_mask')}_orig" not in state:
+            plain[key] = value
+    return plain
+
+
+def _levels(state: dict[str, Tensor], prefix: str, nonlinearity: str) -> tuple[tuple[Cell, ...], ...]:
+    if f"{prefix}weight_hh" in state:
+        return ((_cell(state, prefix, "", nonlinearity),),)
+    levels: list[tuple[Cell, ...]] = []
+    while f"{prefix}weight_hh_l{len(levels)}" in state:
+        suffix = f"_l{len(levels)}"
+        cells = [_cell(state, prefix, suffix, nonlinearity)]
+        if f"{prefix}weight_hh{suffix}_reverse" in state:
+            cells.append(_cell(state, prefix, f"{suffix}_reverse", nonlinearity))
+        levels.append(tuple(cells))
+    return tuple(levels)
+
+
+def _cell(state: dict[str, Tensor], prefix: str, suffix: str, nonlinearity: str) -> Cell:
+    blocks = {part: state.get(f"{prefix}{part}{suffix}") for part in PARTS}
+    w_ih, w_hh, w_hr = blocks["weight_ih"], blocks["weight_hh"], blocks["weight_hr"]
+    if w_ih is None or w_hh is None or w_hh.dim() != 2 or w_hh.shape[0] != w_ih.shape[0]:
+        raise FileError(f"the file lacks {prefix}weight_ih{suffix}, or its shape does not fit weight_hh")
+    # a projection makes weight_hh narrower than a gate is tall; torch has it for LSTMs only
+    gates = 4 if w_hr is not None else w_hh.shape[0] / w_hh.shape[1]
+    if gates not in KINDS:
+        raise UnsupportedModelError(
+            f"{prefix}weight_hh{suffix} of shape {tuple(w_hh.shape)} is neither an RNN (H, H), a GRU (3H, H) "
+            "nor an LSTM (4H, H)"
+        )
+    cell = cell_from_blocks(blocks, KINDS[int(gates)], nonlinearity)
+    assert w_hr is None or isinstance(cell, LstmCell)
+    return cell
+
+
+__all__ = ["load_stack", "load_state"]

@@ -1,0 +1,6 @@
+"""Reports: one self-contained HTML page that states what a study found."""
+
+from hoplens.report.page import render_study_report, write_study_report
+from hoplens.report.study import StudyLike
+
+__all__ = ["StudyLike", "render_study_report", "write_study_report"]

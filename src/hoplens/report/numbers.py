@@ -1,0 +1,77 @@
+"""Numbers and counts as readers see them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+MISSING = "–"
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SMALLEST_PLAIN = 1e-4
+
+
+def number(value: object, digits: int = 3) -> str:
+    """Write a number with ``digits`` significant digits; whole numbers whole; text as it is.
+
+    Parameters
+    ----------
+    value : number, str or None
+        NaN, infinity and None give a dash.
+    digits : int, default 3
+    """
+    if value is None:
+        return MISSING
+    if not isinstance(value, Real):
+        return str(value)
+    exact = float(value)
+    if not math.isfinite(exact):
+        return MISSING
+    if isinstance(value, int) or not hasattr(value, "is_integer"):
+        return f"{int(exact):,}"
+    if exact == 0:
+        return "0"
+    rounded = float(f"{exact:.{digits}g}")
+    if abs(rounded) < SMALLEST_PLAIN:
+        mantissa, exponent = f"{exact:.{digits - 1}e}".split("e")
+        return _minus(f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return _minus(f"{rounded:,.{decimals}f}")
+
+
+def strength(value: object) -> str:
+    """Write a penalty's strength without padding: 0.001, 3 × 10⁻⁵."""
+    text = number(value)
+    if text == MISSING or not isinstance(value, Real):
+        return text
+    mantissa, times, power = text.partition(" × ")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return (f"{mantissa}{times}{power}" if mantissa != "1" or not times else power) or text
+
+
+def percent(value: float) -> str:
+    """Write a share as a whole percentage."""
+    return MISSING if not math.isfinite(value) else _minus(f"{100 * value:.0f}\u00a0%")
+
+
+def interval(low: object, high: object) -> str:
+    """Write the bounds of an interval; empty where a bound is missing."""
+    texts = number(low), number(high)
+    return "" if MISSING in texts else f"{texts[0]} to {texts[1]}"
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """Write a count with its noun: 1 task, 5 tasks."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def listing(items: Sequence[str]) -> str:
+    """Join words: a, b and c."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

@@ -1,0 +1,243 @@
+"""Tables of the report: frames turned into the texts of cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from hoplens.plots.measures import (
+    MEASURES,
+    Measure,
+    kept_columns,
+    measure_info,
+    method_label,
+    method_order,
+)
+from hoplens.plots.style import method_styles
+from hoplens.report.numbers import MISSING, count, interval, number, strength
+from hoplens.report.study import Duel, StudyLike, agreement
+from hoplens.report.theme import mark
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEPT_SHOWN = ("kept_70", "kept_90")  # the curves show the others
+OUTCOMES = {"better": "better", "worse": "worse", "unclear": "no clear difference", "untested": "not tested"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean with its interval; ``exact`` is the number in full."""
+
+    text: str
+    interval: str
+    exact: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a task."""
+
+    method: str
+    mark: Markup
+    strength: str
+    n: str
+    diverged: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one task."""
+
+    task: str
+    note: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods against measures, task by task."""
+
+    measures: tuple[Measure, ...]
+    blocks: tuple[Block, ...]
+
+
+def summary_table(summary: pd.DataFrame) -> Table:
+    """Return the means and intervals of every method on every task.
+
+    Measures that the frame lacks, or that have no number anywhere, get no column.
+    """
+    if not len(summary):
+        return Table((), ())
+    names = [n for n in (*MEASURES, *KEPT_SHOWN) if n in summary.columns and summary[n].notna().any()]
+    styles = method_styles(summary["method"])
+    blocks = []
+    for task in dict.fromkeys(summary["task"]):
+        rows = {str(row["method"]): row for row in _records(summary[summary["task"] == task])}
+        target = _float(next(iter(rows.values())).get("target_active_hops"))
+        winners = {name: _best(rows, name, target) for name in names}
+        lines = tuple(
+            Row(
+                method_label(method),
+                mark(styles[method]),
+                strength(rows[method].get("strength")) if method != "none" else MISSING,
+                number(_whole(rows[method].get("n"))),
+                _whole(rows[method].get("diverged")) or 0,
+                tuple(_cell(rows[method], name, method in winners[name]) for name in names),
+            )
+            for method in method_order(rows)
+        )
+        note = f"{number(target)} active hops in the task itself" if math.isfinite(target) else ""
+        blocks.append(Block(str(task), note, lines))
+    return Table(tuple(measure_info(name) for name in names), tuple(blocks))
+
+
+def _cell(row: dict[str, Any], name: str, best: bool) -> Cell:
+    value = _float(row.get(name))
+    return Cell(number(value), interval(row.get(f"{name}_low"), row.get(f"{name}_high")), repr(value), best)
+
+
+def _best(rows: dict[str, dict[str, Any]], name: str, target: float) -> set[str]:
+    """Return the methods whose mean reads as the best of the task; none where no way is better."""
+    better = measure_info(name).better
+    values = {m: v for m, row in rows.items() if math.isfinite(v := _float(row.get(name)))}
+    if better == "none" or len(values) < 2 or (better == "target" and not math.isfinite(target)):
+        return set()
+    if better == "target":
+        score = {m: abs(v - target) for m, v in values.items()}
+    else:
+        score = {m: v if better == "lower" else -v for m, v in values.items()}
+    winner = min(score, key=lambda m: score[m])
+    # means that read the same in the table are not told apart by digits that it does not show
+    return {m for m in values if number(values[m]) == number(values[winner])}
+
+
+def duel_rows(duels: Sequence[Duel]) -> list[dict[str, str]]:
+    """Return the table of the recommended recipe against the better of L1 and R-RNN."""
+    return [
+        {
+            "task": duel.task,
+            "ours": number(duel.ours),
+            "reference": duel.reference,
+            "theirs": number(duel.theirs),
+            "ratio": number(duel.ratio, 2),
+            "difference": number(duel.difference),
+            "interval": interval(duel.low, duel.high),
+            "p": _p_value(duel.p),
+            "n": number(duel.n) if duel.n else MISSING,
+            "outcome": duel.outcome,
+            "words": OUTCOMES[duel.outcome],
+        }
+        for duel in duels
+    ]
+
+
+def anchor_rows(anchors: pd.DataFrame) -> list[dict[str, str]]:
+    """Return the table against the paper's numbers."""
+    return [
+        {
+            "claim": number(row["claim"]),
+            "paper": number(row["paper"]),
+            "ours": number(row["ours"]),
+            "interval": interval(row.get("low"), row.get("high")),
+            "agrees": agreement(row["agrees"]),
+            "note": _text(row.get("note")),
+        }
+        for row in _records(anchors)
+    ]
+
+
+def aim_rows(aims: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return every aim, missed ones first: they are what a reader must not overlook."""
+    rows = [
+        {
+            "aim": _text(row["aim"]),
+            "target": number(row["target"]),
+            "measured": number(row["measured"]),
+            "met": bool(row["met"]),
+            "where": _text(row.get("where")),
+        }
+        for row in _records(aims)
+    ]
+    return sorted(rows, key=lambda row: bool(row["met"]))
+
+
+def network_notes(networks: pd.DataFrame) -> list[str]:
+    """Say how many networks there are, in which role, and how many diverged."""
+    if not len(networks):
+        return []
+    notes = [f"{count(len(networks), 'network')} trained"]
+    if "role" in networks.columns:
+        roles = networks["role"].value_counts()
+        notes[0] += " (" + ", ".join(f"{n:,} {role}" for role, n in roles.items()) + ")"
+    if "diverged_at" in networks.columns:
+        lost = networks[networks["diverged_at"] >= 0]
+        by_method = ", ".join(f"{method_label(str(m))} {n:,}" for m, n in lost["method"].value_counts().items())
+        notes.append(f"{len(lost):,} diverged ({by_method})" if len(lost) else "none diverged")
+    return notes
+
+
+def definitions(results: StudyLike) -> list[Measure]:
+    """Return the measures that the study reports, with their meanings."""
+    columns = [*results.summary.columns, *results.networks.columns]
+    known = [measure for name, measure in MEASURES.items() if name in columns]
+    kept = kept_columns(dict.fromkeys(map(str, columns)))
+    if kept:
+        known.append(
+            Measure(
+                "kept",
+                "kept at p %",
+                "higher",
+                "Share of the performance (the explained part of the targets' variance) that is left after the "
+                "smallest p % of the recurrent weights are removed at once, without retraining: 1 is all of it.",
+            )
+        )
+    return known
+
+
+def settings_rows(settings: Any) -> list[tuple[str, str]]:
+    """Return the settings as pairs of texts."""
+    return [(str(name), number(value, 6)) for name, value in dict(settings).items()]
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _text(value: object) -> str:
+    text = number(value)
+    return "" if text == MISSING else text
+
+
+def _float(value: object) -> float:
+    return math.nan if value is None else float(value)  # type: ignore[arg-type]
+
+
+def _whole(value: object) -> int | None:
+    size = _float(value)
+    return int(size) if math.isfinite(size) else None
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else number(p, 2)
+
+
+__all__ = [
+    "Block",
+    "Cell",
+    "Row",
+    "Table",
+    "aim_rows",
+    "anchor_rows",
+    "definitions",
+    "duel_rows",
+    "network_notes",
+    "settings_rows",
+    "summary_table",
+]

@@ -1,0 +1,95 @@
+"""What the recommended recipe was meant to reach, checked against what it reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from hoplens.study.plan import MAIN, StudyPlan
+from hoplens.study.statistics import choose_strengths
+from hoplens.tasks import Task
+
+OURS = "recommended"
+RIVALS = ("L1", "R-RNN")
+REACHED = 0.1  # share of the target variance below which a lag counts as reached
+
+Row = tuple[str, str, str, bool, str]
+
+
+def check(summary: pd.DataFrame, reach: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:
+    """Return one row an aim: aim, target, measured (the worst task), met, where it is missed.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Means of every (task, method) at its chosen strength.
+    reach : DataFrame
+        Networks of the reach part, or empty.
+    plan : StudyPlan
+        Says which tasks are linear or sparse.
+    """
+    part = plan.part(MAIN)
+    assert part is not None
+    tasks = {task.label: task for task in part.tasks}
+    table = {name: rows.set_index("task") for name, rows in summary.groupby("method")}
+    ours = table[OURS]
+    best_rival = pd.concat([table[name]["test_mse"] for name in RIVALS if name in table], axis=1).min(axis=1)
+    ratio = ours["test_mse"] / best_rival
+    sparse_signal = _labels(tasks, lambda t: t.signal != "every")
+    sparse = _labels(tasks, lambda t: t.signal == "sparse")
+    linear = _labels(tasks, lambda t: t.is_linear)
+    gap = (ours["active_hops"] - ours["target_active_hops"]).abs()
+    rival = "test error / better of L1 and R-RNN"
+    rows = [
+        _at_most(f"{rival}, sparse and on-off tasks", ratio[sparse_signal], 0.7),
+        _at_most(f"{rival}, every task", ratio, 1.0),
+        _at_least("accuracy, sparse tasks", ours["accuracy"][sparse], 0.97),
+        _at_least("alignment, linear tasks", ours["alignment"][linear], 0.98),
+        _at_most("distance of active hops from the task's own count, linear tasks", gap[linear], 0.1),
+        _at_least("performance kept, 70 % of recurrent weights removed", ours["kept_70"], 0.99),
+        _at_least("performance kept, 90 % of recurrent weights removed", ours["kept_90"], 0.95),
+    ]
+    if len(reach):
+        rows.append(_reach_row(longest_lags(reach)))
+    return pd.DataFrame(rows, columns=["aim", "target", "measured", "met", "where"])
+
+
+def _labels(tasks: dict[str, Task], keep: Callable[[Task], bool]) -> list[str]:
+    return [label for label, task in tasks.items() if keep(task)]
+
+
+def _at_most(aim: str, values: pd.Series[float], bound: float) -> Row:
+    missed = values[~(values <= bound)]
+    return aim, f"at most {bound:g}", f"worst {values.max():.3f}", missed.empty, _where(missed)
+
+
+def _at_least(aim: str, values: pd.Series[float], bound: float) -> Row:
+    missed = values[~(values >= bound)]
+    return aim, f"at least {bound:g}", f"worst {values.min():.3f}", missed.empty, _where(missed)
+
+
+def _where(missed: pd.Series[float]) -> str:
+    return "; ".join(f"{task}: {value:.3f}" for task, value in missed.items())
+
+
+def longest_lags(reach: pd.DataFrame) -> pd.Series[float]:
+    """Return each method's reach: the longest lag learnt to below a tenth of the target variance.
+
+    At every lag a method has its best strength, chosen on the validation seeds; the mean error of the
+    report seeds decides. 0 where no lag was reached.
+    """
+    chosen = choose_strengths(reach)
+    report = chosen.merge(reach[reach["role"] == "report"], on=["task", "method", "strength"])
+    means = report.groupby(["method", "lag"], sort=False)["test_mse"].mean().reset_index()
+    reached = means[means["test_mse"] < REACHED].groupby("method")["lag"].max()
+    return reached.reindex(means["method"].unique(), fill_value=0).astype(float)
+
+
+def _reach_row(reached: pd.Series[float]) -> Row:
+    ours, l1, paper = (float(reached.get(name, np.nan)) for name in (OURS, *RIVALS))
+    met = ours >= 2 * l1 and ours > paper
+    measured = f"{ours:g} (L1 {l1:g}, R-RNN {paper:g}, none {float(reached.get('none', np.nan)):g})"
+    where = "" if met else "reach part"
+    return "reach: longest lag learnt", "twice that of L1, above R-RNN", measured, met, where

@@ -1,0 +1,212 @@
+"""Exact time-resolved Jacobian maps of a network on given inputs, and how well the weights predict them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from hoplens.cells import Cell
+from hoplens.errors import ShapeError, UnsupportedModelError
+from hoplens.guard import untouched
+from hoplens.pathways import Pathways
+from hoplens.readers.modules import find_reader, readout_matrix, to_stack
+from hoplens.running import Batch, Trace, as_batch, run
+from hoplens.stack import Stack
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryMaps:
+    """Jacobians of the last output with respect to the input of every step.
+
+    Attributes
+    ----------
+    values : Tensor, shape (B, L, O, I)
+        ``values[b, t]`` is d output / d input_t of sample b, t = 1 .. L in this order; zero after the end
+        of a shorter sequence.
+    lengths : Tensor of int64, shape (B,)
+        Valid steps; the output is read at the last one.
+    label : str
+        What was run.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    label: str
+
+    def by_lag(self) -> Tensor:
+        """Return the maps in the order of hop maps, shape (B, L, O, I): entry n is lag n.
+
+        Zero where the lag is longer than the sequence.
+        """
+        steps = torch.arange(self.values.shape[1], device=self.values.device)
+        source = self.lengths[:, None] - 1 - steps  # (B, L)
+        picked = self.values.gather(1, source.clamp_min(0)[..., None, None].expand_as(self.values))
+        return picked * (source >= 0)[..., None, None]
+
+
+def trajectory_maps(
+    model: Any, inputs: Any, *, readout: Any = None, state: Any = None, dt: Any = None, tau: Any = None
+) -> TrajectoryMaps:
+    """Return the exact Jacobian maps ``d y_T / d x_t`` along given sequences.
+
+    ``d y_T / d x_t = W_out J_T J_(T-1) .. J_(t+1) B_t`` with J and B the step's Jacobians at the states
+    that the network really visits. Products are taken from the output side, O rows at a time, and no
+    Jacobian matrix is formed. The model is left as it was and its hooks are not called.
+
+    Parameters
+    ----------
+    model : module, cell, Stack or callable
+        What `read` takes, files and arrays excepted (use `load_stack`). Any other module or function that
+        maps (B, L, I) to (B, O), to (B, L, O), or to a tuple that begins with one of these, is differentiated
+        by autograd, one backward pass an output; its samples must not depend on each other.
+    inputs : Tensor (B, L, I) or PackedSequence
+        In the layout that the module takes: (L, B, I) where it is not batch_first.
+    readout : nn.Linear or matrix (O, H), optional
+        Without one each hidden unit is an output. The bias of a read-out does not matter.
+    state : Tensor or (h, c), optional
+        Start state in torch's form; zeros by default.
+    dt, tau : float or array, optional
+        As in `read`.
+
+    Returns
+    -------
+    TrajectoryMaps
+        ``values`` of shape (B, L, O, I). A bidirectional network is read at the last step, where its
+        backward direction has seen one input.
+
+    Raises
+    ------
+    ShapeError
+        If the inputs do not fit.
+    """
+    known = isinstance(model, Cell | Stack | nn.RNNBase | nn.RNNCellBase | list | tuple)
+    if not known and find_reader(model) is None:
+        return _by_autograd(model, inputs, readout, state)
+    stack = to_stack(model, readout, dt=dt, tau=tau)
+    if isinstance(stack, Pathways):
+        raise UnsupportedModelError(
+            f"the reader of {type(model).__name__} returns weights only; to follow a trajectory it must "
+            "return a Cell or a Stack"
+        )
+    batch = as_batch(stack, inputs)
+    with torch.no_grad():
+        values = _pull_stack(stack, run(stack, batch, state), batch)
+    return TrajectoryMaps(values, batch.lengths, stack.label)
+
+
+def _pull_stack(stack: Stack, trace: Trace, batch: Batch) -> Tensor:
+    seed = stack.readout(trace.shown)  # (O, n)
+    size, steps, _ = trace.shown.shape
+    rows: Tensor | None = None  # (B, L, O, n), what reaches the outputs of the level below
+    done = len(trace.points)
+    for level in reversed(stack.levels):
+        done -= len(level)
+        reached: Tensor | None = None
+        column = 0
+        for direction, cell in enumerate(level):
+            part = slice(column, column + cell.n_outputs)
+            column = part.stop
+            entering = _Entering(
+                seed[:, part] if rows is None else None,
+                None if rows is None else rows[..., part],
+                batch.lengths,
+                cell.emission(),
+            )
+            own = _pull_cell(cell, trace.points[done + direction], entering, bool(direction))
+            reached = own if reached is None else reached.add_(own)
+        rows = reached
+    assert rows is not None
+    return rows.reshape(size, steps, seed.shape[0], stack.n_inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Entering:
+    """Rows (B, O, S) that enter a cell's adjoint at each step: the read-out's seed, or the level above."""
+
+    seed: Tensor | None
+    rows: Tensor | None
+    lengths: Tensor
+    emission: Tensor | None
+
+    @property
+    def n_rows(self) -> int:
+        if self.rows is not None:
+            return self.rows.shape[-2]
+        assert self.seed is not None
+        return self.seed.shape[0]
+
+    def add(self, t: int, to: Tensor) -> Tensor:
+        if self.rows is not None:
+            here: Tensor | None = self.rows[:, t]
+        else:
+            assert self.seed is not None
+            ends = self.lengths == t + 1
+            here = self.seed * ends[:, None, None] if bool(ends.any()) else None
+        if here is None:
+            return to
+        return to + (here if self.emission is None else here @ self.emission.to(here))
+
+
+def _pull_cell(cell: Cell, point: tuple[Tensor, Tensor], entering: _Entering, reverse: bool) -> Tensor:
+    states, inputs = point
+    size, steps, _ = states.shape
+    saved = cell.save(states, inputs)
+    rows = states.new_zeros(size, entering.n_rows, cell.n_state)
+    reached = states.new_empty(size, steps, entering.n_rows, cell.n_inputs)
+    for t in range(steps) if reverse else range(steps - 1, -1, -1):
+        rows = entering.add(t, rows)
+        if reverse:  # padding never fed the state
+            rows = rows * (t < entering.lengths)[:, None, None]
+        rows, reached[:, t] = cell.pull(tuple(part[:, t] for part in saved), rows)
+    return reached
+
+
+def _by_autograd(model: Any, inputs: Any, readout: Any, state: Any) -> TrajectoryMaps:
+    if not callable(model) or isinstance(model, type):
+        raise UnsupportedModelError(
+            f"cannot run a {type(model).__name__}; pass a module, a Cell or a function"
+        )
+    if state is not None:
+        raise UnsupportedModelError(
+            "state= goes with recurrent modules and cells; build it into the function"
+        )
+    if isinstance(inputs, PackedSequence):
+        raise UnsupportedModelError("a PackedSequence goes with recurrent modules; pass a tensor (B, L, I)")
+    x = torch.as_tensor(inputs)
+    if x.dim() != 3:
+        raise ShapeError(f"inputs must have shape (B, L, I), got {tuple(x.shape)}")
+    guard = untouched(model) if isinstance(model, nn.Module) else nullcontext()
+    # cuDNN refuses the backward pass of a recurrent layer in evaluation mode; the flag is put back
+    with guard, torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        y = _last_output(model, x, readout_matrix(readout))
+        last = y.shape[-1] - 1
+        grads = [torch.autograd.grad(y[:, o].sum(), x, retain_graph=o < last)[0] for o in range(last + 1)]
+    values = torch.stack(grads, dim=2).detach()
+    lengths = torch.full((x.shape[0],), x.shape[1], device=x.device)
+    name = getattr(model, "__name__", type(model).__name__)
+    return TrajectoryMaps(values, lengths, name)
+
+
+def _last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None) -> Tensor:
+    y = model(x)
+    while isinstance(y, tuple | list) and not isinstance(y, PackedSequence) and y:
+        y = y[0]
+    if isinstance(y, PackedSequence):
+        y = pad_packed_sequence(y, batch_first=True)[0]
+    if not isinstance(y, Tensor) or y.dim() not in (2, 3) or y.shape[0] != x.shape[0]:
+        came = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ShapeError(f"the model must return (B, O) or (B, L, O) with B = {x.shape[0]}, got {came}")
+    if not y.requires_grad:
+        raise UnsupportedModelError("the model's output does not depend on its input through autograd")
+    y = y[:, -1] if y.dim() == 3 else y
+    return y if w_out is None else y @ w_out.mT
+
+
+__all__ = ["TrajectoryMaps", "trajectory_maps"]

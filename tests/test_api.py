@@ -1,0 +1,202 @@
+"""A walk over the public names: documented, strict about keywords, silent about global state."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import hoplens as hl
+
+# what object, Exception, nn.Module, NamedTuple and dataclass bring along is not ours to document
+OPERATORS = {"__call__", "__getitem__"}
+
+
+def public_names():
+    for name in hl.__all__:
+        value = getattr(hl, name)
+        if isinstance(value, ModuleType):
+            own = getattr(value, "__all__", None) or [
+                key
+                for key, item in vars(value).items()
+                if not key.startswith("_") and getattr(item, "__module__", None) == value.__name__
+            ]
+            yield from ((f"{name}.{key}", getattr(value, key)) for key in own)
+        else:
+            yield name, value
+
+
+def own_members(cls):
+    for key, member in vars(cls).items():
+        if key.startswith("_") and key not in OPERATORS:
+            continue
+        function = member.fget if isinstance(member, property) else getattr(member, "func", member)
+        function = getattr(function, "__func__", function)  # class and static methods
+        if inspect.isfunction(function) and function.__module__.startswith("hoplens"):
+            yield key, function, isinstance(member, property) or hasattr(member, "func")
+
+
+PUBLIC = dict(public_names())
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
+METHODS = {
+    f"{name}.{key}": function
+    for name, cls in CLASSES.items()
+    for key, function, is_property in own_members(cls)
+    if not is_property
+}
+PROPERTIES = {
+    f"{name}.{key}": function
+    for name, cls in CLASSES.items()
+    for key, function, is_property in own_members(cls)
+    if is_property
+}
+CONSTRUCTED = {
+    name: cls
+    for name, cls in CLASSES.items()
+    if not issubclass(cls, Exception) and cls.__init__ is not object.__init__
+}
+
+
+# known gaps: take the name out with the fix (the marks are strict, so a fixed one fails here)
+UNDOCUMENTED = {
+    "TrainingResult.predict",
+    "recipes.WeightSpec.__call__",
+    "recipes.PathwaySpec",
+    "recipes.WeightSpec",
+}
+
+
+def walk(names):
+    gap = pytest.mark.xfail(strict=True, reason="parameters not documented yet")
+    return [pytest.param(name, marks=gap if name in UNDOCUMENTED else ()) for name in names]
+
+
+def is_ours(function):
+    return getattr(function, "__module__", "").startswith("hoplens")
+
+
+def test_the_walk_finds_what_there_is():
+    assert len(FUNCTIONS) >= 20
+    assert len(METHODS) >= 20
+    assert {"train", "read", "hop_maps", "tasks.make", "recipes.none", "recipes.recommended"} <= set(
+        FUNCTIONS
+    )
+    assert {"Pathways.adjacency", "HopMaps.to_dataframe", "Pathways.__getitem__"} <= set(METHODS)
+    assert {"Pathways.n_inputs", "HopMaps.lags", "tasks.Task.target_maps"} <= set(PROPERTIES)
+    assert {"Pathways", "PathwayPenalty", "Schedule", "Recipe", "Ensemble", "tasks.Task"} <= set(CONSTRUCTED)
+
+
+def test_all_is_complete_and_free_of_doubles():
+    assert len(set(hl.__all__)) == len(hl.__all__)
+    imported = {
+        name
+        for name, value in vars(hl).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert imported <= set(hl.__all__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", hl.__version__)
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *METHODS, *PROPERTIES])
+def test_every_public_name_has_a_docstring(name):
+    value = {**PUBLIC, **METHODS, **PROPERTIES}[name]
+    if isinstance(value, dict | tuple):  # tables of names: documented where they are used
+        return
+    text = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
+    assert text, f"{name} has no docstring"
+    summary = text.strip().splitlines()[0]
+    assert summary.endswith((".", ":")), f"{name}: the first line is no sentence: {summary!r}"
+    assert not summary.startswith(f"{name.split('.')[-1]}("), f"{name} has only the generated docstring"
+
+
+def documented(text, parameter):
+    return re.search(rf"\b{re.escape(parameter)}\b", text or "") is not None
+
+
+@pytest.mark.parametrize("name", walk([*FUNCTIONS, *METHODS]))
+def test_every_parameter_is_in_the_docstring(name):
+    function = {**FUNCTIONS, **METHODS}[name]
+    parameters = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
+    if name.endswith("__getitem__"):
+        return  # the summary says what an index selects
+    owner = CLASSES.get(name.rpartition(".")[0])
+    text = (function.__doc__ or "") + (owner.__doc__ or "" if owner else "")
+    missing = [p for p in parameters if not documented(text, p)]
+    assert not missing, f"{name} does not document {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("name", walk(CONSTRUCTED))
+def test_every_parameter_of_a_constructor_is_in_the_class_docstring(name):
+    cls = CONSTRUCTED[name]
+    parameters = inspect.signature(cls).parameters
+    inherited = not is_ours(inspect.unwrap(cls.__init__)) and "__dataclass_fields__" not in vars(cls)
+    if inherited:  # nn.Module's own: takes nothing
+        return
+    missing = [p for p in parameters if not documented(cls.__doc__, p)]
+    assert not missing, f"{name} does not document {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *METHODS, *CONSTRUCTED])
+def test_no_signature_swallows_keywords(name):
+    value = {**FUNCTIONS, **METHODS, **CONSTRUCTED}[name]
+    target = value.__init__ if inspect.isclass(value) else value
+    if not is_ours(target):
+        return
+    kinds = {p.kind for p in inspect.signature(target).parameters.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *METHODS, *CONSTRUCTED])
+def test_unknown_keywords_are_refused(name):
+    value = {**FUNCTIONS, **METHODS, **CONSTRUCTED}[name]
+    with pytest.raises(TypeError, match=r"no_such_option|takes no (keyword )?arguments"):
+        value(no_such_option=1)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *METHODS])
+def test_every_parameter_is_annotated(name):
+    function = {**FUNCTIONS, **METHODS}[name]
+    signature = inspect.signature(function)
+    bare = [p.name for p in signature.parameters.values() if p.annotation is p.empty and p.name != "self"]
+    assert not bare
+    assert signature.return_annotation is not signature.empty
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_defaults_cannot_be_changed(name):
+    for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
+        assert not isinstance(parameter.default, list | dict | set), parameter
+
+
+IMPORT = """
+import random, warnings
+import numpy, torch
+def state():
+    return (
+        torch.get_num_threads(), torch.get_num_interop_threads(), torch.get_default_dtype(),
+        torch.get_default_device(), torch.is_grad_enabled(), torch.is_inference_mode_enabled(),
+        torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision(),
+        torch.get_rng_state().tolist(), torch.initial_seed(), torch.is_anomaly_enabled(),
+        repr(numpy.random.get_state()), repr(numpy.geterr()), repr(random.getstate()), repr(warnings.filters),
+        torch.sparse.check_sparse_tensor_invariants.is_enabled(),
+    )
+import pandas, scipy.sparse  # what they do to warnings is not ours
+before = state()
+import hoplens
+after = state()
+changed = [n for n, (a, b) in enumerate(zip(before, after)) if a != b]
+assert not changed, changed
+import sys
+heavy = [name for name in ("matplotlib.pyplot", "networkx", "onnx", "sklearn") if name in sys.modules]
+assert not heavy, heavy
+"""
+
+
+def test_import_changes_no_global_state_and_loads_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

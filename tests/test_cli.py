@@ -1,0 +1,80 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "hoplens.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+def test_tasks_are_listed():
+    shown = hoplens("tasks")
+    assert shown.returncode == 0
+    for name in ("averaging", "subtraction", "addition", "multiplication", "on-off"):
+        assert name in shown.stdout
+
+
+def test_train_prints_one_row_a_network():
+    shown = hoplens("train", "averaging", "--seeds", "2", "--steps", "20", "--hidden", "8", "--length", "4")
+    assert shown.returncode == 0, shown.stderr
+    assert "test_mse" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("train", "avraging"), "did you mean 'averaging'"),
+        (("train", "averaging", "--recipe", "L3"), "unknown recipe"),
+        (("train", "averaging", "--signal", "sparse", "--lag", "10"), "lag must be below the length"),
+        (("train", "averaging", "--hidden", "0"), "hidden must be a whole number of at least 1"),
+        (("train", "averaging", "--strength", "-1"), "strength must be a finite number at least 0"),
+        (("train", "averaging", "--strength", "nan"), "strength must be a finite number at least 0"),
+        (("train", "averaging", "--seeds", "0"), "seeds must be a whole number of at least 1"),
+        (("reproduce", "--workers", "-1"), "--workers must be 0 or more"),
+        (("reproduce", "--quick", "--out", "/dev/null/x"), "cannot make the results folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, says):
+    shown = hoplens(*arguments)
+    assert shown.returncode == 2
+    assert "Traceback" not in shown.stderr
+    message = shown.stderr.strip()
+    assert says in message
+    assert message.count("\n") == 0
+
+
+def test_usage_errors_exit_with_2_too():
+    shown = hoplens("reproduce", "--nonsense")
+    assert shown.returncode == 2
+    assert "Traceback" not in shown.stderr
+
+
+def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "hoplens.cli", "reproduce", "--quick", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / "study.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in stdout + stderr
+    assert "goes on from there" in stdout
+    assert not list(out.glob("**/.*"))
