@@ -10,8 +10,7 @@ from torch import Tensor
 
 from hoplens.errors import ParameterError, check_count, check_number
 from hoplens.pathways import Pathways
-from hoplens.radius import exact_radius
-from hoplens.resolvent import Resolvent, check_converges, normalising_scale, round_bound
+from hoplens.resolvent import Resolvent, check_converges, given_radius, normalising_scale, round_bound
 from hoplens.systems import (
     PROBE_FACTOR,
     PROBES,
@@ -32,6 +31,7 @@ def approximate_resolvent(
     rank: int,
     damping: float = 0.8,
     normalise: bool = True,
+    radius: float | None = None,
     seed: int = 0,
     power_iterations: int = 1,
 ) -> Resolvent:
@@ -49,7 +49,7 @@ def approximate_resolvent(
         One network, dense or sparse.
     rank : int
         Rank of the sketch.
-    damping, normalise
+    damping, normalise, radius
         As in `resolvent`.
     seed : int, default 0
         Of the sketch.
@@ -78,9 +78,9 @@ def approximate_resolvent(
             f"approximate_resolvent takes one network, got leading axes {tuple(net.batch_shape)}"
         )
     net = net.detach()
-    radius = exact_radius(net)
-    scale = normalising_scale(radius) if normalise else torch.ones_like(radius)
-    check_converges(factor, radius / scale)
+    size = given_radius(net, radius)
+    scale = normalising_scale(size) if normalise else torch.ones_like(size)
+    check_converges(factor, size / scale)
     a = factor / float(scale)
     source = torch.Generator().manual_seed(check_count("seed", seed, least=0))
     exact = krylov_system(to_scipy(net.w_rec) if net.is_sparse else net.w_rec, a)
@@ -97,7 +97,7 @@ def approximate_resolvent(
     skip = 0.0 if net.w_skip is None else a * net.w_skip.double().cpu()
     return Resolvent(
         (a**2 * found.value + skip).to(net.w_in),
-        radius.to(net.w_in.dtype),
+        size.to(net.w_in.dtype),
         net.w_in.new_tensor(found.residual),
         factor,
         None,

@@ -16,7 +16,8 @@ from hoplens.systems import to_scipy
 
 DENSE_LIMIT = 1024  # hidden units up to which all eigenvalues are computed
 TOLERANCE = 1e-8
-KRYLOV_VECTORS = 40
+KRYLOV_VECTORS = 60
+RESTARTS = 40
 START_SEED = 1
 
 
@@ -94,13 +95,13 @@ def _arnoldi(product: Callable[[Any], Any], hidden: int, tolerance: float) -> Le
             which="LM",
             v0=start,
             ncv=min(hidden, KRYLOV_VECTORS),
-            maxiter=1000,
+            maxiter=RESTARTS,
             tol=tolerance,
         )
     except ArpackNoConvergence:
         raise UnstableError(
-            f"the leading eigenvalue did not converge in {count} products; use a larger tolerance or "
-            "normalise=False"
+            f"the leading eigenvalue did not converge in {count} products, as happens where many "
+            "have nearly the same modulus; use leading_eigenvalue(net, tolerance=0.1) and pass radius= on"
         ) from None
     except ArpackError:
         # the start vector is mapped to zero: a graph without cycles, up to rounding

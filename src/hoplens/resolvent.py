@@ -102,6 +102,7 @@ def resolvent(
     damping: float = 0.8,
     horizon: int | None = None,
     normalise: bool = True,
+    radius: float | None = None,
     dtype: torch.dtype | None = None,
 ) -> Resolvent:
     """Sum all hops from input to output with geometric damping.
@@ -123,6 +124,9 @@ def resolvent(
         Number of time steps; None sums all hops.
     normalise : bool, default True
         Divide the graph by its spectral radius first.
+    radius : float, optional
+        The spectral radius, where it is known; computed by default, which is the dear part for large
+        networks without a leading eigenvalue that stands out (see `leading_eigenvalue`).
     dtype : torch.dtype, optional
         Of the value; default that of the weights. Half precision is computed in float32.
 
@@ -145,8 +149,8 @@ def resolvent(
     factor = check_number("damping", damping, above=0.0, **({"below": 1.0} if normalise else {}))
     length = None if horizon is None else check_count("horizon", horizon)
     asked = dtype or net.w_in.dtype
-    radius = exact_radius(net)  # float64: the certificate leaves errors of the scale out
-    scale = normalising_scale(radius) if normalise else torch.ones_like(radius)
+    size = given_radius(net, radius)  # float64: the certificate leaves errors of the scale out
+    scale = normalising_scale(size) if normalise else torch.ones_like(size)
     if length is not None:
         maps = hop_maps(
             scale_blocks(net, (factor / scale).to(net.w_in.dtype)),
@@ -158,16 +162,23 @@ def resolvent(
                 f"the damped sum over {length} steps overflows; use a smaller damping, normalise=True or "
                 "float64"
             )
-        value, residual = maps.values.sum(dim=-3), torch.zeros_like(radius, dtype=net.w_in.dtype)
+        value, residual = maps.values.sum(dim=-3), torch.zeros_like(size, dtype=net.w_in.dtype)
         names = (net.input_names, net.output_names)
         return Resolvent(
-            value.to(asked), radius, residual, factor, length, normalise, *names, method="hop maps"
+            value.to(asked),
+            size.to(net.w_in.dtype),
+            residual,
+            factor,
+            length,
+            normalise,
+            *names,
+            method="hop maps",
         )
-    check_converges(factor, radius / scale)
-    found = solve_certified(net, factor / scale, factor * radius / scale)
+    check_converges(factor, size / scale)
+    found = solve_certified(net, factor / scale, factor * size / scale)
     return Resolvent(
         found.value.to(asked),
-        radius.to(net.w_in.dtype),
+        size.to(net.w_in.dtype),
         found.residual,
         factor,
         length,
@@ -178,6 +189,15 @@ def resolvent(
         bound_kind=found.kind,
         method=found.method,
     )
+
+
+def given_radius(net: Pathways, radius: float | None) -> Tensor:
+    """Return the spectral radius in float64, (...,): the one given, or computed."""
+    if radius is None:
+        return exact_radius(net)
+    net.check_finite()
+    known = check_number("radius", radius, least=0.0)
+    return net.w_in.new_full(net.batch_shape, known, dtype=torch.float64)
 
 
 def normalising_scale(radius: Tensor) -> Tensor:
