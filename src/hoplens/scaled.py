@@ -107,6 +107,9 @@ class _ScaledChain(Chain):
         now = [0] * self.networks
         self.exponents, self.now, self.rate_from = [list(now)], now, (0, self._tops(step.first()))
 
+    def _next_stop(self, n: int) -> int:
+        return n + 1  # every hop's exponents are noted, or its scale repeated
+
     def _settle(self, block: Tensor, n: int) -> None:
         if self.recording:
             if n >= self.next_look:
