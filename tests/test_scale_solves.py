@@ -109,6 +109,17 @@ def test_large_networks_take_the_iterative_radius(monkeypatch):
         hl.PathwayPenalty(4, normalise=True)(net)
 
 
+def test_a_dense_network_without_a_leading_eigenvalue_falls_back_on_all(monkeypatch):
+    monkeypatch.setattr(radius, "DENSE_LIMIT", 10)
+    monkeypatch.setattr(radius, "RESTARTS", 1)
+    monkeypatch.setattr(radius, "KRYLOV_VECTORS", 4)
+    net = random_network(hidden=60, radius=0.7)
+    assert float(hl.spectral_radius(net)) == pytest.approx(0.7, rel=1e-9)
+    monkeypatch.setattr(radius, "PATIENT_LIMIT", 50)
+    with pytest.raises(hl.UnstableError, match="did not converge"):
+        hl.spectral_radius(net)
+
+
 def test_a_leading_eigenvalue_needs_one_network_and_says_when_it_fails(monkeypatch):
     with pytest.raises(hl.ParameterError, match="one network"):
         hl.leading_eigenvalue(random_network(batch=(2,), hidden=8))

@@ -88,7 +88,7 @@ class Chain:
         else:
             self.segment = max(root, min(rows, length)) if self.keep_all else root
         self.kept: list[Any] = []
-        self.scales: dict[int, Tensor] = {}  # what the block of a hop was multiplied with, if not 1
+        self.scales: dict[int, Tensor | float] = {}  # what the block of a hop was multiplied with, if not 1
         tiny = torch.finfo(first.dtype).tiny
         self.floor = tiny * 2.0**FLUSH_BITS if first.device.type == "cpu" else 0.0
 

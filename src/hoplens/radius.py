@@ -15,6 +15,7 @@ from hoplens.pathways import Pathways
 from hoplens.systems import to_scipy
 
 DENSE_LIMIT = 1024  # hidden units up to which all eigenvalues are computed
+PATIENT_LIMIT = 4096  # dense ones up to which all are, where the leading one does not stand out
 TOLERANCE = 1e-8
 KRYLOV_VECTORS = 60
 RESTARTS = 40
@@ -150,15 +151,21 @@ def exact_radius(net: Pathways) -> Tensor:
             "the spectral radius of a large sparse w_rec has no gradient here; pass normalise=False or "
             "net.detach()"
         )
-    if net.batch_shape:
-        flat = net.w_rec.reshape(-1, *net.w_rec.shape[-2:])
-        return torch.stack([_radius(w) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
-    return net.w_in.new_tensor(leading_eigenvalue(net).radius, dtype=torch.float64)
+    if net.is_sparse or net.factors is not None:
+        return net.w_in.new_tensor(leading_eigenvalue(net).radius, dtype=torch.float64)
+    flat = net.w_rec.reshape(-1, *net.w_rec.shape[-2:])
+    return torch.stack([_dense_radius(w) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
 
 
-def _radius(w_rec: Tensor) -> Tensor:
-    matrix = w_rec.detach().double().cpu().numpy()
-    found = _arnoldi(lambda x: matrix @ x, matrix.shape[0], TOLERANCE)
+def _dense_radius(w_rec: Tensor) -> Tensor:
+    matrix = w_rec.detach().double().cpu()
+    try:
+        found = _arnoldi(lambda x: matrix.numpy() @ x, matrix.shape[0], TOLERANCE)
+    except UnstableError:
+        if matrix.shape[0] > PATIENT_LIMIT:
+            raise
+        every: Tensor = torch.linalg.eigvals(matrix)  # minutes, but certain
+        return every.abs().amax()
     return torch.tensor(found.radius, dtype=torch.float64)
 
 
