@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+# The eigenvalue solver fails to converge where products of entries underflow. An entry this far below the
+# largest one changes the matrix by far less than rounding does, so that nothing is lost without it.
+NEGLIGIBLE = 1e-60
+
 
 @dataclass(frozen=True, eq=False)
 class Resolvent:
@@ -82,12 +86,29 @@ def spectral_radius(net: Pathways) -> Tensor:
     Parameters
     ----------
     net : Pathways
-        Any leading axes; dense.
+        Any leading axes; a sparse w_rec is made dense for it.
+
+    Raises
+    ------
+    NonFiniteError
+        If a weight is NaN or infinite.
+    UnstableError
+        If the eigenvalue solver finds no solution.
     """
     net.check_finite()
-    w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-    eigenvalues: Tensor = torch.linalg.eigvals(w_rec.double())
-    return eigenvalues.abs().amax(dim=-1).to(net.w_in.dtype)
+    w_rec = (net.w_rec.to_dense() if net.is_sparse else net.w_rec).double()
+    largest = w_rec.detach().abs().amax(dim=(-2, -1), keepdim=True)
+    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
+    relative = w_rec / scale
+    relative = torch.where(relative.abs() < NEGLIGIBLE, torch.zeros_like(relative), relative)
+    try:
+        eigenvalues: Tensor = torch.linalg.eigvals(relative)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise UnstableError(
+            f"the eigenvalues of w_rec could not be found ({error}); "
+            "rescale its rows and columns to similar sizes"
+        ) from None
+    return (eigenvalues.abs().amax(dim=-1) * scale[..., 0, 0]).to(net.w_in.dtype)
 
 
 def resolvent(

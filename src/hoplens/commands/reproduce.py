@@ -38,7 +38,7 @@ HEADINGS = {
 
 
 def run_reproduce(console: Console, *, quick: bool, out: Path, workers: int | None) -> None:
-    """Run or resume the study in ``out``; raises `HoplensError`, or KeyboardInterrupt with all shards kept."""
+    """Run or resume the study in ``out``; finished shards survive an interrupt."""
     plan = quick_plan() if quick else full_plan()
     try:
         results = _run_with_bar(console, plan, out, workers)
