@@ -433,6 +433,13 @@ class TestStyle:
             ax.figure.savefig(tmp_path / "a.svg")
         assert r"$\frac$ &lt;b&gt; &amp; \$x$" in (tmp_path / "a.svg").read_text()
 
+    def test_long_names_keep_both_ends(self) -> None:
+        ax = plots.plot_map(torch.ones(2, 1), ["x"], ["a very long name of unit 1", "18 letters fit it."])
+        assert [label.get_text() for label in ax.get_yticklabels()] == [
+            "a very lo…f unit 1",
+            "18 letters fit it.",
+        ]
+
 
 class TestSave:
     def figure(self) -> Figure:

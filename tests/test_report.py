@@ -457,10 +457,10 @@ class TestSafety:
         assert len(page.encode()) < 5_000_000
 
     def test_map_cells_are_kept_small_and_right(self) -> None:
-        value = torch.tensor([[1.0, -1.0, 0.0], [0.5, 1.0, 0.0]])
+        value = torch.tensor([[1.0, -1.0, 0.0], [0.5, 1.0, 1.0]])
         svg = inline_svg(plots.plot_map(value, "abc", "uv").figure, label="x", prefix="f")
         (mesh, bar) = re.findall(r'<path d="([^"]+)" style="fill:var\(--positive\);fill-opacity:1.00"', svg)
-        assert mesh.count("M") == 2  # the two cells of weight 1 in one path
+        assert mesh.count("M") == 3  # the three cells of weight 1 in one path, the cell of weight 0 in none
         assert bar.count("M") == 1
         assert len(re.findall(r'style="fill:var\(--positive\);fill-opacity:0.50"', svg)) == 2
 

@@ -164,9 +164,12 @@ def plain(text: object) -> str:
 
 
 def short(label: object) -> str:
-    """Return a name that fits beside a picture, cut where it is long; see `plain`."""
+    """Return a name that fits beside a picture; a long one is cut in the middle, its number often comes last."""
     text = str(label)
-    return plain(text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…")
+    if len(text) > LONGEST_NAME:
+        tail = LONGEST_NAME // 2 - 1
+        text = f"{text[: LONGEST_NAME - 1 - tail]}…{text[-tail:]}"
+    return plain(text)
 
 
 def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
