@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -186,12 +188,17 @@ def test_nan_is_refused():
         hl.hop_maps(net, horizon=3)
 
 
-def test_overflow_names_the_first_hop_beyond_the_range():
+def test_maps_beyond_the_range_stay_in_proportion():
     one = torch.ones(2, 1, 1)
     net = hl.Pathways(one, torch.tensor([1.0, 1e10])[:, None, None], one)
     assert hl.hop_maps(net, horizon=4).values[1, -1].item() == pytest.approx(1e30)
-    with pytest.raises(hl.UnstableError, match=r"overflow torch\.float32 from hop 6 on \(horizon 9\)"):
-        hl.hop_maps(net, horizon=9)
+    assert hl.hop_maps(net, horizon=4).shift is None
+    maps = hl.hop_maps(net, horizon=9)
+    assert maps.values.isfinite().all()
+    assert maps.shift[0] == 0
+    assert (maps.values[1, -1] / maps.values[1, -2]).item() == pytest.approx(1e10)
+    assert maps.scaled().log2_size()[1, -1].item() == pytest.approx(80 * math.log2(10))
+    assert torch.equal(maps[0].values, hl.hop_maps(net[0], horizon=9).values)
 
 
 # the value

@@ -2,6 +2,7 @@
 
 from hoplens import recipes, tasks
 from hoplens.analysis import Analysis, analyze
+from hoplens.approximate import approximate_resolvent
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.connectome import celegans
@@ -44,9 +45,12 @@ from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags
 from hoplens.pathways import Layer, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
+from hoplens.plans import PenaltyPlan
+from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
 from hoplens.readers import load_stack, read, register_reader
 from hoplens.recipes import Recipe
-from hoplens.resolvent import Resolvent, resolvent, spectral_radius
+from hoplens.resolvent import Resolvent, resolvent
+from hoplens.scaled import ScaledMaps
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
 from hoplens.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
 from hoplens.stack import Stack
@@ -72,6 +76,7 @@ __all__ = [
     "HoplensError",
     "LagMaps",
     "Layer",
+    "LeadingEigenvalue",
     "LowRank",
     "LstmCell",
     "NonFiniteError",
@@ -80,11 +85,13 @@ __all__ = [
     "PathwayPenalty",
     "Pathways",
     "Penalty",
+    "PenaltyPlan",
     "PenaltySum",
     "Pseudospectrum",
     "Recipe",
     "Resolvent",
     "RnnCell",
+    "ScaledMaps",
     "Schedule",
     "ScheduledPenalty",
     "ShapeError",
@@ -100,6 +107,7 @@ __all__ = [
     "active_hops",
     "alignment",
     "analyze",
+    "approximate_resolvent",
     "blocks",
     "celegans",
     "compare_to_null",
@@ -114,6 +122,7 @@ __all__ = [
     "hop_maps",
     "keep_mask",
     "lag_maps",
+    "leading_eigenvalue",
     "lesion",
     "load_stack",
     "map_correlation",

@@ -15,9 +15,9 @@ from hoplens.hops import HopMaps, hop_maps
 from hoplens.lesions import lesion
 from hoplens.measures import active_hops, dominant_hop
 from hoplens.pathways import Pathways
+from hoplens.radius import spectral_radius
 from hoplens.readers.files import load_stack
 from hoplens.readers.reading import read
-from hoplens.resolvent import spectral_radius
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, top_paths
 
@@ -260,14 +260,15 @@ def analyze(
         notes.append(
             f"lesions are left out above {LESION_LIMIT} hidden units; call lesion(net, horizon, units=...)"
         )
-    return Analysis(own, hop_maps(own, length), trust, _radius(own), flow(own, length), lesions, tuple(notes))
-
-
-def _radius(net: Pathways) -> float:
-    if net.factors is not None:  # the non-zero eigenvalues of U V^T are those of V^T U
-        core = net.factors.v.mT @ net.factors.u
-        return float(torch.linalg.eigvals(core).abs().max())
-    return float(spectral_radius(net))
+    return Analysis(
+        own,
+        hop_maps(own, length),
+        trust,
+        float(spectral_radius(own)),
+        flow(own, length),
+        lesions,
+        tuple(notes),
+    )
 
 
 __all__ = ["Analysis", "analyze"]

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from hoplens.errors import ShapeError, UnstableError, check_count
 from hoplens.factored import hop_products
+from hoplens.kernels import widen
 from hoplens.pathways import Pathways, select_networks
+from hoplens.scaled import ScaledMaps, assemble, times_power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +28,7 @@ class HopMaps:
     ----------
     values : Tensor, shape (..., K, O, I)
         ``values[..., n, o, i]`` is the summed weight of all walks of ``hops[n]`` edges from input i to
-        output o.
+        output o; where ``shift`` is given, that weight divided by ``2**shift``.
     hops : Tensor of int64, shape (K,)
         Number of edges walked; 2 .. horizon + 1, or from 1 where the network has direct
         input-to-output edges.
@@ -36,6 +38,13 @@ class HopMaps:
         Their modules, if known.
     levels : int, default 1
         Layers that every walk crosses; an edge from a layer to the next takes no time.
+    shift : Tensor of int64, shape (...,), or None
+        None in all ordinary cases. Where maps overflow their dtype (say spectral radius 3, horizon 1000),
+        each such network's maps are divided by one power of two that brings its largest entry to
+        [0.5, 1): maps of one network stay in proportion, so that every measure that compares hops or
+        pairs means the same. What is then below the range of the dtype is 0.
+    exact : ScaledMaps or None
+        Mantissas and a power of two a hop, where some map of ``values`` left the range; see `scaled`.
     """
 
     values: Tensor
@@ -45,6 +54,8 @@ class HopMaps:
     input_modules: tuple[str, ...] | None = None
     output_modules: tuple[str, ...] | None = None
     levels: int = 1
+    shift: Tensor | None = None
+    exact: ScaledMaps | None = None
 
     @property
     def lags(self) -> Tensor:
@@ -72,18 +83,56 @@ class HopMaps:
             self.input_modules,
             self.output_modules,
             self.levels,
+            None if self.shift is None else self.shift[index],
+            None
+            if self.exact is None
+            else ScaledMaps(
+                select_networks(self.exact.mantissas, index, 3),
+                select_networks(self.exact.exponents, index, 1),
+            ),
         )
 
+    def scaled(self) -> ScaledMaps:
+        """Return the maps as mantissas and a power of two a hop, exact at any spectral radius and horizon."""
+        if self.exact is not None:
+            return self.exact
+        values = widen(self.values)
+        exponents = torch.frexp(values.detach().abs().amax(dim=(-2, -1)))[1].long()
+        mantissas = times_power(values, -exponents[..., None, None])
+        return ScaledMaps(mantissas.to(self.values.dtype), exponents)
+
     def damped(self, damping: float | Tensor) -> Tensor:
-        """Return ``damping**k H_k``, shape (..., K, O, I); damping is one number or one a network (...,)."""
+        """Return ``damping**k H_k``, shape (..., K, O, I); damping is one number or one a network (...,).
+
+        Raises
+        ------
+        UnstableError
+            If these maps carry a ``shift`` and overflow their dtype although damped.
+        """
+        if self.shift is not None:
+            return self._damped_scaled(damping)
         weights = hop_weights(damping, self.hops, self.values)
         return self.values * weights[..., None, None]
+
+    def _damped_scaled(self, damping: float | Tensor) -> Tensor:
+        exact = self.scaled()
+        base = torch.as_tensor(damping, dtype=torch.float64, device=self.values.device)
+        log2 = exact.exponents + self.hops.to(base.device) * base[..., None].log2()  # (..., K)
+        whole = log2.floor()
+        part = torch.exp2(log2 - whole).to(self.values.dtype)
+        result = times_power(exact.mantissas * part[..., None, None], whole.long()[..., None, None])
+        if not bool(torch.isfinite(result).all()):
+            raise UnstableError(
+                f"damped hop maps overflow {result.dtype}; use a smaller damping, fewer hops or float64"
+            )
+        return result
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per (network, hop, output, input) with the weight.
 
         Columns: ``hop``, ``lag``, ``output``, ``input``, ``weight``; before them ``network`` where there
-        is one leading axis, or ``axis0, axis1, ...`` where there are several.
+        is one leading axis, or ``axis0, axis1, ...`` where there are several. Weights are ``values``: in
+        units of ``2**shift`` where that is given.
         """
         import pandas as pd
 
@@ -116,14 +165,15 @@ def hop_weights(damping: float | Tensor, hops: Tensor, like: Tensor) -> Tensor:
     return base[..., None] ** hops.to(like.device)
 
 
-def hop_maps(net: Pathways, horizon: int) -> HopMaps:
+def hop_maps(net: Pathways, horizon: int, *, dtype: torch.dtype | None = None) -> HopMaps:
     """Split the input-output influence of a network by hop length.
 
     ``H_k = W_out W_rec^(k-2) W_in`` for k = 2 .. horizon + 1, the Markov parameters of the linear system
     (W_in, W_rec, W_out); hop k carries the input seen k - 2 steps before the read-out. In a stack of D
     layers walks have D + 1 hops or more and hop k takes k - 1 - D steps (see `hoplens.lag_maps`). With
     direct edges (``w_skip``) a map ``H_1 = W_skip`` comes first. Differentiable. Costs one thin product
-    per hop, from the smaller of the input and output side, never a power of W_rec.
+    per hop, from the smaller of the input and output side, never a power of W_rec. Maps that grow or fade
+    beyond the range of the dtype are carried with exponents, see ``HopMaps.shift`` and `HopMaps.scaled`.
 
     Parameters
     ----------
@@ -131,6 +181,8 @@ def hop_maps(net: Pathways, horizon: int) -> HopMaps:
         Any leading axes.
     horizon : int
         Number of time steps L >= 1.
+    dtype : torch.dtype, optional
+        Of the maps; default that of the weights. Half precision is computed in float32.
 
     Returns
     -------
@@ -142,7 +194,7 @@ def hop_maps(net: Pathways, horizon: int) -> HopMaps:
     NonFiniteError
         If a weight is NaN or infinite.
     UnstableError
-        If the maps leave the range of the dtype before the horizon.
+        If a single hop leaves the range of the dtype.
 
     Notes
     -----
@@ -151,19 +203,13 @@ def hop_maps(net: Pathways, horizon: int) -> HopMaps:
     length = check_count("horizon", horizon)
     net.check_finite()
     levels = 1 if net.layers is None else net.layers[-1].level + 1
-    values = hop_products(net, length, levels)
+    maps, exponents = hop_products(net, length, levels)
     first = levels + 1
+    hops = torch.arange(first, first + length, device=maps.device)
     if net.w_skip is not None:
-        values = torch.cat([net.w_skip.unsqueeze(-3), values], dim=-3)
-    hops = torch.arange(first, first + length, device=values.device)
-    if net.w_skip is not None:
+        maps = torch.cat([net.w_skip.to(maps.dtype).unsqueeze(-3), maps], dim=-3)
+        exponents = torch.cat([torch.zeros_like(exponents[..., :1]), exponents], dim=-1)
         hops = torch.cat([hops.new_ones(1), hops])
-    finite = torch.isfinite(values).all(dim=-1).all(dim=-1)
-    if not bool(finite.all()):
-        beyond = int(hops[(~finite).reshape(-1, len(hops)).any(dim=0)].min())
-        raise UnstableError(
-            f"hop maps overflow {values.dtype} from hop {beyond} on (horizon {length}); "
-            "use a shorter horizon, float64 weights, or divide w_rec by its spectral radius"
-        )
+    values, shift, exact = assemble(maps, exponents, dtype or net.w_in.dtype)
     modules = net.input_modules, net.output_modules
-    return HopMaps(values, hops, net.input_names, net.output_names, *modules, levels)
+    return HopMaps(values, hops, net.input_names, net.output_names, *modules, levels, shift, exact)

@@ -14,10 +14,19 @@ from hoplens.errors import ShapeError
 
 
 class LowRank(NamedTuple):
-    """A recurrent matrix ``W = u v^T`` kept as its factors, each of shape (..., H, r)."""
+    """A recurrent matrix ``W = u v^T`` or ``u v^T + diag(diagonal)``, kept as its parts.
+
+    Attributes
+    ----------
+    u, v : Tensor, shape (..., H, r)
+        Factors.
+    diagonal : Tensor, shape (..., H), optional
+        What each unit keeps of itself besides.
+    """
 
     u: Tensor
     v: Tensor
+    diagonal: Tensor | None = None
 
 
 class Layer(NamedTuple):
@@ -122,12 +131,20 @@ def checked_blocks(
             f"LowRank(u, v) needs two factors of one shape (..., H, r), got {tuple(u.shape)} and "
             f"{tuple(v.shape)}"
         )
-    blocks = _common_dtype({"w_in": as_tensor(w_in), "w_out": as_tensor(w_out), **skip, "u": u, "v": v})
-    u, v = blocks.pop("u"), blocks.pop("v")
+    given = {"w_in": as_tensor(w_in), "w_out": as_tensor(w_out), **skip, "u": u, "v": v}
+    if w_rec.diagonal is not None:
+        given["diagonal"] = as_tensor(w_rec.diagonal)
+        if given["diagonal"].shape != u.shape[:-1]:
+            raise ShapeError(
+                f"LowRank's diagonal must have shape {tuple(u.shape[:-1])}, one a hidden unit, got "
+                f"{tuple(given['diagonal'].shape)}"
+            )
+    blocks = _common_dtype(given)
+    u, v, diagonal = blocks.pop("u"), blocks.pop("v"), blocks.pop("diagonal", None)
     # the shapes of the product, without the product: expand allocates nothing
     stand_in = u[..., :1].expand(*u.shape[:-1], u.shape[-2])
     _check_blocks({"w_in": blocks["w_in"], "w_rec": stand_in, **blocks})
-    return blocks, LowRank(u, v)
+    return blocks, LowRank(u, v, diagonal)
 
 
 def check_layers(layers: Sequence[Layer] | None, hidden: int) -> tuple[Layer, ...] | None:

@@ -33,7 +33,8 @@ class Pathways:
         Edges from inputs to hidden units.
     w_rec : Tensor, array, SciPy sparse matrix or LowRank, shape (..., H, H)
         Edges between hidden units. A sparse matrix (SciPy, or torch CSR) has no leading axes and stays
-        sparse; ``LowRank(u, v)`` stays factored, and ``net.w_rec`` then builds the dense product anew.
+        sparse; ``LowRank(u, v, diagonal)`` stays factored, and ``net.w_rec`` then builds the dense matrix
+        anew.
     w_out : Tensor or array, shape (..., O, H)
         Edges from hidden units to outputs.
     w_skip : Tensor or array, shape (..., O, I), optional
@@ -113,7 +114,9 @@ class Pathways:
         if self._recurrent is not None:
             return self._recurrent
         assert self.factors is not None  # the constructor sets one of the two
-        return self.factors.u @ self.factors.v.mT
+        product = self.factors.u @ self.factors.v.mT
+        own = self.factors.diagonal
+        return product if own is None else product + torch.diag_embed(own)
 
     @property
     def n_inputs(self) -> int:
@@ -187,12 +190,15 @@ class Pathways:
     def _map_recurrent(self, function: Callable[[Tensor], Tensor]) -> Tensor | LowRank:
         """Apply a function to the recurrent block, or to each of its factors."""
         if self.factors is not None:
-            return LowRank(*(function(factor) for factor in self.factors))
+            u, v, own = self.factors
+            own = None if own is None else function(own.unsqueeze(-1)).squeeze(-1)
+            return LowRank(function(u), function(v), own)
         return function(self.w_rec)
 
     def check_finite(self) -> Pathways:
         """Return self, or raise `NonFiniteError` naming the block that holds NaN or infinity."""
-        factors = {} if self.factors is None else {"w_rec's u": self.factors.u, "w_rec's v": self.factors.v}
+        parts = () if self.factors is None else zip(self.factors._fields, self.factors, strict=True)
+        factors = {f"w_rec's {name}": part for name, part in parts}
         blocks = {"w_in": self.w_in, "w_rec": self._recurrent, "w_out": self.w_out, "w_skip": self.w_skip}
         for name, block in {**blocks, **factors}.items():
             if block is None:

@@ -9,16 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count, check_number
-from hoplens.hops import hop_weights
-from hoplens.kernels import thin_products
+from hoplens.fused import pathway_size
+from hoplens.kernels import thin_products, widen
 from hoplens.pathways import Pathways
-from hoplens.resolvent import (
-    check_converges,
-    normalising_scale,
-    scale_blocks,
-    solve_resolvent,
-    spectral_radius,
-)
+from hoplens.plans import PenaltyPlan, make_plan, starts_at_inputs, use_doubling
+from hoplens.radius import spectral_radius
+from hoplens.resolvent import check_converges, normalising_scale, scale_blocks
+from hoplens.solves import solve_resolvent
 
 BLOCKS = ("in", "rec", "out")
 
@@ -128,10 +125,29 @@ class PathwayPenalty(Penalty):
     normalise : bool, default False
         Divide the graph by its spectral radius first. The paper computes the penalty without, since an
         optimiser lowers a normalised one by growing the spectral radius.
+    every : int, default 1
+        Compute the penalty in one training call out of ``every``, times ``every``, and return 0 in the
+        others: the mean over calls is exact, the cost falls to ``1 / every``. Without ``generator`` these
+        are calls 0, every, 2 every, ...; with one, each call draws its own lot.
+    sample : int, optional
+        Follow only so many nodes of the side with fewer nodes (inputs or outputs), drawn without
+        replacement each training call, and scale up: the expectation is exact. ``norm="l1"`` only, where
+        the penalty is a sum over nodes; needs ``generator``.
+    generator : torch.Generator, optional
+        Source of the draws, a CPU generator. The global random state is never used.
+    dtype : torch.dtype, optional
+        Of the value; default that of the weights. Half precision is always computed in float32; ask for
+        ``torch.float32`` where a value may exceed 65504.
 
     Notes
     -----
     Source: arXiv:2605.03598 for "sum"; "hops" is hoplens's own.
+
+    ``every`` and ``sample`` act while the module is in training mode and gradients are on; after
+    ``.eval()`` or under ``torch.no_grad()`` every call is exact. With v_j the penalty of node j of n alone,
+    sampling s nodes has variance ``n^2 (1 - s/n) var(v) / s`` (var with n - 1); ``every=m`` with a generator
+    has variance ``(m - 1) value^2``. Both hold for each entry of the gradient likewise. Adam divides by the
+    root mean square of gradients, which ``every`` raises: prefer small values (2 to 4).
     """
 
     def __init__(
@@ -142,6 +158,10 @@ class PathwayPenalty(Penalty):
         across: Literal["hops", "sum"] = "hops",
         norm: Literal["l1", "frobenius"] = "l1",
         normalise: bool = False,
+        every: int = 1,
+        sample: int | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.horizon = None if horizon is None else check_count("horizon", horizon)
@@ -149,37 +169,104 @@ class PathwayPenalty(Penalty):
         self.across = check_choice("across", across, ("hops", "sum"))
         self.norm = check_choice("norm", norm, ("l1", "frobenius"))
         self.normalise = normalise
+        self.every = check_count("every", every)
+        self.sample = None if sample is None else check_count("sample", sample)
+        self.generator = generator
+        self.dtype = dtype
+        self.calls = 0
         if horizon is None and across == "hops":
             raise ParameterError('across="hops" needs a finite horizon; horizon=None goes with across="sum"')
         if horizon is None and normalise and self.damping >= 1.0:
             raise ParameterError("a full normalised resolvent needs damping below 1")
+        if sample is not None and norm != "l1":
+            raise ParameterError(f'sample= needs norm="l1", a sum over nodes, got norm={norm!r}')
+        if sample is not None and generator is None:
+            raise ParameterError("sample= needs generator=; pass torch.Generator().manual_seed(...)")
 
     def forward(self, net: Pathways) -> Tensor:
         """Return the penalty of each network of ``net``, shape (...,)."""
         check_pathways(net)
+        dtype = self.dtype or net.w_in.dtype
+        weight = 1.0
+        if self.training and torch.is_grad_enabled():
+            if not self._due():  # zero, yet part of the graph, so that a loss of nothing else can go back
+                return (0.0 * net.w_in[..., 0, 0]).to(dtype)
+            weight = float(self.every)
+            if self.sample is not None:
+                net, share = self._draw(net, self.sample)
+                weight *= share
+        value = self._value(net)
+        return (value if weight == 1.0 else value * weight).to(dtype)
+
+    def plan(self, net: Pathways) -> PenaltyPlan:
+        """Return how the penalty of this network is computed and what it costs; print it.
+
+        Parameters
+        ----------
+        net : Pathways
+            Any leading axes; only shapes matter.
+        """
+        return make_plan(net, self.horizon, every=self.every, sample=self.sample)
+
+    def _due(self) -> bool:
+        """Count a call and say whether it computes anything."""
+        self.calls += 1
+        if self.every == 1:
+            return True
+        if self.generator is None:
+            return (self.calls - 1) % self.every == 0
+        return int(torch.randint(self.every, (1,), generator=self.generator)) == 0
+
+    def _draw(self, net: Pathways, sample: int) -> tuple[Pathways, float]:
+        """Return the network with a sample of the nodes of its smaller side, and the factor to scale by."""
+        inputs = starts_at_inputs(net)
+        count = net.n_inputs if inputs else net.n_outputs
+        if sample >= count:
+            return net, 1.0
+        chosen = torch.randperm(count, generator=self.generator)[:sample].to(net.w_in.device)
+        w_in, w_out, w_skip = net.w_in, net.w_out, net.w_skip
+        if inputs:
+            w_in = w_in.index_select(-1, chosen)
+        else:
+            w_out = w_out.index_select(-2, chosen)
+        if w_skip is not None:
+            w_skip = w_skip.index_select(-1 if inputs else -2, chosen)
+        return Pathways(w_in, net.w_rec, w_out, w_skip), count / sample
+
+    def _value(self, net: Pathways) -> Tensor:
         if self.normalise:
             net = scale_blocks(net, 1.0 / normalising_scale(spectral_radius(net)))
         if self.horizon is None:
             check_converges(self.damping, spectral_radius(net))
-            total, _ = solve_resolvent(net, net.w_in.new_full(net.batch_shape, self.damping))
-            return self._size(total, (-2, -1))
-        maps = thin_products(net.w_in, net.w_rec, net.w_out, self.horizon)  # (..., L, O, I)
-        hops = torch.arange(2, self.horizon + 2, device=maps.device)
-        weights = hop_weights(self.damping, hops, maps)[:, None, None]  # (L, 1, 1)
-        skip = None if net.w_skip is None else self.damping * net.w_skip
-        if self.across == "sum":
-            total = (weights * maps).sum(dim=-3)
-            return self._size(total if skip is None else total + skip, (-2, -1))
-        if self.norm == "l1":  # weights are positive, so they come out of the absolute value
-            value = (maps.abs().sum(dim=(-2, -1)) * weights[:, 0, 0]).sum(dim=-1)
-        else:
-            value = self._size(weights * maps, (-2, -1)).sum(dim=-1)
-        return value if skip is None else value + self._size(skip, (-2, -1))
+            total = solve_resolvent(net, net.w_in.new_full(net.batch_shape, self.damping))
+            return self._size(total)
+        if net.w_skip is not None and self.across == "sum":
+            w_in, w_rec, w_out = (widen(w) for w in (net.w_in, net.w_rec, net.w_out))
+            maps = thin_products(w_in, w_rec, w_out, self.horizon, factor=self.damping)
+            return self._size(self.damping**2 * maps.sum(dim=-3) + self.damping * widen(net.w_skip))
+        doubling = not net.is_sparse and use_doubling(
+            self.horizon,
+            net.n_hidden,
+            min(net.n_inputs, net.n_outputs),
+            net.batch_shape.numel(),
+            net.w_in.device.type,
+        )
+        value = pathway_size(
+            net.w_in,
+            net.w_rec,
+            net.w_out,
+            self.horizon,
+            damping=self.damping,
+            across=self.across,
+            norm=self.norm,
+            doubling=doubling,
+        )
+        return value if net.w_skip is None else value + self._size(self.damping * widen(net.w_skip))
 
-    def _size(self, maps: Tensor, axes: tuple[int, int]) -> Tensor:
+    def _size(self, maps: Tensor) -> Tensor:
         if self.norm == "l1":
-            return maps.abs().sum(dim=axes)
-        size: Tensor = torch.linalg.vector_norm(maps, dim=axes)
+            return maps.abs().sum(dim=(-2, -1))
+        size: Tensor = torch.linalg.vector_norm(maps, dim=(-2, -1))
         return size
 
     def extra_repr(self) -> str:
@@ -187,6 +274,8 @@ class PathwayPenalty(Penalty):
         return (
             f"horizon={self.horizon}, damping={self.damping}, across={self.across!r}, norm={self.norm!r}"
             + (", normalise=True" if self.normalise else "")
+            + (f", every={self.every}" if self.every > 1 else "")
+            + (f", sample={self.sample}" if self.sample is not None else "")
         )
 
 

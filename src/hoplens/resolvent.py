@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hoplens.errors import ParameterError, UnstableError, check_count, check_number
+from hoplens.errors import UnstableError, check_count, check_number
 from hoplens.hops import hop_maps
-from hoplens.pathways import Pathways, replace_blocks
+from hoplens.kernels import widen
+from hoplens.pathways import LowRank, Pathways, replace_blocks
+from hoplens.radius import exact_radius
+from hoplens.solves import solve_certified
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-# The eigenvalue solver fails to converge where products of entries underflow. An entry this far below the
-# largest one changes the matrix by far less than rounding does, so that nothing is lost without it.
-NEGLIGIBLE = 1e-60
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +41,16 @@ class Resolvent:
         Whether every block was divided by the spectral radius.
     input_names, output_names : tuple of str
         Names of the inputs and outputs.
+    error_bound : Tensor, shape (..., O, I), or None
+        No entry of ``value`` is further from the truth (at the damping and spectral radius used) than this,
+        rounding to the dtype of ``value`` included; None where the sum is finite and nothing was solved.
+        With A = I - aW, X and Y the solutions from the input and the output side and R and S their
+        residuals, ``a^2 (W_out X + Y^T R)`` is off by at most ``a^2 |S[:, o]| |A^-1| |R[:, i]|``, and that
+        plus rounding is the bound. Infinite where no bound on ``|A^-1|`` was found.
+    bound_kind : str
+        What the bound on ``|A^-1|`` rests on.
+    method : str
+        How the value was computed.
     """
 
     value: Tensor
@@ -52,6 +61,16 @@ class Resolvent:
     normalised: bool
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    error_bound: Tensor | None = None
+    bound_kind: str = ""
+    method: str = ""
+
+    @property
+    def resolved(self) -> Tensor:
+        """Which pathways are certainly not zero, ``|value| > error_bound``; bool, shape (..., O, I)."""
+        if self.error_bound is None:
+            return self.value != 0
+        return self.value.abs() > self.error_bound
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per (network, output, input) with the weight."""
@@ -77,42 +96,14 @@ class Resolvent:
         return plot_map(self.value, self.input_names, self.output_names, ax=ax)
 
 
-def spectral_radius(net: Pathways) -> Tensor:
-    """Return the largest eigenvalue modulus of the graph, shape (...,), which is that of ``w_rec``.
-
-    Computed in float64 from all eigenvalues; returned in the dtype of the weights. A defective matrix
-    (a pure delay line) has eigenvalues that no algorithm finds more exactly than ``eps**(1/H)``.
-
-    Parameters
-    ----------
-    net : Pathways
-        Any leading axes; a sparse w_rec is made dense for it.
-
-    Raises
-    ------
-    NonFiniteError
-        If a weight is NaN or infinite.
-    UnstableError
-        If the eigenvalue solver finds no solution.
-    """
-    net.check_finite()
-    w_rec = (net.w_rec.to_dense() if net.is_sparse else net.w_rec).double()
-    largest = w_rec.detach().abs().amax(dim=(-2, -1), keepdim=True)
-    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
-    relative = w_rec / scale
-    relative = torch.where(relative.abs() < NEGLIGIBLE, torch.zeros_like(relative), relative)
-    try:
-        eigenvalues: Tensor = torch.linalg.eigvals(relative)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise UnstableError(
-            f"the eigenvalues of w_rec could not be found ({error}); "
-            "rescale its rows and columns to similar sizes"
-        ) from None
-    return (eigenvalues.abs().amax(dim=-1) * scale[..., 0, 0]).to(net.w_in.dtype)
-
-
 def resolvent(
-    net: Pathways, *, damping: float = 0.8, horizon: int | None = None, normalise: bool = True
+    net: Pathways,
+    *,
+    damping: float = 0.8,
+    horizon: int | None = None,
+    normalise: bool = True,
+    radius: float | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Resolvent:
     """Sum all hops from input to output with geometric damping.
 
@@ -120,6 +111,8 @@ def resolvent(
     ``normalise`` is true (all three blocks are divided by the spectral radius rho), else ``W* = W``. The
     sum runs over k = 2 .. horizon + 1, or over all k >= 2, where it equals
     ``a^2 W_out (I - a W_rec)^-1 W_in`` with a = damping / rho (or damping): a linear solve, no inverse.
+    Dense matrices are solved by LU or by Krylov iterations, the cheaper by a cost model; sparse ones by
+    preconditioned Krylov iterations; a diagonal plus low rank by Woodbury's identity.
 
     Parameters
     ----------
@@ -131,16 +124,22 @@ def resolvent(
         Number of time steps; None sums all hops.
     normalise : bool, default True
         Divide the graph by its spectral radius first.
+    radius : float, optional
+        The spectral radius, where it is known; computed by default, which is the dear part for large
+        networks without a leading eigenvalue that stands out (see `leading_eigenvalue`).
+    dtype : torch.dtype, optional
+        Of the value; default that of the weights. Half precision is computed in float32.
 
     Returns
     -------
     Resolvent
+        With a certified ``error_bound`` where all hops are summed. Differentiable.
 
     Raises
     ------
     UnstableError
-        If all hops are summed and damping times spectral radius is 1 or more, or if normalisation is
-        asked of a network whose spectral radius is 0.
+        If all hops are summed and damping times spectral radius is 1 or more, if normalisation is asked
+        of a network whose spectral radius is 0, if a finite sum overflows, or a solver does not converge.
 
     Notes
     -----
@@ -149,16 +148,56 @@ def resolvent(
     """
     factor = check_number("damping", damping, above=0.0, **({"below": 1.0} if normalise else {}))
     length = None if horizon is None else check_count("horizon", horizon)
-    radius = spectral_radius(net)
-    scale = normalising_scale(radius) if normalise else torch.ones_like(radius)
-    if length is None:
-        check_converges(factor, radius / scale)
-        value, residual = solve_resolvent(net, factor / scale)
-    else:
-        scaled = scale_blocks(net, 1.0 / scale)
-        value = hop_maps(scaled, length).damped(factor).sum(dim=-3)
-        residual = torch.zeros_like(radius)
-    return Resolvent(value, radius, residual, factor, length, normalise, net.input_names, net.output_names)
+    asked = dtype or net.w_in.dtype
+    size = given_radius(net, radius)  # float64: the certificate leaves errors of the scale out
+    scale = normalising_scale(size) if normalise else torch.ones_like(size)
+    if length is not None:
+        maps = hop_maps(
+            scale_blocks(net, (factor / scale).to(net.w_in.dtype)),
+            length,
+            dtype=widen(net.w_in[..., :1, :1]).dtype,
+        )
+        if maps.shift is not None:
+            raise UnstableError(
+                f"the damped sum over {length} steps overflows; use a smaller damping, normalise=True or "
+                "float64"
+            )
+        value, residual = maps.values.sum(dim=-3), torch.zeros_like(size, dtype=net.w_in.dtype)
+        names = (net.input_names, net.output_names)
+        return Resolvent(
+            value.to(asked),
+            size.to(net.w_in.dtype),
+            residual,
+            factor,
+            length,
+            normalise,
+            *names,
+            method="hop maps",
+        )
+    check_converges(factor, size / scale)
+    found = solve_certified(net, factor / scale, factor * size / scale)
+    return Resolvent(
+        found.value.to(asked),
+        size.to(net.w_in.dtype),
+        found.residual,
+        factor,
+        length,
+        normalise,
+        net.input_names,
+        net.output_names,
+        error_bound=round_bound(found.bound, found.value, asked),
+        bound_kind=found.kind,
+        method=found.method,
+    )
+
+
+def given_radius(net: Pathways, radius: float | None) -> Tensor:
+    """Return the spectral radius in float64, (...,): the one given, or computed."""
+    if radius is None:
+        return exact_radius(net)
+    net.check_finite()
+    known = check_number("radius", radius, least=0.0)
+    return net.w_in.new_full(net.batch_shape, known, dtype=torch.float64)
 
 
 def normalising_scale(radius: Tensor) -> Tensor:
@@ -184,34 +223,19 @@ def check_converges(damping: float, radius: Tensor) -> None:
         )
 
 
+def round_bound(bound: Tensor, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return an error bound in another dtype, widened by what rounding the value and the bound adds."""
+    eps = torch.finfo(dtype).eps
+    return ((bound.double() + eps * value.detach().double().abs()) * (1.0 + 2 * eps)).to(dtype)
+
+
 def scale_blocks(net: Pathways, factor: Tensor) -> Pathways:
     """Multiply every block by a factor a network, shape (...,)."""
     by = factor[..., None, None]
     skip = None if net.w_skip is None else net.w_skip * by
-    w_rec = net.w_rec * float(factor) if net.is_sparse else net.w_rec * by
+    if net.factors is not None:
+        u, v, own = net.factors
+        w_rec: Tensor | LowRank = LowRank(u * by, v, None if own is None else own * factor[..., None])
+    else:
+        w_rec = net.w_rec * float(factor) if net.is_sparse else net.w_rec * by
     return replace_blocks(net, net.w_in * by, w_rec, net.w_out * by, skip)
-
-
-def solve_resolvent(net: Pathways, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``sum_k damping^k H_k`` over all k, (..., O, I), and the solve's relative residual, (...,).
-
-    ``damping`` has shape (...,): one a network.
-    """
-    if net.is_sparse:
-        raise ParameterError("the full resolvent of a sparse w_rec is not supported; pass a finite horizon")
-    given = net.w_in.dtype
-    working = torch.promote_types(given, torch.float32)  # no solver takes half precision
-    if working != given:
-        value, residual = solve_resolvent(net.to(working), damping.to(working))
-        return value.to(given), residual.to(given)
-    by = damping[..., None, None]
-    system = torch.eye(net.n_hidden, dtype=given, device=net.w_in.device) - by * net.w_rec
-    solution = torch.linalg.solve(system, net.w_in)
-    with torch.no_grad():
-        missing = torch.linalg.matrix_norm(system @ solution - net.w_in)
-        size = torch.linalg.matrix_norm(net.w_in)
-        residual = missing / torch.where(size > 0, size, torch.ones_like(size))
-    value = by**2 * (net.w_out @ solution)
-    if net.w_skip is not None:
-        value = value + by * net.w_skip
-    return value, residual

@@ -1,0 +1,186 @@
+"""Spectral radii: all eigenvalues of small graphs, the leading one of large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hoplens.errors import ParameterError, UnstableError
+from hoplens.pathways import Pathways
+from hoplens.systems import to_scipy
+
+DENSE_LIMIT = 1024  # hidden units up to which all eigenvalues are computed
+# The eigenvalue solver fails to converge where products of entries underflow. An entry this far below the
+# largest one changes the matrix by far less than rounding does, so that nothing is lost without it.
+NEGLIGIBLE = 1e-60
+TOLERANCE = 1e-8
+KRYLOV_VECTORS = 60
+RESTARTS = 40
+START_SEED = 1
+
+
+@dataclass(frozen=True)
+class LeadingEigenvalue:
+    """The eigenvalue of largest modulus, found iteratively.
+
+    Attributes
+    ----------
+    value : complex
+        The eigenvalue.
+    residual : float
+        ``|W x - value x| / |value|`` for the unit eigenvector x found: W has ``value`` as exact eigenvalue
+        after a change of relative size ``residual``.
+    products : int
+        Products with W that it took.
+    """
+
+    value: complex
+    residual: float
+    products: int
+
+    @property
+    def radius(self) -> float:
+        """The spectral radius."""
+        return abs(self.value)
+
+
+def leading_eigenvalue(net: Pathways, *, tolerance: float = TOLERANCE) -> LeadingEigenvalue:
+    """Find the eigenvalue of largest modulus of ``w_rec`` by implicitly restarted Arnoldi iterations.
+
+    Parameters
+    ----------
+    net : Pathways
+        One network, dense, sparse or of low rank; at least 3 hidden units.
+    tolerance : float, default 1e-8
+        Relative residual wanted. It bounds the error of the eigenvalue of a normal matrix; one of a
+        non-normal matrix may be off by the condition of its eigenvectors times that.
+
+    Raises
+    ------
+    UnstableError
+        If the iterations do not converge, or no hidden unit reaches another.
+    """
+    if net.batch_shape or net.n_hidden < 3:
+        raise ParameterError(
+            f"leading_eigenvalue takes one network of 3 or more hidden units, got {net!r}; "
+            "use spectral_radius"
+        )
+    if net.factors is not None:
+        u, v = (part.detach().double().cpu().numpy() for part in net.factors[:2])
+        own = net.factors.diagonal
+        kept: Any = 0.0 if own is None else own.detach().double().cpu().numpy()
+        return _arnoldi(lambda x: kept * x + u @ (v.T @ x), net.n_hidden, tolerance)
+    matrix: Any = to_scipy(net.w_rec) if net.is_sparse else net.w_rec.detach().double().cpu().numpy()
+    return _arnoldi(lambda x: matrix @ x, net.n_hidden, tolerance)
+
+
+def _arnoldi(product: Callable[[Any], Any], hidden: int, tolerance: float) -> LeadingEigenvalue:
+    from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs
+
+    count = 0
+
+    def counted(x: Any) -> Any:
+        nonlocal count
+        count += 1
+        return product(x)
+
+    operator = LinearOperator((hidden, hidden), matvec=counted, dtype=np.float64)
+    start = np.random.default_rng(START_SEED).standard_normal(hidden)  # ARPACK's own start is random
+    try:
+        values, vectors = eigs(
+            operator,
+            k=1,
+            which="LM",
+            v0=start,
+            ncv=min(hidden, KRYLOV_VECTORS),
+            maxiter=RESTARTS,
+            tol=tolerance,
+        )
+    except ArpackNoConvergence:
+        raise UnstableError(
+            f"the leading eigenvalue did not converge in {count} products, as happens where many "
+            "have nearly the same modulus; use leading_eigenvalue(net, tolerance=0.1) and pass radius= on"
+        ) from None
+    except ArpackError:
+        # the start vector is mapped to zero: a graph without cycles, up to rounding
+        return LeadingEigenvalue(0j, 0.0, count)
+    value, vector = complex(values[0]), vectors[:, 0]
+    image = product(vector.real) + 1j * product(vector.imag)
+    size = abs(value) or 1.0
+    return LeadingEigenvalue(value, float(np.linalg.norm(image - value * vector)) / size, count)
+
+
+def spectral_radius(net: Pathways) -> Tensor:
+    """Return the largest eigenvalue modulus of the graph, shape (...,), which is that of ``w_rec``.
+
+    Computed in float64; returned in the dtype of the weights. Up to 1024 hidden units, and wherever a
+    gradient is wanted of a dense matrix, from all eigenvalues; beyond, by `leading_eigenvalue`, which also
+    gives the residual. A defective matrix (a pure delay line) has eigenvalues that no algorithm finds more
+    exactly than ``eps**(1/H)``.
+
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes.
+
+    Raises
+    ------
+    ParameterError
+        If a gradient is wanted through the radius of a large sparse matrix.
+    """
+    return exact_radius(net).to(net.w_in.dtype)
+
+
+def exact_radius(net: Pathways) -> Tensor:
+    """Return the spectral radius in float64, shape (...,)."""
+    net.check_finite()
+    if net.factors is not None and net.factors.diagonal is None:
+        core = net.factors.v.mT @ net.factors.u  # has the non-zero eigenvalues of U V^T
+        return dense_radius(core)
+    wants_grad = net.w_rec.requires_grad and torch.is_grad_enabled()
+    if net.n_hidden <= DENSE_LIMIT or (wants_grad and not net.is_sparse):
+        w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
+        return dense_radius(w_rec)
+    if wants_grad:
+        raise ParameterError(
+            "the spectral radius of a large sparse w_rec has no gradient here; pass normalise=False or "
+            "net.detach()"
+        )
+    if net.batch_shape:
+        flat = net.w_rec.reshape(-1, *net.w_rec.shape[-2:])
+        return torch.stack([_radius(w) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
+    return net.w_in.new_tensor(leading_eigenvalue(net).radius, dtype=torch.float64)
+
+
+def dense_radius(matrix: Tensor) -> Tensor:
+    """Return the spectral radius of dense square matrices in float64, shape (...,).
+
+    Scaled first: LAPACK fails on matrices whose entries are all tiny or differ by hundreds of orders.
+    """
+    wide = matrix.double()
+    largest = wide.detach().abs().amax(dim=(-2, -1), keepdim=True)
+    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
+    relative = wide / scale
+    relative = torch.where(relative.abs() < NEGLIGIBLE, torch.zeros_like(relative), relative)
+    try:
+        every: Tensor = torch.linalg.eigvals(relative)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise UnstableError(
+            f"the eigenvalues of w_rec could not be found ({error}); "
+            "rescale its rows and columns to similar sizes"
+        ) from None
+    return every.abs().amax(dim=-1) * scale[..., 0, 0]
+
+
+def _radius(w_rec: Tensor) -> Tensor:
+    matrix = w_rec.detach().double().cpu().numpy()
+    found = _arnoldi(lambda x: matrix @ x, matrix.shape[0], TOLERANCE)
+    return torch.tensor(found.radius, dtype=torch.float64)
+
+
+__all__ = ["LeadingEigenvalue", "leading_eigenvalue", "spectral_radius"]
