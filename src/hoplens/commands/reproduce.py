@@ -24,7 +24,7 @@ from hoplens.report import write_study_report
 from hoplens.study import StudyPlan, StudyResults, full_plan, quick_plan, run_study
 from hoplens.study.plan import Shard
 
-SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 3), ("kept_90", 3))
+SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 2), ("kept_90", 2))
 
 
 def run_reproduce(console: Console, *, quick: bool, out: Path, workers: int | None) -> None:
@@ -75,7 +75,14 @@ def print_comparison(console: Console, results: StudyResults) -> None:
     for task, rows in results.summary.groupby("task", sort=False):
         true = rows["target_active_hops"].iloc[0]
         title = f"{task} (true active hops {true:.2f})"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(
+            title=title,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            show_edge=False,
+            pad_edge=False,
+        )
         table.add_column("method", no_wrap=True)
         for heading in ("strength", "test error [95 %]", "acc.", "hops", "align.", "at 70", "at 90"):
             table.add_column(heading, justify="right", no_wrap=True)
