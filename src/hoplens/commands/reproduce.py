@@ -84,7 +84,7 @@ def print_comparison(console: Console, results: StudyResults) -> None:
             pad_edge=False,
         )
         table.add_column("method", no_wrap=True)
-        for heading in ("strength", "test error [95 %]", "acc.", "hops", "align.", "at 70", "at 90"):
+        for heading in ("strength", "test error [95 %]", "acc.", "hops", "align", "at 70", "at 90"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in rows.to_dict("records"):
             strength = f"{row['strength']:g}" if row["strength"] else ""
