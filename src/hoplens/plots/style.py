@@ -164,7 +164,7 @@ def plain(text: object) -> str:
 
 
 def short(label: object) -> str:
-    """Return a name that fits beside a picture; a long one is cut in the middle, its number often comes last."""
+    """Return a name that fits beside a picture; cut in the middle, as the number often comes last."""
     text = str(label)
     if len(text) > LONGEST_NAME:
         tail = LONGEST_NAME // 2 - 1
