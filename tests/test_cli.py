@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 
 def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
@@ -45,6 +46,8 @@ def test_train_prints_one_row_a_network():
         (("train", "averaging", "--strength", "-1"), "strength must be a finite number at least 0"),
         (("train", "averaging", "--strength", "nan"), "strength must be a finite number at least 0"),
         (("train", "averaging", "--seeds", "0"), "seeds must be a whole number of at least 1"),
+        (("analyze", "nowhere.safetensors"), "no such file"),
+        (("analyze", "celegans", "--horizon", "0"), "horizon must be a whole number of at least 1"),
         (("reproduce", "--workers", "-1"), "--workers must be 0 or more"),
         (("reproduce", "--quick", "--out", "/dev/null/x"), "cannot make the results folder"),
     ],
@@ -56,6 +59,19 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, says):
     message = shown.stderr.strip()
     assert says in message
     assert message.count("\n") == 0
+
+
+def test_analyze_reads_a_file_and_refuses_a_pickle_with_code(tmp_path):
+    rnn = torch.nn.ModuleDict({"rnn": torch.nn.RNN(3, 8), "out": torch.nn.Linear(8, 2)})
+    torch.save(rnn.state_dict(), tmp_path / "net.pt")
+    shown = hoplens("analyze", str(tmp_path / "net.pt"), "--horizon", "5", "--out", str(tmp_path / "out"))
+    assert shown.returncode == 0, shown.stderr
+    assert (tmp_path / "out" / "summary.txt").read_text().strip() in shown.stdout
+    torch.save(rnn, tmp_path / "code.pt")
+    refused = hoplens("analyze", str(tmp_path / "code.pt"))
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error:")
+    assert "Traceback" not in refused.stderr
 
 
 def test_usage_errors_exit_with_2_too():

@@ -172,6 +172,26 @@ def test_the_spectral_radius_counts_complex_eigenvalues():
     assert radius.dtype == torch.float32
 
 
+@pytest.mark.parametrize("power", [-300, -243, -164, -30, 0, 150])
+def test_the_spectral_radius_of_tiny_and_huge_weights(power):
+    # LAPACK alone fails to converge on the first three
+    net = random_network(0, hidden=3, radius=1.0)
+    blocks = [net.w_in, net.w_rec * 10.0**power, net.w_out]
+    assert hl.spectral_radius(hl.Pathways(*blocks)).item() == pytest.approx(10.0**power, rel=1e-9)
+    both = torch.block_diag(net.w_rec, blocks[1])
+    beside = hl.Pathways(torch.ones(6, 1).double(), both, torch.ones(1, 6).double())
+    assert hl.spectral_radius(beside).item() == pytest.approx(10.0 ** max(power, 0), rel=1e-9)
+
+
+def test_a_solver_that_gives_up_is_an_error_of_the_library(monkeypatch):
+    def give_up(matrix):
+        raise torch.linalg.LinAlgError("failed to converge")
+
+    monkeypatch.setattr(torch.linalg, "eigvals", give_up)
+    with pytest.raises(hl.UnstableError, match=r"failed to converge.*rescale"):
+        hl.spectral_radius(random_network())
+
+
 def test_a_delay_line_has_radius_zero():
     line = torch.diag(torch.ones(19), -1)
     net = hl.Pathways(torch.ones(20, 1), line, torch.ones(1, 20))

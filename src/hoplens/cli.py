@@ -92,6 +92,33 @@ def train(
 
 
 @app.command()
+def analyze(
+    model: Annotated[
+        str, typer.Argument(help="A safetensors or state_dict file, or the example `celegans`.")
+    ],
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
+    horizon: Annotated[int, typer.Option(help="Time steps considered.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
+    table_format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",
+) -> None:
+    """Read a trained network and say what it routes where, when and over which units."""
+    from hoplens.commands import run_analyze
+
+    run_analyze(
+        console,
+        model,
+        rnn=rnn,
+        readout=readout,
+        inputs=inputs,
+        horizon=horizon,
+        out=out,
+        table_format=table_format,
+    )
+
+
+@app.command()
 def tasks() -> None:
     """List the tasks and signal patterns."""
     from hoplens.commands import run_tasks

@@ -16,6 +16,9 @@ from hoplens.systems import to_scipy
 
 DENSE_LIMIT = 1024  # hidden units up to which all eigenvalues are computed
 PATIENT_LIMIT = 4096  # dense ones up to which all are, where the leading one does not stand out
+# The eigenvalue solver fails to converge where products of entries underflow. An entry this far below the
+# largest one changes the matrix by far less than rounding does, so that nothing is lost without it.
+NEGLIGIBLE = 1e-60
 TOLERANCE = 1e-8
 KRYLOV_VECTORS = 60
 RESTARTS = 40
@@ -139,13 +142,13 @@ def exact_radius(net: Pathways) -> Tensor:
     net.check_finite()
     if net.factors is not None and net.factors.diagonal is None:
         core = net.factors.v.mT @ net.factors.u  # has the non-zero eigenvalues of U V^T
-        inner: Tensor = torch.linalg.eigvals(core.double())
-        return inner.abs().amax(dim=-1)
-    wants_grad = net.w_rec.requires_grad and torch.is_grad_enabled()
+        return dense_radius(core)
+    # never ask a factored network for its w_rec before it is known to be small: that would form it
+    parts = (net.w_rec,) if net.factors is None else net.factors
+    wants_grad = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in parts)
     if net.n_hidden <= DENSE_LIMIT or (wants_grad and not net.is_sparse):
         w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-        every: Tensor = torch.linalg.eigvals(w_rec.double())
-        return every.abs().amax(dim=-1)
+        return dense_radius(w_rec)
     if wants_grad:
         raise ParameterError(
             "the spectral radius of a large sparse w_rec has no gradient here; pass normalise=False or "
@@ -154,18 +157,37 @@ def exact_radius(net: Pathways) -> Tensor:
     if net.is_sparse or net.factors is not None:
         return net.w_in.new_tensor(leading_eigenvalue(net).radius, dtype=torch.float64)
     flat = net.w_rec.reshape(-1, *net.w_rec.shape[-2:])
-    return torch.stack([_dense_radius(w) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
+    return torch.stack([_leading_radius(w) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
 
 
-def _dense_radius(w_rec: Tensor) -> Tensor:
+def dense_radius(matrix: Tensor) -> Tensor:
+    """Return the spectral radius of dense square matrices in float64, shape (...,).
+
+    Scaled first: LAPACK fails on matrices whose entries are all tiny or differ by hundreds of orders.
+    """
+    wide = matrix.double()
+    largest = wide.detach().abs().amax(dim=(-2, -1), keepdim=True)
+    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
+    relative = wide / scale
+    relative = torch.where(relative.abs() < NEGLIGIBLE, torch.zeros_like(relative), relative)
+    try:
+        every: Tensor = torch.linalg.eigvals(relative)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise UnstableError(
+            f"the eigenvalues of w_rec could not be found ({error}); "
+            "rescale its rows and columns to similar sizes"
+        ) from None
+    return every.abs().amax(dim=-1) * scale[..., 0, 0]
+
+
+def _leading_radius(w_rec: Tensor) -> Tensor:
     matrix = w_rec.detach().double().cpu()
     try:
         found = _arnoldi(lambda x: matrix.numpy() @ x, matrix.shape[0], TOLERANCE)
     except UnstableError:
         if matrix.shape[0] > PATIENT_LIMIT:
             raise
-        every: Tensor = torch.linalg.eigvals(matrix)  # minutes, but certain
-        return every.abs().amax()
+        return dense_radius(matrix)  # minutes, but certain
     return torch.tensor(found.radius, dtype=torch.float64)
 
 

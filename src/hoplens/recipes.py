@@ -15,26 +15,41 @@ from hoplens.thinning import Thinning
 
 @dataclass(frozen=True)
 class PathwaySpec:
-    """A `PathwayPenalty` whose horizon is the length of the task it is used on."""
+    """A `PathwayPenalty` whose horizon is the length of the task it is used on.
+
+    Parameters
+    ----------
+    across : {"hops", "sum"}, default "hops"
+    damping : float, default 0.9
+    norm : {"l1", "frobenius"}, default "l1"
+        See `PathwayPenalty`.
+    """
 
     across: Literal["hops", "sum"] = "hops"
     damping: float = 0.9
     norm: Literal["l1", "frobenius"] = "l1"
 
     def __call__(self, length: int) -> Penalty:
-        """Return the penalty for sequences of this length."""
+        """Return the penalty for sequences of ``length`` time steps."""
         return PathwayPenalty(length, self.damping, across=self.across, norm=self.norm)
 
 
 @dataclass(frozen=True)
 class WeightSpec:
-    """A `WeightPenalty`; the same for every task."""
+    """A `WeightPenalty`; the same for every task.
+
+    Parameters
+    ----------
+    norm : {"l1", "l2"}, default "l1"
+    blocks : tuple of {"in", "rec", "out"}, default all three
+        See `WeightPenalty`.
+    """
 
     norm: Literal["l1", "l2"] = "l1"
     blocks: tuple[str, ...] = ("in", "rec", "out")
 
     def __call__(self, length: int) -> Penalty:  # noqa: ARG002 - one signature for all
-        """Return the penalty."""
+        """Return the penalty; ``length`` does not matter."""
         return WeightPenalty(self.norm, self.blocks)
 
 

@@ -124,7 +124,16 @@ class TrainingResult:
         )
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """Run all networks on sequences (B, L, I); returns (E, B, O)."""
+        """Run all networks on the same sequences, without gradients.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (B, L, I)
+
+        Returns
+        -------
+        Tensor, shape (E, B, O)
+        """
         with torch.no_grad():
             return self.ensemble.predict(inputs)
 
@@ -280,7 +289,7 @@ class _Run:
             if self.mask is not None:
                 if (step + 1) % thin_every == 0:
                     self.smoothed = self.losses[max(0, step - SMOOTH_STEPS) : step + 1].mean(dim=0)
-                    self._thin((step + 1) / steps)
+                    self._thin((step + 1) / steps, thin_every / steps)
                 self.ensemble.recurrent().mul_(self.mask)
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
                 self._set_aside_diverged(step)
@@ -307,13 +316,16 @@ class _Run:
             grad_readout[rows] += w_out
 
     def _clip(self) -> None:
-        square = sum(grad.square().sum(dim=(1, 2)) for grad in self.backprop.grads)
-        assert isinstance(square, Tensor)
-        factor = (self.settings.clip / square.sqrt()).clamp_max(1.0)[:, None, None]
+        # double, so that a large gradient's square does not overflow to a factor of 0
+        square = torch.stack([grad.double().square().sum(dim=(1, 2)) for grad in self.backprop.grads]).sum(
+            dim=0
+        )
+        factor = (self.settings.clip / square.sqrt()).clamp_max(1.0)[:, None, None].to(self.strengths.dtype)
         for grad in self.backprop.grads:
             grad.mul_(factor)
 
-    def _thin(self, progress: float) -> None:
+    def _thin(self, progress: float, interval: float) -> None:
+        """Remove weights of the networks whose turn it is; ``interval`` is the progress since last time."""
         assert self.mask is not None
         for recipe, rows, _ in self.groups:
             thinning = recipe.thinning
@@ -325,7 +337,7 @@ class _Run:
             if progress > thinning.stop:
                 continue
             learnt = self.smoothed[rows] <= thinning.tolerance * self.chance
-            self.clock[rows] += learnt * (THIN_EVERY / (thinning.stop - thinning.start))
+            self.clock[rows] += learnt * (interval / (thinning.stop - thinning.start))
             share = thinning.share(self.clock[rows])
             scores = weight_scores(self.ensemble.pathways()[rows], thinning.by, horizon=self.task.length)
             self.mask[rows] = keep_mask(scores, share).mT.to(self.mask.dtype)
@@ -345,7 +357,9 @@ class _Run:
         for now, safe in zip(self.ensemble.tensors, self.safe.tensors, strict=True):
             now.copy_(torch.where(dead, safe, now))
             safe.copy_(now)
-        self.losses[since : step + 1, self.diverged_at >= 0] = math.nan
+        steps = torch.arange(since, step + 1, device=self.losses.device)[:, None]
+        over = (self.diverged_at >= 0) & (steps >= self.diverged_at)
+        self.losses[since : step + 1].masked_fill_(over, math.nan)
 
 
 class _DataStream:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,19 +24,11 @@ from hoplens.report import write_study_report
 from hoplens.study import StudyPlan, StudyResults, full_plan, quick_plan, run_study
 from hoplens.study.plan import Shard
 
-SHOWN = ("test_mse", "accuracy", "active_hops", "alignment", "kept_70", "kept_90")
-HEADINGS = {
-    "test_mse": "test error",
-    "accuracy": "accuracy",
-    "active_hops": "active hops",
-    "alignment": "alignment",
-    "kept_70": "kept at 70 %",
-    "kept_90": "kept at 90 %",
-}
+SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 2), ("kept_90", 2))
 
 
 def run_reproduce(console: Console, *, quick: bool, out: Path, workers: int | None) -> None:
-    """Run or resume the study in ``out``; raises `HoplensError`, or KeyboardInterrupt with all shards kept."""
+    """Run or resume the study in ``out``; finished shards survive an interrupt."""
     plan = quick_plan() if quick else full_plan()
     try:
         results = _run_with_bar(console, plan, out, workers)
@@ -75,34 +65,35 @@ def _run_with_bar(console: Console, plan: StudyPlan, out: Path, workers: int | N
 
 
 def print_comparison(console: Console, results: StudyResults) -> None:
-    """Print each method at its own best strength, with intervals, task by task."""
+    """Print each method at its own best strength, one table a task; intervals of the test error.
+
+    The intervals of all other measures stand in the report and in ``summary.csv``: here they would not
+    fit a terminal of 80 columns.
+    """
     n = int(results.summary["n"].max())
-    table = Table(
-        title=f"Each method at its own best strength (mean [95 % interval], {n} report seeds)",
-        title_justify="left",
-    )
-    for heading in ("task", "method", "strength", *(HEADINGS[m] for m in SHOWN)):
-        table.add_column(heading, justify="left" if heading in ("task", "method") else "right")
-    last = None
-    for row in results.summary.to_dict("records"):
-        task = row["task"] if row["task"] != last else ""
-        if task and last is not None:
-            table.add_section()
-        last = row["task"]
-        strength = f"{row['strength']:g}" if row["strength"] else ""
-        best = row["method"] == "recommended"
-        cells = [task, row["method"], strength, *(_cell(row, measure) for measure in SHOWN)]
-        table.add_row(*cells, style="bold" if best else "")
-    console.print(table)
-
-
-def _cell(row: Mapping[Any, Any], measure: str) -> str:
-    mean, low, high = row[measure], row[f"{measure}_low"], row[f"{measure}_high"]
-    digits = 4 if measure == "test_mse" else 2 if measure == "active_hops" else 3
-    target = f" (true {row['target_active_hops']:.2f})" if measure == "active_hops" else ""
-    if pd.isna(low):
-        return f"{mean:.{digits}f}{target}"
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]{target}"
+    console.print(f"\nEach method at its own best strength; means over {n} report seeds, 95 % intervals")
+    for task, rows in results.summary.groupby("task", sort=False):
+        true = rows["target_active_hops"].iloc[0]
+        title = f"{task} (true active hops {true:.2f})"
+        table = Table(
+            title=title,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            show_edge=False,
+            pad_edge=False,
+        )
+        table.add_column("method", no_wrap=True)
+        for heading in ("strength", "test error [95 %]", "acc.", "hops", "align", "at 70", "at 90"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows.to_dict("records"):
+            strength = f"{row['strength']:g}" if row["strength"] else ""
+            error = f"{row['test_mse']:.4f} [{row['test_mse_low']:.4f}, {row['test_mse_high']:.4f}]"
+            cells = [f"{row[name]:.{digits}f}" for name, digits in SHOWN]
+            style = "bold" if row["method"] == "recommended" else ""
+            table.add_row(row["method"], strength, error, *cells, style=style)
+        console.print(table)
+    console.print("at 70, at 90: share of performance kept with 70 or 90 % of the recurrent weights removed")
 
 
 def print_aims(console: Console, results: StudyResults) -> None:

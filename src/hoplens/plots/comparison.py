@@ -92,7 +92,7 @@ def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = No
     if _wants_log(summary, measure):
         log_axis(axes, "x")  # again: now the view is known, and with it how many numbers it needs
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
         if measure_info(measure).better in ("lower", "target"):  # counts and errors start at 0
             axes.set_xlim(left=0)
     name_axes(axes, measure_info(measure).label, "")

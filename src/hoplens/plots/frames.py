@@ -56,8 +56,8 @@ def one_task(frame: pd.DataFrame) -> None:
     tasks = list(dict.fromkeys(frame["task"])) if "task" in frame.columns else []
     if len(tasks) > 1:
         raise ParameterError(
-            f"a curve needs the networks of one task, got {len(tasks)} ({', '.join(map(str, tasks[:4]))}, ...); "
-            "select one, e.g. networks[networks.task == ...]"
+            f"a curve needs the networks of one task, got {len(tasks)} ({', '.join(map(str, tasks[:4]))}, "
+            "...); select one, e.g. networks[networks.task == ...]"
         )
 
 
@@ -124,8 +124,8 @@ def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
     seen = others[others["strength"].isin(tried)]
     if not len(seen) or "test_mse" not in seen.columns:
         raise ParameterError(
-            f"{rows['method'].iloc[0]} has {len(tried)} strengths and no test_mse of validation seeds to choose "
-            'one by; add rows of role "validation", or keep one strength'
+            f"{rows['method'].iloc[0]} has {len(tried)} strengths and no test_mse of validation seeds to "
+            'choose one by; add rows of role "validation", or keep one strength'
         )
     errors = seen.assign(test_mse=seen["test_mse"].fillna(1.0)).groupby("strength")["test_mse"].mean()
     return report[report["strength"] == errors.idxmin()]
@@ -136,7 +136,7 @@ def _points(rows: pd.DataFrame, x: str, measure: str) -> dict[str, list[tuple[fl
     for method in method_order(rows["method"]):
         own = rows[rows["method"] == method]
         points[method] = [
-            (float(value), interval(group[measure].to_numpy(dtype=float)))
-            for value, group in own.groupby(x, sort=True)
+            (value, interval(own.loc[own[x] == value, measure].to_numpy(dtype=float)))
+            for value in sorted(set(own[x].astype(float)))
         ]
     return points

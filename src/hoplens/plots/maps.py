@@ -27,7 +27,6 @@ from hoplens.plots.columns import (
     place_in_words,
 )
 from hoplens.plots.style import (
-    COLUMN,
     DIVERGING,
     FONT,
     INK,
@@ -41,11 +40,13 @@ from hoplens.plots.style import (
     new_axes,
     plain,
     quiet,
+    short,
 )
 
 MOST_PANELS = 48
 MOST_CELLS = 20_000  # vector files with more cells grow slow to open: those are embedded as pixels
-LETTER = 0.62  # width of a letter in units of the font size, on the safe side
+LETTER = 0.8  # width of a letter in units of the font size, on the safe side
+GAP = 3.0  # points between labels side by side
 
 
 def plot_hops(maps: HopMaps, *, ax: Axes | None = None, network: int | Sequence[int] | None = None) -> Axes:
@@ -83,26 +84,43 @@ def plot_hops(maps: HopMaps, *, ax: Axes | None = None, network: int | Sequence[
     >>> plot_hops(hl.hop_maps(net, 3)).get_ylabel()
     'hop (lag)'
     """
+    if ax is None:
+        return hops_in_own_figure(maps, PAGE, network=network)
+    one, which = one_network(maps, network)
+    _draw_hops(ax, one, which, arrange(one))
+    return ax
+
+
+def hops_in_own_figure(maps: HopMaps, width: float, *, network: int | Sequence[int] | None = None) -> Axes:
+    """Draw as `plot_hops` does into a new figure of this width in inches, as tall as its labels need."""
     one, which = one_network(maps, network)
     columns = arrange(one)
+    height = min(max(1.5 + 0.17 * len(one.hops), 2.3), 7.0)
+    ax = new_axes(width, height)
+    turned = _draw_hops(ax, one, which, columns)
+    if turned:
+        ax.get_figure(root=True).set_size_inches(width, height + turned)  # type: ignore[union-attr]
+    return ax
+
+
+def _draw_hops(ax: Axes, maps: HopMaps, which: str, columns: Columns) -> float:
+    """Draw one network; returns the height in inches of labels that had to be turned upright."""
     rows, count = columns.values.shape
-    if ax is None:
-        ax = new_axes(PAGE, min(max(1.5 + 0.17 * rows, 2.3), 7.0))
     mesh = _heat(ax, columns.values, np.abs(columns.values).max(initial=0.0))
     quiet(ax)
     _separate(ax, columns, rows)
     every = max(1, math.ceil(rows / 24))
-    hops, lags = one.hops.tolist(), one.lags.tolist()
+    hops, lags = maps.hops.tolist(), maps.lags.tolist()
     ax.set_yticks(
         [n + 0.5 for n in range(0, rows, every)],
         [f"{hops[n]} ({lags[n]})" for n in range(0, rows, every)],
     )
     ax.tick_params(length=0)
     name_axes(ax, "", "hop (lag)")
-    _label_groups(ax, columns, count)
+    turned = _label_groups(ax, columns, count)
     name_panel(ax, " · ".join(note for note in (which, columns.note) if note))
     _scale_bar(mesh, [ax])
-    return ax
+    return turned
 
 
 def plot_map(
@@ -146,7 +164,8 @@ def plot_map(
     outputs, inputs = array.shape
     if ax is None:
         cell = min(0.22, (PAGE - 1.5) / inputs, (PAGE - 0.8) / outputs)
-        ax = new_axes(max(1.5 + cell * inputs, 2.2), max(0.8 + cell * outputs, 1.2))
+        left, below = _length(output_names), _length(input_names)
+        ax = new_axes(1.4 + left + max(cell * inputs, 0.5), 0.6 + below + max(cell * outputs, 0.8))
     mesh = _heat(ax, array, np.abs(array).max(initial=0.0))
     quiet(ax)
     ax.tick_params(length=0)
@@ -237,13 +256,14 @@ def _scale_bar(mesh: QuadMesh, axes: list[Axes]) -> None:
         bar = axes[0].figure.colorbar(mesh, cax=own)
     else:
         bar = axes[0].figure.colorbar(mesh, ax=axes, fraction=0.06, pad=0.02, aspect=24, shrink=0.9)
-    limit = mesh.norm.vmax or 1.0
-    bar.set_ticks([-limit, 0.0, limit], labels=[f"−{limit:#.2g}", "0", f"{limit:#.2g}"])
+    limit = mesh.get_clim()[1] or 1.0
+    top = f"{limit:#.2g}".rstrip(".")
+    bar.set_ticks([-limit, 0.0, limit], labels=[f"−{top}", "0", top])
     if bar.solids is not None:
         bar.solids.set_rasterized(False)  # matplotlib embeds long scales as pixels in vector files
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL, labelcolor=INK, length=0)
-    bar.set_label("pathway weight", fontsize=SMALL, color=MUTED, labelpad=-4)
+    bar.set_label("pathway weight", fontsize=SMALL, color=MUTED, labelpad=1)
 
 
 def _separate(ax: Axes, columns: Columns, rows: int) -> None:
@@ -254,32 +274,42 @@ def _separate(ax: Axes, columns: Columns, rows: int) -> None:
     ax.vlines(sorted(edges), 0, rows, colors=MUTED, linewidth=0.7)
 
 
-def _label_groups(ax: Axes, columns: Columns, count: int) -> None:
+def _label_groups(ax: Axes, columns: Columns, count: int) -> float:
+    """Name inputs below and outputs above; returns the height in inches of names turned upright."""
     to, from_ = ("module" if grouped else "" for grouped in columns.by_module)
-    inner = _fitting(ax, columns.inner, count)
-    if inner:
-        middle = [(g.start + g.stop) / 2 for g in columns.inner]
-        ax.set_xticks(middle, [plain(g.label) for g in columns.inner], rotation=inner[0])
-        ax.set_xlabel(f"from input {from_}".strip(), fontsize=FONT, color=INK)
-    else:
-        ax.set_xticks([])
-        ax.set_xlabel(f"from input {from_}".strip() + ", in order", fontsize=FONT, color=INK)
+    inner, outer = _fitting(ax, columns.inner, count), _fitting(ax, columns.outer, count)
+    order = "" if inner else ", in order"
+    ax.set_xlabel(f"from input {from_}".strip() + order, fontsize=FONT, color=INK)
+    ax.set_xticks(*_ticks(columns.inner if inner else ()))
     top = ax.secondary_xaxis("top")
     top.spines["top"].set_visible(False)
-    outer = _fitting(ax, columns.outer, count)
-    labels = [plain(g.label) for g in columns.outer] if outer else []
-    top.set_xticks([(g.start + g.stop) / 2 for g in columns.outer][: len(labels)], labels)
-    top.tick_params(length=0, labelsize=SMALL, labelcolor=INK, labelrotation=outer[0] if outer else 0, pad=1)
     top.set_xlabel(f"to output {to}".strip(), fontsize=FONT, color=INK, labelpad=3)
+    top.set_xticks(*_ticks(columns.outer if outer else ()))
+    top.tick_params(length=0, labelsize=SMALL, labelcolor=INK, pad=1)
+    turned = 0.0
+    for axis, groups, rotation in ((ax, columns.inner, inner), (top, columns.outer, outer)):
+        if rotation == (90.0,):
+            axis.tick_params(axis="x", labelrotation=90)
+            turned += _length([g.label for g in groups])
+    return turned
+
+
+def _ticks(groups: Sequence[Group]) -> tuple[list[float], list[str]]:
+    return [(g.start + g.stop) / 2 for g in groups], [short(g.label) for g in groups]
+
+
+def _length(names: Sequence[str]) -> float:
+    """Return the length of the longest name in inches, on the safe side."""
+    return max(len(short(name)) for name in names) * LETTER * SMALL / 72
 
 
 def _fitting(ax: Axes, groups: tuple[Group, ...], count: int) -> tuple[float, ...]:
     """Return the rotation at which all labels fit side by side as a tuple of one; empty if they do not."""
     points = 0.9 * 72 * ax.get_window_extent().width / ax.figure.dpi  # 0.9: the scale bar takes its share
     narrow = min(g.stop - g.start for g in groups) * points / count
-    if max(len(g.label) for g in groups) * LETTER * SMALL < 0.95 * narrow:
+    if 72 * _length([g.label for g in groups]) + GAP < narrow:
         return (0.0,)
-    return (90.0,) if 1.1 * SMALL < narrow else ()
+    return (90.0,) if narrow > 1.1 * SMALL else ()
 
 
 def _name_ticks(ax: Axes, input_names: Sequence[str], output_names: Sequence[str]) -> None:
@@ -287,7 +317,7 @@ def _name_ticks(ax: Axes, input_names: Sequence[str], output_names: Sequence[str
     for names, set_ticks in ((input_names, ax.set_xticks), (output_names, ax.set_yticks)):
         every = max(1, math.ceil(len(names) / 40))
         shown = range(0, len(names), every)
-        set_ticks([n + 0.5 for n in shown], [plain(names[n]) for n in shown])
+        set_ticks([n + 0.5 for n in shown], [short(names[n]) for n in shown])
     if max(len(str(name)) for name in input_names) > 2:
         ax.tick_params(axis="x", labelrotation=90)
 

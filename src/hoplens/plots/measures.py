@@ -108,7 +108,7 @@ def measure_info(name: str) -> Measure:
     if share is not None:
         return Measure(
             name,
-            f"kept at {share} %",
+            f"kept at {share}\u00a0%",
             "higher",
             "Share of the performance (the explained part of the targets' variance) that is left after the "
             f"smallest {share} % of the recurrent weights are removed at once, without retraining.",

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -31,6 +31,7 @@ FONT = 8.0  # points; legible in a column of 3.3 inches
 SMALL = 7.0
 COLUMN = 3.35  # inches, the width of a journal column
 PAGE = 7.0
+LONGEST_NAME = 18  # letters; longer ones would leave no room for the picture
 HALF = 100  # colours either side of zero
 RASTER_DPI = 300
 
@@ -162,6 +163,15 @@ def plain(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
+def short(label: object) -> str:
+    """Return a name that fits beside a picture; cut in the middle, as the number often comes last."""
+    text = str(label)
+    if len(text) > LONGEST_NAME:
+        tail = LONGEST_NAME // 2 - 1
+        text = f"{text[: LONGEST_NAME - 1 - tail]}…{text[-tail:]}"
+    return plain(text)
+
+
 def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure to a file, with its fonts inside, whole or not at all.
 
@@ -191,7 +201,7 @@ def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     kind = check_choice("figure format", target.suffix.lstrip(".").lower(), ("pdf", "svg", "eps", "png"))
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
-    embedded = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "hoplens"}
+    embedded: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "hoplens"}
     data = io.BytesIO()
     with matplotlib.rc_context(embedded):
         fig.savefig(data, format=kind, dpi=RASTER_DPI, metadata=undated)

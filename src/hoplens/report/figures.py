@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from hoplens.hops import HopMaps
 from hoplens.plots.comparison import comparison_height, plot_comparison
 from hoplens.plots.curves import plot_pruning, plot_reach, plot_strength_sweep
 from hoplens.plots.frames import Interval, fair_rows, pruning_points, reach_points, sweep_points
-from hoplens.plots.maps import plot_hops
+from hoplens.plots.maps import hops_in_own_figure
 from hoplens.plots.measures import kept_columns, measure_info, method_label, method_order
 from hoplens.plots.style import COLUMN, method_styles, new_axes
 from hoplens.report.numbers import listing, number, strength
@@ -78,7 +79,9 @@ def _comparison(summary: pd.DataFrame) -> Group | None:
             continue
         ax = new_axes(COLUMN, comparison_height(len(tasks), len(methods)))
         plot_comparison(summary, measure, ax=ax)
-        panels.append(_panel(ax, measure_info(measure).label, f"cmp-{measure}", _say_summary(summary, measure)))
+        panels.append(
+            _panel(ax, measure_info(measure).label, f"cmp-{measure}", _say_summary(summary, measure))
+        )
     text = (
         "Each method at its own best strength; dots are means over report seeds, bars their 95 % intervals. "
         "A dotted line marks the task’s own number of active hops."
@@ -94,17 +97,21 @@ def _sweeps(networks: pd.DataFrame, measure: str) -> Group | None:
         _curve(
             str(task),
             f"sweep-{measure}-{n}",
-            lambda ax, own=own: plot_strength_sweep(own, measure, ax=ax),
+            partial(plot_strength_sweep, own, measure),
             f"{label} over strength",
             sweep_points(own, measure),
             lambda x: f"strength {strength(x)}" if x else "",
         )
         for n, (task, own) in enumerate(_by_task(networks))
     ]
-    seeds = "report seeds" if len(fair_rows(networks, ["task", "method", "strength"])) < len(networks) else "all seeds"
+    seeds = (
+        "report seeds"
+        if len(fair_rows(networks, ["task", "method", "strength"])) < len(networks)
+        else "all seeds"
+    )
     text = (
-        f"Means over {seeds} with 95 % intervals. The dashed line across is training without a penalty; a hollow "
-        "marker means that some networks diverged there and are not in the mean."
+        f"Means over {seeds} with 95 % intervals. The dashed line across is training without a penalty; a "
+        "hollow marker means that some networks diverged there and are not in the mean."
     )
     title = f"{label[0].upper()}{label[1:]} over the strength of the penalty"
     return Group(f"sweep-{measure}", title, text, tuple(panels), _legend(networks["method"]))
@@ -119,7 +126,7 @@ def _pruning(results: StudyLike) -> Group | None:
         _curve(
             str(task),
             f"prune-{n}",
-            lambda ax, own=own: plot_pruning(own, ax=ax),
+            partial(plot_pruning, own),
             "performance kept after removing recurrent weights",
             pruning_points(own, columns),
             lambda x: f"{x:.0f} % removed",
@@ -139,7 +146,7 @@ def _reach(reach: pd.DataFrame) -> Group | None:
     panel = _curve(
         "",
         "reach",
-        lambda ax: plot_reach(reach, ax=ax),
+        partial(plot_reach, reach),
         "test error over the lag of the signal",
         reach_points(reach),
         lambda x: f"lag {x:g}",
@@ -160,32 +167,33 @@ def _maps(results: StudyLike) -> Group | None:
     for n, method in enumerate(method_order(examples)):
         panels.append(_map_panel(method_label(method), f"map-{n}", examples[method][1]))
     text = (
-        f"Hop maps of one network of each method on {listing(list(tasks)) or 'one task'}: a row is a hop length "
-        "(its lag in brackets), a column an input-output pair. Orange is positive, blue negative; the scale of "
-        "each panel is its own largest weight."
+        f"Hop maps of one network of each method on {listing(list(tasks)) or 'one task'}: a row is a hop "
+        "length (its lag in brackets), a column an input-output pair. Orange is positive, blue negative; the "
+        "scale of each panel is its own largest weight."
     )
     return Group("maps", "Where the pathways run", text, tuple(panels), wide=True)
 
 
 def _map_panel(title: str, prefix: str, maps: HopMaps) -> Panel:
-    ax = new_axes(MAP_WIDTH, min(1.15 + 0.15 * len(maps.hops), 5.5))
-    plot_hops(maps, ax=ax)
-    values = maps.values[(0,) * len(maps.batch_shape)].abs()  # the network that plot_hops draws
+    ax = hops_in_own_figure(maps, MAP_WIDTH)
+    values = maps.values[(0,) * len(maps.batch_shape)].abs()  # the network that is drawn
     strongest = int(maps.hops[int(values.sum(dim=(-2, -1)).argmax())])
-    said = f"{title}: hops {int(maps.hops[0])} to {int(maps.hops[-1])}, most pathway weight on hop {strongest}."
+    said = (
+        f"{title}: hops {int(maps.hops[0])} to {int(maps.hops[-1])}, most pathway weight on hop {strongest}."
+    )
     return _panel(ax, title, prefix, f"Hop maps of {said}")
 
 
 def _curve(
     title: str,
     prefix: str,
-    draw: Callable[[Axes], Any],
+    draw: Callable[..., Axes],
     what: str,
     points: Points,
     place: Callable[[float], str],
 ) -> Panel:
     ax = new_axes(COLUMN, CURVE_HEIGHT)
-    draw(ax)
+    draw(ax=ax)
     said = [
         f"{method_label(method)} " + ", ".join(f"{number(p.mean)} {_at(place(x))}".strip() for x, p in line)
         for method, line in points.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 MISSING = "–"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -12,7 +12,7 @@ SMALLEST_PLAIN = 1e-4
 
 
 def number(value: object, digits: int = 3) -> str:
-    """Write a number with ``digits`` significant digits; whole numbers whole; text as it is.
+    """Write a number with ``digits`` significant digits; integers whole, truth as yes or no, text as it is.
 
     Parameters
     ----------
@@ -22,13 +22,15 @@ def number(value: object, digits: int = 3) -> str:
     """
     if value is None:
         return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Integral):
+        return _minus(f"{int(value):,}")
     if not isinstance(value, Real):
         return str(value)
     exact = float(value)
     if not math.isfinite(exact):
         return MISSING
-    if isinstance(value, int) or not hasattr(value, "is_integer"):
-        return f"{int(exact):,}"
     if exact == 0:
         return "0"
     rounded = float(f"{exact:.{digits}g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def render_study_report(results: StudyLike) -> str:
         The study.
     """
     # matplotlib's defaults, so that a user's own settings do not change the page; all put back after
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # the browser has other fonts than matplotlib: a glyph missing here is not missing there
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
         content = _content(results)
     environment = Environment(
@@ -63,7 +66,9 @@ def render_study_report(results: StudyLike) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["tie"] = lambda text: text.replace(" %", "\u00a0%")  # no line starts with a percent sign
+    environment.filters["tie"] = lambda text: text.replace(
+        " %", "\u00a0%"
+    )  # no line starts with a percent sign
     return environment.get_template("study.html.j2").render(content)
 
 

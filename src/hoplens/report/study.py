@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SIGNIFICANT = 0.05
+
+
 class StudyLike(Protocol):
     """The attributes of a study's results that a report is made of; any frame may be empty.
 
@@ -69,13 +72,14 @@ class Duel:
         Where, and against which method.
     ours, theirs, ratio : float
         Mean test errors and ours / theirs.
-    difference, low, high, p : float
-        Ours minus theirs, paired by seed, with its 95 % interval and p value (corrected for many tests
-        where the study gives that); NaN where no pair was given.
+    difference, low, high, p, p_holm : float
+        Ours minus theirs, paired by seed, with its 95 % interval, its p value, and that corrected for
+        many tests; NaN where not given.
     n : int
         Pairs of networks.
     outcome : {"better", "worse", "unclear", "untested"}
-        What the paired interval says of ours: all below 0, all above 0, or 0 inside.
+        A difference is clear where its interval leaves out 0 and p, if given, is below 0.05: the
+        interval of a handful of pairs is too narrow to be trusted alone.
     """
 
     task: str
@@ -87,6 +91,7 @@ class Duel:
     low: float
     high: float
     p: float
+    p_holm: float
     n: int
     outcome: Literal["better", "worse", "unclear", "untested"]
 
@@ -114,25 +119,33 @@ def duels(results: StudyLike) -> list[Duel]:
 
 def _duel(paired: pd.DataFrame, task: str, reference: str, ours: float, theirs: float) -> Duel:
     ratio = ours / theirs if theirs else math.nan
-    row: dict[str, Any] = {}
+    row: dict[Any, Any] = {}
     if len(paired):
         wanted = {"task": task, "method": OURS, "reference": reference, "measure": "test_mse"}
         rows = paired[(paired[list(wanted)] == list(wanted.values())).all(axis=1)]
         row = rows.iloc[0].to_dict() if len(rows) else {}
-    p = float(row.get("p_holm", row.get("p", math.nan)))
-    difference, low, high = (float(row.get(name, math.nan)) for name in ("difference", "low", "high"))
+    names = ("difference", "low", "high", "p", "p_holm")
+    difference, low, high, p, p_holm = (float(row.get(name, math.nan)) for name in names)
     outcome: Literal["better", "worse", "unclear", "untested"] = "untested"
     if math.isfinite(low) and math.isfinite(high):
-        outcome = "better" if high < 0 else "worse" if low > 0 else "unclear"
-    return Duel(task, reference, ours, theirs, ratio, difference, low, high, p, int(row.get("n", 0)), outcome)
+        chance = math.isfinite(p) and p >= SIGNIFICANT
+        outcome = "unclear" if chance or low <= 0 <= high else "better" if high < 0 else "worse"
+    pairs = int(row.get("n", 0))
+    return Duel(task, reference, ours, theirs, ratio, difference, low, high, p, p_holm, pairs, outcome)
 
 
-def mean_over_tasks(summary: pd.DataFrame, method: str, measure: str) -> float:
-    """Return a method's mean of a measure over the tasks for which it has one; NaN if there is none."""
+def means_over_tasks(summary: pd.DataFrame, measure: str) -> dict[str, float]:
+    """Return the means of a measure for the recommended recipe, no penalty, L1 and R-RNN.
+
+    Only tasks for which all of these have a number count, so that all means are over the same tasks; a
+    method without any number is left out.
+    """
     if not len(summary) or measure not in summary.columns:
-        return math.nan
-    values = [v for v in summary.loc[summary["method"] == method, measure].astype(float) if math.isfinite(v)]
-    return sum(values) / len(values) if values else math.nan
+        return {}
+    wide = summary.pivot_table(index="task", columns="method", values=measure, aggfunc="first")
+    methods = [m for m in (OURS, "none", *REFERENCES) if m in wide.columns and wide[m].notna().any()]
+    common = wide[methods].dropna()
+    return {m: float(common[m].mean()) for m in methods} if len(common) else {}
 
 
 def with_targets(summary: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from xml.etree import ElementTree
 
 import matplotlib
@@ -71,9 +70,7 @@ def inline_svg(fig: Figure, *, label: str, prefix: str) -> Markup:
         Makes ids unique on the page.
     """
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), warnings.catch_warnings():
-        # the browser has other fonts than matplotlib: a glyph missing here is not missing there
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(buffer.getvalue())
     box = root.attrib["viewBox"]

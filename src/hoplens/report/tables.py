@@ -25,7 +25,7 @@ from hoplens.report.theme import mark
 if TYPE_CHECKING:
     import pandas as pd
 
-KEPT_SHOWN = ("kept_70", "kept_90")  # the curves show the others
+KEPT_SHOWN = ("kept_70",)  # the curves show the others
 OUTCOMES = {"better": "better", "worse": "worse", "unclear": "no clear difference", "untested": "not tested"}
 
 
@@ -115,7 +115,8 @@ def _best(rows: dict[str, dict[str, Any]], name: str, target: float) -> set[str]
         score = {m: v if better == "lower" else -v for m, v in values.items()}
     winner = min(score, key=lambda m: score[m])
     # means that read the same in the table are not told apart by digits that it does not show
-    return {m for m in values if number(values[m]) == number(values[winner])}
+    best = {m for m in values if number(values[m]) == number(values[winner])}
+    return best if len(best) < len(values) else set()
 
 
 def duel_rows(duels: Sequence[Duel]) -> list[dict[str, str]]:
@@ -130,6 +131,7 @@ def duel_rows(duels: Sequence[Duel]) -> list[dict[str, str]]:
             "difference": number(duel.difference),
             "interval": interval(duel.low, duel.high),
             "p": _p_value(duel.p),
+            "p_holm": _p_value(duel.p_holm),
             "n": number(duel.n) if duel.n else MISSING,
             "outcome": duel.outcome,
             "words": OUTCOMES[duel.outcome],
@@ -178,7 +180,9 @@ def network_notes(networks: pd.DataFrame) -> list[str]:
         notes[0] += " (" + ", ".join(f"{n:,} {role}" for role, n in roles.items()) + ")"
     if "diverged_at" in networks.columns:
         lost = networks[networks["diverged_at"] >= 0]
-        by_method = ", ".join(f"{method_label(str(m))} {n:,}" for m, n in lost["method"].value_counts().items())
+        by_method = ", ".join(
+            f"{method_label(str(m))} {n:,}" for m, n in lost["method"].value_counts().items()
+        )
         notes.append(f"{len(lost):,} diverged ({by_method})" if len(lost) else "none diverged")
     return notes
 
@@ -194,8 +198,9 @@ def definitions(results: StudyLike) -> list[Measure]:
                 "kept",
                 "kept at p %",
                 "higher",
-                "Share of the performance (the explained part of the targets' variance) that is left after the "
-                "smallest p % of the recurrent weights are removed at once, without retraining: 1 is all of it.",
+                "Share of the performance (the explained part of the targets' variance) that is left after "
+                "the smallest p % of the recurrent weights are removed at once, without retraining: 1 is all "
+                "of it.",
             )
         )
     return known

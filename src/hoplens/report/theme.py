@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
@@ -45,8 +46,8 @@ DARK = {
 # the same hues, light enough to stand out from a dark ground
 DARK_METHODS = {
     "#7a828c": "#a4acb6",
-    "#e69f00": "#f0b43a",
-    "#d55e00": "#ff8438",
+    "#e69f00": "#f7c552",
+    "#d55e00": "#f26a1b",
     "#0072b2": "#3f9de0",
     "#009e73": "#2cc596",
     "#56b4e9": "#9ad6f7",
@@ -73,7 +74,7 @@ def mark(style: MethodStyle) -> Markup:
     """Return a method's marker as a small ``<svg>``: the same shape and colour as in the figures."""
     marker = MarkerStyle(style.marker)
     outline = marker.get_path().transformed(marker.get_transform())
-    size = abs(outline.vertices).max()
+    size = np.abs(np.asarray(outline.vertices, dtype=float)).max()
     parts = []
     for vertices, code in outline.iter_segments():
         letter = "z" if code == Outline.CLOSEPOLY else CODES[code]

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hoplens.plots.measures import OURS, PAPER, method_label
+from hoplens.plots.measures import OURS, method_label
 from hoplens.report.numbers import count, listing, number, percent
-from hoplens.report.study import Duel, StudyLike, agreement, duels, mean_over_tasks
+from hoplens.report.study import Duel, StudyLike, agreement, duels, means_over_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +51,8 @@ def tiles(results: StudyLike) -> list[Tile]:
         ("alignment", "alignment with the task’s pathways"),
         ("kept_70", "kept with 70 % of recurrent weights removed"),
     ):
-        mean = mean_over_tasks(results.summary, OURS, measure)
-        if math.isfinite(mean):
+        mean = means_over_tasks(results.summary, measure).get(OURS)
+        if mean is not None:
             found.append(Tile(percent(mean) if measure == "kept_70" else number(mean, 2), label))
     if len(results.aims):
         found.append(Tile(f"{_met(results.aims)} of {len(results.aims)}", "aims met"))
@@ -66,10 +66,9 @@ def _on_error(fights: list[Duel]) -> list[str]:
     losses = [d for d in fights if d.ratio > 1]
     where = "On the one task" if len(fights) == 1 else f"Over {len(fights)} tasks"
     sentences = [
-        f"{where}, each method at the strength that did best on validation seeds, the {OURS} recipe has a lower "
-        f"test error than the better of L1 and the paper’s R-RNN on {_of(len(wins), len(fights))}"
-        + _tested(fights)
-        + "."
+        f"{where}, each method at the strength that did best on validation seeds, the {OURS} recipe has a "
+        f"lower test error than the better of L1 and the paper’s R-RNN on {_of(len(wins), len(fights))}.",
+        *_tested(fights),
     ]
     ratios = [d.ratio for d in fights if d.ratio > 0]
     if len(ratios) > 1:
@@ -88,16 +87,16 @@ def _on_error(fights: list[Duel]) -> list[str]:
     return sentences
 
 
-def _tested(fights: list[Duel]) -> str:
+def _tested(fights: list[Duel]) -> list[str]:
     tested = [d for d in fights if d.outcome != "untested"]
     if not tested:
-        return ""
+        return []
     clear = sum(d.outcome == "better" for d in tested)
     against = sum(d.outcome == "worse" for d in tested)
-    text = (
-        f"; the 95 % interval of the paired difference lies wholly in its favour on {_of(clear, len(tested))}"
-    )
-    return text + (f" and wholly against it on {_of(against, len(tested))}" if against else "")
+    text = f"Paired by seed, the difference is clear in its favour on {_of(clear, len(tested))}"
+    if against:
+        text += f" and against it on {_of(against, len(tested))}"
+    return [text + " (95 % interval without zero, p below 0.05)."]
 
 
 def _on_means(summary: pd.DataFrame) -> list[str]:
@@ -106,9 +105,9 @@ def _on_means(summary: pd.DataFrame) -> list[str]:
         ("alignment", "Its pathways follow those of the tasks with a correlation of", lambda v: number(v, 2)),
         ("kept_70", "With 70 % of the recurrent weights removed at once it keeps", percent),
     ):
-        means = {m: mean_over_tasks(summary, m, measure) for m in (OURS, "none", "L1", PAPER)}
-        others = {m: v for m, v in means.items() if m != OURS and math.isfinite(v)}
-        if not math.isfinite(means[OURS]) or not others:
+        means = means_over_tasks(summary, measure)
+        others = {m: v for m, v in means.items() if m != OURS}
+        if OURS not in means or not others:
             continue
         compared = listing([f"{show(v)} ({method_label(m)})" for m, v in others.items()])
         ahead = [m for m, v in others.items() if v > means[OURS] + NEAR]
@@ -129,7 +128,9 @@ def _on_paper(anchors: pd.DataFrame) -> list[str]:
     counts = {word: said.count(word) for word in dict.fromkeys(["agrees", "disagrees", *said])}
     verbs = {"agrees": ("agrees", "agree"), "disagrees": ("disagrees", "disagree")}
     parts = [
-        f"{n or 'none'} {verbs[word][n != 1]}" if word in verbs else f"{n} “{word}”"
+        f"{n or 'none'} {verbs[word][n != 1]}"
+        if word in verbs
+        else f"{n} {'is' if n == 1 else 'are'} marked “{word}”"
         for word, n in counts.items()
     ]
     return [f"Of {count(len(anchors), 'number')} checked against the paper, {listing(parts)}."]
