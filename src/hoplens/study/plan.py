@@ -168,7 +168,7 @@ def quick_plan() -> StudyPlan:
         make("multiplication", signal="sparse", length=10, lag=8),
     )
     compared = methods((1e-4, 3e-4, 1e-3), (3e-4, 1e-3))
-    settings = Settings(hidden=48, steps=1500, lr=6e-3, decay=0.7)
+    settings = Settings(hidden=48, steps=1500)
     return StudyPlan(
         "quick", (Part(MAIN, tasks, compared),), tuple(range(4)), tuple(range(100, 108)), settings
     )
@@ -186,5 +186,5 @@ def full_plan() -> StudyPlan:
         Part(ABLATION, shown, ablation_arms(short, own)),
         Part(REACH, reach_tasks(30, (4, 8, 12, 16, 22, 28)), without_l2),
     )
-    settings = Settings(hidden=48, steps=2000, lr=6e-3, decay=0.7)
+    settings = Settings(hidden=48, steps=2000)
     return StudyPlan("full", parts, tuple(range(8)), tuple(range(100, 120)), settings)
