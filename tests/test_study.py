@@ -11,12 +11,7 @@ from scipy import stats
 
 from hoplens import recipes
 from hoplens.errors import FileError
-from hoplens.study import StudyPlan, anchors, full_plan, quick_plan, run_study
-from hoplens.study import runner as study_runner
-from hoplens.study.aims import check, longest_lags, reach_means
-from hoplens.study.markdown import to_markdown
-from hoplens.study.plan import ABLATION, MAIN, REACH, Part, Shard
-from hoplens.study.statistics import (
+from hoplens.statistics import (
     bootstrap_mean,
     choose_strengths,
     chosen_report,
@@ -24,6 +19,11 @@ from hoplens.study.statistics import (
     paired_differences,
     summarise,
 )
+from hoplens.study import StudyPlan, anchors, full_plan, quick_plan, run_study
+from hoplens.study import runner as study_runner
+from hoplens.study.aims import check, longest_lags, reach_means
+from hoplens.study.markdown import to_markdown
+from hoplens.study.plan import ABLATION, MAIN, REACH, Part, Shard
 from hoplens.study.store import ShardStore
 from hoplens.tasks import make
 from hoplens.training import Settings

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from hoplens.statistics import choose_strengths
 from hoplens.study.plan import MAIN, StudyPlan
-from hoplens.study.statistics import choose_strengths
 from hoplens.tasks import Task
 
 OURS = "recommended"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from hoplens.study.statistics import Interval, bootstrap_mean, chosen_report
+from hoplens.statistics import Interval, bootstrap_mean, chosen_report
 
 CLOSE = 0.1  # two figures agree if they differ by at most this share of the paper's
 
