@@ -80,14 +80,8 @@ def _reach(reach: pd.DataFrame) -> str:
 
 
 def _anchors(anchors: pd.DataFrame) -> str:
-    rows = [
-        [
-            row["claim"],
-            row["paper"],
-            f"{row['ours']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",
-            row["agrees"],
-            row["note"],
-        ]
-        for row in anchors.to_dict("records")
-    ]
+    rows = []
+    for row in anchors.to_dict("records"):
+        bounds = "" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
+        rows.append([row["claim"], row["paper"], f"{row['ours']:.2f}{bounds}", row["agrees"], row["note"]])
     return _table(["claim", "paper", "ours [95 %]", "agrees", "note"], rows)
