@@ -33,7 +33,8 @@ def test_tasks_are_listed():
 def test_train_prints_one_row_a_network():
     shown = hoplens("train", "averaging", "--seeds", "2", "--steps", "20", "--hidden", "8", "--length", "4")
     assert shown.returncode == 0, shown.stderr
-    assert "test_mse" in shown.stdout
+    table = [line for line in shown.stdout.splitlines() if line.startswith("│")]
+    assert [line.split("│")[1].strip() for line in table] == ["0", "1"]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,7 @@ from scipy import stats
 
 from hoplens import recipes
 from hoplens.errors import FileError
-from hoplens.study import StudyPlan, full_plan, quick_plan, run_study
-from hoplens.study import runner as study_runner
-from hoplens.study.aims import check, longest_lags
-from hoplens.study.plan import ABLATION, MAIN, REACH, Part, Shard
-from hoplens.study.statistics import (
+from hoplens.statistics import (
     bootstrap_mean,
     choose_strengths,
     chosen_report,
@@ -23,9 +19,16 @@ from hoplens.study.statistics import (
     paired_differences,
     summarise,
 )
+from hoplens.study import StudyPlan, anchors, full_plan, quick_plan, run_study
+from hoplens.study import runner as study_runner
+from hoplens.study.aims import check, longest_lags, reach_means
+from hoplens.study.markdown import to_markdown
+from hoplens.study.plan import ABLATION, MAIN, REACH, Part, Shard
 from hoplens.study.store import ShardStore
 from hoplens.tasks import make
 from hoplens.training import Settings
+
+MEASURED = ("test_mse", "accuracy", "resolvent_corr", "weight_corr", "active_hops", "alignment", "kept_70")
 
 
 def tiny_plan(steps: int = 20) -> StudyPlan:
@@ -206,6 +209,43 @@ def test_longest_lag_uses_report_seeds():
             rows.append(("x", lag, 0.0, seed, role, value, f"lag {lag}", -1))
     columns = ["method", "lag", "strength", "seed", "role", "test_mse", "task", "diverged_at"]
     assert longest_lags(pd.DataFrame(rows, columns=columns))["x"] == 8
+
+
+def test_markdown_shows_the_numbers_of_the_tables(tmp_path):
+    results = run_study(tiny_plan(), tmp_path, workers=1)
+    text = to_markdown(results)
+    ours = results.summary.query("method == 'recommended'")
+    for error in ours["test_mse"]:
+        assert f"| {error:.4f} [" in text
+    for value in reach_means(results.reach).loc["recommended"]:
+        assert f" {value:.3f} |" in text
+    for title in ("Ablation", "Reach", "Aims", "Beside the paper"):
+        assert f"## {title}" in text
+    widths = {line.count("|") for line in text.split("## ")[1].splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_reach_chooses_strengths_on_validation_seeds_only():
+    rows = []
+    for strength, validation, report in ((1.0, 0.1, 0.5), (2.0, 0.2, 0.0)):
+        for seed in range(4):
+            role, value = ("validation", validation) if seed < 2 else ("report", report)
+            rows.append(("x", 4, strength, seed, role, value, "lag 4", -1))
+    columns = ["method", "lag", "strength", "seed", "role", "test_mse", "task", "diverged_at"]
+    assert reach_means(pd.DataFrame(rows, columns=columns)).loc["x", 4] == 0.5
+
+
+def test_paper_table_interval_is_over_seeds():
+    rows = []
+    for task, level in (("averaging, sparse", 0.0), ("addition, sparse", 1.0)):  # tasks differ, seeds do not
+        for method in ("L1", "R-RNN"):
+            for seed in range(5):
+                role = "validation" if seed < 2 else "report"
+                rows.append({"task": task, "method": method, "strength": 1.0, "seed": seed, "role": role})
+                rows[-1].update(dict.fromkeys(MEASURED, level), diverged_at=-1)
+    table = anchors.compare(pd.DataFrame(rows)).set_index("claim")
+    row = table.loc["corr(R_io, optimal map), R-RNN"]
+    assert (row["ours"], row["low"], row["high"]) == (0.5, 0.5, 0.5)
 
 
 def test_aims_name_the_task_that_misses(tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hoplens.bptt import Backprop
 from hoplens.errors import ParameterError, UnsupportedModelError, check_count, check_number
+from hoplens.evaluation import evaluate
 from hoplens.models import Ensemble, create_ensemble
 from hoplens.pathways import Pathways
 from hoplens.recipes import Recipe
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DATA_STREAM = 1 << 32  # added to a network's seed: weights and training data must not share numbers
-TEST_STREAM = 1 << 40
 CHUNK = 16  # steps whose data are drawn at once; part of what fixes the numbers of a seed
 CHECK_EVERY = 25  # steps between looks at the loss: each look waits for the device
-EVALUATION_BATCH = 512  # test sequences run at once, to bound memory
 SMOOTH_STEPS = 50  # training error is averaged over so many steps before thinning looks at it
 THIN_EVERY = 0.01  # share of training between two removals of weights
 
@@ -52,9 +51,9 @@ class Settings:
         Optimiser steps.
     batch : int, default 64
         Samples a step.
-    lr : float, default 3e-3
+    lr : float, default 6e-3
         Adam's learning rate.
-    decay : float, default 0.2
+    decay : float, default 0.7
         The learning rate falls linearly to 0 over this last share of training.
     clip : float, default 1
         Largest norm of a network's gradient.
@@ -64,8 +63,8 @@ class Settings:
     hidden: int = 32
     steps: int = 2000
     batch: int = 64
-    lr: float = 3e-3
-    decay: float = 0.2
+    lr: float = 6e-3
+    decay: float = 0.7
     clip: float = 1.0
     activation: str = "tanh"
 
@@ -147,8 +146,8 @@ def train(
     hidden: int = 32,
     steps: int = 2000,
     batch: int = 64,
-    lr: float = 3e-3,
-    decay: float = 0.2,
+    lr: float = 6e-3,
+    decay: float = 0.7,
     clip: float = 1.0,
     activation: str = "tanh",
     device: torch.device | str = "cpu",
@@ -418,38 +417,3 @@ def _metrics(task: Task, networks: Sequence[Network], ensemble: Ensemble, diverg
         }
     )
     return frame
-
-
-def evaluate(task: Task, ensemble: Ensemble, *, samples: int = 4096, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return test error and accuracy of every network, each of shape (E,).
-
-    Parameters
-    ----------
-    task : Task
-        Draws the same test data for every network.
-    ensemble : Ensemble
-        The networks.
-    samples : int, default 4096
-        Number of test sequences.
-    seed : int, default 0
-        Of the test data; never the training data of any seed.
-
-    Returns
-    -------
-    error : Tensor, shape (E,)
-        Mean squared error as a share of the target variance; for targets of form "sign" that of the
-        predicted probability.
-    accuracy : Tensor, shape (E,)
-        Share of outputs on the right side of 0 (of the logit, for "sign").
-    """
-    device, dtype = ensemble.weight.device, ensemble.weight.dtype
-    source = torch.Generator(device).manual_seed(TEST_STREAM + seed)
-    inputs, targets = task.sample(samples, generator=source, dtype=dtype)
-    with torch.no_grad():
-        outputs = torch.cat([ensemble.predict(part) for part in inputs.split(EVALUATION_BATCH)], dim=1)
-    positive = targets > (0.5 if task.form == "sign" else 0.0)
-    accuracy = ((outputs > 0) == positive).to(dtype).mean(dim=(1, 2))
-    if task.form == "sign":
-        outputs = outputs.sigmoid()
-    error = (outputs - targets).square().mean(dim=(1, 2)) / targets.var(dim=0, correction=0).mean()
-    return error, accuracy

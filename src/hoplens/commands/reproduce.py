@@ -22,6 +22,7 @@ from hoplens.files import write_atomically
 from hoplens.hops import HopMaps
 from hoplens.report import write_study_report
 from hoplens.study import StudyPlan, StudyResults, full_plan, quick_plan, run_study
+from hoplens.study.markdown import to_markdown
 from hoplens.study.plan import Shard
 
 SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 2), ("kept_90", 2))
@@ -107,10 +108,11 @@ def print_aims(console: Console, results: StudyResults) -> None:
 
 
 def write_results(results: StudyResults, out: Path) -> Path:
-    """Write every table as CSV, the figures and the report; return the report's path."""
+    """Write every table as CSV and Markdown, the figures and the report; return the report's path."""
     for name, frame in results.tables().items():
         if len(frame.columns):
             write_atomically(out / f"{name}.csv", frame.to_csv(index=False).encode())
+    write_atomically(out / "summary.md", to_markdown(results).encode())
     write_figures(results, out / "figures")
     return write_study_report(results, out / "report.html")
 

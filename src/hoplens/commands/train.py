@@ -19,7 +19,15 @@ RECIPES = {
     "paper": recipes.paper,
     "recommended": recipes.recommended,
 }
-SHOWN = ("test_mse", "accuracy", "active_hops", "target_active_hops", "alignment", "kept_70", "kept_90")
+SHOWN = {
+    "test_mse": "error",
+    "accuracy": "accuracy",
+    "active_hops": "hops",
+    "target_active_hops": "true",
+    "alignment": "alignment",
+    "kept_70": "at 70",
+    "kept_90": "at 90",
+}
 
 
 def run_train(
@@ -49,15 +57,13 @@ def run_train(
             strengths=[strength],
             hidden=hidden,
             steps=steps,
-            lr=6e-3,
-            decay=0.7,
             progress=lambda done, total: bar.update(row, completed=done, total=total),
         )
     frame = measure(result)
     table = Table(
         title=f"{task.label}: {method.name}, {hidden} hidden units, {steps} steps", title_justify="left"
     )
-    for heading in ("seed", *SHOWN):
+    for heading in ("seed", *SHOWN.values()):
         table.add_column(heading, justify="right")
     for values in frame.to_dict("records"):
         table.add_row(str(values["seed"]), *(f"{values[name]:.4f}" for name in SHOWN))

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from hoplens.errors import ParameterError, unknown_name
 from hoplens.plots.measures import method_order
+from hoplens.statistics import best_strength, bootstrap_mean
 
 if TYPE_CHECKING:
     import pandas as pd
-
-RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
@@ -28,16 +27,10 @@ class Interval(NamedTuple):
 
 
 def interval(values: Sequence[float] | NDArray[np.float64]) -> Interval:
-    """Return mean and 95 % percentile bootstrap interval; NaN where there is no number at all."""
+    """Return mean and 95 % bootstrap interval; NaN where there is no number, no bounds for a single one."""
     array = np.asarray(values, dtype=np.float64)
-    kept = array[np.isfinite(array)]
-    lost = len(array) - len(kept)
-    if not len(kept):
-        return Interval(np.nan, np.nan, np.nan, 0, lost)
-    # a generator of its own, with a fixed seed: the same frame gives the same figure
-    draws = np.random.default_rng(0).integers(len(kept), size=(RESAMPLES, len(kept)))
-    low, high = np.percentile(kept[draws].mean(axis=1), [2.5, 97.5])
-    return Interval(float(kept.mean()), float(low), float(high), len(kept), lost)
+    kept = int(np.isfinite(array).sum())
+    return Interval(*bootstrap_mean(array), kept, len(array) - kept)
 
 
 def check_frame(frame: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -127,8 +120,7 @@ def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
             f"{rows['method'].iloc[0]} has {len(tried)} strengths and no test_mse of validation seeds to "
             'choose one by; add rows of role "validation", or keep one strength'
         )
-    errors = seen.assign(test_mse=seen["test_mse"].fillna(1.0)).groupby("strength")["test_mse"].mean()
-    return report[report["strength"] == errors.idxmin()]
+    return report[report["strength"] == best_strength(seen)]
 
 
 def _points(rows: pd.DataFrame, x: str, measure: str) -> dict[str, list[tuple[float, Interval]]]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from hoplens.statistics import choose_strengths
 from hoplens.study.plan import MAIN, StudyPlan
-from hoplens.study.statistics import choose_strengths
 from hoplens.tasks import Task
 
 OURS = "recommended"
@@ -74,17 +74,22 @@ def _where(missed: pd.Series[float]) -> str:
     return "; ".join(f"{task}: {value:.3f}" for task, value in missed.items())
 
 
-def longest_lags(reach: pd.DataFrame) -> pd.Series[float]:
-    """Return each method's reach: the longest lag learnt to below a tenth of the target variance.
+def reach_means(reach: pd.DataFrame) -> pd.DataFrame:
+    """Return mean test errors of the report seeds, one row a method and one column a lag.
 
-    At every lag a method has its best strength, chosen on the validation seeds; the mean error of the
-    report seeds decides. 0 where no lag was reached.
+    At every lag a method has its best strength, chosen on the validation seeds.
     """
     chosen = choose_strengths(reach)
     report = chosen.merge(reach[reach["role"] == "report"], on=["task", "method", "strength"])
-    means = report.groupby(["method", "lag"], sort=False)["test_mse"].mean().reset_index()
-    reached = means[means["test_mse"] < REACHED].groupby("method")["lag"].max()
-    return reached.reindex(means["method"].unique(), fill_value=0).astype(float)
+    return report.pivot_table(index="method", columns="lag", values="test_mse", aggfunc="mean", sort=False)
+
+
+def longest_lags(reach: pd.DataFrame) -> pd.Series[float]:
+    """Return each method's reach: the longest lag learnt to below a tenth of the target variance, or 0."""
+    means = reach_means(reach)
+    lags = means.columns.to_numpy(dtype=float)
+    longest = [max(lags[row < REACHED], default=0.0) for row in means.to_numpy(dtype=float)]
+    return pd.Series(longest, index=means.index, dtype=float)
 
 
 def _reach_row(reached: pd.Series[float]) -> Row:

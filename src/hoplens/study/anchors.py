@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from hoplens.study.statistics import bootstrap_mean, chosen_report
+from hoplens.statistics import Interval, bootstrap_mean, chosen_report
 
 CLOSE = 0.1  # two figures agree if they differ by at most this share of the paper's
 
@@ -23,7 +23,7 @@ def compare(networks: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns claim, paper, ours, low, high (95 % interval over networks), agrees ("yes", "direction
+        Columns claim, paper, ours, low, high (95 % interval over seeds), agrees ("yes", "direction
         only" or "no"), note.
 
     Notes
@@ -45,14 +45,15 @@ def compare(networks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "paper", "ours", "low", "high", "agrees", "note"])
 
 
-def _values(report: pd.DataFrame, method: str, measure: str) -> pd.Series[float]:
-    return report[report["method"] == method][measure]
+def _interval(report: pd.DataFrame, method: str, measure: str) -> Interval:
+    """Return the mean over tasks with its interval over seeds; tasks are fixed, not drawn."""
+    per_seed = report[report["method"] == method].groupby("seed")[measure].mean()
+    return bootstrap_mean(per_seed.to_numpy(dtype=float))
 
 
 def _level(claim: str, report: pd.DataFrame, method: str, measure: str, paper: tuple[float, float]) -> Row:
-    values = _values(report, method, measure)
     per_task = report[report["method"] == method].groupby("task")[measure].mean()
-    mean, low, high = bootstrap_mean(values.to_numpy(dtype=float))
+    mean, low, high = _interval(report, method, measure)
     inside = paper[0] * (1 - CLOSE) <= mean <= paper[1] * (1 + CLOSE)
     note = f"task means {per_task.min():.2f} to {per_task.max():.2f}"
     return claim, f"{paper[0]:g} to {paper[1]:g}", mean, low, high, "yes" if inside else "no", note
@@ -62,9 +63,7 @@ def _pair(
     claim: str, report: pd.DataFrame, measure: str, paper_l1: float, paper_rrnn: float, *, up: bool
 ) -> list[Row]:
     """Return one row for L1 and one for R-RNN; both carry whether the difference has the paper's sign."""
-    means = {
-        name: bootstrap_mean(_values(report, name, measure).to_numpy(dtype=float)) for name in ("L1", "R-RNN")
-    }
+    means = {name: _interval(report, name, measure) for name in ("L1", "R-RNN")}
     same_way = (means["R-RNN"].mean > means["L1"].mean) == up
     rows: list[Row] = []
     for name, paper in (("L1", paper_l1), ("R-RNN", paper_rrnn)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hoplens.evaluation import evaluate
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.measures import (
     active_hops,
@@ -19,7 +20,7 @@ from hoplens.measures import (
 from hoplens.models import Ensemble
 from hoplens.resolvent import resolvent
 from hoplens.thinning import keep_mask, weight_scores
-from hoplens.training import TrainingResult, evaluate
+from hoplens.training import TrainingResult
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from hoplens.errors import check_count
 from hoplens.hops import HopMaps, hop_maps
+from hoplens.statistics import paired_differences, summarise
 from hoplens.study import aims, anchors
 from hoplens.study.measure import PRUNING_LEVELS, measure
 from hoplens.study.plan import ABLATION, MAIN, REACH, Shard, StudyPlan
 from hoplens.study.results import StudyResults
-from hoplens.study.statistics import paired_differences, summarise
 from hoplens.study.store import ShardStore
 from hoplens.training import train_networks
 

@@ -77,10 +77,24 @@ def choose_strengths(networks: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns task, method, strength.
     """
-    seen = networks[networks["role"] == "validation"].assign(test_mse=lambda f: f["test_mse"].fillna(1.0))
-    means = seen.groupby(["task", "method", "strength"], sort=False)["test_mse"].mean()
-    best = means.groupby(level=["task", "method"], sort=False).idxmin()
-    return pd.DataFrame(list(best), columns=["task", "method", "strength"])
+    seen = networks[networks["role"] == "validation"]
+    groups = seen.groupby(["task", "method"], sort=False)
+    rows = [(task, method, best_strength(group)) for (task, method), group in groups]
+    return pd.DataFrame(rows, columns=["task", "method", "strength"])
+
+
+def best_strength(rows: pd.DataFrame) -> float:
+    """Return the strength with the least mean test error; a network that diverged counts as error 1.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Networks of one method on one task that may be used to choose: columns strength, test_mse.
+    """
+    errors = (
+        rows.assign(test_mse=rows["test_mse"].fillna(1.0)).groupby("strength", sort=False)["test_mse"].mean()
+    )
+    return float(errors.index[int(errors.to_numpy().argmin())])
 
 
 def chosen_report(networks: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,32 @@
+"""Every Python block of the README runs, one after the other, as a reader would paste them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+import hoplens as hl
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_python_blocks_run(monkeypatch):
+    train = hl.train
+    monkeypatch.setattr(hl, "train", lambda *args, **options: train(*args, **options, steps=5))
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {"task_loss": torch.zeros(())}
+    for block in blocks:
+        exec(block, names)
+    loss, result = names["loss"], names["result"]
+    assert isinstance(loss, torch.Tensor)
+    assert loss.requires_grad
+    assert isinstance(result, hl.TrainingResult)
+    assert len(result.metrics) == 8
+
+
+def test_pictures_are_there():
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README.read_text()):
+        assert (README.parent / path).is_file()
