@@ -264,7 +264,7 @@ def test_an_idle_call_can_go_back_by_itself():
         ({"sample": 2}, "generator="),
         ({"sample": 2, "norm": "frobenius", "generator": torch.Generator()}, 'norm="l1"'),
     ],
-    ids=str,
+    ids=["every", "sample", "no generator", "norm"],
 )
 def test_options_of_savings_are_checked(options, message):
     with pytest.raises(hl.ParameterError, match=message):
