@@ -134,5 +134,3 @@ class _PathwaySize(torch.autograd.Function):
 
 
 __all__ = ["pathway_gradients", "pathway_size"]
-
-

@@ -233,7 +233,7 @@ class PathwayPenalty(Penalty):
         return make_plan(net, self.horizon, every=self.every, sample=self.sample)
 
     def gradients(self, net: Pathways, factors: Tensor) -> tuple[Tensor, Grads]:
-        """Return the penalty and the gradients of ``(factors * penalty).sum()``; see `Penalty.gradients`."""
+        """Return the penalty of ``net`` and its gradients times ``factors``; see `Penalty.gradients`."""
         plain = self.horizon is not None and not self.normalise and self.sample is None and self.dtype is None
         if not plain or net.w_skip is not None or net.is_sparse or widen(net.w_in) is not net.w_in:
             return super().gradients(net, factors)
@@ -353,7 +353,7 @@ class WeightPenalty(Penalty):
         return total
 
     def gradients(self, net: Pathways, factors: Tensor) -> tuple[Tensor, Grads]:
-        """Return the penalty and the gradients of ``(factors * penalty).sum()``; see `Penalty.gradients`."""
+        """Return the penalty of ``net`` and its gradients times ``factors``; see `Penalty.gradients`."""
         if net.is_sparse:
             return super().gradients(net, factors)
         grads: list[Tensor | None] = []
