@@ -40,11 +40,9 @@ def pathway_size(
     doubling : bool, default False
         Compute one dense network by repeated squaring.
     """
-    batch = w_in.shape[:-2]
     blocks = (widen(w) for w in (w_in, w_rec, w_out))
     apply: Callable[..., Tensor] = _PathwaySize.apply
-    value = apply(*blocks, length, damping, across == "hops", norm == "l1", doubling)
-    return value.reshape(batch)
+    return apply(*blocks, length, damping, across == "hops", norm == "l1", doubling)
 
 
 class _PathwaySize(torch.autograd.Function):
@@ -66,28 +64,32 @@ class _PathwaySize(torch.autograd.Function):
         maps = chain.forward(keep=any(ctx.needs_input_grad[:3]))
         if not by_hop:
             maps = maps.sum(dim=1, keepdim=True)
-        # the first and the last edge of a walk are damped too
-        sizes = (
-            maps.abs().sum(dim=(2, 3)) if l1 else torch.linalg.vector_norm(maps, dim=(2, 3))
-        ) * damping**2
         ctx.chain, ctx.l1, ctx.shape, ctx.scale = chain, l1, (length, by_hop), damping**2
-        ctx.save_for_backward(w_in, w_rec, w_out, maps, sizes)
-        return sizes.sum(dim=1)
+        ctx.save_for_backward(w_in, w_rec, w_out, maps)
+        total = _size(maps).sum(dim=1) if not l1 else torch.linalg.vector_norm(maps, 1, dim=(1, 2, 3))
+        # the first and the last edge of a walk are damped too
+        return total.mul_(damping**2).view(w_in.shape[:-2])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *_, maps, sizes = ctx.saved_tensors
+        maps: Tensor = ctx.saved_tensors[-1]
         length, by_hop = ctx.shape
-        weight = (grad * ctx.scale)[:, None, None, None]
         if ctx.l1:
-            slope = maps.sign() * weight
+            slope = maps.sign()
         else:  # no slope where a map vanishes: the least subgradient
-            size = sizes[..., None, None] / ctx.scale
-            slope = torch.where(size > 0, maps / torch.where(size > 0, size, 1.0), 0.0) * weight
+            size = _size(maps)[..., None, None]
+            slope = torch.where(size > 0, maps / torch.where(size > 0, size, 1.0), 0.0)
+        slope.mul_((grad * ctx.scale).reshape(-1, 1, 1, 1))
         if not by_hop:
             slope = slope.expand(-1, length, -1, -1)
         return *ctx.chain.backward(slope, ctx.needs_input_grad[:3]), None, None, None, None, None
+
+
+def _size(maps: Tensor) -> Tensor:
+    """Return the Frobenius norm of maps (E, n, c, d), shape (E, n)."""
+    size: Tensor = torch.linalg.vector_norm(maps, dim=(2, 3))
+    return size
 
 
 __all__ = ["pathway_size"]

@@ -190,7 +190,7 @@ class PathwayPenalty(Penalty):
         weight = 1.0
         if self.training and torch.is_grad_enabled():
             if not self._due():  # zero, yet part of the graph, so that a loss of nothing else can go back
-                return (0.0 * net.w_in[..., 0, 0]).to(dtype)
+                return net.w_in[..., :0].sum(dim=(-2, -1)).to(dtype)
             weight = float(self.every)
             if self.sample is not None:
                 net, share = self._draw(net, self.sample)
