@@ -256,6 +256,31 @@ def test_an_idle_call_can_go_back_by_itself():
     assert not net.w_in.grad.any()
 
 
+@pytest.mark.parametrize("trained", ["w_in", "w_rec", "w_out", "w_skip"])
+def test_an_idle_call_belongs_to_whatever_is_trained(trained):
+    blocks = dict(
+        zip(("w_in", "w_rec", "w_out", "w_skip"), blocks_of(random_network(2, skip=True)), strict=True)
+    )
+    blocks[trained].requires_grad_()
+    penalty = hl.PathwayPenalty(6, every=2)
+    busy, idle = (penalty(hl.Pathways(**blocks)) for _ in range(2))
+    assert busy.item() > 0 == idle.item()
+    idle.backward()
+    assert not blocks[trained].grad.any()
+
+
+def test_an_idle_call_of_a_sparse_network_belongs_to_its_weights():
+    values = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    index = torch.tensor([0, 1, 2]), torch.tensor([1, 0])
+    w_rec = torch.sparse_csr_tensor(*index, values, size=(2, 2))
+    net = hl.Pathways(torch.eye(2, dtype=torch.float64), w_rec, torch.eye(2, dtype=torch.float64))
+    penalty = hl.PathwayPenalty(6, every=2)
+    penalty(net).backward()
+    before = values.grad.clone()
+    penalty(net).backward()
+    assert torch.equal(values.grad, before)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
