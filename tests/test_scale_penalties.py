@@ -17,7 +17,7 @@ from hoplens import fused, kernels, plans
 from hoplens.doubling import Doubling
 from hoplens.fused import pathway_size
 from hoplens.kernels import Chain, make_step
-from hoplens.steps import DenseStep
+from hoplens.steps import DenseStep, csr
 
 KINDS = [(across, norm) for across in ("hops", "sum") for norm in ("l1", "frobenius")]
 
@@ -271,13 +271,11 @@ def test_an_idle_call_belongs_to_whatever_is_trained(trained):
 
 def test_an_idle_call_of_a_sparse_network_belongs_to_its_weights():
     values = torch.ones(2, dtype=torch.float64, requires_grad=True)
-    index = torch.tensor([0, 1, 2]), torch.tensor([1, 0])
-    w_rec = torch.sparse_csr_tensor(*index, values, size=(2, 2))
-    net = hl.Pathways(torch.eye(2, dtype=torch.float64), w_rec, torch.eye(2, dtype=torch.float64))
+    index, ends = (torch.tensor([0, 1, 2]), torch.tensor([1, 0])), torch.eye(2, dtype=torch.float64)
     penalty = hl.PathwayPenalty(6, every=2)
-    penalty(net).backward()
+    penalty(hl.Pathways(ends, csr(*index, values, (2, 2)), ends)).backward()
     before = values.grad.clone()
-    penalty(net).backward()
+    penalty(hl.Pathways(ends, csr(*index, values, (2, 2)), ends)).backward()
     assert torch.equal(values.grad, before)
 
 
