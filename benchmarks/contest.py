@@ -37,6 +37,19 @@ def summary(times: dict[str, list[float]], peer: str) -> dict[str, tuple[float, 
     return result
 
 
+def quartiles(numbers: list[float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile."""
+    ordered = sorted(numbers)
+    n = len(ordered)
+    return ordered[n // 4], statistics.median(ordered), ordered[(3 * n) // 4]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
 def show(title: str, times: dict[str, list[float]], peer: str) -> None:
     """Print medians, ratios and spread."""
     rounds = len(next(iter(times.values())))

@@ -50,12 +50,17 @@ class Backprop:
         self.states = new(length + 1, e, f, batch)  # the last one has no inputs
         self.states[:, :, -1] = 1.0
         self.states[0, :, :h] = 0.5 if self.folded else 0.0
-        self.hidden = self.states[:, :, :h]
+        # views are made once: on small networks making them costs a tenth of a step
+        self.before = list(self.states.unbind(0))
+        self.hidden = list(self.states[:, :, :h].unbind(0))
         # what the activation returned, where the state itself is a mean of that and the state before
-        self.renewed = self.hidden[1:] if ensemble.leak == 1 else new(length, e, h, batch)
+        self.renewed = self.hidden[1:] if ensemble.leak == 1 else list(new(length, e, h, batch).unbind(0))
         self.pre = new(e, h, batch)
         self.delta = new(e, h, batch)
+        self.delta_t = self.delta.mT
         self.effective = new(e, f, h) if self.folded else ensemble.weight
+        self.to_hidden = self.effective.mT
+        self.from_hidden = self.effective[:, :h]  # (E, H from, H to); 4 W_rec for tanh
         self.grad_weight = torch.empty_like(ensemble.weight)
         self.grad_readout = torch.empty_like(ensemble.readout)
         self.grad_offset = torch.empty_like(ensemble.offset)
@@ -96,7 +101,7 @@ class Backprop:
             offset = offset - readout.sum(dim=2, keepdim=True)
             readout = 2.0 * readout
         reads = self.hidden[1 + self.first_read :]
-        outputs = torch.stack([torch.baddbmm(offset, readout, state) for state in reads])
+        outputs = torch.stack([torch.baddbmm(offset, readout, state) for state in reads])  # (R, E, O, B)
         share = 1.0 / (outputs.shape[0] * outputs.shape[2] * outputs.shape[3])
         if self.form == "sign":
             loss = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(
@@ -115,22 +120,22 @@ class Backprop:
         return loss, slopes
 
     def _forward(self) -> None:
-        leak, h = self.ensemble.leak, self.ensemble.n_hidden
+        leak = self.ensemble.leak
         if self.folded:
             # 2 z = 2 (W_rec (2 s - 1) + W_in x + b)
             torch.mul(self.ensemble.weight, 2.0, out=self.effective)
-            self.effective[:, -1].sub_(self.effective[:, :h].sum(dim=1))
-            self.effective[:, :h].mul_(2.0)
-        to_hidden = self.effective.mT
+            self.effective[:, -1].sub_(self.from_hidden.sum(dim=1))
+            self.from_hidden.mul_(2.0)
+        pre, to_hidden, relu = self.pre, self.to_hidden, self.ensemble.activation == "relu"
         for t in range(self.length):
-            torch.bmm(to_hidden, self.states[t], out=self.pre)
+            torch.bmm(to_hidden, self.before[t], out=pre)
             out = self.renewed[t]
             if self.folded:
-                torch.sigmoid(self.pre, out=out)
-            elif self.ensemble.activation == "relu":
-                torch.clamp_min(self.pre, 0.0, out=out)
+                torch.sigmoid(pre, out=out)
+            elif relu:
+                torch.clamp_min(pre, 0.0, out=out)
             else:
-                out.copy_(self.pre)
+                out.copy_(pre)
             if leak != 1:
                 torch.lerp(self.hidden[t], out, leak, out=self.hidden[t + 1])
 
@@ -140,22 +145,21 @@ class Backprop:
         The factors that all steps share are left to the end or to the products: ``delta`` is the slope by
         z divided by the leak and, for tanh, by 4, since d tanh(z) = 1 - h^2 = 4 s (1 - s).
         """
-        ensemble, h, leak = self.ensemble, self.ensemble.n_hidden, self.ensemble.leak
-        from_output = ensemble.readout.mT
-        from_hidden = self.effective[:, :h]  # (E, H from, H to); 4 W_rec for tanh
+        h, leak, relu = self.ensemble.n_hidden, self.ensemble.leak, self.ensemble.activation == "relu"
+        delta, delta_t, from_output = self.delta, self.delta_t, self.ensemble.readout.mT
+        sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+        threshold_backward = torch.ops.aten.threshold_backward.grad_input
         grad = torch.bmm(from_output, slopes[-1])  # by the state after step t
         for t in range(self.length - 1, -1, -1):
             if self.folded:
-                torch.ops.aten.sigmoid_backward.grad_input(grad, self.renewed[t], grad_input=self.delta)
-            elif ensemble.activation == "relu":
-                torch.ops.aten.threshold_backward.grad_input(
-                    grad, self.renewed[t], 0.0, grad_input=self.delta
-                )
+                sigmoid_backward(grad, self.renewed[t], grad_input=delta)
+            elif relu:
+                threshold_backward(grad, self.renewed[t], 0.0, grad_input=delta)
             else:
-                self.delta.copy_(grad)
-            self.grad_weight.baddbmm_(self.states[t], self.delta.mT, beta=float(t + 1 < self.length))
+                delta.copy_(grad)
+            self.grad_weight.baddbmm_(self.before[t], delta_t, beta=float(t + 1 < self.length))
             if t:
-                grad.baddbmm_(from_hidden, self.delta, beta=1.0 - leak, alpha=leak)
+                grad.baddbmm_(self.from_hidden, delta, beta=1.0 - leak, alpha=leak)
             if t > self.first_read:
                 grad.baddbmm_(from_output, slopes[t - 1 - self.first_read])
         factor = leak * (4.0 if self.folded else 1.0)

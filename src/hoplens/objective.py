@@ -73,6 +73,8 @@ class FusedObjective:
         every_step: bool,
     ) -> None:
         self.ensemble, self.groups = ensemble, groups
+        # views of the weights, which change in place, where the graph is the weights themselves
+        self.nets = [ensemble.select(group.rows).pathways() for group in groups] if ensemble.leak == 1 else []
         self.backprop = Backprop(ensemble, batch, length, form, every_step=every_step)
 
     @property
@@ -83,11 +85,11 @@ class FusedObjective:
     def run(self, inputs: Tensor, targets: Tensor, progress: float) -> Tensor:
         self.backprop.inputs.copy_(inputs)
         losses = self.backprop.run(targets)
-        for group in self.groups:
+        for n, group in enumerate(self.groups):
             terms = group.penalty.active(progress)
             if not terms:
                 continue
-            net = self.ensemble.select(group.rows).pathways()
+            net = self.nets[n] if self.nets else self.ensemble.select(group.rows).pathways()
             for factor, penalty in terms:
                 _, grads = penalty.gradients(net, group.strengths * factor)
                 self._add(group.rows, grads)
