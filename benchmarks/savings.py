@@ -174,10 +174,10 @@ def report(seconds: float = 50.0, *, full: bool = False) -> str:
             "the same of the gradient",
             "measured / stated",
         ],
-        variances(500 if short else DRAWS),
+        list(variances(500 if short else DRAWS)),
     )
     columns = ["task", "recipe", "penalty", *MEASURES, "diverged"]
-    return note + table(columns, rows) + "\n\nNoise of one call, at the start of training:\n\n" + noise
+    return note + table(columns, rows) + "\nNoise of one call, at the start of training:\n\n" + noise
 
 
 if __name__ == "__main__":
