@@ -17,6 +17,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# side by side with JAX; run it on an idle machine
+bench: $(VENV)/.installed
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python benchmarks/run_all.py
+
 clean:
 	rm -rf $(VENV)
 
