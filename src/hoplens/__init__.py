@@ -30,7 +30,7 @@ from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.lags import LagMaps, lag_maps
-from hoplens.lesions import lesion, without
+from hoplens.lesions import lesion, lesion_edges, lesion_estimate, without
 from hoplens.measures import (
     active_hops,
     alignment,
@@ -42,7 +42,7 @@ from hoplens.measures import (
 )
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
-from hoplens.nulls import null_network, shuffle_lags
+from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
 from hoplens.pathways import Layer, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.plans import PenaltyPlan
@@ -124,6 +124,8 @@ __all__ = [
     "lag_maps",
     "leading_eigenvalue",
     "lesion",
+    "lesion_edges",
+    "lesion_estimate",
     "load_stack",
     "map_correlation",
     "memory_capacity",
@@ -140,6 +142,8 @@ __all__ = [
     "signal_share",
     "spectral_radius",
     "spectrum",
+    "strength_error",
+    "strengths",
     "switch",
     "tasks",
     "temporal_sparsity",
