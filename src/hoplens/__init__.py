@@ -49,6 +49,7 @@ from hoplens.plans import PenaltyPlan
 from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
 from hoplens.readers import load_stack, read, register_reader
 from hoplens.recipes import Recipe
+from hoplens.rescaling import rescale
 from hoplens.resolvent import Resolvent, resolvent
 from hoplens.scaled import ScaledMaps
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
@@ -137,6 +138,7 @@ __all__ = [
     "read",
     "recipes",
     "register_reader",
+    "rescale",
     "resolvent",
     "shuffle_lags",
     "signal_share",

@@ -71,9 +71,9 @@ def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> P
         if null == "spectrum" and to != source:
             continue
         drawn[to, source] = _DRAW[null](w[to, source], rng)
-    if null in ("rewire", "strength") and w.any() and np.array_equal(np.sign(drawn), np.sign(w)):
+    if null in ("rewire", "strength") and w.any() and not any(_has_swap(w[block]) for block in _blocks(net)):
         raise ParameterError(
-            f'null="{null}" found no two edges to swap, so the network is the only one with these degrees; use '
+            f'null="{null}" found no two edges to swap: this is the only network with its degrees; use '
             '"shuffle", "spectrum" or "lags"'
         )
     w_rec = torch.from_numpy(drawn).to(dense)
@@ -134,6 +134,16 @@ def _rewire(w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.array(drawn)
 
 
+def _has_swap(w: np.ndarray) -> bool:
+    """Whether two units and two targets lie crosswise somewhere."""
+    for sign, other in ((1, 0), (-1, 0), (1, -1)):
+        # [a, b]: targets that get one sign from unit a and the other one from unit b
+        both = (np.sign(w) == sign).T.astype(float) @ (np.sign(w) == other)
+        if ((both > 0) & (both.T > 0)).any():
+            return True
+    return False
+
+
 def _match_strength(w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     drawn = _rewire(w, rng)
     for sign in (1, -1):
@@ -169,7 +179,13 @@ _DRAW: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 
 
 def strengths(net: Pathways) -> tuple[Tensor, Tensor]:
-    """Return the summed recurrent weight into and out of every unit, each of shape (..., H)."""
+    """Return the summed recurrent weight into and out of every unit, each of shape (..., H).
+
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes.
+    """
     w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
     return w_rec.sum(-1), w_rec.sum(-2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from hoplens.analysis import analyze
+from hoplens.analysis import FORMATS, analyze, check_parquet
 from hoplens.connectome import celegans
-from hoplens.errors import FileError, check_choice
+from hoplens.errors import FileError, ParameterError, check_choice
 from hoplens.pathways import Pathways
 from hoplens.readers import read
 
 EXAMPLES = ("celegans",)
+WORM_RADIUS = 0.5  # of synapse counts scaled so that each further synapse counts at most half
 
 
 def run_analyze(
@@ -28,18 +30,34 @@ def run_analyze(
     horizon: int,
     out: Path | None,
     table_format: str,
+    nonlinearity: str = "tanh",
+    radius: float | None = None,
 ) -> None:
     """Analyse a weights file or a shipped example; print the summary, write tables and figures to ``out``."""
-    check_choice("table format", table_format, ("csv", "parquet"))
+    check_choice("table format", table_format, FORMATS)
+    if table_format == "parquet" and out is not None:
+        check_parquet()  # before the work, not after it
     if model in EXAMPLES:
-        found = analyze(_worm(), horizon=horizon)
+        given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs}
+        for option, value in given.items():
+            if value is not None:
+                raise ParameterError(f"{option} goes with a file of weights, not with the example {model}")
+        found = analyze(_worm(), horizon=horizon, radius=WORM_RADIUS if radius is None else radius)
     else:
         path = Path(model)
         if not path.is_file():
             raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
         sequences = None if inputs is None else _load_inputs(inputs)
-        found = analyze(path, readout, inputs=sequences, horizon=horizon, rnn=rnn)
-    console.print(found.to_text(), markup=False, highlight=False)
+        found = analyze(
+            path,
+            readout,
+            inputs=sequences,
+            horizon=horizon,
+            rnn=rnn,
+            nonlinearity=nonlinearity,
+            radius=radius,
+        )
+    console.print(found.to_text(), markup=False, highlight=False, soft_wrap=True)
     if out is not None:
         written = found.write(out, table_format=table_format)
         console.print(f"wrote {len(list(written))} files to {out}", markup=False)
@@ -65,7 +83,7 @@ def _load_inputs(path: Path) -> Tensor:
             values = archive[name]
     except FileError:
         raise
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise FileError(f"cannot read {path} as an .npz file of arrays ({error})") from None
     if values.ndim != 3 or not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
         raise FileError(
