@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LESION_LIMIT = 2500  # hidden units up to which all lesions are computed: powers of w_rec cost H^3
 CANDIDATES = 64  # beyond, units computed exactly: those first by an estimate from thin products
+LARGEST_ANSWER = 1 << 31  # bytes of hop maps; tables and figures take several times this
 SHOWN = 5
 FORMATS = ("csv", "parquet")
 LEAST_SHARE = 0.005  # hops that would be printed as 0 % are left out
@@ -277,6 +278,12 @@ def analyze(
         raise ShapeError(
             f"analyze takes one network, got leading axes {tuple(net.batch_shape)}; index them first"
         )
+    size = length * net.n_outputs * net.n_inputs * torch.float64.itemsize
+    if size > LARGEST_ANSWER:
+        raise ParameterError(
+            f"the hop maps of {length} steps, {net.n_outputs} outputs and {net.n_inputs} inputs would take "
+            f"{size / 2**30:.1f} GiB; take a shorter horizon"
+        )
     notes = []
     if net.w_in.dtype != torch.float64:
         name = str(net.w_in.dtype).removeprefix("torch.")
@@ -289,10 +296,10 @@ def analyze(
         traj = trajectory_maps(model, inputs, readout=readout)
         trust = fidelity(own, TrajectoryMaps(traj.values.cpu(), traj.lengths.cpu(), traj.label))
     net = own if radius is None else rescale(own, radius)
-    maps, size = hop_maps(net, length), float(spectral_radius(net))
-    if size > 1 and bool(maps.values.any()):
+    maps, rho = hop_maps(net, length), float(spectral_radius(net))
+    if rho > 1 and bool(maps.values.any()):
         notes.append(
-            f"walks grow {size:.3g}-fold with each hop, so the horizon decides which hop weighs most; a "
+            f"walks grow {rho:.3g}-fold with each hop, so the horizon decides which hop weighs most; a "
             "spectral radius below 1 (radius=0.5, --radius 0.5) weighs hops by their number instead"
         )
     estimates = None
@@ -307,7 +314,7 @@ def analyze(
             f"above {LESION_LIMIT} hidden units lesions are exact for {CANDIDATES} only, the first by an "
             "estimate (of thin products) that counts walks which return to a unit more than once"
         )
-    return Analysis(net, maps, trust, size, flow(net, length), lesions, estimates, tuple(notes))
+    return Analysis(net, maps, trust, rho, flow(net, length), lesions, estimates, tuple(notes))
 
 
 __all__ = ["Analysis", "analyze"]

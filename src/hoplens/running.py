@@ -69,6 +69,8 @@ def as_batch(stack: Stack, inputs: Any) -> Batch:
             values = torch.as_tensor(inputs)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ShapeError(f"inputs must be numbers, got {type(inputs).__name__} ({error})") from None
+        if values.is_complex():
+            raise ShapeError(f"inputs must be real numbers, got {values.dtype}")
         if values.dim() == 3 and not stack.batch_first:
             values = values.transpose(0, 1)
     layout = "(B, L, I)" if stack.batch_first else "(L, B, I) (this module is not batch_first)"

@@ -37,6 +37,8 @@ def run_analyze(
     check_choice("table format", table_format, FORMATS)
     if table_format == "parquet" and out is not None:
         check_parquet()  # before the work, not after it
+    if out is not None and out.exists() and not out.is_dir():
+        raise FileError(f"--out must name a folder, but {out} is a file; choose another name")
     if model in EXAMPLES:
         given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs}
         for option, value in given.items():
@@ -70,22 +72,26 @@ def _worm() -> Pathways:
     return read(graph, inputs=ends["sensory"], outputs=ends["motor"], attach=True)
 
 
+def _one_name(path: Path, names: list[str]) -> str:
+    if "inputs" in names or len(names) == 1:
+        return "inputs" if "inputs" in names else names[0]
+    raise FileError(f"{path} needs an array called 'inputs'; it holds {', '.join(names) or 'nothing'}")
+
+
 def _load_inputs(path: Path) -> Tensor:
-    """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, or its only array."""
+    """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, its only array, or an .npy file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = list(archive.files)
-            name = "inputs" if "inputs" in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise FileError(
-                    f"{path} needs an array called 'inputs'; it holds {', '.join(names) or 'nothing'}"
-                )
-            values = archive[name]
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            values = archive
+        else:
+            with archive:
+                values = archive[_one_name(path, list(archive.files))]
     except FileError:
         raise
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise FileError(f"cannot read {path} as an .npz file of arrays ({error})") from None
-    if values.ndim != 3 or not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
+    if values.ndim != 3 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise FileError(
             f"{path}: inputs must be finite numbers of shape (B, L, I), got {values.dtype} {values.shape}"
         )
