@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+FOLD_BYTES = 1 << 20  # a matrix up to this size is copied to take in a factor, which saves time a hop
+
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -30,8 +32,20 @@ class Step(Protocol):
         """Return zeros for the gradient by ``w_rec``."""
         ...
 
+    def fold(self, factor: float) -> float:
+        """Take a factor on every hop into the operator, where that is cheap; return what is left of it."""
+        ...
+
     def first(self) -> Tensor:
         """Return the block of hop number 0, which must not be written to."""
+        ...
+
+    def advance_all(self, views: list[Tensor], factor: float) -> None:
+        """Fill the blocks of a run from its first one."""
+        ...
+
+    def retreat_all(self, views: list[Tensor], factor: float) -> None:
+        """Add to each adjoint of a run the ones after it."""
         ...
 
     def new_run(self, count: int, first: Tensor) -> Any:
@@ -76,23 +90,45 @@ class DenseStep:
 
     def __init__(self, w_in: Tensor, w_rec: Tensor, w_out: Tensor, *, from_inputs: bool) -> None:
         self.shapes = w_in.shape, w_rec.shape, w_out.shape
-        w_in, w_rec, w_out = (
-            w if w.dim() == 3 else w.reshape(math.prod(w.shape[:-2]), *w.shape[-2:])
-            for w in (w_in, w_rec, w_out)
-        )
+        w_in, w_rec, w_out = (_stacked(w) for w in (w_in, w_rec, w_out))
         self.from_inputs = from_inputs
         self.start, self.step, self.other = (
             (w_in.mT, w_rec.mT, w_out.mT) if from_inputs else (w_out, w_rec, w_in)
         )
         self.back = self.step.mT
+        # the gradient by w_rec lies in memory as w_rec does, so that adding it to others is fast
+        self.turned = w_rec.stride(-1) != 1 and w_rec.stride(-2) == 1
         self.block_bytes = self.start.numel() * self.start.element_size()
         self.rec_bytes = self.step.numel() * self.start.element_size()
 
     def new_rec(self) -> Tensor:
         return self.step.new_zeros(self.step.shape)
 
+    def fold(self, factor: float) -> float:
+        if self.rec_bytes > FOLD_BYTES:
+            return factor
+        self.step = self.step * factor
+        self.back = self.step.mT
+        return 1.0
+
     def first(self) -> Tensor:
         return self.start
+
+    def advance_all(self, views: list[Tensor], factor: float) -> None:
+        # the hot loop of small networks, where a call costs more than its arithmetic
+        step, block = self.step, views[0]
+        for out in views[1:]:
+            if factor == 1.0:
+                torch.bmm(block, step, out=out)
+            else:
+                out.baddbmm_(block, step, beta=0, alpha=factor)
+            block = out
+
+    def retreat_all(self, views: list[Tensor], factor: float) -> None:
+        back, adjoint = self.back, views[-1]
+        for out in views[-2::-1]:
+            out.baddbmm_(adjoint, back, alpha=factor)
+            adjoint = out
 
     def new_run(self, count: int, first: Tensor) -> Tensor:
         # hop first: every hop then writes one contiguous block, which bmm(out=) needs to be fast
@@ -120,8 +156,8 @@ class DenseStep:
         )
 
     def spread(self, grad: Tensor) -> Tensor:
-        e, n, c, d = grad.shape
-        adjoint = torch.bmm(grad.reshape(e, n * c, d), self.other.mT)
+        e, n, c, _ = grad.shape
+        adjoint = torch.bmm(grad.flatten(1, 2), self.other.mT)
         return adjoint.view(e, n, c, adjoint.shape[-1]).transpose(0, 1).contiguous()
 
     def collect(self, run: Tensor, grad: Tensor, total: Tensor | None) -> Tensor:
@@ -134,7 +170,7 @@ class DenseStep:
         # adjoints are neighbours in one buffer wherever they come from one spread; no copy then
         later = _by_network(torch.stack(adjoints) if isinstance(adjoints, list) else adjoints)
         now = _by_network(run[: len(adjoints)])
-        left, right = (later, now) if self.from_inputs else (now, later)  # gradient in w_rec's own layout
+        left, right = (later, now) if self.from_inputs != self.turned else (now, later)
         if total is None:
             total = left.new_empty(self.step.shape)
             return total.baddbmm_(left.mT, right, beta=0, alpha=factor)
@@ -142,11 +178,18 @@ class DenseStep:
 
     def finish(self, first: Tensor, rec: Tensor | None, other: Tensor | None) -> Grads:
         ends = (first.mT, None if other is None else other.mT) if self.from_inputs else (other, first)
-        found = (ends[0], rec, ends[1])
+        found = (ends[0], rec.mT if rec is not None and self.turned else rec, ends[1])
         return tuple(  # type: ignore[return-value]
-            None if grad is None else grad.reshape(shape)
+            None if grad is None else grad[0] if len(shape) == 2 else grad.reshape(shape)
             for grad, shape in zip(found, self.shapes, strict=True)
         )
+
+
+def _stacked(block: Tensor) -> Tensor:
+    """Return a block with exactly one leading axis."""
+    if block.dim() == 2:
+        return block[None]
+    return block if block.dim() == 3 else block.reshape(math.prod(block.shape[:-2]), *block.shape[-2:])
 
 
 def _by_network(run: Tensor) -> Tensor:
@@ -184,8 +227,19 @@ class SparseStep:
             self._backward = transpose_csr(self.pattern) if self.from_inputs else narrow_csr(self.pattern)
         return self._backward
 
+    def fold(self, factor: float) -> float:
+        return factor
+
     def first(self) -> Tensor:
         return self.start
+
+    def advance_all(self, views: list[Tensor], factor: float) -> None:
+        for n in range(1, len(views)):
+            self.advance(views[n - 1], factor, views[n])
+
+    def retreat_all(self, views: list[Tensor], factor: float) -> None:
+        for n in range(len(views) - 2, -1, -1):
+            self.retreat(views[n + 1], factor, views[n])
 
     def new_run(self, count: int, first: Tensor) -> list[Tensor]:
         return [first, *(torch.empty_like(first) for _ in range(count - 1))]
