@@ -81,12 +81,10 @@ def _one_name(path: Path, names: list[str]) -> str:
 def _load_inputs(path: Path) -> Tensor:
     """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, its only array, or an .npy file."""
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            values = archive
-        else:
-            with archive:
-                values = archive[_one_name(path, list(archive.files))]
+        with path.open("rb") as file:  # np.load leaves a damaged file open
+            archive = np.load(file, allow_pickle=False)
+            plain = isinstance(archive, np.ndarray)
+            values = archive if plain else archive[_one_name(path, list(archive.files))]
     except FileError:
         raise
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
