@@ -99,9 +99,15 @@ def analyze(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
+    nonlinearity: Annotated[
+        str, typer.Option(help="Of a plain RNN, as its file does not say: tanh, relu or linear.")
+    ] = "tanh",
+    radius: Annotated[
+        float | None, typer.Option(help="Scale recurrent weights to this spectral radius (celegans: 0.5).")
+    ] = None,
     horizon: Annotated[int, typer.Option(help="Time steps considered.")] = 20,
     out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
-    table_format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",
+    table_format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
 ) -> None:
     """Read a trained network and say what it routes where, when and over which units."""
     from hoplens.commands import run_analyze
@@ -115,6 +121,8 @@ def analyze(
         horizon=horizon,
         out=out,
         table_format=table_format,
+        nonlinearity=nonlinearity,
+        radius=radius,
     )
 
 
