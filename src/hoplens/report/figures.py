@@ -114,7 +114,7 @@ def _dots(summary: pd.DataFrame, measure: str) -> Figure:
         )
     means = [v["mean"] for task in tasks for v in task["rows"] if math.isfinite(v["mean"])]
     data = {
-        "x": {"name": info.label, "log": _spread(means, measure), "zero": info.better in ("lower", "target")},
+        "x": {"name": info.label, "log": _spread(means, measure), "zero": info.better in ("lower", "target"), **_whole(measure)},
         "tasks": tasks,
     }
     label = f"{info.label}, mean by task and method. " + "; ".join(said) + "."
@@ -243,7 +243,8 @@ def _curves(key: str, title: str, points: Points, x: dict[str, Any], measure: st
     means = [p.mean for line in points.values() for _, p in line if math.isfinite(p.mean)]
     name = "performance kept" if measure == "kept" else measure_info(measure).label
     level = {"value": CHANCE[measure][0], "text": CHANCE[measure][1]} if measure in CHANCE else None
-    y = {"name": name, "log": _spread(means, measure), "zero": measure in ("kept", "test_mse")}
+    zero = measure in ("kept", "test_mse")
+    y = {"name": name, "log": _spread(means, measure), "zero": zero, **_whole(measure)}
     said = "; ".join(
         f"{method_label(m)} " + ", ".join(f"{number(p.mean)} at {strength(at)}" for at, p in line)
         for m, line in points.items()
@@ -260,6 +261,11 @@ def _spread(means: list[float], measure: str) -> bool:
         and min(means) > 0
         and max(means) > LOG_FROM / 2 * min(means)
     )
+
+
+def _whole(measure: str) -> dict[str, float]:
+    """Return the bound of measures that cannot pass 1: panels side by side then share their scale."""
+    return {"most": 1.0} if measure == "kept" or measure_info(measure).better == "higher" else {}
 
 
 def _say_front(task: str, what: str, front: list[list[float]]) -> str:

@@ -10,7 +10,7 @@ import torch
 from hoplens.analysis import Analysis
 from hoplens.errors import NonFiniteError
 from hoplens.hops import HopMaps
-from hoplens.report.numbers import number, percent
+from hoplens.report.numbers import fine_percent, number
 from hoplens.report.prose import network_paragraph, signed, strongest, unit_shares
 from hoplens.report.routing import routing_graph
 from hoplens.report.study import StudyLike, example_maps
@@ -94,7 +94,7 @@ def _of_maps(maps: HopMaps) -> list[dict[str, str]]:
             "lag": str(int(maps.lags[k])),
             "weight": signed(float(maps.values[k, o, i])),
             "exact": repr(float(maps.values[k, o, i])),
-            "share": percent(float(maps.values[k, o, i].abs() / mass[k])),
+            "share": fine_percent(float(maps.values[k, o, i].abs() / mass[k])),
             "walk": "",
             "part": "",
         }
@@ -115,7 +115,7 @@ def _pathways(found: Analysis) -> tuple[list[dict[str, str]], list[str]]:
         best = top_paths(found.net, row["input"], row["output"], int(row["hop"]), 1)
         if len(best):
             row["walk"] = str(best["path"].iloc[0]).replace(" > ", " → ")
-            row["part"] = percent(float(best["share"].iloc[0]))
+            row["part"] = fine_percent(float(best["share"].iloc[0]))
     said = f"single walks are left out for {skipped} long pathways, as the network is large"
     return rows, [said] if skipped else []
 

@@ -25,8 +25,9 @@ from hoplens.report.prose import network_paragraph, network_tiles
 from hoplens.report.study import StudyLike, duels, with_targets
 from hoplens.report.verdict import tiles, verdict
 
+BIG = 24  # inputs from which the map needs the whole width
 VENDOR = "vendor/echarts.min.js"
-SCRIPTS = ("core.js", "network.js", "controls.js", "graph.js", "study.js")
+SCRIPTS = ("core.js", "network.js", "hops.js", "controls.js", "graph.js", "study.js", "dots.js")
 
 
 def write_study_report(results: StudyLike, path: str | os.PathLike[str]) -> Path:
@@ -141,6 +142,7 @@ def _render(part: NetworkPart | None, groups: list[figures.Group], context: Mapp
     return _environment().get_template("page.html.j2").render(
         **context,
         part=part,
+        big=part is not None and max(len(view["inputs"]) for view in part.views) > BIG,
         light=theme.variables(dark=False),
         dark=theme.variables(dark=True),
         data=script_json(data),

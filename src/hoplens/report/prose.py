@@ -10,8 +10,9 @@ from torch import Tensor
 from hoplens.analysis import Analysis
 from hoplens.hops import HopMaps
 from hoplens.measures import active_hops
-from hoplens.report.numbers import count, number, percent
+from hoplens.report.numbers import count, fine_percent, number, percent
 from hoplens.report.verdict import Tile
+from hoplens.report.views import grows
 
 MOST = 0.9  # share of the influence that "most" of it means
 NEAR_ONE = 0.02
@@ -31,18 +32,26 @@ def network_paragraph(found: Analysis) -> str:
             *_when(found.maps, mass, found.spectral_radius),
             *_where(found.maps),
             *_modules(found.maps),
-            *_units(found, mass),
+            *_units(found),
         ]
     sentences.append(_trust(found))
     return " ".join(sentences)
 
 
 def strongest(maps: HopMaps, count: int) -> list[tuple[int, int, int]]:
-    """Return the cells (hop index, output, input) of largest magnitude, zeros left out."""
-    flat = maps.values.abs().flatten()
-    values, index = flat.topk(min(count, len(flat)))
+    """Return the cells (hop index, output, input) of largest magnitude, zeros left out.
+
+    Where raw weights grow with every hop, cells rank by their share of their hop: else the last hop alone
+    would fill the list.
+    """
+    size = maps.values.abs()
+    mass = size.sum((1, 2))
+    if grows(mass):
+        size = size / torch.where(mass > 0, mass, torch.ones_like(mass))[:, None, None]
+    flat = size.flatten()
     inputs, pairs = maps.values.shape[2], maps.values[0].numel()
-    kept = [int(n) for v, n in zip(values.tolist(), index.tolist(), strict=True) if v > 0]
+    # stable, so that of equals the first comes first, as in the page's own words
+    kept = [n for n in flat.argsort(descending=True, stable=True)[:count].tolist() if float(flat[n]) > 0]
     return [(n // pairs, n % pairs // inputs, n % inputs) for n in kept]
 
 
@@ -52,25 +61,31 @@ def steps(lag: int) -> str:
 
 
 def _size(found: Analysis) -> str:
-    net = found.net
+    net, hops = found.net, found.maps.hops
     return (
         f"This network carries {count(net.n_inputs, 'input')} over {count(net.n_hidden, 'hidden unit')} to "
-        f"{count(net.n_outputs, 'output')}; influence was followed for {count(len(found.maps.hops), 'hop length')}"
-        f", hops {int(found.maps.hops[0])} to {int(found.maps.hops[-1])}."
+        f"{count(net.n_outputs, 'output')}. Influence was followed along all walks of {int(hops[0])} to "
+        f"{int(hops[-1])} hops."
     )
 
 
 def _when(maps: HopMaps, mass: Tensor, radius: float) -> list[str]:
+    if grows(mass):
+        first = int((mass > 0).nonzero()[0])
+        return [
+            _fading(radius),
+            f"The shortest way takes {int(maps.hops[first])} hops. Pathways are compared within their own hop "
+            "length, as the last hop would else hide all others.",
+        ]
     share = mass / mass.sum()
     top = int(share.argmax())
     said = (
-        f"The strongest hop is {int(maps.hops[top])}, which brings inputs seen {steps(int(maps.lags[top]))} and "
-        f"holds {percent(float(share[top]))} of all influence (the sum of |H_k| over pairs)"
+        f"{percent(float(share[top]))} of it takes {count(int(maps.hops[top]), 'hop')}, so that the outputs depend "
+        f"most on inputs seen {steps(int(maps.lags[top]))}"
     )
     within = int((share.cumsum(0) >= MOST - 1e-12).nonzero()[0])
-    said += (
-        f"; {percent(MOST)} lies within hop {int(maps.hops[within])}." if within < len(share) - 1 else "."
-    )
+    more = float(share[top]) < MOST and within < len(share) - 1
+    said += f"; {percent(MOST)} takes no more than {int(maps.hops[within])} hops." if more else "."
     return [said, _fading(radius)]
 
 
@@ -79,7 +94,7 @@ def _fading(radius: float) -> str:
     if radius == 0:
         return start + "the recurrent graph has no cycle, so every memory ends."
     if radius > 1 + NEAR_ONE:
-        return start + f"in the long run a pathway grows {number(radius)}-fold a step, so raw weights favour late hops."
+        return start + f"in the long run every further hop multiplies the weights by {number(radius)}."
     if radius < 1 - NEAR_ONE:
         half = math.log(0.5) / math.log(radius)
         return start + f"in the long run influence halves every {number(half, 2)} steps."
@@ -87,19 +102,22 @@ def _fading(radius: float) -> str:
 
 
 def _where(maps: HopMaps) -> list[str]:
-    total = maps.values.abs().sum(0).flatten()
+    size = maps.values.abs()
+    mass = size.sum((1, 2), keepdim=True)
+    if grows(mass.flatten()):
+        size = size / torch.where(mass > 0, mass, torch.ones_like(mass))
+    total = size.sum(0).flatten()
     ordered = total.sort(descending=True).values.cumsum(0)
     few = int((ordered >= MOST * ordered[-1] * (1 - 1e-12)).nonzero()[0]) + 1
     (k, o, i), *_ = strongest(maps, 1)
     said = []
     if len(total) > 1:
         said.append(
-            f"{percent(MOST)} of it runs between {few:,} of {len(total):,} input-output pairs, and a pair uses "
-            f"{number(float(active_hops(maps).double().mean()), 2)} hop lengths on average."
+            f"{percent(MOST)} of the influence is shared by {few:,} of the {len(total):,} input-output pairs."
         )
     said.append(
-        f"The strongest single pathway is {maps.input_names[i]} → {maps.output_names[o]} at hop "
-        f"{int(maps.hops[k])}, weight {signed(float(maps.values[k, o, i]))}."
+        f"The strongest pathway runs from {maps.input_names[i]} to {maps.output_names[o]} in "
+        f"{count(int(maps.hops[k]), 'hop')}, with weight {signed(float(maps.values[k, o, i]))}."
     )
     return said
 
@@ -112,10 +130,10 @@ def _modules(maps: HopMaps) -> list[str]:
     same = torch.tensor([[a == b for b in of] for a in to], device=total.device)
     share = float((total * same).sum() / total.sum())
     alone = float(same.double().mean())
-    return [f"{percent(share)} of it stays inside a module, where {percent(alone)} of the pairs lie."]
+    return [f"{percent(share)} of the influence stays inside a module, where {percent(alone)} of the pairs lie."]
 
 
-def _units(found: Analysis, mass: Tensor) -> list[str]:
+def _units(found: Analysis) -> list[str]:
     carried = unit_shares(found)
     if float(carried.sum()) == 0:
         return []
@@ -123,8 +141,8 @@ def _units(found: Analysis, mass: Tensor) -> list[str]:
     half = int((ordered >= 0.5 * ordered[-1]).nonzero()[0]) + 1
     busiest = int(carried.argmax())
     return [
-        f"Half of the walks’ weight passes {half:,} of {count(len(carried), 'hidden unit')}; the busiest, "
-        f"{found.net.hidden_names[busiest]}, carries {percent(float(carried[busiest]))}."
+        f"Half of the traffic passes {half:,} of the {count(len(carried), 'hidden unit')}; the busiest, "
+        f"{found.net.hidden_names[busiest]}, carries {fine_percent(float(carried[busiest]))}."
     ]
 
 
@@ -168,9 +186,13 @@ def network_tiles(found: Analysis) -> list[Tile]:
     tiles = [Tile(number(found.spectral_radius), "spectral radius: growth of a pathway per step, in the long run")]
     if float(mass.sum()) > 0:
         top = int(mass.argmax())
-        tiles.append(Tile(f"hop {int(maps.hops[top])}", "has the most influence"))
-        mean = float(active_hops(maps).double().mean())
-        tiles.append(Tile(number(mean, 2), "active hops a pair, of the " + number(len(maps.hops)) + " followed"))
+        if grows(mass):
+            (k, _, _), *_ = strongest(maps, 1)
+            tiles.append(Tile(f"hop {int(maps.hops[k])}", "is where a single pathway stands out most"))
+        else:
+            tiles.append(Tile(f"hop {int(maps.hops[top])}", "carries the most influence"))
+            mean = float(active_hops(maps).double().mean())
+            tiles.append(Tile(number(mean, 2), f"active hops a pair, of {len(maps.hops)} followed"))
     if found.fidelity is not None:
         tiles.append(Tile(percent(float(found.fidelity.explained.mean())), "of the flow on data explained by the weights"))
     return tiles

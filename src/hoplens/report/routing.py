@@ -21,6 +21,7 @@ FEW_UNITS = 8  # up to this many every unit is its own group
 PROFILE_HOPS = 6  # steps that groups are found by: later ones repeat the leading directions
 BUDGET = 2.5e11  # multiplications; about 5 s on two cores
 SINGLE_FROM = 1500  # hidden units from which float32 has to do: widths of lines, not numbers to compare
+CLUSTERS = "groups of units that hear the same inputs and drive the same outputs"
 Array = NDArray[np.float64]
 
 
@@ -53,7 +54,7 @@ def routing_graph(net: Pathways, maps: HopMaps) -> dict[str, Any]:
     hops = [int(k) for k in maps.hops if int(k) >= 2]
     cost = float(net.n_hidden) ** 2 * min(net.n_inputs, net.n_outputs) * max(hops, default=2)
     labels, source = _groups(own, max(2, min(MOST_GROUPS, int(BUDGET / cost))))
-    names = list(dict.fromkeys(labels))
+    names = sorted(set(labels)) if source == CLUSTERS else list(dict.fromkeys(labels))
     last = min(max(hops, default=2), 2 + int(BUDGET / (cost / max(hops, default=2) * len(names))))
     parts = _parts(own, [[n for n, g in enumerate(labels) if g == name] for name in names], last, ends)
     enter, through, leave = (_by_hop(parts, maps.hops.tolist(), n) for n in range(3))
@@ -100,7 +101,7 @@ def _groups(net: Pathways, most: int) -> tuple[list[str], str]:
         return list(net.hidden_modules), "modules"
     if net.n_hidden <= FEW_UNITS:
         return list(net.hidden_names), "units"
-    return _cluster(net, most), "groups of units that hear the same inputs and drive the same outputs"
+    return _cluster(net, most), CLUSTERS
 
 
 def _cluster(net: Pathways, most: int) -> list[str]:

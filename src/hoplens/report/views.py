@@ -15,7 +15,7 @@ from hoplens.plots.columns import by_first_use, finite
 MOST_NAMES = 48  # rows or columns that a reader can still tell apart on a laptop
 MOST_NUMBERS = 200_000  # cells of all hops together: about 2 MB of the page
 MOST_PAIRS = 160
-SKEWED = 0.1  # nine tenths of the cells below this share of the largest: a linear scale shows nothing
+SKEWED = 0.3  # with most hops below this share of the clearest one a linear scale shows little of them
 GROWTH = 1e3  # hops that differ by more than this factor cannot share a scale of raw weights
 Array = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
     dict
         ``hops`` and ``lags`` (K,), ``outputs`` and ``inputs`` (names), ``outputModules`` and
         ``inputModules`` (names or None), ``values`` (K lists of O I numbers), ``mass`` (K,): the sum of
-        ``|H_k|`` over all pairs, ``pairs`` shown in the overview, ``mode`` to begin with, ``gamma``.
+        ``|H_k|`` over all pairs, ``pairs`` shown in the overview, ``mode`` and hop (``start``) to begin with, ``gamma``.
     """
     values = finite(maps.values.detach().double().cpu().numpy())
     mass = np.abs(values).sum(axis=(1, 2))
@@ -67,8 +67,9 @@ def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
         "mass": mass,
         "pairs": pairs,
         "pairsNote": said,
-        "mode": "share" if _grows(mass) else "signed",
-        "gamma": _gamma(values),
+        "mode": "share" if grows(mass) else "signed",
+        "start": _start(values, mass),
+        "gamma": _gamma(values, mass),
         "note": "; ".join(notes),
     }
 
@@ -132,17 +133,32 @@ def _overview(values: Array) -> tuple[list[int], str]:
     return kept.tolist(), f"the {MOST_PAIRS} strongest of {count:,} pairs"
 
 
-def _grows(mass: Array) -> bool:
-    some = mass[mass > 0]
-    return bool(len(some) and some.max() > GROWTH * float(np.median(some)))
+def grows(mass: Any) -> bool:
+    """Say whether hops differ so much that raw weights show the last ones only.
+
+    Parameters
+    ----------
+    mass : array or Tensor, shape (K,)
+        Influence of each hop.
+    """
+    size = np.asarray(mass, dtype=np.float64)
+    some = size[size > 0]
+    return bool(len(some) and size[-1] == size.max() and some.max() > GROWTH * float(np.median(some)))
 
 
-def _gamma(values: Array) -> float:
-    """Return the power that colours follow: 1, or 1/2 where few cells are far above all others."""
-    size = np.abs(values)
-    largest = size.max(axis=(1, 2), keepdims=True)
-    cells = (size / np.where(largest > 0, largest, 1.0))[size > 0]
-    return 0.5 if len(cells) and float(np.quantile(cells, 0.9)) < SKEWED else 1.0
+def _start(values: Array, mass: Array) -> int:
+    """Return the hop to begin with: that of most influence, or of the clearest map where raw weights grow."""
+    if not grows(mass):
+        return int(mass.argmax())
+    return int((np.abs(values).max(axis=(1, 2)) / np.where(mass > 0, mass, 1.0)).argmax())
+
+
+def _gamma(values: Array, mass: Array) -> float:
+    """Return the power that colours follow: 1/2 where shares of most hops are faint beside the clearest."""
+    if not grows(mass):
+        return 1.0
+    clearest = np.abs(values).max(axis=(1, 2))[mass > 0] / mass[mass > 0]
+    return 0.5 if float(np.median(clearest)) < SKEWED * float(clearest.max()) else 1.0
 
 
 def _on_scale(maps: HopMaps) -> list[str]:
@@ -152,4 +168,4 @@ def _on_scale(maps: HopMaps) -> list[str]:
     return [f"weights are in units of 10^{power:.1f}, as they leave the range of the numbers"]
 
 
-__all__ = ["map_view"]
+__all__ = ["grows", "map_view"]

@@ -32,7 +32,7 @@ function chooseView(n) {
         (place.textContent = [
           v.note,
           v.gamma < 1
-            ? "colours follow the square root, as few pathways are far stronger than the others"
+            ? "colours follow the square root, so that hops of many weak pathways can be seen too"
             : "",
         ]
           .filter(Boolean)
@@ -40,12 +40,7 @@ function chooseView(n) {
     );
   document.querySelectorAll(".pairs-note").forEach((place) => (place.textContent = v.pairsNote));
   chooseMode(v.mode);
-  redraw(() => false);
-  chooseHop(
-    v.mass.indexOf(
-      Math.max(...v.mass.slice(0, v.mode === "share" ? Math.min(6, v.hops.length) : v.hops.length)),
-    ),
-  );
+  chooseHop(v.start);
 }
 
 function connect() {

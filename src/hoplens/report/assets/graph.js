@@ -2,7 +2,7 @@
 /* global data, state, view, builders, hopName, number, signed, percent, shorten, widest, escapeHtml, cell, scale */
 
 const LEAST_DRAWN = 0.01; // lines below this share of the hop's strongest are left out of the picture
-const WIDEST = 22; // pixels
+const WIDEST = { groups: 22, pairs: 8 }; // pixels
 
 const curve = (colours) => (params, api) => {
   const [x1, y1] = api.coord([api.value(0), api.value(1)]);
@@ -66,8 +66,9 @@ builders.graph = (spec, colours, width) => {
   const route = routes(v);
   const rows = Math.max(...route.columns.map((c) => c.length));
   const most = width < 480 ? 8 : 14;
-  const pad = [widest(route.columns[0], most) + 18, widest(route.columns.at(-1), most) + 18];
-  const height = Math.max(300, Math.min(640, rows * 30 + 60));
+  const pad = [widest(route.columns[0], most) + 26, widest(route.columns.at(-1), most) + 26];
+  const height = Math.max(340, Math.min(640, rows * 30 + 60));
+  const widestLine = data.graph ? WIDEST.groups : WIDEST.pairs;
   const raw = state.mode !== "share";
   const strengths = v.hops.map((_, k) => (raw ? v.mass[k] : 1));
   const perStage = (k) =>
@@ -99,7 +100,7 @@ builders.graph = (spec, colours, width) => {
           spread(route.columns[stage].length, a, rows),
           stage + 1,
           spread(route.columns[stage + 1].length, b, rows),
-          seen ? Math.max(0.4, WIDEST * size) : 0,
+          seen ? Math.max(0.4, widestLine * size) : 0,
           seen ? 0.3 + 0.45 * Math.min(1, size * 1.5) : 0,
           value,
           a,
@@ -129,7 +130,7 @@ builders.graph = (spec, colours, width) => {
         show: true,
         position: c === 0 ? "left" : c === last ? "right" : "top",
         distance: 6,
-        formatter: shorten(name, most).replaceAll("{", "(").replaceAll("}", ")"),
+        formatter: () => nodeLabel(name, c, last, most, width),
         color: colours.ink,
         fontSize: 12,
         textBorderColor: colours.ground,
@@ -191,6 +192,13 @@ builders.graph = (spec, colours, width) => {
     ],
   };
 };
+
+// groups of units are told with their size where there is room
+function nodeLabel(name, column, last, most, width) {
+  const found = column > 0 && column < last && data.graph.groups.find((g) => g.name === name);
+  const size = found && found.count > 1 && width > 480 ? ` (${found.count} units)` : "";
+  return shorten(name, most) + size;
+}
 
 const ends = (route, value) => [route.columns[value[0]][value[7]], route.columns[value[0] + 1][value[8]]];
 

@@ -1,4 +1,4 @@
-// Figures of hop maps: the map at a hop, all hops, influence by hop, the routing graph, fidelity.
+// Figures of hop maps: the map at one hop, and all hops at once.
 /* global data, state, axis, number, signed, percent, shorten, widest, escapeHtml, redraw, calm */
 
 const view = () => data.views[state.view];
@@ -121,11 +121,11 @@ builders.map = (spec, colours, width) => {
   const left = Math.min(widest(v.outputs, most) + 30 + (v.outputModules ? 20 : 0), width * 0.3);
   const plot = width - left - 8;
   const upright = widest(v.inputs, most) > plot / columns - 4;
-  const everyColumn = plot / columns >= 13;
+  const everyColumn = plot / columns >= 14;
   const below = upright ? widest(v.inputs, most) : 14;
   const bottom = below + 30 + (v.inputModules ? 18 : 0);
-  const side = Math.max(6, Math.min(44, plot / columns, 560 / rows));
-  const height = 44 + bottom + Math.max(side * rows, 90);
+  const side = Math.max(plot / columns < 10 ? 6 : 14, Math.min(44, plot / columns, 480 / rows));
+  const height = 44 + bottom + Math.max(side * rows, Math.min(200, 44 * rows));
   const right = Math.max(8, width - left - Math.max(side * 1.6, Math.min(plot / columns, 70)) * columns);
   const points = v.outputs.flatMap((_, o) =>
     v.inputs.map((__, i) => [i, o, inMode(v, state.hop, cell(v, state.hop, o, i))]),
@@ -150,7 +150,7 @@ builders.map = (spec, colours, width) => {
     rotate: upright ? 90 : 0,
     every: everyColumn,
   });
-  const y = names(v.outputs, { name: "output", inverse: true, nameGap: left - 14, every: side >= 13 });
+  const y = names(v.outputs, { name: "output", inverse: true, nameGap: left - 14, every: side >= 14 });
   const option = {
     grid: { left, right, top: 40, bottom },
     xAxis: v.inputModules
@@ -240,7 +240,10 @@ builders.overview = (spec, colours, width) => {
         axisLabel: { show: false },
         nameGap: 28,
       }),
-      groupAxis(colours, to, { position: "bottom", ...(grouped ? {} : { axisLabel: { show: false } }) }),
+      groupAxis(colours, to, {
+        position: "bottom",
+        ...(grouped ? {} : { axisLabel: { show: false }, splitLine: { show: false } }),
+      }),
     ],
     yAxis: axis(colours, "hop (lag)", {
       type: "category",
@@ -279,150 +282,3 @@ builders.overview = (spec, colours, width) => {
     ],
   };
 };
-
-builders.hops = (spec, colours, width) => {
-  const v = view();
-  const total = v.mass.reduce((a, b) => a + b, 0) || 1;
-  const some = v.mass.filter((m) => m > 0);
-  const log = some.length > 0 && Math.max(...some) > 1e3 * Math.min(...some) && v.mode === "share";
-  const values = v.mass.map((m) => (log ? m || null : m / total));
-  const option = {
-    grid: { left: 58, right: 8, top: 14, bottom: 44 },
-    xAxis: axis(colours, "hop (lag)", {
-      type: "category",
-      data: v.hops.map((hop, k) => `${hop} (${v.lags[k]})`),
-      nameGap: 28,
-    }),
-    yAxis: axis(colours, log ? "sum of |weights|" : "influence", {
-      type: log ? "log" : "value",
-      nameGap: 46,
-      splitNumber: 3,
-      axisLabel: {
-        color: colours.ink,
-        fontSize: 12,
-        formatter: log ? (x) => number(x) : (x) => `${Math.round(100 * x)} %`,
-      },
-      axisLine: { show: false },
-      splitLine: { show: true, lineStyle: { color: colours.rule } },
-    }),
-    tooltip: {
-      formatter: (p) =>
-        `<b>${hopName(v, p.dataIndex)}</b><br>sum of |weights| ${number(v.mass[p.dataIndex])}<br>${percent(v.mass[p.dataIndex] / total)} of all influence`,
-    },
-    series: {
-      type: "bar",
-      barCategoryGap: v.hops.length > 60 ? "0%" : "28%",
-      data: values.map((value, k) => ({
-        value,
-        itemStyle: { color: k === state.hop ? colours.strong : colours.faint },
-      })),
-    },
-  };
-  return {
-    option,
-    height: 168,
-    choose: (event) => chooseHop(event.dataIndex),
-    label: `Influence by hop. ${v.hops
-      .map((_, k) => `${hopName(v, k)} ${percent(v.mass[k] / total)}`)
-      .slice(0, 24)
-      .join(", ")}.`,
-    rows: () => [
-      ["hop", "lag", "sum_of_magnitudes", "share"],
-      ...v.hops.map((hop, k) => [hop, v.lags[k], v.mass[k], v.mass[k] / total]),
-    ],
-  };
-};
-
-builders.fidelity = (spec, colours) => {
-  const f = data.fidelity;
-  const band = (mean, spread, color, dash) => [
-    {
-      type: "line",
-      name: color.name,
-      data: mean.map((m, n) => [f.hops[n], m, spread[n]]),
-      symbol: color.symbol,
-      symbolSize: 7,
-      lineStyle: { color: color.value, width: 2, type: dash },
-      itemStyle: { color: color.value },
-    },
-    {
-      type: "custom",
-      silent: true,
-      itemStyle: { color: color.value },
-      data: mean.map((m, n) => [
-        f.hops[n],
-        m === null ? NaN : m - spread[n],
-        m === null ? NaN : m + spread[n],
-      ]),
-      renderItem: whisker,
-    },
-  ];
-  const option = {
-    grid: { left: 58, right: 12, top: 34, bottom: 44 },
-    legend: {
-      data: ["correlation", "relative error"],
-      top: 0,
-      left: 50,
-      textStyle: { color: colours.ink, fontSize: 12 },
-      itemHeight: 8,
-    },
-    xAxis: axis(colours, "hop", {
-      type: "value",
-      min: f.hops[0] - 0.5,
-      max: f.hops[f.hops.length - 1] + 0.5,
-      minInterval: 1,
-      nameGap: 28,
-      axisLabel: { color: colours.ink, showMinLabel: false, showMaxLabel: false },
-    }),
-    yAxis: axis(colours, "", {
-      type: "value",
-      splitLine: { show: true, lineStyle: { color: colours.rule } },
-      axisLine: { show: false },
-    }),
-    tooltip: {
-      trigger: "item",
-      formatter: (p) =>
-        `<b>hop ${p.value[0]}</b><br>${p.seriesName} ${number(p.value[1])} ± ${number(p.value[2])}`,
-    },
-    series: [
-      ...band(
-        f.correlation,
-        f.correlationSpread,
-        { name: "correlation", value: colours.negative, symbol: "circle" },
-        "solid",
-      ),
-      ...band(
-        f.error,
-        f.errorSpread,
-        { name: "relative error", value: colours.positive, symbol: "diamond" },
-        "dashed",
-      ),
-    ],
-  };
-  return {
-    option,
-    height: 260,
-    label: "Agreement of the weights with the flow on data, by hop.",
-    rows: () => [
-      ["hop", "correlation", "spread", "relative_error", "spread"],
-      ...f.hops.map((hop, n) => [
-        hop,
-        f.correlation[n],
-        f.correlationSpread[n],
-        f.error[n],
-        f.errorSpread[n],
-      ]),
-    ],
-  };
-};
-
-function whisker(params, api) {
-  const [x, low] = api.coord([api.value(0), api.value(1)]);
-  const [, high] = api.coord([api.value(0), api.value(2)]);
-  if (!Number.isFinite(low) || !Number.isFinite(high)) return null;
-  return {
-    type: "line",
-    shape: { x1: x, y1: low, x2: x, y2: high },
-    style: { stroke: api.visual("color"), lineWidth: 1.2, opacity: 0.6 },
-  };
-}
