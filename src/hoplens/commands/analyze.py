@@ -9,11 +9,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from hoplens.analysis import analyze
+from hoplens.analysis import Analysis, analyze
 from hoplens.connectome import celegans
 from hoplens.errors import FileError, check_choice
 from hoplens.pathways import Pathways
 from hoplens.readers import read
+from hoplens.report import write_network_report
 
 EXAMPLES = ("celegans",)
 
@@ -28,8 +29,8 @@ def run_analyze(
     horizon: int,
     out: Path | None,
     table_format: str,
-) -> None:
-    """Analyse a weights file or a shipped example; print the summary, write tables and figures to ``out``."""
+) -> Analysis:
+    """Analyse a weights file or a shipped example; print the summary, write tables, figures, page to ``out``."""
     check_choice("table format", table_format, ("csv", "parquet"))
     if model in EXAMPLES:
         found = analyze(_worm(), horizon=horizon)
@@ -43,6 +44,9 @@ def run_analyze(
     if out is not None:
         written = found.write(out, table_format=table_format)
         console.print(f"wrote {len(list(written))} files to {out}", markup=False)
+        page = write_network_report(found, out / "report.html", title=Path(model).name)
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return found
 
 
 def _worm() -> Pathways:
