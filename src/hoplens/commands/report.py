@@ -13,7 +13,16 @@ from hoplens.report import write_network_report, write_study_report
 from hoplens.study.saved import RUN_MARK, load_run, load_study
 from hoplens.study.store import MARK
 
-SHOWN_MEASURES = ("seed", "strength", "test_mse", "accuracy", "alignment", "active_hops", "kept_70", "kept_90")
+SHOWN_MEASURES = (
+    "seed",
+    "strength",
+    "test_mse",
+    "accuracy",
+    "alignment",
+    "active_hops",
+    "kept_70",
+    "kept_90",
+)
 
 
 def run_report(

@@ -88,9 +88,7 @@ def _comparison(summary: pd.DataFrame) -> Group | None:
         "Each method at its own best strength; dots are means over report seeds, bars their 95 % intervals. "
         "A dotted line marks the task’s own number of active hops."
     )
-    return Group(
-        "comparison", "Every method on every task", text, tuple(figures), _legend(summary["method"])
-    )
+    return Group("comparison", "Every method on every task", text, tuple(figures), _legend(summary["method"]))
 
 
 def _dots(summary: pd.DataFrame, measure: str) -> Figure:
@@ -114,7 +112,12 @@ def _dots(summary: pd.DataFrame, measure: str) -> Figure:
         )
     means = [v["mean"] for task in tasks for v in task["rows"] if math.isfinite(v["mean"])]
     data = {
-        "x": {"name": info.label, "log": _spread(means, measure), "zero": info.better in ("lower", "target"), **_whole(measure)},
+        "x": {
+            "name": info.label,
+            "log": _spread(means, measure),
+            "zero": info.better in ("lower", "target"),
+            **_whole(measure),
+        },
         "tasks": tasks,
     }
     label = f"{info.label}, mean by task and method. " + "; ".join(said) + "."
@@ -163,7 +166,9 @@ def _hop_fronts(networks: pd.DataFrame) -> Group | None:
             "front": front,
             "target": _target(own, "active_hops"),
         }
-        figures.append(Figure(f"hops-{n}", "fronts", str(task), _say_front(str(task), "active hops", front), data))
+        figures.append(
+            Figure(f"hops-{n}", "fronts", str(task), _say_front(str(task), "active hops", front), data)
+        )
     text = (
         "A marker is a method at one strength, the mean over seeds. Lower left is better, up to the dotted "
         "line: the number of hops that the task itself needs. The grey line joins what nothing else beats in "
@@ -190,7 +195,13 @@ def _weight_fronts(networks: pd.DataFrame) -> Group | None:
             for p in line["points"][:1]
         )
         figures.append(
-            Figure(f"weights-{n}", "fronts", str(task), f"{task}: least error at each number of weights. {said}.", data)
+            Figure(
+                f"weights-{n}",
+                "fronts",
+                str(task),
+                f"{task}: least error at each number of weights. {said}.",
+                data,
+            )
         )
     text = (
         "The least error that a method reaches with so many recurrent weights left, over all its strengths; "

@@ -59,7 +59,9 @@ def network_part(found: Analysis) -> NetworkPart:
         If a map holds NaN or infinity.
     """
     if not bool(torch.isfinite(found.maps.values).all()):
-        raise NonFiniteError("a report needs finite hop maps, but these hold NaN or infinity; check the weights")
+        raise NonFiniteError(
+            "a report needs finite hop maps, but these hold NaN or infinity; check the weights"
+        )
     pathways, note = _pathways(found)
     return NetworkPart(
         views=[map_view(found.maps)],

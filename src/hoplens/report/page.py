@@ -134,20 +134,29 @@ def _render(part: NetworkPart | None, groups: list[figures.Group], context: Mapp
         "fidelity": None if part is None else part.fidelity,
         "methods": _methods(drawn),
         "figures": {
-            figure.key: {"kind": figure.kind, "title": figure.title, "label": figure.label, "data": figure.data}
+            figure.key: {
+                "kind": figure.kind,
+                "title": figure.title,
+                "label": figure.label,
+                "data": figure.data,
+            }
             for figure in drawn
         },
     }
     scripts = {"vendor": _script(_asset(VENDOR)), "glue": _script(_glue())}
-    return _environment().get_template("page.html.j2").render(
-        **context,
-        part=part,
-        big=part is not None and max(len(view["inputs"]) for view in part.views) > BIG,
-        light=theme.variables(dark=False),
-        dark=theme.variables(dark=True),
-        data=script_json(data),
-        scripts=scripts,
-        hashes=Markup(" ").join(_hash(text) for text in scripts.values()),
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            **context,
+            part=part,
+            big=part is not None and max(len(view["inputs"]) for view in part.views) > BIG,
+            light=theme.variables(dark=False),
+            dark=theme.variables(dark=True),
+            data=script_json(data),
+            scripts=scripts,
+            hashes=Markup(" ").join(_hash(text) for text in scripts.values()),
+        )
     )
 
 
@@ -162,7 +171,9 @@ def _network_figures(part: NetworkPart | None) -> list[figures.Figure]:
 def _methods(drawn: Iterable[figures.Figure]) -> dict[str, Any]:
     """Return label, colour and marker of every method that a figure shows."""
     rows = [
-        row for figure in drawn for row in (*figure.data.get("lines", ()), *_dot_rows(figure.data.get("tasks", ())))
+        row
+        for figure in drawn
+        for row in (*figure.data.get("lines", ()), *_dot_rows(figure.data.get("tasks", ())))
     ]
     return {
         name: {"label": method_label(name), "color": style.color, "symbol": f"path://{theme.outline(style)}"}

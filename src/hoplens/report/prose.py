@@ -130,7 +130,9 @@ def _modules(maps: HopMaps) -> list[str]:
     same = torch.tensor([[a == b for b in of] for a in to], device=total.device)
     share = float((total * same).sum() / total.sum())
     alone = float(same.double().mean())
-    return [f"{percent(share)} of the influence stays inside a module, where {percent(alone)} of the pairs lie."]
+    return [
+        f"{percent(share)} of the influence stays inside a module, where {percent(alone)} of the pairs lie."
+    ]
 
 
 def _units(found: Analysis) -> list[str]:
@@ -183,7 +185,9 @@ def network_tiles(found: Analysis) -> list[Tile]:
     """Return the few numbers that sum up a network."""
     maps = found.maps
     mass = maps.values.abs().sum((1, 2))
-    tiles = [Tile(number(found.spectral_radius), "spectral radius: growth of a pathway per step, in the long run")]
+    tiles = [
+        Tile(number(found.spectral_radius), "spectral radius: growth of a pathway per step, in the long run")
+    ]
     if float(mass.sum()) > 0:
         top = int(mass.argmax())
         if grows(mass):
@@ -194,5 +198,10 @@ def network_tiles(found: Analysis) -> list[Tile]:
             mean = float(active_hops(maps).double().mean())
             tiles.append(Tile(number(mean, 2), f"active hops a pair, of {len(maps.hops)} followed"))
     if found.fidelity is not None:
-        tiles.append(Tile(percent(float(found.fidelity.explained.mean())), "of the flow on data explained by the weights"))
+        tiles.append(
+            Tile(
+                percent(float(found.fidelity.explained.mean())),
+                "of the flow on data explained by the weights",
+            )
+        )
     return tiles

@@ -72,7 +72,9 @@ def routing_graph(net: Pathways, maps: HopMaps) -> dict[str, Any]:
 
 
 def _by_hop(parts: dict[int, tuple[Array, ...]], hops: Sequence[int], place: int) -> list[Any]:
-    return [np.array([float(f"{v:.4g}") for v in parts[k][place].ravel()]) if k in parts else None for k in hops]
+    return [
+        np.array([float(f"{v:.4g}") for v in parts[k][place].ravel()]) if k in parts else None for k in hops
+    ]
 
 
 def _ends(names: Sequence[str], modules: Sequence[str] | None, size: Tensor) -> tuple[list[str], Tensor]:

@@ -164,7 +164,10 @@ def example_maps(examples: Mapping[str, Any]) -> list[tuple[str, str, HopMaps]]:
     target = found.pop(TARGET, None)
     rows = [] if target is None else [("the task itself", "", target)]
     rows += [(method_label(m), *found[m]) for m in method_order(found)]
-    return [(title, str(task), maps[(0,) * len(maps.batch_shape)] if maps.batch_shape else maps) for title, task, maps in rows]
+    return [
+        (title, str(task), maps[(0,) * len(maps.batch_shape)] if maps.batch_shape else maps)
+        for title, task, maps in rows
+    ]
 
 
 def agreement(value: object) -> str:

@@ -67,10 +67,7 @@ def load_study(folder: Path) -> StudyResults:
     plans = {plan.name: plan for plan in (quick_plan(), full_plan())}
     plan = plans.get(str(mark.get("plan")))
     if plan is None or plan.key != mark.get("key"):
-        raise FileError(
-            f"{folder} holds a study that this version of hoplens does not know ({mark.get('plan')}, key "
-            f"{mark.get('key')}); run `hoplens reproduce` into another folder"
-        )
+        return _from_tables(folder, mark)
     store = ShardStore(folder, plan)
     shards = plan.shards()
     missing = sum(store.load(shard) is None for shard in shards)
@@ -83,6 +80,32 @@ def load_study(folder: Path) -> StudyResults:
     results = assemble(plan, store, seconds=0.0)
     settings = {name: value for name, value in results.settings.items() if name != "seconds in this run"}
     return dataclasses.replace(results, settings=settings)
+
+
+def _from_tables(folder: Path, mark: dict[str, Any]) -> StudyResults:
+    """Read a study of another plan or version from its tables; its example maps cannot be known."""
+    names = [
+        field.name for field in dataclasses.fields(StudyResults) if field.name not in ("examples", "settings")
+    ]
+    try:
+        frames = {name: _table(folder / f"{name}.csv") for name in names}
+    except (OSError, ValueError) as error:
+        raise FileError(
+            f"{folder} holds a study that this version of hoplens does not know ({mark.get('plan')}), and its "
+            f"tables cannot be read ({_short(error)}); run `hoplens reproduce` into another folder"
+        ) from None
+    return StudyResults(
+        **frames, settings={"plan": f"{mark.get('plan')} (key {mark.get('key')}, read from its tables)"}
+    )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """Read a table of a study; parts that a study leaves out have none."""
+    if path.stem in ("reach", "ablation") and not path.exists():
+        return pd.DataFrame()
+    return pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"]).convert_dtypes(
+        convert_string=False, convert_integer=False, convert_floating=False, convert_boolean=True
+    )
 
 
 def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title: str) -> None:
@@ -117,7 +140,9 @@ def load_run(folder: Path) -> Run:
             tensors["w_in"], tensors["w_rec"], tensors["w_out"], **{name: mark.get(name) for name in LABELS}
         )
         run = Run(str(mark["title"]), net, networks, int(mark["horizon"]))
-        whole = mark.get("format") == RUN_FORMAT and len(networks) == net.batch_shape.numel() and run.best >= 0
+        whole = (
+            mark.get("format") == RUN_FORMAT and len(networks) == net.batch_shape.numel() and run.best >= 0
+        )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, ShapeError) as error:
         raise FileError(f"the run in {folder} is damaged ({_short(error)}); train it again") from None
     if not whole:
