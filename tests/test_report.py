@@ -19,7 +19,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from colours import VISION, contrast, distance
 
 import hoplens as hl
@@ -29,8 +28,8 @@ from hoplens.plots.frames import interval
 from hoplens.plots.style import KNOWN_STYLES, OTHER_STYLES
 from hoplens.report import numbers as n
 from hoplens.report import render_study_report, theme, write_study_report
-from hoplens.report.study import agreement, duels, means_over_tasks
 from hoplens.report.payload import script_json
+from hoplens.report.study import agreement, duels, means_over_tasks
 from hoplens.report.tables import summary_table
 from hoplens.report.verdict import tiles, verdict
 from hoplens.study.results import StudyResults

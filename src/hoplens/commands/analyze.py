@@ -30,7 +30,7 @@ def run_analyze(
     out: Path | None,
     table_format: str,
 ) -> Analysis:
-    """Analyse a weights file or a shipped example; print the summary, write tables, figures, page to ``out``."""
+    """Analyse a weights file or a shipped example; print the summary, write all results to ``out``."""
     check_choice("table format", table_format, ("csv", "parquet"))
     if model in EXAMPLES:
         found = analyze(_worm(), horizon=horizon)

@@ -65,8 +65,8 @@ def write_folder_report(folder: Path, out: Path) -> Path:
         return write_run_report(folder, out)
     held = "is empty" if not any(folder.iterdir()) else "holds no run of hoplens"
     raise FileError(
-        f"{folder} {held}; give a folder written by `hoplens reproduce` or `hoplens train --out`, or a file of "
-        "weights"
+        f"{folder} {held}; give a folder written by `hoplens reproduce` or `hoplens train --out`, or a "
+        "file of weights"
     )
 
 

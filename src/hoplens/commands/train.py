@@ -10,8 +10,8 @@ from rich.table import Table
 
 from hoplens import recipes
 from hoplens import tasks as task_library
-from hoplens.errors import check_choice, check_count, check_number
 from hoplens.commands.report import write_run_report
+from hoplens.errors import check_choice, check_count, check_number
 from hoplens.study.measure import measure
 from hoplens.study.saved import save_run
 from hoplens.training import train

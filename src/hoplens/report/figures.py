@@ -93,7 +93,8 @@ def _comparison(summary: pd.DataFrame) -> Group | None:
 
 def _dots(summary: pd.DataFrame, measure: str) -> Figure:
     info = measure_info(measure)
-    tasks, said = [], []
+    tasks: list[dict[str, Any]] = []
+    said = []
     for task in dict.fromkeys(summary["task"]):
         rows = summary[summary["task"] == task]
         by_method = {str(row["method"]): row for row in rows.to_dict("records")}
@@ -145,8 +146,8 @@ def _sweeps(networks: pd.DataFrame, measure: str) -> Group | None:
     ]
     fair = len(fair_rows(networks, ["task", "method", "strength"])) < len(networks)
     text = (
-        f"Means over {'report seeds' if fair else 'all seeds'} with 95 % intervals. The dashed line across is "
-        "training without a penalty; a hollow marker means that some networks diverged there and are not in "
+        f"Means over {'report seeds' if fair else 'all seeds'} with 95 % intervals. The dashed line across "
+        "is training without a penalty; a hollow marker means that some networks diverged there and are not in "
         "the mean."
     )
     title = f"{label[0].upper()}{label[1:]} over the strength of the penalty"

@@ -37,7 +37,7 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
     lines = []
     for method in method_order(rows["method"]):
         own = means.loc[method].dropna()
-        points = [[float(x), float(y), float(s)] for s, (x, y) in zip(own.index, own.to_numpy(), strict=True)]
+        points: Front = own.reset_index()[["active_hops", "test_mse", "strength"]].to_numpy(float).tolist()
         lines.append({"method": method, "points": points})
     return lines, undominated([[x, y] for line in lines for x, y, _ in line["points"]])
 
@@ -69,7 +69,9 @@ def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[st
             errors = (1 - kept * (1 - own["test_mse"])).groupby(own["strength"]).mean().dropna()
             if len(errors):
                 left = 100.0 - float(column.removeprefix("kept_"))
-                points.append([left, float(errors.min()), float(errors.idxmin())])
+                points.append(
+                    [left, float(errors.min()), float(errors.index.to_numpy()[int(errors.argmin())])]
+                )
         lines.append({"method": method, "points": points})
     return lines
 

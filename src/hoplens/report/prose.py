@@ -74,14 +74,14 @@ def _when(maps: HopMaps, mass: Tensor, radius: float) -> list[str]:
         first = int((mass > 0).nonzero()[0])
         return [
             _fading(radius),
-            f"The shortest way takes {int(maps.hops[first])} hops. Pathways are compared within their own hop "
-            "length, as the last hop would else hide all others.",
+            f"The shortest way takes {int(maps.hops[first])} hops. Pathways are compared within their own "
+            "hop length, as the last hop would else hide all others.",
         ]
     share = mass / mass.sum()
     top = int(share.argmax())
     said = (
-        f"{percent(float(share[top]))} of it takes {count(int(maps.hops[top]), 'hop')}, so that the outputs depend "
-        f"most on inputs seen {steps(int(maps.lags[top]))}"
+        f"{percent(float(share[top]))} of it takes {count(int(maps.hops[top]), 'hop')}, so that outputs "
+        f"depend most on inputs seen {steps(int(maps.lags[top]))}"
     )
     within = int((share.cumsum(0) >= MOST - 1e-12).nonzero()[0])
     more = float(share[top]) < MOST and within < len(share) - 1
@@ -158,20 +158,17 @@ def unit_shares(found: Analysis) -> Tensor:
 def _trust(found: Analysis) -> str:
     if found.fidelity is None:
         return (
-            "All of this is read off the weights alone: it is what the network can route. How much of the flow "
-            "on data that explains is not known, as no inputs were given."
+            "All of this is read off the weights alone: it is what the network can route. How much of the "
+            "flow on data that explains is not known, as no inputs were given."
         )
     share = float(found.fidelity.explained.mean())
-    n = count(len(found.fidelity.explained), "sequence")
+    start = f"On the {count(len(found.fidelity.explained), 'sequence')} given the weights explain"
     if share >= FAITHFUL:
-        return f"On the {n} given the weights explain {percent(share)} of the actual flow, so this picture holds there."
+        return f"{start} {percent(share)} of the actual flow, so this picture holds there."
     if share >= LOOSE:
-        return (
-            f"On the {n} given the weights explain {percent(share)} of the actual flow: read the picture as a "
-            "guide, and see below at which hops it fails."
-        )
+        return f"{start} {percent(share)} of the actual flow: read the picture as a guide, and see below at which hops it fails."
     return (
-        f"On the {n} given the weights explain {'none' if share <= 0 else percent(share)} of the actual flow: "
+        f"{start} {'none' if share <= 0 else percent(share)} of the actual flow: "
         "there this picture must not be taken for what the network does."
     )
 

@@ -40,7 +40,8 @@ def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
     dict
         ``hops`` and ``lags`` (K,), ``outputs`` and ``inputs`` (names), ``outputModules`` and
         ``inputModules`` (names or None), ``values`` (K lists of O I numbers), ``mass`` (K,): the sum of
-        ``|H_k|`` over all pairs, ``pairs`` shown in the overview, ``mode`` and hop (``start``) to begin with, ``gamma``.
+        ``|H_k|`` over all pairs, ``pairs`` shown in the overview, ``mode`` and hop (``start``) to begin
+        with, ``gamma``.
     """
     values = finite(maps.values.detach().double().cpu().numpy())
     mass = np.abs(values).sum(axis=(1, 2))
@@ -103,7 +104,8 @@ def _shorten(
             "hop counted alike)"
         )
     shown = np.take(values, order, axis=axis)
-    return shown, [names[n] for n in order], modules and [modules[n] for n in order], said
+    groups_shown = None if modules is None else [modules[n] for n in order]
+    return shown, [names[n] for n in order], groups_shown, said
 
 
 def _size(values: Array, axis: int) -> Array:

@@ -91,11 +91,12 @@ def _from_tables(folder: Path, mark: dict[str, Any]) -> StudyResults:
         frames = {name: _table(folder / f"{name}.csv") for name in names}
     except (OSError, ValueError) as error:
         raise FileError(
-            f"{folder} holds a study that this version of hoplens does not know ({mark.get('plan')}), and its "
-            f"tables cannot be read ({_short(error)}); run `hoplens reproduce` into another folder"
+            f"{folder} holds a study that this version of hoplens does not know ({mark.get('plan')}), and "
+            f"its tables cannot be read ({_short(error)}); run `hoplens reproduce` into another folder"
         ) from None
+    known: dict[str, Any] = frames
     return StudyResults(
-        **frames, settings={"plan": f"{mark.get('plan')} (key {mark.get('key')}, read from its tables)"}
+        **known, settings={"plan": f"{mark.get('plan')} (key {mark.get('key')}, read from its tables)"}
     )
 
 
@@ -136,9 +137,8 @@ def load_run(folder: Path) -> Run:
     try:
         tensors = load_tensors((folder / "pathways.safetensors").read_bytes())
         networks = pd.read_csv(folder / "networks.csv")
-        net = Pathways(
-            tensors["w_in"], tensors["w_rec"], tensors["w_out"], **{name: mark.get(name) for name in LABELS}
-        )
+        labels: dict[str, Any] = {name: mark.get(name) for name in LABELS}
+        net = Pathways(tensors["w_in"], tensors["w_rec"], tensors["w_out"], **labels)
         run = Run(str(mark["title"]), net, networks, int(mark["horizon"]))
         whole = (
             mark.get("format") == RUN_FORMAT and len(networks) == net.batch_shape.numel() and run.best >= 0
