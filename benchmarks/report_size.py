@@ -41,9 +41,8 @@ def main() -> None:
         done = time.perf_counter()
         size = page.stat().st_size
         print(f"H {hidden}, I {sizes.inputs}, O {sizes.outputs}, horizon {sizes.horizon}")
-        print(
-            f"analysis {analysed - started:.1f} s, page {done - analysed:.1f} s, together {done - started:.1f} s"
-        )
+        parts = f"analysis {analysed - started:.1f} s, page {done - analysed:.1f} s"
+        print(f"{parts}, together {done - started:.1f} s")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MIB
         print(f"peak memory {peak:.0f} MiB, page {size / 1e6:.2f} MB")
 

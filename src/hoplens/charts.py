@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hoplens.plots.graphs import plot_spectrum
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -41,19 +43,6 @@ def plot_null(result: NullComparison, *, ax: Axes | None = None) -> Axes:
     axes.set_ylabel("measure")
     axes.set_title(f"{result.name} (n = {len(result.null)}, {result.correction} correction)", fontsize=9)
     axes.legend(fontsize=8)
-    return axes  # type: ignore[no-any-return]
-
-
-def plot_spectrum(eigenvalues: torch.Tensor, *, ax: Axes | None = None) -> Axes:
-    """Draw eigenvalues in the complex plane with the unit circle."""
-    axes = new_axes(ax, 4.0, 4.0)
-    values = eigenvalues.detach().cpu().numpy().reshape(-1)
-    angle = np.linspace(0, 2 * np.pi, 200)
-    axes.plot(np.cos(angle), np.sin(angle), color="0.7", lw=1)
-    axes.plot(values.real, values.imag, ".", color="C0")
-    axes.set_aspect("equal")
-    axes.set_xlabel("real part")
-    axes.set_ylabel("imaginary part")
     return axes  # type: ignore[no-any-return]
 
 

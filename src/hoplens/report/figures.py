@@ -147,8 +147,8 @@ def _sweeps(networks: pd.DataFrame, measure: str) -> Group | None:
     fair = len(fair_rows(networks, ["task", "method", "strength"])) < len(networks)
     text = (
         f"Means over {'report seeds' if fair else 'all seeds'} with 95 % intervals. The dashed line across "
-        "is training without a penalty; a hollow marker means that some networks diverged there and are not in "
-        "the mean."
+        "is training without a penalty; a hollow marker means that some networks diverged there and are not "
+        "in the mean."
     )
     title = f"{label[0].upper()}{label[1:]} over the strength of the penalty"
     return Group(f"sweep-{measure}", title, text, tuple(figures), _legend(networks["method"]))

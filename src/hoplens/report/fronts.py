@@ -34,7 +34,7 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
     """
     rows = fair_rows(networks, ["method", "strength"])
     means = rows.groupby(["method", "strength"], sort=True)[["active_hops", "test_mse"]].mean()
-    lines = []
+    lines: list[dict[str, Any]] = []
     for method in method_order(rows["method"]):
         own = means.loc[method].dropna()
         points: Front = own.reset_index()[["active_hops", "test_mse", "strength"]].to_numpy(float).tolist()

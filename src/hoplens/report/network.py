@@ -12,9 +12,9 @@ from hoplens.errors import NonFiniteError
 from hoplens.hops import HopMaps
 from hoplens.report.numbers import fine_percent, number
 from hoplens.report.prose import network_paragraph, signed, strongest, unit_shares
-from hoplens.report.routing import routing_graph
 from hoplens.report.study import StudyLike, example_maps
 from hoplens.report.views import map_view
+from hoplens.routing import routing_graph
 from hoplens.walks import top_paths
 
 SHOWN_PATHWAYS = 12

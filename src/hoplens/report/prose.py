@@ -166,7 +166,10 @@ def _trust(found: Analysis) -> str:
     if share >= FAITHFUL:
         return f"{start} {percent(share)} of the actual flow, so this picture holds there."
     if share >= LOOSE:
-        return f"{start} {percent(share)} of the actual flow: read the picture as a guide, and see below at which hops it fails."
+        return (
+            f"{start} {percent(share)} of the actual flow: read the picture as a guide, and see below at "
+            "which hops it fails."
+        )
     return (
         f"{start} {'none' if share <= 0 else percent(share)} of the actual flow: "
         "there this picture must not be taken for what the network does."

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from hoplens.hops import HopMaps
 from hoplens.pathways import Pathways
-from hoplens.plots.columns import by_first_use
 
 MOST_GROUPS = 6  # of hidden units: more lines than these cross too often to be followed
 MOST_ENDS = 16  # inputs or outputs drawn one by one
@@ -80,7 +79,11 @@ def _by_hop(parts: dict[int, tuple[Array, ...]], hops: Sequence[int], place: int
 def _ends(names: Sequence[str], modules: Sequence[str] | None, size: Tensor) -> tuple[list[str], Tensor]:
     """Return the names of drawn ends and a matrix (N, ends) that adds the named ones up."""
     if len(names) <= MOST_ENDS:
-        order = by_first_use(modules) if modules is not None else list(range(len(names)))
+        order = (
+            sorted(range(len(names)), key=lambda n: modules.index(modules[n]))
+            if modules is not None
+            else list(range(len(names)))
+        )
         shown, place = [names[n] for n in order], {n: m for m, n in enumerate(order)}
         return shown, torch.eye(len(names))[[place[n] for n in range(len(names))]]
     if modules is not None and len(set(modules)) <= MOST_ENDS:
