@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -244,6 +245,8 @@ def plot_spectrum(values: Pathways | Tensor, *, ax: Axes | None = None) -> Axes:
     axes.plot(np.cos(angle), np.sin(angle), color=MUTED, linewidth=0.8)
     axes.plot(points.real, points.imag, "o", color=NEGATIVE, markersize=3.2, markeredgewidth=0, alpha=0.8)
     axes.set_aspect("equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=5))
     name_axes(axes, "real part", "imaginary part")
     return axes
 

@@ -6,7 +6,7 @@ builders.hops = (spec, colours, width) => {
   const total = v.mass.reduce((a, b) => a + b, 0) || 1;
   const log = v.mode === "share"; // raw weights grow: only powers of ten tell the hops apart
   const values = v.mass.map((m) => (log ? m || null : m / total));
-  const top = [0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1].find((t) => Math.max(...v.mass) / total <= t) ?? 1;
+  const top = [0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1].find((t) => Math.max(...v.mass) / total <= t) ?? 1;
   const option = {
     grid: { left: 58, right: 8, top: 14, bottom: 44 },
     xAxis: axis(colours, "hop (lag)", {

@@ -250,6 +250,7 @@ builders.overview = (spec, colours, width) => {
       inverse: true,
       data: v.hops.map((hop, k) => `${hop} (${v.lags[k]})`),
       nameGap: 44,
+      axisLabel: { color: colours.ink, fontSize: 12, interval: Math.ceil(15 / row) - 1 },
     }),
     visualMap: colourBar(v, colours, width),
     tooltip: {
