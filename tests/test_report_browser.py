@@ -243,9 +243,7 @@ def test_study_page(browser: Any, study_page: Path, width: int) -> None:
 def test_print_draws_everything_on_white(browser: Any, study_page: Path) -> None:
     with Visit(browser, study_page, scheme="dark") as visit:
         visit.page.emulate_media(media="print")
-        visit.page.wait_for_function(
-            "[...document.querySelectorAll('figure .chart')].every(e => e.querySelector('svg'))"
-        )
+        visit.page.locator("figure .chart:not(:has(svg))").first.wait_for(state="detached")
         ink = visit.page.evaluate(CHART.format("map"))["textStyle"]["color"]
         assert ink == "#1c2024"
         assert visit.page.pdf()[:5] == b"%PDF-"

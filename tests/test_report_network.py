@@ -59,7 +59,7 @@ class TestWords:
         assert "No input reaches an output within 4 hops" in text
 
     def test_growth_is_told_and_hops_are_compared_within(self) -> None:
-        net = hl.Pathways(torch.eye(2), torch.tensor([[30.0, 1.0], [0.0, 20.0]]), torch.eye(2))
+        net = hl.Pathways(torch.eye(2), torch.full((2, 2), 15.0), torch.eye(2))
         found = analyze(net, horizon=6)
         assert "multiplies the weights by 30.0" in network_paragraph(found)
         assert strongest(found.maps, 1)[0][0] < 5  # not the last hop, whose raw weights are the largest
@@ -292,7 +292,7 @@ class TestCommand:
         with pytest.raises(FileError, match="does not know"):
             load_study(tmp_path)
         (tmp_path / "study.json").write_text(f'{{"format": 1, "plan": "quick", "key": "{quick_plan().key}"}}')
-        with pytest.raises(FileError, match="lacks .* parts of its study"):
+        with pytest.raises(FileError, match=r"lacks .* parts of its study"):
             load_study(tmp_path)
 
     def test_study_of_another_version_is_read_from_its_tables(self, tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def _cluster(net: Pathways, most: int) -> list[str]:
         heard.append(ahead.abs())
         driven.append(back.abs())
     profile = torch.cat([_unit_rows(sum(heard)), _unit_rows(sum(driven))], dim=1).double().numpy()  # type: ignore[arg-type]
-    count = max(2, min(most, round((net.n_hidden / 2) ** 0.5)))
+    kinds = len(np.unique(profile.round(9), axis=0))
+    count = min(most, kinds, max(2, round((net.n_hidden / 2) ** 0.5)))
     _, found = kmeans2(profile, count, minit="++", seed=0, missing="warn")
     # ordered by the input that each hears most, so that lines cross little
     place = {g: float(profile[found == g][:, : net.n_inputs].sum(0).argmax()) for g in set(found.tolist())}

@@ -92,6 +92,7 @@ def write_network_report(
 
 def render_network_report(found: Analysis, *, title: str = "", measures: Any = None) -> str:
     """Return the report of one network as HTML text; see `write_network_report`."""
+    part = network_part(found)  # first: it checks the numbers
     context = {
         "kind": "network",
         "title": title or "What this network routes",
@@ -100,7 +101,7 @@ def render_network_report(found: Analysis, *, title: str = "", measures: Any = N
         "provenance": found.net.provenance,
         "measures": [] if measures is None else tables.plain_rows(measures),
     }
-    return _render(network_part(found), [], context)
+    return _render(part, [], context)
 
 
 def render_study_report(results: StudyLike) -> str:

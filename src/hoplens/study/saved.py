@@ -104,9 +104,7 @@ def _table(path: Path) -> pd.DataFrame:
     """Read a table of a study; parts that a study leaves out have none."""
     if path.stem in ("reach", "ablation") and not path.exists():
         return pd.DataFrame()
-    return pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"]).convert_dtypes(
-        convert_string=False, convert_integer=False, convert_floating=False, convert_boolean=True
-    )
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title: str) -> None:
