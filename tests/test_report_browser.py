@@ -17,7 +17,7 @@ from test_report import make_results
 
 import hoplens as hl
 from hoplens.analysis import Analysis, analyze
-from hoplens.report import write_network_report, write_study_report
+from hoplens.report import theme, write_network_report, write_study_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NASTY = "</script><!--<script>\"'&\u2028{a|b}"
@@ -235,6 +235,8 @@ def test_study_page(browser: Any, study_page: Path, width: int) -> None:
         assert visit.chart("map")["series"][0]["data"] != first
         for key in ("sweep-test_mse-0", "hops-0", "weights-1", "prune-0", "reach"):
             assert visit.chart(key)["series"]
+        tip = visit.chart("reach")["tooltip"][0]
+        assert (tip["backgroundColor"], tip["confine"]) == (theme.DARK["panel"], True)
         ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground == "rgb(20, 23, 26)"
         assert visit.wrong == []

@@ -199,10 +199,7 @@ def plot_paths(
         size = WIDEST / 2 * abs(product) / max(map(abs, products))
         for start, stop in itertools.pairwise([(0.0, middle), *steps, (float(hops), middle)]):
             _ribbon(axes, start, stop, color, size)
-    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": RULE}
-    for step, unit in sorted({(s + 1, u) for walk in walks["units"] for s, u in enumerate(walk)}):
-        text = short(net.hidden_names[unit])
-        axes.text(step, row[unit], text, ha="center", va="center", fontsize=SMALL, color=INK, bbox=box)
+    _name_units(axes, net, walks["units"].tolist(), row)
     for x, name, side in ((-0.08, first, "right"), (hops + 0.08, last, "left")):
         axes.text(x, middle, short(name), ha=side, va="center", fontsize=FONT, color=INK)
     _bare(axes, len(units) - 0.4)
@@ -212,6 +209,13 @@ def plot_paths(
     share = float(walks["share"].sum())
     name_panel(axes, f"{len(walks)} strongest walks, {share:.0%} of the weight of all of {hops} hops")
     return axes
+
+
+def _name_units(ax: Axes, net: Pathways, walks: list[tuple[int, ...]], row: dict[int, float]) -> None:
+    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": RULE}
+    for step, unit in sorted({(s + 1, u) for walk in walks for s, u in enumerate(walk)}):
+        text = short(net.hidden_names[unit])
+        ax.text(step, row[unit], text, ha="center", va="center", fontsize=SMALL, color=INK, bbox=box)
 
 
 def plot_spectrum(values: Pathways | Tensor, *, ax: Axes | None = None) -> Axes:

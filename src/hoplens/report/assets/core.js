@@ -82,7 +82,9 @@ function build(figure, { width, light = false, alone = false } = {}) {
   const colours = palette(light);
   const room = width ?? (printing ? PRINT_WIDTH[figure.element.dataset.size] : figure.place.clientWidth);
   const built = builders[figure.spec.kind](figure.spec, colours, room, alone);
-  return { width: room, ...built, option: { ...common(colours), ...built.option } };
+  const shared = common(colours);
+  const tooltip = { ...shared.tooltip, ...built.option.tooltip };
+  return { width: room, ...built, option: { ...shared, ...built.option, tooltip } };
 }
 
 function draw(figure, { fresh = false } = {}) {

@@ -65,7 +65,7 @@ builders.graph = (spec, colours, width) => {
   const v = view();
   const route = routes(v);
   const rows = Math.max(...route.columns.map((c) => c.length));
-  const most = width < 480 ? 8 : 14;
+  const most = width < 480 ? 9 : 14;
   const pad = [widest(route.columns[0], most) + 26, widest(route.columns.at(-1), most) + 26];
   const height = Math.max(340, Math.min(640, rows * 30 + 60));
   const widestLine = data.graph ? WIDEST.groups : WIDEST.pairs;
