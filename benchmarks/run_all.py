@@ -64,7 +64,9 @@ def main() -> None:
             failed.append(name)
             console.print(f"[red]{name} failed[/]: {result.stderr.strip().splitlines()[-1:]}")
             continue
-        sections.append(f"## {title}\n\n`python benchmarks/{name}.py`, {took:.0f} s\n\n{result.stdout.strip()}\n")
+        sections.append(
+            f"## {title}\n\n`python benchmarks/{name}.py`, {took:.0f} s\n\n{result.stdout.strip()}\n"
+        )
         console.print(result.stdout, markup=False, highlight=False)
     if not failed and not options.only:
         import torch

@@ -10,11 +10,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from hoplens.analysis import FORMATS, analyze, check_parquet
+from hoplens.analysis import FORMATS, Analysis, analyze, check_parquet
 from hoplens.connectome import celegans
 from hoplens.errors import FileError, ParameterError, check_choice
 from hoplens.pathways import Pathways
 from hoplens.readers import read
+from hoplens.report import write_network_report
 
 EXAMPLES = ("celegans",)
 WORM_RADIUS = 0.5  # of synapse counts scaled so that each further synapse counts at most half
@@ -32,8 +33,8 @@ def run_analyze(
     table_format: str,
     nonlinearity: str = "tanh",
     radius: float | None = None,
-) -> None:
-    """Analyse a weights file or a shipped example; print the summary, write tables and figures to ``out``."""
+) -> Analysis:
+    """Analyse a weights file or a shipped example; print the summary, write all results to ``out``."""
     check_choice("table format", table_format, FORMATS)
     if table_format == "parquet" and out is not None:
         check_parquet()  # before the work, not after it
@@ -63,6 +64,9 @@ def run_analyze(
     if out is not None:
         written = found.write(out, table_format=table_format)
         console.print(f"wrote {len(list(written))} files to {out}", markup=False)
+        page = write_network_report(found, out / "report.html", title=Path(model).name)
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return found
 
 
 def _worm() -> Pathways:
