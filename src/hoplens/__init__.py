@@ -26,6 +26,7 @@ from hoplens.errors import (
     UnstableError,
     UnsupportedModelError,
 )
+from hoplens.explain import Explanation, explain
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -67,6 +68,7 @@ __all__ = [
     "Blocks",
     "Cell",
     "Ensemble",
+    "Explanation",
     "Fidelity",
     "FileError",
     "FixedPoints",
@@ -114,6 +116,7 @@ __all__ = [
     "constant",
     "controllability_gramian",
     "dominant_hop",
+    "explain",
     "fidelity",
     "fixed_points",
     "flow",
