@@ -26,7 +26,7 @@ from hoplens.errors import (
     UnstableError,
     UnsupportedModelError,
 )
-from hoplens.explain import Explanation, explain
+from hoplens.explanations import Explanation, explain
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps

@@ -13,7 +13,7 @@ from hoplens.plots.style import DIVERGING, FONT, INK, MUTED, RULE, SMALL, name_p
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hoplens.explain.explanation import Explanation
+    from hoplens.explanations.explanation import Explanation
 
 MOST_NAMES = 24  # input names that fit beside the map
 MOST_CELLS = 20_000  # vector files with more cells grow slow to open: those are embedded as pixels

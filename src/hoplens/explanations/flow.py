@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hoplens.cells import Cell
-from hoplens.explain.paths import Plan
-from hoplens.explain.secants import Rule, rule_for
+from hoplens.cells import Cell, Saved
+from hoplens.explanations.paths import Plan
+from hoplens.explanations.secants import Features, Rule, rule_for
 from hoplens.stack import Stack
+
+
+AT_ONCE = 2**18  # numbers that secants are made of at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,35 +112,18 @@ def by_lag(values: Tensor, lengths: Tensor) -> Tensor:
     return picked * (source >= 0)[..., None]
 
 
-def _run(stack: Stack, rules: list[Rule], x: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Run all points (L, N, I); return the features of every cell (L, N, D) and what is shown at the end."""
-    kept = []
+def _run(stack: Stack, rules: list[Rule], x: Tensor, lengths: Tensor) -> tuple[list[Features], Tensor]:
+    """Run all points (L, N, I); return the features of every cell and what is shown at the end (N, n)."""
+    kept: list[Features] = []
     for level in stack.levels:
         shown = []
         for direction, cell in enumerate(level):
-            features, emitted = _run_cell(cell, rules[len(kept)], x, lengths, bool(direction))
+            held = lengths if direction and bool((lengths < len(x)).any()) else None
+            states, features = rules[len(kept)].run(x, held, bool(direction))
             kept.append(features)
-            shown.append(emitted)
+            shown.append(cell.emit(states))
         x = torch.cat(shown, dim=-1) if len(shown) > 1 else shown[0]
     return kept, x[lengths - 1, torch.arange(x.shape[1], device=x.device)]
-
-
-def _run_cell(cell: Cell, rule: Rule, x: Tensor, lengths: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
-    steps, size, _ = x.shape
-    entered = rule.enter(x)
-    state = x.new_zeros(size, cell.n_state)
-    after = x.new_empty(steps, size, cell.n_state)
-    features: Tensor | None = None
-    for t in range(steps - 1, -1, -1) if reverse else range(steps):
-        new, here = rule.step(state, entered[t])
-        # padding comes first in reversed time: the state waits at its start until the sequence begins
-        state = torch.where((t < lengths)[:, None], new, state) if reverse else new
-        after[t] = state
-        if features is None:
-            features = here.new_empty(steps, *here.shape)
-        features[t] = here
-    assert features is not None
-    return features, cell.emit(after)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,31 +136,46 @@ class _Pull:
     hops: int
 
     def cell(
-        self, cell: Cell, rule: Rule, kept: Tensor, entering: Tensor | None, part: slice, reverse: bool
+        self, cell: Cell, rule: Rule, kept: Features, entering: Tensor | None, part: slice, reverse: bool
     ) -> Tensor:
-        plan, size = self.plan, len(self.lengths)
-        steps, count = kept.shape[0], len(plan.start) * size
-        kept = kept.unflatten(1, (-1, size))
+        count, steps = len(self.plan.start), len(kept[0])
         emission = cell.emission()
-        emission = None if emission is None else emission.to(kept)
-        lengths = self.lengths.repeat(len(plan.start))[:, None, None]
-        seed = self.seed[:, part].repeat(len(plan.start), 1)
-        rows = kept.new_zeros(count, self.hops, cell.n_state)
-        reached = kept.new_empty(steps, count, self.hops, cell.n_inputs)
-        for t in range(steps) if reverse else range(steps - 1, -1, -1):
-            here = None if entering is None else entering[t]
-            if entering is None and bool((self.lengths == t + 1).any()):
-                # at the read-out no time has been walked yet
-                here = pad((seed[:, None] * (lengths == t + 1)), (0, 0, 0, self.hops - 1))
-            if here is not None:
-                rows = rows + (here if emission is None else here @ emission)
-            if reverse:  # padding never fed the state
+        emission = None if emission is None else emission.to(kept[0])
+        lengths = self.lengths.repeat(count)[:, None, None]
+        ends = set((self.lengths - 1).tolist())
+        seed = self.seed[:, part] if emission is None else self.seed[:, part] @ emission
+        seed = pad(seed.repeat(count, 1)[:, None], (0, 0, 0, self.hops - 1))  # no time walked yet
+        rows = torch.zeros_like(seed)
+        leaving: list[Tensor] = []
+        order = range(steps) if reverse else range(steps - 1, -1, -1)
+        ready: dict[int, Saved] = {}
+        for n, t in enumerate(order):
+            if t not in ready:
+                ready = self._secants(rule, kept, order[n:])
+            if entering is not None:
+                rows = rows + (entering[t] if emission is None else entering[t] @ emission)
+            elif t in ends:
+                rows = rows + (seed if len(ends) == 1 else seed * (lengths == t + 1))
+            if reverse and len(ends) > 1:  # padding never fed the state
                 rows = rows * (t < lengths)
-            a, b = (kept[t].index_select(0, index).flatten(0, 1) for index in (plan.start, plan.end))
-            rows, reached[t] = rule.pull(rule.secant(a, b), rows)
+            rows, inner = rule.pull(ready[t], rows)
+            leaving.append(inner)
             if self.hops > 1:
                 rows = pad(rows[:, :-1], (0, 0, 1, 0))
-        return reached
+        return rule.leave(torch.stack(leaving if reverse else leaving[::-1]))
+
+    def _secants(self, rule: Rule, kept: Features, ahead: range) -> dict[int, Saved]:
+        """Linearise the next steps, as many at once as stay in the caches."""
+        size = len(self.lengths)
+        width = sum(part.shape[-1] for part in kept) * len(self.plan.start) * size
+        chosen = ahead[: max(1, AT_ONCE // width)]
+        low, high = min(chosen), max(chosen) + 1
+        sides = []
+        for index in (self.plan.start, self.plan.end):
+            parts = [part[low:high].unflatten(1, (-1, size)) for part in kept]
+            sides.append(tuple(part.index_select(1, index).flatten(1, 2) for part in parts))
+        found = rule.secants(*sides)
+        return {t: tuple(part[t - low] for part in found) for t in chosen}
 
 
 __all__ = ["Flow", "by_lag", "features_per_step", "flow", "hops_of", "many_hops"]

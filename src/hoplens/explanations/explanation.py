@@ -189,7 +189,7 @@ class Explanation:
         ax : matplotlib Axes, optional
             Where to draw; a new figure by default.
         """
-        from hoplens.explain.picture import draw
+        from hoplens.explanations.picture import draw
 
         return draw(self, self._sample(sample), ax)
 

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import check_choice, check_count, check_number
-from hoplens.explain.explanation import Explanation
-from hoplens.explain.flow import features_per_step, flow, hops_of, many_hops
-from hoplens.explain.paths import Plan, block_positions, by_line, by_nodes, by_orders
-from hoplens.explain.secants import rule_for
-from hoplens.explain.setting import Setting, make_setting
+from hoplens.explanations.explanation import Explanation
+from hoplens.explanations.flow import features_per_step, flow, hops_of, many_hops
+from hoplens.explanations.paths import Plan, block_positions, by_line, by_nodes, by_orders
+from hoplens.explanations.secants import rule_for
+from hoplens.explanations.setting import Setting, make_setting
 
 METHODS = ("orders", "secant", "path")
 FIRST_NODES = 32
 MOST_NODES = 1024
 MOST_REFINE = 32
-WORKING_SET = 2**23  # numbers kept at once; more of it leaves the caches and gains no speed
+WORKING_SET = 2**22  # numbers kept at once; more of it leaves the caches and gains no speed
 
 
 def explain(
@@ -33,6 +33,7 @@ def explain(
     method: Literal["orders", "secant", "path"] = "orders",
     orders: int = 8,
     blocks: int = 4,
+    steps: int | None = None,
     seed: int = 0,
     tolerance: float = 1e-3,
     rnn: str | None = None,
@@ -61,6 +62,9 @@ def explain(
         See the notes.
     orders, blocks : int, default 8 and 4
         For "orders": how many orders are drawn, and into how many blocks of cells each is cut.
+    steps : int, optional
+        For "secant": equal steps of the straight line, each a secant, default 1. For "path": nodes to
+        begin with, default 32.
     seed : int, default 0
         For "orders".
     tolerance : float, default 1e-3
@@ -111,24 +115,24 @@ def explain(
     """
     check_choice("method", method, METHODS)
     count, cut = check_count("orders", orders), check_count("blocks", blocks)
+    cut_line = None if steps is None else check_count("steps", steps)
     drawn = check_count("seed", seed, least=0)
     limit = check_number("tolerance", tolerance, above=0.0)
     with torch.no_grad():
         setting = make_setting(model, inputs, readout, output, baseline, rnn, input_names, output_names)
-        steps, width = setting.batch.inputs.shape[1:]
-        cells = steps * width
+        cells = setting.batch.inputs[0].numel()
         cut = min(cut, cells)
         if method == "orders":
             positions = block_positions(cells, count, cut, drawn)
             solver = _Solver(setting, lambda level: by_orders(positions, cut, level))
             words = f"mean of exact secants over {count} orders of {cut} blocks (seed {drawn})"
         elif method == "secant":
-            solver = _Solver(setting, lambda level: by_line(cells, level))
-            words = "exact secants from baseline to input"
+            solver = _Solver(setting, lambda level: by_line(cells, level * (cut_line or 1)))
+            words = f"exact secants, {cut_line or 1} from baseline to input"
         else:
-            solver = _Solver(setting, lambda level: by_nodes(cells, FIRST_NODES * level))
+            solver = _Solver(setting, lambda level: by_nodes(cells, level * (cut_line or FIRST_NODES)))
             words = "integrated gradients, Gauss-Legendre nodes"
-        most = MOST_NODES // FIRST_NODES if method == "path" else MOST_REFINE
+        most = max(1, MOST_NODES // (cut_line or FIRST_NODES)) if method == "path" else MOST_REFINE
         exact = method != "path" and all(rule_for(cell).exact for cell in setting.stack.cells)
         return _explanation(setting, solver.solve(limit, 1 if exact else most), words)
 
