@@ -37,7 +37,7 @@ def run_analyze(
         path = Path(model)
         if not path.is_file():
             raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
-        sequences = None if inputs is None else _load_inputs(inputs)
+        sequences = None if inputs is None else load_inputs(inputs)
         found = analyze(path, readout, inputs=sequences, horizon=horizon, rnn=rnn)
     console.print(found.to_text(), markup=False, highlight=False)
     if out is not None:
@@ -52,7 +52,7 @@ def _worm() -> Pathways:
     return read(graph, inputs=ends["sensory"], outputs=ends["motor"], attach=True)
 
 
-def _load_inputs(path: Path) -> Tensor:
+def load_inputs(path: Path) -> Tensor:
     """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, or its only array."""
     try:
         with np.load(path, allow_pickle=False) as archive:
