@@ -13,33 +13,40 @@ from hoplens.models import ACTIVATIONS, Ensemble
 SHAPE = {"networks": 3, "inputs": 2, "hidden": 5, "outputs": 4, "length": 6, "batch": 7}
 
 
-def problem(activation="tanh", form="regression", seed=0, dtype=torch.float64, **sizes):
-    """An ensemble with weights of order one everywhere, inputs (L, E, I, B) and targets (E, O, B)."""
+def problem(
+    activation="tanh", form="regression", seed=0, dtype=torch.float64, leak=1.0, every_step=False, **sizes
+):
+    """An ensemble with weights of order one everywhere, inputs (L, E, I, B) and targets (R, E, O, B)."""
     e, i, h, o, length, batch = ({**SHAPE, **sizes}[key] for key in SHAPE)
     source = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
         return torch.randn(shape, generator=source, dtype=torch.float64).to(dtype)
 
-    ensemble = Ensemble(draw(e, h + i + 1, h) * 0.6, draw(e, o, h), draw(e, o, 1), activation)
-    inputs, targets = draw(length, e, i, batch), draw(e, o, batch)
+    ensemble = Ensemble(draw(e, h + i + 1, h) * 0.6, draw(e, o, h), draw(e, o, 1), activation, leak)
+    inputs, targets = draw(length, e, i, batch), draw(length if every_step else 1, e, o, batch)
     return ensemble, inputs, (targets > 0).to(dtype) if form == "sign" else targets
 
 
-def run(ensemble, inputs, targets, form="regression"):
-    work = Backprop(ensemble, inputs.shape[-1], len(inputs), form)
+def run(ensemble, inputs, targets, form="regression", every_step=False):
+    work = Backprop(ensemble, inputs.shape[-1], len(inputs), form, every_step=every_step)
     work.inputs.copy_(inputs)
     return work.run(targets), work.grads
 
 
-def autograd_twin(ensemble, inputs, targets, form="regression"):
+def autograd_twin(ensemble, inputs, targets, form="regression", every_step=False):
     leaves = [tensor.detach().clone().requires_grad_() for tensor in ensemble.tensors]
-    outputs = Ensemble(*leaves, ensemble.activation).predict(inputs.permute(1, 3, 0, 2)).mT  # (E, O, B)
+    twin = Ensemble(*leaves, ensemble.activation, ensemble.leak)
+    sequences = inputs.permute(1, 3, 0, 2)
+    if every_step:
+        outputs = twin.predict_steps(sequences).permute(2, 0, 3, 1)  # (L, E, O, B)
+    else:
+        outputs = twin.predict(sequences).mT[None]
     if form == "sign":
         cost = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
     else:
         cost = (outputs - targets) ** 2
-    losses = cost.mean(dim=(1, 2))
+    losses = cost.mean(dim=(0, 2, 3))
     return losses.detach(), torch.autograd.grad(losses.sum(), leaves)
 
 
@@ -68,9 +75,26 @@ def test_loss_and_gradients_equal_autograds(activation, form, sizes):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_gradients_equal_finite_differences(activation):
-    ensemble, inputs, targets = problem(activation, networks=1, hidden=3, length=4, batch=3)
-    _, grads = run(ensemble, inputs, targets)
+@pytest.mark.parametrize("form", ["regression", "sign"])
+@pytest.mark.parametrize("length", [1, 2, 6])
+@pytest.mark.parametrize(("leak", "every_step"), [(0.3, False), (1.0, True), (0.3, True)])
+def test_leaky_units_and_read_outs_at_every_step(activation, form, length, leak, every_step):
+    given = problem(activation, form, leak=leak, every_step=every_step, length=length)
+    loss, grads = run(*given, form, every_step)
+    wanted_loss, wanted = autograd_twin(*given, form, every_step)
+    assert_near(loss, wanted_loss)
+    for own, twin in zip(grads, wanted, strict=True):
+        assert float(twin.abs().max()) > 0
+        assert_near(own, twin)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("leak", "every_step"), [(1.0, False), (0.4, True)])
+def test_gradients_equal_finite_differences(activation, leak, every_step):
+    ensemble, inputs, targets = problem(
+        activation, networks=1, hidden=3, length=4, batch=3, leak=leak, every_step=every_step
+    )
+    _, grads = run(ensemble, inputs, targets, every_step=every_step)
     step = 1e-6
     for tensor, grad in zip(ensemble.tensors, grads, strict=True):
         slope = torch.empty_like(grad)
@@ -80,7 +104,7 @@ def test_gradients_equal_finite_differences(activation):
             losses = []
             for value in (kept + step, kept - step):
                 flat[place] = value
-                losses.append(float(run(ensemble, inputs, targets)[0]))
+                losses.append(float(run(ensemble, inputs, targets, every_step=every_step)[0]))
             flat[place] = kept
             slope.view(-1)[place] = (losses[0] - losses[1]) / (2 * step)
         assert_near(grad, slope, 1e-7)
@@ -129,7 +153,7 @@ def test_networks_do_not_feel_each_other():
     ensemble, inputs, targets = problem()
     loss, grads = run(ensemble, inputs, targets)
     one = Ensemble(*(tensor[1:2] for tensor in ensemble.tensors))
-    alone, own = run(one, inputs[:, 1:2], targets[1:2])
+    alone, own = run(one, inputs[:, 1:2], targets[:, 1:2])
     assert_near(loss[1:2], alone)
     for whole, part in zip(grads, own, strict=True):
         assert_near(whole[1:2], part)

@@ -348,3 +348,43 @@ def test_a_users_own_module_trains_with_a_penalty(across):
     assert route[-1] < 0.5 * max(route)
     maps = hl.hop_maps(hl.read(rnn, readout=linear), horizon=6)
     assert hl.dominant_hop(maps)[0, 0] == 3  # the target came one step before the last
+
+
+# gradients without autograd
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        hl.PathwayPenalty(9),
+        hl.PathwayPenalty(9, across="sum"),
+        hl.PathwayPenalty(9, norm="frobenius"),
+        hl.PathwayPenalty(9, normalise=True),
+        hl.WeightPenalty(),
+        hl.WeightPenalty("l2", blocks=("rec",)),
+        hl.PathwayPenalty(4) + 0.3 * hl.WeightPenalty(),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 2)], ids=str)
+def test_gradients_are_those_of_autograd(penalty, batch):
+    net = random_network(3, hidden=5, inputs=2, outputs=4, batch=batch, requires_grad=True)
+    factors = torch.rand(batch, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    value, grads = penalty.gradients(net, factors)
+    wanted = penalty(net)
+    assert_near(value, wanted)
+    twins = torch.autograd.grad((factors * wanted).sum(), blocks_of(net), materialize_grads=True)
+    for own, twin in zip(grads, twins, strict=True):
+        assert_near(torch.zeros_like(twin) if own is None else own, twin)
+
+
+def test_gradients_are_due_in_one_call_out_of_every_so_many():
+    net = random_network(3)
+    factor = torch.tensor(1.0, dtype=torch.float64)
+    saving, exact = hl.PathwayPenalty(5, every=3), hl.PathwayPenalty(5)
+    wanted_value, wanted = exact.gradients(net, factor)
+    for call in range(6):
+        value, grads = saving.gradients(net, factor)
+        assert_near(value, wanted_value * (3 if call % 3 == 0 else 0))
+        for own, twin in zip(grads, wanted, strict=True):
+            assert own is None if call % 3 else torch.allclose(own, 3 * twin)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from hoplens import recipes
 from hoplens.errors import FileError
+from hoplens.settings import Settings
 from hoplens.statistics import (
     bootstrap_mean,
     choose_strengths,
@@ -26,7 +27,6 @@ from hoplens.study.markdown import to_markdown
 from hoplens.study.plan import ABLATION, MAIN, REACH, Part, Shard
 from hoplens.study.store import ShardStore
 from hoplens.tasks import make
-from hoplens.training import Settings
 
 MEASURED = ("test_mse", "accuracy", "resolvent_corr", "weight_corr", "active_hops", "alignment", "kept_70")
 

@@ -216,6 +216,96 @@ def test_progress_is_reported():
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
 
+# the plain way, leaky units, masks, own tasks
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
+@pytest.mark.parametrize("leak", [1.0, 0.4])
+@pytest.mark.parametrize("form", ["regression", "sign"])
+def test_the_kernels_follow_the_plain_way(activation, leak, form):
+    task = hl.tasks.make("subtraction", modules=2, module_size=2, length=5, form=form)
+    thinned = hl.Recipe("thin", (Term(by_hops),), thinning=hl.Thinning(0.5, start=0.3, stop=0.6))
+    recipes = (*MIXED, hl.recipes.l2(), hl.recipes.recommended(), thinned)
+    options = {**QUICK, "seeds": (0, 1), "strengths": (1e-3, 1e-1), "activation": activation, "leak": leak}
+    fast, plain = (hl.train(task, recipes, eager=eager, **options) for eager in (False, True))
+    assert_near(fast.losses, plain.losses, 1e-9)
+    for own, twin in zip(tensors(fast), tensors(plain), strict=True):
+        assert_near(own, twin, 1e-7)
+    assert float((fast.losses[0] - fast.losses[-1]).abs().min()) > 1e-4
+
+
+def test_a_leak_smooths_the_state():
+    result = train(hl.recipes.none(), leak=0.25)
+    assert result.ensemble.leak == 0.25
+    net = result.pathways
+    loops = net.w_rec.diagonal(dim1=-2, dim2=-1) - 0.25 * result.ensemble.recurrent().diagonal(dim1=1, dim2=2)
+    assert_near(loops, torch.full_like(loops, 0.75))
+    ensemble = hl.Ensemble(*tensors(result), "linear", 0.25)  # then the hop maps are the whole answer
+    impulse = torch.zeros(4, 5, 4, dtype=torch.float64)
+    impulse[torch.arange(4), 1, torch.arange(4)] = 1.0  # lag 3
+    still = torch.zeros(1, 5, 4, dtype=torch.float64)
+    change = ensemble.predict(impulse) - ensemble.predict(still)
+    assert_near(change[0].T, hl.hop_maps(ensemble.pathways(), horizon=4).values[0, 3])
+
+
+def test_weights_outside_the_mask_stay_zero():
+    mask = torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) < 0.4
+    result = train(MIXED, mask=mask, strengths=(1e-2,))
+    w_rec = result.pathways.w_rec
+    assert not w_rec[:, ~mask].any()
+    assert (w_rec[:, mask] != 0).all()
+    plain = train(MIXED, mask=mask, strengths=(1e-2,), eager=True)
+    assert_near(result.ensemble.weight, plain.ensemble.weight, 1e-7)
+
+
+def test_each_network_may_have_its_own_mask():
+    recipes = (MIXED[1], MIXED[0], MIXED[1])  # the batch is sorted by recipe, masks follow
+    masks = torch.stack([torch.eye(6), torch.ones(6, 6), torch.ones(6, 6).tril()]).bool()
+    result = train(recipes, mask=masks)
+    for w_rec, mask in zip(result.pathways.w_rec, masks, strict=True):
+        assert torch.equal(w_rec != 0, mask)
+
+
+def test_released_weights_stay_inside_the_mask():
+    mask = torch.ones(6, 6).tril().bool()
+    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.8, start=0.2, stop=0.5, release=0.7))
+    assert torch.equal(train(recipe, mask=mask, steps=100).pathways.w_rec[0] != 0, mask)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error"),
+    [
+        (torch.ones(5, 6), hl.ShapeError),
+        (torch.ones(2, 6, 6), hl.ShapeError),
+        (torch.full((6, 6), 0.5), hl.ParameterError),
+    ],
+    ids=["square", "networks", "weights"],
+)
+def test_a_mask_is_checked(mask, error):
+    with pytest.raises(error, match="mask must"):
+        train(hl.recipes.none(), mask=mask)
+
+
+class Echo:
+    """An own task with a target after every step: what came in one step ago."""
+
+    n_inputs, n_outputs, length, form = 2, 2, 4, "regression"
+
+    def sample(self, n, *, generator, dtype):
+        inputs = torch.randn(n, 4, 2, generator=generator, dtype=dtype)
+        return inputs, torch.nn.functional.pad(inputs, (0, 0, 1, 0))[:, :4]
+
+
+def test_an_own_task_with_a_target_after_every_step():
+    options = {"hidden": 8, "dtype": torch.float64, "seeds": (0, 1), "strengths": (1e-4,)}
+    result = hl.train(Echo(), hl.recipes.paper(), steps=300, lr=1e-2, **options)
+    assert (result.metrics["test_mse"] < 0.1).all()
+    maps = hl.hop_maps(result.pathways, horizon=4).values
+    assert (maps[:, 1].diagonal(dim1=1, dim2=2) > 0.7).all()  # lag 1
+    fast, plain = (hl.train(Echo(), MIXED, steps=20, eager=eager, **options) for eager in (False, True))
+    assert_near(fast.losses, plain.losses, 1e-9)
+
+
 # divergence
 
 
@@ -338,6 +428,8 @@ def test_thinning_ends_at_the_end_of_training_at_the_latest():
         ({"lr": float("nan")}, hl.ParameterError, "lr"),
         ({"decay": 1.5}, hl.ParameterError, "decay"),
         ({"clip": 0.0}, hl.ParameterError, "clip"),
+        ({"leak": 0.0}, hl.ParameterError, "leak"),
+        ({"leak": 1.1}, hl.ParameterError, "leak"),
         ({"activation": "tan"}, hl.UnknownNameError, "did you mean 'tanh'"),
         ({"seeds": ()}, hl.ParameterError, "nothing to train"),
         ({"seeds": (-1,)}, hl.ParameterError, "seed"),

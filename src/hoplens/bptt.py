@@ -5,7 +5,8 @@ so that a step is one batched product with ``[W_rec; W_in; b]`` and its weight g
 
 For tanh the state holds ``s = sigmoid(2 z)`` in place of ``h = tanh(z) = 2 s - 1``, with the affine map
 folded into the weights: PyTorch's vectorised sigmoid is many times faster than its tanh on CPUs, and the
-result is the same function.
+result is the same function. A leaky state is an affine mean of such values, so that the fold holds for it
+too.
 """
 
 from __future__ import annotations
@@ -28,20 +29,38 @@ class Backprop:
         Samples B and time steps L of a batch.
     form : {"regression", "sign"}
         Mean squared error, or binary cross-entropy on logits.
+    every_step : bool, default False
+        Whether the loss reads out after every time step, or after the last one only.
     """
 
-    def __init__(self, ensemble: Ensemble, batch: int, length: int, form: str = "regression") -> None:
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        batch: int,
+        length: int,
+        form: str = "regression",
+        *,
+        every_step: bool = False,
+    ) -> None:
         self.ensemble, self.length, self.form = ensemble, length, form
+        self.first_read = 0 if every_step else length - 1
         e, f, h = ensemble.weight.shape
         new = ensemble.weight.new_empty
         self.folded = ensemble.activation == "tanh"
-        self.states = new(length, e, f, batch)
+        self.states = new(length + 1, e, f, batch)  # the last one has no inputs
         self.states[:, :, -1] = 1.0
         self.states[0, :, :h] = 0.5 if self.folded else 0.0
-        self.last = new(e, h, batch)
+        # views are made once: on small networks making them costs a tenth of a step
+        self.before = list(self.states.unbind(0))
+        self.hidden = list(self.states[:, :, :h].unbind(0))
+        # what the activation returned, where the state itself is a mean of that and the state before
+        self.renewed = self.hidden[1:] if ensemble.leak == 1 else list(new(length, e, h, batch).unbind(0))
         self.pre = new(e, h, batch)
         self.delta = new(e, h, batch)
+        self.delta_t = self.delta.mT
         self.effective = new(e, f, h) if self.folded else ensemble.weight
+        self.to_hidden = self.effective.mT
+        self.from_hidden = self.effective[:, :h]  # (E, H from, H to); 4 W_rec for tanh
         self.grad_weight = torch.empty_like(ensemble.weight)
         self.grad_readout = torch.empty_like(ensemble.readout)
         self.grad_offset = torch.empty_like(ensemble.offset)
@@ -50,7 +69,7 @@ class Backprop:
     def inputs(self) -> Tensor:
         """Where the batch's inputs go: a view of shape (L, E, I, B)."""
         h = self.ensemble.n_hidden
-        return self.states[:, :, h : h + self.ensemble.n_inputs]
+        return self.states[: self.length, :, h : h + self.ensemble.n_inputs]
 
     @property
     def grads(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,67 +81,91 @@ class Backprop:
 
         Parameters
         ----------
-        targets : Tensor, shape (E, O, B)
+        targets : Tensor, shape (R, E, O, B)
+            R = L with ``every_step``, else 1.
 
         Returns
         -------
         Tensor, shape (E,)
-            Mean loss over outputs and samples.
+            Mean loss over read-outs, outputs and samples.
         """
         self._forward()
-        hidden = self.last if not self.folded else self.last.mul(2).sub_(1)
-        outputs = torch.baddbmm(self.ensemble.offset, self.ensemble.readout, hidden)  # (E, O, B)
-        share = 1.0 / (outputs.shape[1] * outputs.shape[2])
-        if self.form == "sign":
-            loss = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(
-                (1, 2)
-            )
-            slope = (outputs.sigmoid() - targets).mul_(share)
-        else:
-            slope = outputs - targets
-            loss = slope.square().mean(dim=(1, 2))
-            slope.mul_(2 * share)
-        torch.bmm(slope, hidden.mT, out=self.grad_readout)
-        torch.sum(slope, dim=2, keepdim=True, out=self.grad_offset)
-        self._backward(torch.bmm(self.ensemble.readout.mT, slope))
+        loss, slopes = self._loss(targets)
+        self._backward(slopes)
         return loss
 
+    def _loss(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses (E,) and their slopes (R, E, O, B); fill the gradients of the read-out."""
+        readout, offset = self.ensemble.readout, self.ensemble.offset
+        if self.folded:  # W (2 s - 1) + c
+            offset = offset - readout.sum(dim=2, keepdim=True)
+            readout = 2.0 * readout
+        reads = self.hidden[1 + self.first_read :]
+        outputs = torch.stack([torch.baddbmm(offset, readout, state) for state in reads])  # (R, E, O, B)
+        share = 1.0 / (outputs.shape[0] * outputs.shape[2] * outputs.shape[3])
+        if self.form == "sign":
+            loss = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(
+                dim=(0, 2, 3)
+            )
+            slopes = (outputs.sigmoid() - targets).mul_(share)
+        else:
+            slopes = outputs - targets
+            loss = slopes.square().mean(dim=(0, 2, 3))
+            slopes.mul_(2 * share)
+        torch.sum(slopes, dim=(0, 3), out=self.grad_offset.squeeze(2))
+        for n, (slope, state) in enumerate(zip(slopes, reads, strict=True)):
+            self.grad_readout.baddbmm_(slope, state.mT, beta=float(n > 0))
+        if self.folded:
+            self.grad_readout.mul_(2.0).sub_(self.grad_offset)
+        return loss, slopes
+
     def _forward(self) -> None:
-        weight, h = self.ensemble.weight, self.ensemble.n_hidden
+        leak = self.ensemble.leak
         if self.folded:
             # 2 z = 2 (W_rec (2 s - 1) + W_in x + b)
-            torch.mul(weight, 2.0, out=self.effective)
-            self.effective[:, -1].sub_(self.effective[:, :h].sum(dim=1))
-            self.effective[:, :h].mul_(2.0)
-        to_hidden = self.effective.mT
+            torch.mul(self.ensemble.weight, 2.0, out=self.effective)
+            self.effective[:, -1].sub_(self.from_hidden.sum(dim=1))
+            self.from_hidden.mul_(2.0)
+        pre, to_hidden, relu = self.pre, self.to_hidden, self.ensemble.activation == "relu"
         for t in range(self.length):
-            torch.bmm(to_hidden, self.states[t], out=self.pre)
-            out = self.states[t + 1, :, :h] if t + 1 < self.length else self.last
+            torch.bmm(to_hidden, self.before[t], out=pre)
+            out = self.renewed[t]
             if self.folded:
-                torch.sigmoid(self.pre, out=out)
-            elif self.ensemble.activation == "relu":
-                torch.clamp_min(self.pre, 0.0, out=out)
+                torch.sigmoid(pre, out=out)
+            elif relu:
+                torch.clamp_min(pre, 0.0, out=out)
             else:
-                out.copy_(self.pre)
+                out.copy_(pre)
+            if leak != 1:
+                torch.lerp(self.hidden[t], out, leak, out=self.hidden[t + 1])
 
-    def _backward(self, grad: Tensor) -> None:
-        """Backpropagate ``grad`` (E, H, B), the loss's derivative by the last hidden state."""
-        h = self.ensemble.n_hidden
-        from_hidden = self.ensemble.recurrent()  # (E, H from, H to)
-        self.grad_weight.zero_()
+    def _backward(self, slopes: Tensor) -> None:
+        """Backpropagate the slopes (R, E, O, B) of the loss by the outputs.
+
+        The factors that all steps share are left to the end or to the products: ``delta`` is the slope by
+        z divided by the leak and, for tanh, by 4, since d tanh(z) = 1 - h^2 = 4 s (1 - s).
+        """
+        h, leak, relu = self.ensemble.n_hidden, self.ensemble.leak, self.ensemble.activation == "relu"
+        delta, delta_t, from_output = self.delta, self.delta_t, self.ensemble.readout.mT
+        sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+        threshold_backward = torch.ops.aten.threshold_backward.grad_input
+        grad = torch.bmm(from_output, slopes[-1])  # by the state after step t
         for t in range(self.length - 1, -1, -1):
-            after = self.states[t + 1, :, :h] if t + 1 < self.length else self.last
             if self.folded:
-                # d tanh(z) = 1 - h^2 = 4 s (1 - s)
-                torch.ops.aten.sigmoid_backward.grad_input(grad, after, grad_input=self.delta)
-                self.delta.mul_(4.0)
-            elif self.ensemble.activation == "relu":
-                torch.ops.aten.threshold_backward.grad_input(grad, after, 0.0, grad_input=self.delta)
+                sigmoid_backward(grad, self.renewed[t], grad_input=delta)
+            elif relu:
+                threshold_backward(grad, self.renewed[t], 0.0, grad_input=delta)
             else:
-                self.delta.copy_(grad)
-            self.grad_weight.baddbmm_(self.states[t], self.delta.mT)
+                delta.copy_(grad)
+            self.grad_weight.baddbmm_(self.before[t], delta_t, beta=float(t + 1 < self.length))
             if t:
-                torch.bmm(from_hidden, self.delta, out=grad)
+                grad.baddbmm_(self.from_hidden, delta, beta=1.0 - leak, alpha=leak)
+            if t > self.first_read:
+                grad.baddbmm_(from_output, slopes[t - 1 - self.first_read])
+        factor = leak * (4.0 if self.folded else 1.0)
+        if factor != 1:
+            self.grad_weight[:, h:].mul_(factor)
         if self.folded:  # sum delta h^T = 2 sum delta s^T - sum delta 1^T
-            recurrent = self.grad_weight[:, :h]
-            recurrent.mul_(2.0).sub_(self.grad_weight[:, -1:])
+            self.grad_weight[:, :h].mul_(2.0 * factor).sub_(self.grad_weight[:, -1:])
+        elif leak != 1:
+            self.grad_weight[:, :h].mul_(leak)

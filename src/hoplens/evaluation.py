@@ -6,18 +6,20 @@ import torch
 from torch import Tensor
 
 from hoplens.models import Ensemble
-from hoplens.tasks import Task
+from hoplens.streams import TrainingTask
 
 TEST_STREAM = 1 << 40
 EVALUATION_BATCH = 512  # test sequences run at once, to bound memory
 
 
-def evaluate(task: Task, ensemble: Ensemble, *, samples: int = 4096, seed: int = 0) -> tuple[Tensor, Tensor]:
+def evaluate(
+    task: TrainingTask, ensemble: Ensemble, *, samples: int = 4096, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Return test error and accuracy of every network, each of shape (E,).
 
     Parameters
     ----------
-    task : Task
+    task : TrainingTask
         Draws the same test data for every network.
     ensemble : Ensemble
         The networks.
@@ -37,11 +39,14 @@ def evaluate(task: Task, ensemble: Ensemble, *, samples: int = 4096, seed: int =
     device, dtype = ensemble.weight.device, ensemble.weight.dtype
     source = torch.Generator(device).manual_seed(TEST_STREAM + seed)
     inputs, targets = task.sample(samples, generator=source, dtype=dtype)
+    predict = ensemble.predict if targets.dim() == 2 else ensemble.predict_steps
     with torch.no_grad():
-        outputs = torch.cat([ensemble.predict(part) for part in inputs.split(EVALUATION_BATCH)], dim=1)
+        outputs = torch.cat([predict(part) for part in inputs.split(EVALUATION_BATCH)], dim=1)
     positive = targets > (0.5 if task.form == "sign" else 0.0)
-    accuracy = ((outputs > 0) == positive).to(dtype).mean(dim=(1, 2))
+    axes = tuple(range(1, outputs.dim()))
+    accuracy = ((outputs > 0) == positive).to(dtype).mean(dim=axes)
     if task.form == "sign":
         outputs = outputs.sigmoid()
-    error = (outputs - targets).square().mean(dim=(1, 2)) / targets.var(dim=0, correction=0).mean()
+    variance = targets.flatten(0, -2).var(dim=0, correction=0).mean()
+    error = (outputs - targets).square().mean(dim=axes) / variance
     return error, accuracy

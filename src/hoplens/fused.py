@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from hoplens.doubling import Doubling
 from hoplens.kernels import Chain, make_step, widen
-from hoplens.steps import DenseStep
+from hoplens.steps import DenseStep, Grads
 
 
 def pathway_size(
@@ -43,34 +44,85 @@ def pathway_size(
     batch = w_in.shape[:-2]
     blocks = (widen(w) for w in (w_in, w_rec, w_out))
     apply: Callable[..., Tensor] = _PathwaySize.apply
-    value = apply(*blocks, length, damping, across == "hops", norm == "l1", doubling)
+    value = apply(*blocks, _Size(length, damping, across == "hops", norm == "l1", doubling))
     return value.reshape(batch)
+
+
+def pathway_gradients(
+    w_in: Tensor,
+    w_rec: Tensor,
+    w_out: Tensor,
+    length: int,
+    factors: Tensor,
+    *,
+    damping: float,
+    across: str,
+    norm: str,
+    doubling: bool = False,
+) -> tuple[Tensor, Grads]:
+    """Return the sizes of `pathway_size` and the gradients of ``(factors * sizes).sum()``, without autograd.
+
+    Saves the calls of autograd, which cost more than the arithmetic of small networks.
+
+    Parameters
+    ----------
+    w_in, w_rec, w_out, length, damping, across, norm, doubling
+        See `pathway_size`; single or double precision.
+    factors : Tensor, shape (...,)
+
+    Returns
+    -------
+    sizes : Tensor, shape (...,)
+    gradients : tuple of Tensor
+        Of the shapes of w_in, w_rec and w_out.
+    """
+    size = _Size(length, damping, across == "hops", norm == "l1", doubling)
+    with torch.no_grad():
+        sizes, chain, maps = size.measure(w_in, w_rec, w_out, keep=True)
+        slope = size.slope(maps, sizes, factors.reshape(-1))
+        return sizes.sum(dim=1).reshape(factors.shape), chain.backward(slope, (True, True, True))
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What is measured of the hop maps."""
+
+    length: int
+    damping: float
+    by_hop: bool
+    l1: bool
+    doubling: bool
+
+    def measure(
+        self, w_in: Tensor, w_rec: Tensor, w_out: Tensor, *, keep: bool
+    ) -> tuple[Tensor, Chain | Doubling, Tensor]:
+        """Return the sizes (E, K or 1), the products and the maps or their sum."""
+        step = make_step(w_in, w_rec, w_out)
+        squares = self.doubling and isinstance(step, DenseStep) and step.start.shape[0] == 1
+        chain = (Doubling if squares else Chain)(step, self.length, self.damping)  # type: ignore[arg-type]
+        maps = chain.forward(keep=keep)
+        if not self.by_hop:
+            maps = maps.sum(dim=1, keepdim=True)
+        sizes = maps.abs().sum(dim=(2, 3)) if self.l1 else torch.linalg.vector_norm(maps, dim=(2, 3))
+        return sizes * self.damping**2, chain, maps  # the first and the last edge of a walk are damped too
+
+    def slope(self, maps: Tensor, sizes: Tensor, grad: Tensor) -> Tensor:
+        """Return the gradient by the map of every hop, given that by the total size (E,)."""
+        scale = self.damping**2
+        weight = (grad * scale)[:, None, None, None]
+        if self.l1:
+            slope = maps.sign() * weight
+        else:  # no slope where a map vanishes: the least subgradient
+            size = sizes[..., None, None] / scale
+            slope = torch.where(size > 0, maps / torch.where(size > 0, size, 1.0), 0.0) * weight
+        return slope if self.by_hop else slope.expand(-1, self.length, -1, -1)
 
 
 class _PathwaySize(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        w_in: Tensor,
-        w_rec: Tensor,
-        w_out: Tensor,
-        length: int,
-        damping: float,
-        by_hop: bool,
-        l1: bool,
-        doubling: bool,
-    ) -> Tensor:
-        step = make_step(w_in, w_rec, w_out)
-        squares = doubling and isinstance(step, DenseStep) and step.start.shape[0] == 1
-        chain = Doubling(step, length, damping) if squares else Chain(step, length, damping)  # type: ignore[arg-type]
-        maps = chain.forward(keep=any(ctx.needs_input_grad[:3]))
-        if not by_hop:
-            maps = maps.sum(dim=1, keepdim=True)
-        # the first and the last edge of a walk are damped too
-        sizes = (
-            maps.abs().sum(dim=(2, 3)) if l1 else torch.linalg.vector_norm(maps, dim=(2, 3))
-        ) * damping**2
-        ctx.chain, ctx.l1, ctx.shape, ctx.scale = chain, l1, (length, by_hop), damping**2
+    def forward(ctx: Any, w_in: Tensor, w_rec: Tensor, w_out: Tensor, size: _Size) -> Tensor:
+        sizes, ctx.chain, maps = size.measure(w_in, w_rec, w_out, keep=any(ctx.needs_input_grad[:3]))
+        ctx.size = size
         ctx.save_for_backward(w_in, w_rec, w_out, maps, sizes)
         return sizes.sum(dim=1)
 
@@ -78,16 +130,7 @@ class _PathwaySize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *_, maps, sizes = ctx.saved_tensors
-        length, by_hop = ctx.shape
-        weight = (grad * ctx.scale)[:, None, None, None]
-        if ctx.l1:
-            slope = maps.sign() * weight
-        else:  # no slope where a map vanishes: the least subgradient
-            size = sizes[..., None, None] / ctx.scale
-            slope = torch.where(size > 0, maps / torch.where(size > 0, size, 1.0), 0.0) * weight
-        if not by_hop:
-            slope = slope.expand(-1, length, -1, -1)
-        return *ctx.chain.backward(slope, ctx.needs_input_grad[:3]), None, None, None, None, None
+        return *ctx.chain.backward(ctx.size.slope(maps, sizes, grad), ctx.needs_input_grad[:3]), None
 
 
-__all__ = ["pathway_size"]
+__all__ = ["pathway_gradients", "pathway_size"]

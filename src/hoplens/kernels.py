@@ -77,6 +77,7 @@ class Chain:
 
     def __init__(self, step: Step, length: int, factor: float = 1.0) -> None:
         self.step, self.length, self.factor = step, length, factor
+        self.hop_factor = factor if factor == 1.0 else step.fold(factor)
         first = step.first()
         size = length * step.block_bytes
         self.keep_all = size <= max(KEEP_BYTES, step.rec_bytes)
@@ -87,7 +88,7 @@ class Chain:
         else:
             self.segment = max(root, min(rows, length)) if self.keep_all else root
         self.kept: list[Any] = []
-        self.scales: dict[int, Tensor] = {}  # what the block of a hop was multiplied with, if not 1
+        self.scales: dict[int, Tensor | float] = {}  # what the block of a hop was multiplied with, if not 1
         tiny = torch.finfo(first.dtype).tiny
         self.floor = tiny * 2.0**FLUSH_BITS if first.device.type == "cpu" else 0.0
 
@@ -124,8 +125,13 @@ class Chain:
             views = step.views(adjoints)
             if later is not None:
                 self._back_hop(later, begin + count, views[-1])
-            for n in range(count - 2, -1, -1):
-                self._back_hop(views[n + 1], begin + n + 1, views[n])
+            at = count - 1
+            while at > 0:
+                # a scaled or flushed adjoint takes a hop of its own, the ones before it go in one run
+                self._back_hop(views[at], begin + at, views[at - 1])
+                stop = max(0, self._stop_before(begin + at - 1) - begin)
+                self.step.retreat_all(views[stop:at], self.hop_factor)
+                at = stop
             if needs[1]:
                 rec = self._pair(run, adjoints, later, begin, rec)
             later = views[0]
@@ -153,27 +159,37 @@ class Chain:
     def _run(self, first: Tensor, begin: int, count: int) -> Any:
         run = self.step.new_run(count, first)
         views = self.step.views(run)
-        advance, factor = self.step.advance, self.factor
-        for n in range(1, count):
-            advance(views[n - 1], factor, views[n])
-            self._settle(views[n], begin + n)
+        at = 0
+        while at < count - 1:
+            stop = min(count - 1, self._next_stop(begin + at) - begin)
+            self.step.advance_all(views[at : stop + 1], self.hop_factor)
+            self._settle(views[stop], begin + stop)
+            at = stop
         return run
+
+    def _next_stop(self, n: int) -> int:
+        """Return the first hop after n where a block may need to be settled."""
+        return n + 1 if self.scales else (n // FLUSH_EVERY + 1) * FLUSH_EVERY
 
     def _stream(self, block: Tensor, begin: int, count: int, maps: list[Tensor]) -> Tensor:
         """Run hops without keeping their blocks; two blocks take turns."""
         spare = torch.empty_like(block)
         maps.append(self.step.contract([block]))
         for n in range(begin + 1, begin + count):
-            self.step.advance(block, self.factor, spare)
+            self.step.advance(block, self.hop_factor, spare)
             self._settle(spare, n)
             block, spare = spare, block if n > 1 else torch.empty_like(block)  # never write the first block
             maps.append(self.step.contract([block]))
         return block
 
     def _hop(self, block: Tensor, n: int) -> Tensor:
-        block = self.step.advance(block, self.factor)
+        block = self.step.advance(block, self.hop_factor)
         self._settle(block, n)
         return block
+
+    def _stop_before(self, n: int) -> int:
+        """Return the last hop up to n whose adjoint may need to be scaled or flushed."""
+        return n if self.scales else n // FLUSH_EVERY * FLUSH_EVERY
 
     def _settle(self, block: Tensor, n: int) -> None:
         """Keep the entries of the n'th block inside the range where arithmetic is fast and exact."""
@@ -192,7 +208,7 @@ class Chain:
             self._flush(adjoint)
         if n in self.scales:
             adjoint = adjoint * self.scales[n]
-        self.step.retreat(adjoint, self.factor, into)
+        self.step.retreat(adjoint, self.hop_factor, into)
 
 
 class _ThinProducts(torch.autograd.Function):

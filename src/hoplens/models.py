@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from hoplens.errors import ShapeError, check_choice
+from hoplens.errors import ShapeError, check_choice, check_number
 from hoplens.pathways import Pathways
 
 ACTIVATIONS = ("tanh", "relu", "linear")
@@ -18,7 +18,7 @@ INITS = ("gaussian", "orthogonal", "delay")
 
 @dataclass
 class Ensemble:
-    """E networks ``h_t = f(W_rec h_(t-1) + W_in x_t + b)``, ``y = W_out h_L + c``.
+    """E networks ``h_t = (1 - a) h_(t-1) + a f(W_rec h_(t-1) + W_in x_t + b)``, ``y_t = W_out h_t + c``.
 
     Attributes
     ----------
@@ -31,15 +31,19 @@ class Ensemble:
         c.
     activation : {"tanh", "relu", "linear"}
         f.
+    leak : float, default 1
+        a, above 0 and at most 1: how much of the state is renewed each time step (dt / tau).
     """
 
     weight: Tensor
     readout: Tensor
     offset: Tensor
     activation: str = "tanh"
+    leak: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice("activation", self.activation, ACTIVATIONS)
+        check_number("leak", self.leak, above=0.0, most=1.0)
         weight, readout, offset = (tuple(tensor.shape) for tensor in self.tensors)
         fits = len(weight) == 3 and len(readout) == 3 and weight[1] > weight[2] + 1
         if not fits or readout[::2] != weight[::2] or offset != (*readout[:2], 1):
@@ -73,17 +77,33 @@ class Ensemble:
         return self.weight[:, : self.n_hidden]
 
     def pathways(self) -> Pathways:
-        """Return the graph of all networks, leading axis E; views of the weights, no copies."""
+        """Return the graph of all networks, leading axis E: W_rec and W_in as views of the weights.
+
+        With a leak a below 1 the graph is that of the linearised update, ``(1 - a) I + a W_rec`` and
+        ``a W_in``: each unit has a self-loop.
+        """
         h, i = self.n_hidden, self.n_inputs
-        w_in = self.weight[:, h : h + i].mT
-        return Pathways(
-            w_in, self.recurrent().mT, self.readout, provenance=f"raw weights ({self.activation})"
-        )
+        w_in, w_rec, provenance = self.weight[:, h : h + i].mT, self.recurrent().mT, "raw weights"
+        if self.leak < 1:
+            kept = torch.eye(h, dtype=w_rec.dtype, device=w_rec.device) * (1 - self.leak)
+            w_in, w_rec, provenance = self.leak * w_in, kept + self.leak * w_rec, f"leak {self.leak:g}"
+        return Pathways(w_in, w_rec, self.readout, provenance=f"{provenance} ({self.activation})")
 
     def clone(self) -> Ensemble:
         """Return a copy with its own memory."""
         weight, readout, offset = (tensor.detach().clone() for tensor in self.tensors)
-        return Ensemble(weight, readout, offset, self.activation)
+        return replace(self, weight=weight, readout=readout, offset=offset)
+
+    def select(self, rows: slice | Tensor) -> Ensemble:
+        """Return some of the networks.
+
+        Parameters
+        ----------
+        rows : slice or Tensor of int64
+            Which ones, in the wanted order.
+        """
+        weight, readout, offset = (tensor[rows] for tensor in self.tensors)
+        return replace(self, weight=weight, readout=readout, offset=offset)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Run all networks on the same sequences.
@@ -102,6 +122,31 @@ class Ensemble:
         ShapeError
             If the inputs do not fit the networks.
         """
+        *_, state = self._states(inputs)
+        return state @ self.readout.mT + self.offset.mT
+
+    def predict_steps(self, inputs: Tensor) -> Tensor:
+        """Run all networks on the same sequences and read out after every time step.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (B, L, I), or (E, B, L, I) for own sequences a network
+
+        Returns
+        -------
+        Tensor, shape (E, B, L, O)
+            Plain PyTorch, differentiable.
+
+        Raises
+        ------
+        ShapeError
+            If the inputs do not fit the networks.
+        """
+        reads = [state @ self.readout.mT + self.offset.mT for state in self._states(inputs)]
+        return torch.stack(reads, dim=2)
+
+    def _states(self, inputs: Tensor) -> Iterator[Tensor]:
+        """Yield the hidden states (E, B, H) after every time step."""
         h, i = self.n_hidden, self.n_inputs
         own = inputs.dim() == 4 and inputs.shape[0] == self.size
         if not (own or inputs.dim() == 3) or inputs.shape[-1] != i or inputs.dtype != self.weight.dtype:
@@ -110,11 +155,11 @@ class Ensemble:
                 f"got {inputs.dtype} of shape {tuple(inputs.shape)}"
             )
         w_rec, w_in, bias = self.weight.split([h, i, 1], dim=1)
-        steps = inputs.unbind(dim=-2)
         state = self.weight.new_zeros(self.size, inputs.shape[-3], h)
-        for x in steps:
-            state = activate(torch.baddbmm(x @ w_in + bias, state, w_rec), self.activation)
-        return state @ self.readout.mT + self.offset.mT
+        for x in inputs.unbind(dim=-2):
+            renewed = activate(torch.baddbmm(x @ w_in + bias, state, w_rec), self.activation)
+            state = renewed if self.leak == 1 else torch.lerp(state, renewed, self.leak)
+            yield state
 
 
 def activate(z: Tensor, activation: str) -> Tensor:
@@ -133,6 +178,7 @@ def create_ensemble(
     n_outputs: int,
     length: int,
     activation: str = "tanh",
+    leak: float = 1.0,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Ensemble:
@@ -149,6 +195,8 @@ def create_ensemble(
     n_inputs, hidden, n_outputs, length : int
         Sizes I, H, O and L.
     activation : {"tanh", "relu", "linear"}
+    leak : float, default 1
+        See `Ensemble`.
     dtype, device
         Of the weights. Numbers are drawn on the CPU, so that they do not depend on the device.
     """
@@ -175,6 +223,7 @@ def create_ensemble(
         torch.stack(readouts).to(device, dtype),
         torch.zeros(len(weights), n_outputs, 1, dtype=dtype, device=device),
         activation,
+        leak,
     )
 
 

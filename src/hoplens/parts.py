@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -212,9 +213,15 @@ def _check_blocks(blocks: dict[str, Tensor]) -> None:
         )
 
 
+@lru_cache(maxsize=64)
+def _numbered(prefix: str, count: int) -> tuple[str, ...]:
+    # a training loop reads its network every step: the same names each time
+    return tuple(f"{prefix}{j}" for j in range(count))
+
+
 def labels(field: str, given: Sequence[str] | None, count: int, prefix: str | None) -> tuple[str, ...] | None:
     if given is None:
-        return None if prefix is None else tuple(f"{prefix}{j}" for j in range(count))
+        return None if prefix is None else _numbered(prefix, count)
     labels = tuple(str(label) for label in given)
     if len(labels) != count:
         raise ShapeError(f"{field} must hold {count} names, one a node, got {len(labels)}")

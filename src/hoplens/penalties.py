@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count, check_number
-from hoplens.fused import pathway_size
+from hoplens.fused import pathway_gradients, pathway_size
 from hoplens.kernels import thin_products, widen
 from hoplens.pathways import Pathways
 from hoplens.plans import PenaltyPlan, make_plan, starts_at_inputs, use_doubling
 from hoplens.radius import spectral_radius
 from hoplens.resolvent import check_converges, normalising_scale, scale_blocks
 from hoplens.solves import solve_resolvent
+from hoplens.steps import Grads
 
 BLOCKS = ("in", "rec", "out")
 
@@ -30,6 +31,29 @@ class Penalty(nn.Module):
     def forward(self, net: Pathways) -> Tensor:
         """Return the penalty of each network of ``net``, shape (...,)."""
         raise NotImplementedError(f"{type(self).__name__} must implement forward(net)")
+
+    def gradients(self, net: Pathways, factors: Tensor) -> tuple[Tensor, Grads]:
+        """Return the penalty and the gradients of ``(factors * penalty).sum()`` by the three blocks.
+
+        The same as ``forward`` and autograd; training calls this, and subclasses may know a faster way.
+
+        Parameters
+        ----------
+        net : Pathways
+            Without direct edges, of a dense ``w_rec``.
+        factors : Tensor, shape (...,)
+
+        Returns
+        -------
+        penalty : Tensor, shape (...,)
+        gradients : tuple of Tensor or None
+            By w_in, w_rec and w_out; None where a block does not matter.
+        """
+        with torch.enable_grad():
+            leaves = [block.detach().requires_grad_() for block in (net.w_in, net.w_rec, net.w_out)]
+            value = self(Pathways(*leaves))
+            found = torch.autograd.grad((factors * value).sum(), leaves, allow_unused=True)
+        return value.detach(), (found[0], found[1], found[2])
 
     def __add__(self, other: Penalty) -> PenaltySum:
         if not isinstance(other, Penalty):
@@ -208,6 +232,32 @@ class PathwayPenalty(Penalty):
         """
         return make_plan(net, self.horizon, every=self.every, sample=self.sample)
 
+    def gradients(self, net: Pathways, factors: Tensor) -> tuple[Tensor, Grads]:
+        """Return the penalty of ``net`` and its gradients times ``factors``; see `Penalty.gradients`."""
+        plain = self.horizon is not None and not self.normalise and self.sample is None and self.dtype is None
+        if not plain or net.w_skip is not None or net.is_sparse or widen(net.w_in) is not net.w_in:
+            return super().gradients(net, factors)
+        assert self.horizon is not None
+        if self.training and not self._due():
+            return torch.zeros_like(factors), (None, None, None)
+        weight = self.every if self.training else 1
+        value, grads = pathway_gradients(
+            net.w_in,
+            net.w_rec,
+            net.w_out,
+            self.horizon,
+            factors * weight if weight > 1 else factors,
+            damping=self.damping,
+            across=self.across,
+            norm=self.norm,
+            doubling=self._doubles(net, self.horizon),
+        )
+        return value * weight if weight > 1 else value, grads
+
+    def _doubles(self, net: Pathways, horizon: int) -> bool:
+        thin = min(net.n_inputs, net.n_outputs)
+        return use_doubling(horizon, net.n_hidden, thin, net.batch_shape.numel(), net.w_in.device.type)
+
     def _due(self) -> bool:
         """Count a call and say whether it computes anything."""
         self.calls += 1
@@ -244,13 +294,6 @@ class PathwayPenalty(Penalty):
             w_in, w_rec, w_out = (widen(w) for w in (net.w_in, net.w_rec, net.w_out))
             maps = thin_products(w_in, w_rec, w_out, self.horizon, factor=self.damping)
             return self._size(self.damping**2 * maps.sum(dim=-3) + self.damping * widen(net.w_skip))
-        doubling = not net.is_sparse and use_doubling(
-            self.horizon,
-            net.n_hidden,
-            min(net.n_inputs, net.n_outputs),
-            net.batch_shape.numel(),
-            net.w_in.device.type,
-        )
         value = pathway_size(
             net.w_in,
             net.w_rec,
@@ -259,7 +302,7 @@ class PathwayPenalty(Penalty):
             damping=self.damping,
             across=self.across,
             norm=self.norm,
-            doubling=doubling,
+            doubling=not net.is_sparse and self._doubles(net, self.horizon),
         )
         return value if net.w_skip is None else value + self._size(self.damping * widen(net.w_skip))
 
@@ -308,6 +351,18 @@ class WeightPenalty(Penalty):
             size = entries.abs() if self.norm == "l1" else entries.square()
             total = total + size.sum(dim=(-2, -1))
         return total
+
+    def gradients(self, net: Pathways, factors: Tensor) -> tuple[Tensor, Grads]:
+        """Return the penalty of ``net`` and its gradients times ``factors``; see `Penalty.gradients`."""
+        if net.is_sparse:
+            return super().gradients(net, factors)
+        grads: list[Tensor | None] = []
+        with torch.no_grad():
+            for block in BLOCKS:
+                weight: Tensor = getattr(net, f"w_{block}")
+                slope = weight.sign() if self.norm == "l1" else 2.0 * weight
+                grads.append(slope.mul_(factors[..., None, None]) if block in self.blocks else None)
+            return self(net), (grads[0], grads[1], grads[2])
 
     def extra_repr(self) -> str:
         """Show the options."""

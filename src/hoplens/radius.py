@@ -15,6 +15,7 @@ from hoplens.pathways import Pathways
 from hoplens.systems import to_scipy
 
 DENSE_LIMIT = 1024  # hidden units up to which all eigenvalues are computed
+PATIENT_LIMIT = 4096  # dense ones up to which all are, where the leading one does not stand out
 # The eigenvalue solver fails to converge where products of entries underflow. An entry this far below the
 # largest one changes the matrix by far less than rounding does, so that nothing is lost without it.
 NEGLIGIBLE = 1e-60
@@ -142,7 +143,9 @@ def exact_radius(net: Pathways) -> Tensor:
     if net.factors is not None and net.factors.diagonal is None:
         core = net.factors.v.mT @ net.factors.u  # has the non-zero eigenvalues of U V^T
         return dense_radius(core)
-    wants_grad = net.w_rec.requires_grad and torch.is_grad_enabled()
+    # never ask a factored network for its w_rec before it is known to be small: that would form it
+    parts = (net.w_rec,) if net.factors is None else net.factors
+    wants_grad = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in parts)
     if net.n_hidden <= DENSE_LIMIT or (wants_grad and not net.is_sparse):
         w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
         return dense_radius(w_rec)
@@ -151,10 +154,10 @@ def exact_radius(net: Pathways) -> Tensor:
             "the spectral radius of a large sparse w_rec has no gradient here; pass normalise=False or "
             "net.detach()"
         )
-    if net.batch_shape:
-        flat = net.w_rec.reshape(-1, *net.w_rec.shape[-2:])
-        return torch.stack([_radius(w) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
-    return net.w_in.new_tensor(leading_eigenvalue(net).radius, dtype=torch.float64)
+    if net.is_sparse or net.factors is not None:
+        return net.w_in.new_tensor(leading_eigenvalue(net).radius, dtype=torch.float64)
+    flat = net.w_rec.reshape(-1, *net.w_rec.shape[-2:])
+    return torch.stack([_leading_radius(w) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
 
 
 def dense_radius(matrix: Tensor) -> Tensor:
@@ -177,9 +180,14 @@ def dense_radius(matrix: Tensor) -> Tensor:
     return every.abs().amax(dim=-1) * scale[..., 0, 0]
 
 
-def _radius(w_rec: Tensor) -> Tensor:
-    matrix = w_rec.detach().double().cpu().numpy()
-    found = _arnoldi(lambda x: matrix @ x, matrix.shape[0], TOLERANCE)
+def _leading_radius(w_rec: Tensor) -> Tensor:
+    matrix = w_rec.detach().double().cpu()
+    try:
+        found = _arnoldi(lambda x: matrix.numpy() @ x, matrix.shape[0], TOLERANCE)
+    except UnstableError:
+        if matrix.shape[0] > PATIENT_LIMIT:
+            raise
+        return dense_radius(matrix)  # minutes, but certain
     return torch.tensor(found.radius, dtype=torch.float64)
 
 

@@ -152,28 +152,11 @@ def resolvent(
     size = given_radius(net, radius)  # float64: the certificate leaves errors of the scale out
     scale = normalising_scale(size) if normalise else torch.ones_like(size)
     if length is not None:
-        maps = hop_maps(
-            scale_blocks(net, (factor / scale).to(net.w_in.dtype)),
-            length,
-            dtype=widen(net.w_in[..., :1, :1]).dtype,
-        )
-        if maps.shift is not None:
-            raise UnstableError(
-                f"the damped sum over {length} steps overflows; use a smaller damping, normalise=True or "
-                "float64"
-            )
-        value, residual = maps.values.sum(dim=-3), torch.zeros_like(size, dtype=net.w_in.dtype)
+        value = _finite_sum(net, factor / scale, length)
+        residual = torch.zeros_like(size, dtype=net.w_in.dtype)
         names = (net.input_names, net.output_names)
-        return Resolvent(
-            value.to(asked),
-            size.to(net.w_in.dtype),
-            residual,
-            factor,
-            length,
-            normalise,
-            *names,
-            method="hop maps",
-        )
+        own = size.to(net.w_in.dtype)
+        return Resolvent(value.to(asked), own, residual, factor, length, normalise, *names, method="hop maps")
     check_converges(factor, size / scale)
     found = solve_certified(net, factor / scale, factor * size / scale)
     return Resolvent(
@@ -189,6 +172,17 @@ def resolvent(
         bound_kind=found.kind,
         method=found.method,
     )
+
+
+def _finite_sum(net: Pathways, factor: Tensor, length: int) -> Tensor:
+    """Return ``sum_k factor**k H_k`` over ``length`` time steps, (..., O, I); factor one a network."""
+    scaled = scale_blocks(net, factor.to(net.w_in.dtype))  # first, so that only what is asked must fit
+    maps = hop_maps(scaled, length, dtype=widen(net.w_in[..., :1, :1]).dtype)
+    if maps.shift is not None:
+        raise UnstableError(
+            f"the damped sum over {length} steps overflows; use a smaller damping, normalise=True or float64"
+        )
+    return maps.values.sum(dim=-3)
 
 
 def given_radius(net: Pathways, radius: float | None) -> Tensor:

@@ -107,6 +107,9 @@ class _ScaledChain(Chain):
         now = [0] * self.networks
         self.exponents, self.now, self.rate_from = [list(now)], now, (0, self._tops(step.first()))
 
+    def _next_stop(self, n: int) -> int:
+        return n + 1  # every hop's exponents are noted, or its scale repeated
+
     def _settle(self, block: Tensor, n: int) -> None:
         if self.recording:
             if n >= self.next_look:
@@ -124,8 +127,11 @@ class _ScaledChain(Chain):
         shifts = [e if e is not None and not SMALLEST <= e <= LARGEST else 0 for e in tops]
         shifts = [max(-120, min(120, e)) for e in shifts]
         if any(shifts):
-            factor = torch.tensor([2.0**-e for e in shifts], dtype=block.dtype, device=block.device)
-            self.scales[n] = factor[:, None, None] if block.dim() == 3 else factor
+            powers = [2.0**-e for e in shifts]
+            if len(powers) == 1:
+                self.scales[n] = powers[0]
+            else:
+                self.scales[n] = torch.tensor(powers, dtype=block.dtype, device=block.device)[:, None, None]
             block.mul_(self.scales[n])
             self.now = [a + b for a, b in zip(self.now, shifts, strict=True)]
         since, before = self.rate_from

@@ -71,7 +71,7 @@ def solve_certified(net: Pathways, damping: Tensor, contraction: Tensor) -> Solv
     plain = net.detach()
     found: list[tuple[float, Certificate]] = []
     methods: set[str] = set()
-    for w_in, w_rec, w_out, a, q in _networks(plain, damping, contraction):
+    for w_in, w_rec, w_out, a, q in _networks(plain, damping.detach(), contraction.detach()):
         system, method = _system(w_rec, a, q, net.n_inputs + net.n_outputs + PROBES)
         found.append((a**2, certify(system, w_in.double().cpu(), w_out.double().cpu())))
         methods.add(method)

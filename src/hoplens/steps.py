@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+FOLD_BYTES = 1 << 20  # a matrix up to this size is copied to take in a factor, which saves time a hop
+
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -30,8 +32,20 @@ class Step(Protocol):
         """Return zeros for the gradient by ``w_rec``."""
         ...
 
+    def fold(self, factor: float) -> float:
+        """Take a factor on every hop into the operator, where that is cheap; return what is left of it."""
+        ...
+
     def first(self) -> Tensor:
         """Return the block of hop number 0, which must not be written to."""
+        ...
+
+    def advance_all(self, views: list[Tensor], factor: float) -> None:
+        """Fill the blocks of a run from its first one."""
+        ...
+
+    def retreat_all(self, views: list[Tensor], factor: float) -> None:
+        """Add to each adjoint of a run the ones after it."""
         ...
 
     def new_run(self, count: int, first: Tensor) -> Any:
@@ -91,8 +105,31 @@ class DenseStep:
     def new_rec(self) -> Tensor:
         return self.step.new_zeros(self.step.shape)
 
+    def fold(self, factor: float) -> float:
+        if self.rec_bytes > FOLD_BYTES:
+            return factor
+        self.step = self.step * factor
+        self.back = self.step.mT
+        return 1.0
+
     def first(self) -> Tensor:
         return self.start
+
+    def advance_all(self, views: list[Tensor], factor: float) -> None:
+        # the hot loop of small networks, where a call costs more than its arithmetic
+        step, block = self.step, views[0]
+        for out in views[1:]:
+            if factor == 1.0:
+                torch.bmm(block, step, out=out)
+            else:
+                out.baddbmm_(block, step, beta=0, alpha=factor)
+            block = out
+
+    def retreat_all(self, views: list[Tensor], factor: float) -> None:
+        back, adjoint = self.back, views[-1]
+        for out in views[-2::-1]:
+            out.baddbmm_(adjoint, back, alpha=factor)
+            adjoint = out
 
     def new_run(self, count: int, first: Tensor) -> Tensor:
         # hop first: every hop then writes one contiguous block, which bmm(out=) needs to be fast
@@ -184,8 +221,19 @@ class SparseStep:
             self._backward = transpose_csr(self.pattern) if self.from_inputs else narrow_csr(self.pattern)
         return self._backward
 
+    def fold(self, factor: float) -> float:
+        return factor
+
     def first(self) -> Tensor:
         return self.start
+
+    def advance_all(self, views: list[Tensor], factor: float) -> None:
+        for n in range(1, len(views)):
+            self.advance(views[n - 1], factor, views[n])
+
+    def retreat_all(self, views: list[Tensor], factor: float) -> None:
+        for n in range(len(views) - 2, -1, -1):
+            self.retreat(views[n + 1], factor, views[n])
 
     def new_run(self, count: int, first: Tensor) -> list[Tensor]:
         return [first, *(torch.empty_like(first) for _ in range(count - 1))]

@@ -10,75 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hoplens.bptt import Backprop
-from hoplens.errors import ParameterError, UnsupportedModelError, check_count, check_number
+from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count, check_number
 from hoplens.evaluation import evaluate
-from hoplens.models import Ensemble, create_ensemble
+from hoplens.models import Ensemble
 from hoplens.pathways import Pathways
 from hoplens.recipes import Recipe
-from hoplens.schedules import ScheduledPenalty
-from hoplens.tasks import Task
-from hoplens.thinning import keep_mask, weight_scores
+from hoplens.settings import Network, Settings
+from hoplens.streams import TrainingTask
+from hoplens.trainer import Trainer, neighbours
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DATA_STREAM = 1 << 32  # added to a network's seed: weights and training data must not share numbers
-CHUNK = 16  # steps whose data are drawn at once; part of what fixes the numbers of a seed
-CHECK_EVERY = 25  # steps between looks at the loss: each look waits for the device
-SMOOTH_STEPS = 50  # training error is averaged over so many steps before thinning looks at it
-THIN_EVERY = 0.01  # share of training between two removals of weights
-
-
-@dataclass(frozen=True)
-class Network:
-    """What one network of an ensemble is trained with."""
-
-    recipe: Recipe
-    strength: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How training runs; shared by all networks of an ensemble.
-
-    Parameters
-    ----------
-    hidden : int, default 32
-        Hidden units H.
-    steps : int, default 2000
-        Optimiser steps.
-    batch : int, default 64
-        Samples a step.
-    lr : float, default 6e-3
-        Adam's learning rate.
-    decay : float, default 0.7
-        The learning rate falls linearly to 0 over this last share of training.
-    clip : float, default 1
-        Largest norm of a network's gradient.
-    activation : {"tanh", "relu", "linear"}
-    """
-
-    hidden: int = 32
-    steps: int = 2000
-    batch: int = 64
-    lr: float = 6e-3
-    decay: float = 0.7
-    clip: float = 1.0
-    activation: str = "tanh"
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "steps", "batch"):
-            check_count(name, getattr(self, name))
-        check_number("lr", self.lr, above=0.0)
-        check_number("decay", self.decay, least=0.0, most=1.0)
-        check_number("clip", self.clip, above=0.0)
-
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step (0-based)."""
-        left = (self.steps - step) / self.steps
-        return self.lr * min(1.0, left / self.decay) if self.decay else self.lr
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +29,7 @@ class TrainingResult:
 
     Attributes
     ----------
-    task : Task
+    task : TrainingTask
         What they were trained on.
     networks : tuple of Network
         Recipe, strength and seed of each, in the order of every E axis.
@@ -102,7 +44,7 @@ class TrainingResult:
         (share of outputs on the right side of 0), diverged_at.
     """
 
-    task: Task
+    task: TrainingTask
     networks: tuple[Network, ...]
     ensemble: Ensemble
     losses: Tensor
@@ -117,8 +59,8 @@ class TrainingResult:
             net.w_in,
             net.w_rec,
             net.w_out,
-            input_modules=task.input_modules,
-            output_modules=task.output_modules,
+            input_modules=getattr(task, "input_modules", None),
+            output_modules=getattr(task, "output_modules", None),
             provenance=net.provenance,
         )
 
@@ -132,13 +74,14 @@ class TrainingResult:
         Returns
         -------
         Tensor, shape (E, B, O)
+            Read-out after the last time step; ``ensemble.predict_steps`` gives all.
         """
         with torch.no_grad():
             return self.ensemble.predict(inputs)
 
 
 def train(
-    task: Task,
+    task: TrainingTask,
     recipe: Recipe | Sequence[Recipe],
     *,
     seeds: Sequence[int] = (0,),
@@ -150,6 +93,9 @@ def train(
     decay: float = 0.7,
     clip: float = 1.0,
     activation: str = "tanh",
+    leak: float = 1.0,
+    eager: bool = False,
+    mask: Tensor | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], Any] | None = None,
@@ -163,15 +109,18 @@ def train(
     Parameters
     ----------
     task : Task
-        From `hoplens.tasks.make`.
+        From `hoplens.tasks.make`; or an own one that follows `hoplens.streams.TrainingTask`.
     recipe : Recipe or sequence of Recipe
         From `hoplens.recipes`. A recipe without penalty is trained once a seed, with strength 0.
     seeds : sequence of int
         Seeds of weights and data.
     strengths : sequence of float
         Factors of the penalty.
-    hidden, steps, batch, lr, decay, clip, activation
-        See `Settings`.
+    hidden, steps, batch, lr, decay, clip, activation, leak, eager
+        See `hoplens.settings.Settings`.
+    mask : Tensor of bool, shape (H, H) or (E, H, H), optional
+        Recurrent weights that exist, ``mask[i, j]`` for the edge j -> i; the others are 0 from start to
+        end. Networks come in the order of ``metrics``.
     device, dtype
         Where and in what precision to train.
     progress : callable, optional
@@ -185,6 +134,8 @@ def train(
     ------
     ParameterError
         For settings out of range, or no network at all.
+    ShapeError
+        If the mask does not fit.
     """
     recipes = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
     networks = [
@@ -193,215 +144,66 @@ def train(
         for strength in (strengths if r.terms else (0.0,))
         for seed in seeds
     ]
-    settings = Settings(hidden, steps, batch, lr, decay, clip, activation)
-    return train_networks(task, networks, settings, device=device, dtype=dtype, progress=progress)
+    settings = Settings(hidden, steps, batch, lr, decay, clip, activation, leak, eager)
+    return train_networks(task, networks, settings, mask=mask, device=device, dtype=dtype, progress=progress)
 
 
 def train_networks(
-    task: Task,
+    task: TrainingTask,
     networks: Sequence[Network],
     settings: Settings,
     *,
+    mask: Tensor | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], Any] | None = None,
 ) -> TrainingResult:
     """Train any mixture of networks of one shape as one batch; see `train`."""
-    if not isinstance(task, Task):
-        raise UnsupportedModelError(f"task must come from hoplens.tasks.make, got {type(task).__name__}")
+    if not isinstance(task, TrainingTask):
+        raise UnsupportedModelError(
+            f"task must come from hoplens.tasks.make, got {type(task).__name__}; an own task needs "
+            "n_inputs, n_outputs, length, form and sample(n, generator=, dtype=)"
+        )
     if not networks:
         raise ParameterError("nothing to train: give at least one recipe, strength and seed")
     for network in networks:
         check_number("strength", network.strength, least=0.0)
         check_count("seed", network.seed, least=0)
-    # neighbours in the batch share a penalty, so that each penalty is computed on one slice
-    order = sorted(range(len(networks)), key=lambda n: _first_use(networks, n))
-    run = _Run(task, [networks[n] for n in order], settings, torch.device(device), dtype)
-    with torch.no_grad():
-        run.train(progress)
-    back = torch.argsort(torch.tensor(order, device=run.ensemble.weight.device))
-    weight, readout, offset = (tensor[back] for tensor in run.ensemble.tensors)
-    ensemble = Ensemble(weight, readout, offset, settings.activation)
+    order = torch.tensor(neighbours(networks))
+    mask = _check_mask(mask, len(networks), settings.hidden)
+    run = Trainer(
+        task,
+        [networks[n] for n in order.tolist()],
+        settings,
+        device=device,
+        dtype=dtype,
+        mask=mask[order] if mask is not None and mask.dim() == 3 else mask,
+    )
+    run.train(progress)
+    back = torch.argsort(order).to(run.losses.device)
+    ensemble = run.ensemble.select(back)
     losses, diverged = run.losses[:, back], run.diverged_at[back]
     return TrainingResult(
         task, tuple(networks), ensemble, losses, diverged, _metrics(task, networks, ensemble, diverged)
     )
 
 
-def _first_use(networks: Sequence[Network], n: int) -> int:
-    return next(m for m, other in enumerate(networks) if other.recipe == networks[n].recipe)
+def _check_mask(mask: Tensor | None, networks: int, hidden: int) -> Tensor | None:
+    """Return the mask on the CPU, zeros and ones, or raise."""
+    if mask is None:
+        return None
+    mask = torch.as_tensor(mask).detach().cpu()
+    shapes = ((hidden, hidden), (networks, hidden, hidden))
+    if tuple(mask.shape) not in shapes:
+        raise ShapeError(f"mask must have shape {shapes[0]} or {shapes[1]}, got {tuple(mask.shape)}")
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ParameterError("mask must hold booleans, or zeros and ones; it says which weights exist")
+    return mask
 
 
-class _Run:
-    """State of one training run; networks of one recipe are neighbours."""
-
-    def __init__(
-        self,
-        task: Task,
-        networks: list[Network],
-        settings: Settings,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self.task, self.settings = task, settings
-        self.ensemble = create_ensemble(
-            [n.seed for n in networks],
-            [n.recipe.init for n in networks],
-            n_inputs=task.n_inputs,
-            hidden=settings.hidden,
-            n_outputs=task.n_outputs,
-            length=task.length,
-            activation=settings.activation,
-            dtype=dtype,
-            device=device,
-        )
-        self.backprop = Backprop(self.ensemble, settings.batch, task.length, task.form)
-        for tensor, grad in zip(self.ensemble.tensors, self.backprop.grads, strict=True):
-            tensor.grad = grad
-        self.optimiser = torch.optim.Adam(self.ensemble.tensors, lr=settings.lr, fused=True)
-        self.data = _DataStream(task, [n.seed for n in networks], settings.batch, device, dtype)
-        self.strengths = torch.tensor([n.strength for n in networks], dtype=dtype, device=device)
-        self.groups = _recipe_groups(networks, task.length)
-        self.mask: Tensor | None = None
-        if any(recipe.thinning for recipe, _, _ in self.groups):
-            self.mask = torch.ones_like(self.ensemble.recurrent())
-        self.clock = torch.zeros_like(
-            self.strengths
-        )  # how far each network has come in being thinned, 0 .. 1
-        self.smoothed = torch.full_like(self.strengths, math.inf)
-        self.chance = math.log(2.0) if task.form == "sign" else 1.0  # loss of a constant best guess
-        self.losses = torch.full((settings.steps, len(networks)), math.nan, dtype=dtype, device=device)
-        self.diverged_at = torch.full((len(networks),), -1, dtype=torch.int64, device=device)
-        self.safe = self.ensemble.clone()
-
-    def train(self, progress: Callable[[int, int], Any] | None) -> None:
-        steps = self.settings.steps
-        thin_every = max(1, round(THIN_EVERY * steps))
-        for step in range(steps):
-            inputs, targets = self.data.batch(step)
-            self.backprop.inputs.copy_(inputs)
-            self.losses[step] = self.backprop.run(targets)
-            self._add_penalties(step / steps)
-            self._clip()
-            self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate(step)
-            self.optimiser.step()
-            if self.mask is not None:
-                if (step + 1) % thin_every == 0:
-                    self.smoothed = self.losses[max(0, step - SMOOTH_STEPS) : step + 1].mean(dim=0)
-                    self._thin((step + 1) / steps, thin_every / steps)
-                self.ensemble.recurrent().mul_(self.mask)
-            if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
-                self._set_aside_diverged(step)
-                if progress is not None:
-                    progress(step + 1, steps)
-
-    def _add_penalties(self, progress: float) -> None:
-        h, i = self.ensemble.n_hidden, self.ensemble.n_inputs
-        grad_weight, grad_readout, _ = self.backprop.grads
-        for _, rows, penalty in self.groups:
-            terms = penalty.active(progress)
-            if not terms:
-                continue
-            weight = self.ensemble.weight[rows]
-            with torch.enable_grad():
-                blocks = [weight[:, h : h + i].mT, weight[:, :h].mT, self.ensemble.readout[rows]]
-                leaves = [block.detach().requires_grad_() for block in blocks]
-                net = Pathways(*leaves)
-                total = sum(factor * term(net) for factor, term in terms)
-                value = (self.strengths[rows] * total).sum()
-            w_in, w_rec, w_out = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-            grad_weight[rows, h : h + i] += w_in.mT
-            grad_weight[rows, :h] += w_rec.mT
-            grad_readout[rows] += w_out
-
-    def _clip(self) -> None:
-        # double, so that a large gradient's square does not overflow to a factor of 0
-        square = torch.stack([grad.double().square().sum(dim=(1, 2)) for grad in self.backprop.grads]).sum(
-            dim=0
-        )
-        factor = (self.settings.clip / square.sqrt()).clamp_max(1.0)[:, None, None].to(self.strengths.dtype)
-        for grad in self.backprop.grads:
-            grad.mul_(factor)
-
-    def _thin(self, progress: float, interval: float) -> None:
-        """Remove weights of the networks whose turn it is; ``interval`` is the progress since last time."""
-        assert self.mask is not None
-        for recipe, rows, _ in self.groups:
-            thinning = recipe.thinning
-            if thinning is None or progress < thinning.start:
-                continue
-            if progress >= thinning.release and thinning.release < 1:
-                self.mask[rows] = 1.0
-                continue
-            if progress > thinning.stop:
-                continue
-            learnt = self.smoothed[rows] <= thinning.tolerance * self.chance
-            self.clock[rows] += learnt * (interval / (thinning.stop - thinning.start))
-            share = thinning.share(self.clock[rows])
-            scores = weight_scores(self.ensemble.pathways()[rows], thinning.by, horizon=self.task.length)
-            self.mask[rows] = keep_mask(scores, share).mT.to(self.mask.dtype)
-
-    def _set_aside_diverged(self, step: int) -> None:
-        """Record networks whose loss is no longer finite and put them back to their last finite weights."""
-        running = self.diverged_at < 0
-        since = max(0, step + 1 - CHECK_EVERY)
-        bad = ~torch.isfinite(self.losses[since : step + 1])
-        finite_weights = torch.stack(
-            [torch.isfinite(t).flatten(1).all(1) for t in self.ensemble.tensors]
-        ).all(0)
-        newly = running & (bad.any(dim=0) | ~finite_weights)
-        first = torch.where(bad.any(dim=0), since + bad.to(torch.int8).argmax(dim=0), step)
-        self.diverged_at = torch.where(newly, first, self.diverged_at)
-        dead = (self.diverged_at >= 0)[:, None, None]
-        for now, safe in zip(self.ensemble.tensors, self.safe.tensors, strict=True):
-            now.copy_(torch.where(dead, safe, now))
-            safe.copy_(now)
-        steps = torch.arange(since, step + 1, device=self.losses.device)[:, None]
-        over = (self.diverged_at >= 0) & (steps >= self.diverged_at)
-        self.losses[since : step + 1].masked_fill_(over, math.nan)
-
-
-class _DataStream:
-    """Training data of an ensemble: each seed has its own stream, shared by all networks of that seed."""
-
-    def __init__(
-        self, task: Task, seeds: Sequence[int], batch: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        distinct = list(dict.fromkeys(seeds))
-        self.task, self.size, self.dtype = task, batch, dtype
-        self.sources = [torch.Generator(device).manual_seed(DATA_STREAM + seed) for seed in distinct]
-        place = {seed: n for n, seed in enumerate(distinct)}
-        self.index = torch.tensor([place[seed] for seed in seeds], device=device)
-        self.shared = len(distinct) == len(seeds)
-        self.inputs = self.targets = torch.empty(0)
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return inputs (L, E, I, B) and targets (E, O, B) of a step; steps come in order."""
-        place = step % CHUNK
-        if place == 0:
-            drawn = [self.task.sample(CHUNK * self.size, generator=g, dtype=self.dtype) for g in self.sources]
-            inputs = torch.stack([b.inputs for b in drawn]).unflatten(1, (CHUNK, self.size))
-            targets = torch.stack([b.targets for b in drawn]).unflatten(1, (CHUNK, self.size))
-            self.inputs = inputs.permute(1, 3, 0, 4, 2).contiguous()  # (S, C, B, L, I) -> (C, L, S, I, B)
-            self.targets = targets.permute(1, 0, 3, 2).contiguous()  # (S, C, B, O) -> (C, S, O, B)
-        inputs, targets = self.inputs[place], self.targets[place]
-        if self.shared:
-            return inputs, targets
-        return inputs.index_select(1, self.index), targets.index_select(0, self.index)
-
-
-def _recipe_groups(networks: list[Network], length: int) -> list[tuple[Recipe, slice, ScheduledPenalty]]:
-    groups: list[tuple[Recipe, slice, ScheduledPenalty]] = []
-    for n, network in enumerate(networks):
-        if groups and groups[-1][0] == network.recipe:
-            recipe, rows, penalty = groups[-1]
-            groups[-1] = (recipe, slice(rows.start, n + 1), penalty)
-        else:
-            groups.append((network.recipe, slice(n, n + 1), network.recipe.penalty(length)))
-    return groups
-
-
-def _metrics(task: Task, networks: Sequence[Network], ensemble: Ensemble, diverged: Tensor) -> pd.DataFrame:
+def _metrics(
+    task: TrainingTask, networks: Sequence[Network], ensemble: Ensemble, diverged: Tensor
+) -> pd.DataFrame:
     import pandas as pd
 
     error, accuracy = evaluate(task, ensemble)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hoplens.errors import UnsupportedModelError
 from hoplens.evaluation import evaluate
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.measures import (
@@ -19,6 +20,7 @@ from hoplens.measures import (
 )
 from hoplens.models import Ensemble
 from hoplens.resolvent import resolvent
+from hoplens.tasks import Task
 from hoplens.thinning import keep_mask, weight_scores
 from hoplens.training import TrainingResult
 
@@ -39,6 +41,10 @@ def measure(result: TrainingResult) -> pd.DataFrame:
     to measure.
     """
     task, frame = result.task, result.metrics.copy()
+    if not isinstance(task, Task):
+        raise UnsupportedModelError(
+            f"the study's measures need the target maps of a hoplens.tasks.Task, got {type(task).__name__}"
+        )
     net = result.pathways.to(torch.float64)
     maps = hop_maps(net, task.length)
     target = task.target_maps.to(maps.values.device)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from hoplens import recipes
 from hoplens.recipes import Recipe
+from hoplens.settings import Network, Settings
 from hoplens.tasks import Task, make
-from hoplens.training import Network, Settings
 
 FORMAT = 1  # of the stored shards; a change of what is measured needs a new number
 SHARD_SIZE = 48  # networks trained as one batch: fits the second-level cache at the study's sizes
