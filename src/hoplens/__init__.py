@@ -3,6 +3,7 @@
 from hoplens import recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
+from hoplens.callbacks import Callback, HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.connectome import celegans
@@ -66,6 +67,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Analysis",
     "Blocks",
+    "Callback",
     "Cell",
     "Ensemble",
     "Explanation",
@@ -74,6 +76,7 @@ __all__ = [
     "FixedPoints",
     "FunctionCell",
     "GruCell",
+    "HopLogger",
     "HopMaps",
     "HoplensError",
     "LagMaps",
@@ -91,6 +94,7 @@ __all__ = [
     "PenaltySum",
     "Pseudospectrum",
     "Recipe",
+    "Record",
     "Resolvent",
     "RnnCell",
     "ScaledMaps",
@@ -98,6 +102,7 @@ __all__ = [
     "ScheduledPenalty",
     "ShapeError",
     "Stack",
+    "TensorBoardSink",
     "Thinning",
     "TimeSystem",
     "TrainingResult",
@@ -126,6 +131,7 @@ __all__ = [
     "keep_mask",
     "lag_maps",
     "leading_eigenvalue",
+    "lightning_callback",
     "lesion",
     "load_stack",
     "map_correlation",
