@@ -232,7 +232,10 @@ def curve(case: Case, values: Tensor) -> dict[str, Tensor]:
     areas: dict[str, list[Tensor]] = {}
     for k in np.linspace(0, x.shape[1], POINTS).round():
         first = rank < int(k)
-        for name, z in (("deletion", torch.where(first, base, x)), ("insertion", torch.where(first, x, base))):
+        for name, z in (
+            ("deletion", torch.where(first, base, x)),
+            ("insertion", torch.where(first, x, base)),
+        ):
             out = case.net(z.view_as(case.x))
             own = out.gather(1, case.output[:, None])[:, 0]
             areas.setdefault(name, []).append(own * case.sign)
@@ -304,7 +307,9 @@ def report(case: Case) -> tuple[list[str], list[tuple[str, str, str]]]:
         )
     verdicts = []
     for key in names:
-        best = max(RIVALS, key=lambda name, key=key: float(better(key, scores[name][key], scores[OURS][key]).mean()))
+        best = max(
+            RIVALS, key=lambda name, key=key: float(better(key, scores[name][key], scores[OURS][key]).mean())
+        )
         mean, low, high = bootstrap_mean(better(key, scores[OURS][key], scores[best][key]))
         word = "better" if low > 0 else "worse" if high < 0 else "equal"
         verdicts.append((key, best, f"{word} by {mean:+.3f} [{low:+.3f}, {high:+.3f}]"))
@@ -315,7 +320,9 @@ def race(case: Case) -> list[str]:
     """Return table rows: the cheapest of our settings that is as faithful as each rival at its cheapest."""
     key = "insertion - deletion"
     settings = [(f"{m} {o} x {b}" if m == "orders" else m, ours(m, o, b)) for m, o, b in LADDER]
-    own = [(name, measure(case, run(case))[key], seconds(lambda run=run: run(case))) for name, run in settings]
+    own = [
+        (name, measure(case, run(case))[key], seconds(lambda run=run: run(case))) for name, run in settings
+    ]
     rows = []
     rivals: dict[str, list[tuple[str, Method]]] = {
         "captum IntegratedGradients": [(f"{n} nodes", integrated(n)) for n in STEPS],
@@ -324,7 +331,9 @@ def race(case: Case) -> list[str]:
         "gradient x input": [("", gradient)],
     }
     for name, kinds in rivals.items():
-        tried = [(label, measure(case, run(case))[key], seconds(lambda run=run: run(case))) for label, run in kinds]
+        tried = [
+            (label, measure(case, run(case))[key], seconds(lambda run=run: run(case))) for label, run in kinds
+        ]
         best = max(float(score.mean()) for _, score, _ in tried)
         label, score, spent = next(t for t in tried if float(t[1].mean()) >= best - 0.01 * abs(best))
         match = next((t for t in own if float(t[1].mean()) >= float(score.mean())), None)
@@ -349,7 +358,9 @@ def write(path: Path, lines: list[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", type=Path, help="page whose tables to replace")
     options = parser.parse_args()
     torch.set_num_threads(1)

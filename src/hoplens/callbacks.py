@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from hoplens.errors import ParameterError, ShapeError, check_count, check_number
 from hoplens.files import write_atomically
+from hoplens.films import film, map_image
 from hoplens.guard import untouched
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.measures import active_hops
@@ -26,7 +26,6 @@ from hoplens.readers import read
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_PAIRS = 60  # columns of a frame of the animation that can still be told apart
 FRAMES = 80
 
 
@@ -125,8 +124,8 @@ class HopLogger:
             net = (self.read_model or pathways_of)(model)
             if net.batch_shape:
                 raise ShapeError(
-                    f"HopLogger follows one network, got leading axes {tuple(net.batch_shape)}; index them in "
-                    "read_model"
+                    f"HopLogger follows one network, got leading axes {tuple(net.batch_shape)}; index them "
+                    "in read_model"
                 )
             net = net.detach().to("cpu").to(torch.float64)
             maps = hop_maps(net, self.horizon)
@@ -183,7 +182,11 @@ class HopLogger:
         most, length = check_count("frames", frames), check_number("seconds", seconds, above=0.0)
         chosen = np.unique(np.linspace(0, len(self.records) - 1, min(most, len(self.records))).round())
         shown = [self.records[int(n)] for n in chosen]
-        return write_atomically(target, _film(shown, self.records, length, check_count("dpi", dpi)))
+        titles = [f"step {r.step}    loss {r.loss:.3g}    active hops {r.active_hops:.2f}" for r in shown]
+        last = self.records[-1].step or 1
+        done = [record.step / last for record in shown]
+        dots = check_count("dpi", dpi)
+        return write_atomically(target, film([r.maps for r in shown], titles, done, length, dots))
 
     def lightning(self) -> Any:
         """Return a Lightning callback that feeds this logger after every training batch.
@@ -251,7 +254,7 @@ class TensorBoardSink:
             raise ParameterError(
                 'logging to TensorBoard needs it: pip install "hoplens[tensorboard]"'
             ) from None
-        self.writer = SummaryWriter(os.fspath(self.writer))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(os.fspath(self.writer))  # type: ignore[no-untyped-call, unused-ignore]
 
     def __call__(self, record: Record) -> None:
         """Write a record.
@@ -266,7 +269,9 @@ class TensorBoardSink:
         for name, value in scalars.items():
             if np.isfinite(value):
                 self.writer.add_scalar(f"{self.prefix}/{name}", value, record.step)
-        self.writer.add_image(f"{self.prefix}/hop_maps", _image(record.maps), record.step, dataformats="HWC")
+        self.writer.add_image(
+            f"{self.prefix}/hop_maps", map_image(record.maps), record.step, dataformats="HWC"
+        )
 
     def close(self) -> None:
         """Flush and close the writer."""
@@ -294,102 +299,18 @@ def lightning_callback(logger: Callback) -> Any:
         raise ParameterError('this callback needs Lightning: pip install "hoplens[lightning]"') from None
 
     class Adapter(Base):  # type: ignore[misc, unused-ignore]
-        def on_train_batch_end(
-            self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        def on_train_batch_end(  # its names are Lightning's
+            self,
+            trainer: Any,
+            pl_module: Any,
+            outputs: Any,
+            batch: Any,  # noqa: ARG002
+            batch_idx: int,  # noqa: ARG002
         ) -> None:
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs
             logger.on_step(int(trainer.global_step), pl_module, float("nan") if loss is None else loss)
 
     return Adapter()
-
-
-def _image(maps: HopMaps) -> Any:
-    """Return hop by pair in the colours of the figures, 8 pixels a cell, array (K * 8, P * 8, 3)."""
-    from hoplens.plots.style import DIVERGING
-
-    values = maps.values.flatten(1).numpy()  # (K, P)
-    limit = float(np.abs(values).max()) or 1.0
-    colours = DIVERGING(0.5 + 0.5 * values / limit)[..., :3]
-    return (255 * colours.repeat(8, 0).repeat(8, 1)).round().astype(np.uint8)
-
-
-def _film(shown: list[Record], records: list[Record], seconds: float, dpi: int) -> bytes:
-    """Return the GIF's bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    from hoplens.plots.style import DIVERGING, INK, MUTED, PAPER_WHITE, RULE, name_axes, plain, quiet, short
-
-    first = shown[0].maps
-    names = [f"{short(i)} → {short(o)}" for o in first.output_names for i in first.input_names]
-    films = np.stack([record.maps.values.flatten(1).numpy() for record in shown])  # (F, K, P)
-    size = np.abs(films).max((0, 1))
-    kept = np.sort(np.argsort(-size, kind="stable")[:MOST_PAIRS])
-    films, limit = films[:, :, kept], float(size.max()) or 1.0
-    hops = first.hops.tolist()
-    figure = Figure(
-        figsize=(float(np.clip(2.6 + 0.16 * len(kept), 4.6, 9)), float(np.clip(2.4 + 0.17 * len(hops), 3, 6))),
-        facecolor=PAPER_WHITE,
-        layout="constrained",
-        dpi=dpi,
-    )
-    canvas = FigureCanvasAgg(figure)
-    ax, below = figure.subplots(2, 1, height_ratios=[12, 1])
-    edges = np.arange(len(kept) + 1) - 0.5, np.arange(len(hops) + 1) + hops[0] - 0.5
-    mesh = ax.pcolormesh(*edges, films[0], cmap=DIVERGING, norm=Normalize(-limit, limit))
-    quiet(ax)
-    ax.invert_yaxis()
-    note = "" if len(kept) == len(names) else f" ({len(kept)} strongest of {len(names)})"
-    name_axes(ax, f"pair, input → output{note}", "hop length")
-    if len(kept) <= 24:
-        ax.set_xticks(range(len(kept)), [names[j] for j in kept], rotation=90)
-    else:
-        ax.set_xticks([])
-    ax.yaxis.get_major_locator().set_params(integer=True)
-    bar = figure.colorbar(mesh, ax=ax, aspect=18, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.set_label("weight", fontsize=8, color=INK)
-    bar.ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=7)
-    below.set_axis_off()
-    below.set_xlim(0, 1)
-    below.set_ylim(-1, 1)
-    below.plot([0, 1], [0, 0], color=RULE, linewidth=4, solid_capstyle="round")
-    (progress,) = below.plot([0, 0], [0, 0], color=INK, linewidth=4, solid_capstyle="round")
-    title = ax.set_title("", loc="left", fontsize=8, color=INK)
-    last = max(record.step for record in records) or 1
-    images, palette = [], _palette()
-    for record, film in zip(shown, films, strict=True):
-        mesh.set_array(film)
-        progress.set_data([0, record.step / last], [0, 0])
-        title.set_text(
-            plain(f"step {record.step}    loss {record.loss:.3g}    active hops {record.active_hops:.2f}")
-        )
-        canvas.draw()
-        image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-        # one palette for all frames: colours must not change their meaning
-        images.append(image.quantize(128, palette=palette, dither=Image.Dither.NONE))
-    hold = max(20, round(1000 * seconds / len(images)))
-    times = [hold] * (len(images) - 1) + [max(hold, 1500)]
-    data = io.BytesIO()
-    images[0].save(
-        data, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0, optimize=False
-    )
-    return data.getvalue()
-
-
-def _palette() -> Any:
-    """Return an image of 128 colours that all frames can use: the map's scale and the greys of the frame."""
-    from PIL import Image
-
-    from hoplens.plots.style import DIVERGING
-
-    scale = (255 * DIVERGING(np.linspace(0, 1, 104))[:, :3]).round().astype(int)
-    greys = np.linspace(0, 255, 24).round().astype(int)[:, None].repeat(3, 1)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(np.concatenate([scale, greys]).flatten().tolist())
-    return palette
 
 
 __all__ = [

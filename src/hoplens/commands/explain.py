@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
@@ -112,7 +111,9 @@ def _names(path: Path) -> dict[str, list[str]]:
             if key in archive.files:
                 values = archive[key]
                 if values.ndim != 1 or values.dtype.kind not in "US":
-                    raise FileError(f"{path}: {key} must be a list of texts, got {values.dtype} {values.shape}")
+                    raise FileError(
+                        f"{path}: {key} must be a list of texts, got {values.dtype} {values.shape}"
+                    )
                 found[key] = [str(value) for value in values.astype(str)]
     return found
 

@@ -78,6 +78,7 @@ def explain(
     Returns
     -------
     Explanation
+        Its numbers in float64, computed in the precision of the model.
 
     Raises
     ------
@@ -163,7 +164,7 @@ class _Solver:
 
     def solve(self, tolerance: float, most: int) -> _Found:
         found = self.at(torch.arange(self.setting.batch.inputs.shape[0]), 1, None)
-        wide, level = found.values.dtype == torch.float64, 1
+        wide, level = self.setting.batch.inputs.dtype == torch.float64, 1
         while not (wide and level >= most):
             scale = torch.maximum(found.difference.abs(), 1e-6 * found.values.abs().sum((1, 2)))
             bad = (found.gap.abs() > tolerance * scale).nonzero()[:, 0]
@@ -189,10 +190,14 @@ class _Solver:
             base = own.baseline[chosen].to(inputs)
             got = flow(stack, inputs[chosen], base, own.batch.lengths[chosen], rows[chosen], plan)
             values, error = _over_orders(got.values)
-            parts.append((values, got.by_hop, error, got.shown))
-        values, by_hop, error, shown = zip(*parts, strict=True)
+            parts.append(_Found(values, got.by_hop, error, got.shown, rows[chosen]))
+        # in float64 from here on, so that what comes back does not depend on what had to be done again
         return _Found(
-            torch.cat(values), torch.cat(by_hop), torch.cat(error), torch.cat(shown, 1), rows[samples]
+            torch.cat([part.values for part in parts]).double(),
+            torch.cat([part.by_hop for part in parts]).double(),
+            torch.cat([part.error for part in parts]).double(),
+            torch.cat([part.shown for part in parts], dim=1).double(),
+            torch.cat([part.rows for part in parts]).double(),
         )
 
 
@@ -211,7 +216,7 @@ def _replace(found: _Found, bad: Tensor, better: _Found) -> _Found:
     parts = {}
     for name, axis in (("values", 0), ("by_hop", 0), ("error", 0), ("shown", 1), ("rows", 0)):
         old, new = getattr(found, name), getattr(better, name)
-        parts[name] = old.to(new).index_copy(axis, bad, new)
+        parts[name] = old.index_copy(axis, bad, new)
     return _Found(**parts)
 
 

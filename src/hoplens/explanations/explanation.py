@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,12 +148,10 @@ class Explanation:
         sample : int
         """
         chosen = self._sample(sample)
-        batched = ("values", "by_hop", "by_unit", "gap", "error", "output", "baseline_output", "inputs")
-        batched += ("baseline", "lengths", "outputs")
+        batched = {"values", "by_hop", "by_unit", "gap", "error", "output", "baseline_output", "inputs"}
+        batched |= {"baseline", "lengths", "outputs"}
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Explanation(
-            **{k: v[chosen : chosen + 1] if k in batched else v for k, v in fields.items()}
-        )
+        return Explanation(**{k: v[chosen : chosen + 1] if k in batched else v for k, v in fields.items()})
 
     def by_module(self, modules: Sequence[str]) -> pd.DataFrame:
         """Return contributions by module of hidden units: ``by_unit`` added up.
@@ -171,7 +170,7 @@ class Explanation:
 
         if isinstance(modules, str) or len(modules) != len(self.unit_names):
             raise ShapeError(f"modules must name one module for each of the {len(self.unit_names)} units")
-        names = [str(module) for module in modules]
+        names = np.array([str(module) for module in modules])
         frame = pd.DataFrame(self.by_unit.detach().cpu().double().numpy().T)
         sums = frame.groupby(names, sort=False).sum()
         return (

@@ -13,7 +13,6 @@ from hoplens.explanations.paths import Plan
 from hoplens.explanations.secants import Features, Rule, rule_for
 from hoplens.stack import Stack
 
-
 AT_ONCE = 2**18  # numbers that secants are made of at once
 
 

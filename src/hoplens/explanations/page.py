@@ -53,7 +53,7 @@ def render_page(found: Explanation, *, sample: int = 0, n: int = 15, title: str 
         figure = ax.get_figure(root=True)
         assert figure is not None
         map_ = inline_svg(
-            figure,  # type: ignore[arg-type]
+            figure,
             label=f"Contributions by time step and input. {words.timing(found, sample)}",
             prefix="map",
         )

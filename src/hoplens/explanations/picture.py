@@ -49,8 +49,9 @@ def draw(found: Explanation, sample: int, ax: Axes | None) -> Axes:
     change = float(found.difference[sample])
     name_panel(ax, f"{short(name)}: {float(found.output[sample]):.3g}, {change:+.3g} from the baseline")
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=18, shrink=0.95)
-    bar.solids.set_rasterized(False)  # type: ignore[union-attr]
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    assert bar.solids is not None  # made from a mesh
+    bar.solids.set_rasterized(False)
+    bar.outline.set_visible(False)
     bar.set_label("contribution", fontsize=FONT, color=INK)
     bar.ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=SMALL, width=0.6, length=2.5)
     bar.locator = MaxNLocator(nbins=5, symmetric=True)

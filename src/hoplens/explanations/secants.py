@@ -114,7 +114,9 @@ def _visible(cell: Any, kernel: Any, x: Tensor, lengths: Tensor | None, reverse:
         if isinstance(cell, LstmCell):
             hidden = (start, x.new_zeros(1, x.shape[1], cell.hidden))
             weights += [] if cell.w_hr is None else [cell.w_hr]
-        out: Tensor = kernel(x.flip(0) if reverse else x, hidden, weights, True, 1, 0.0, False, False, False)[0]
+        out: Tensor = kernel(x.flip(0) if reverse else x, hidden, weights, True, 1, 0.0, False, False, False)[
+            0
+        ]
         return out.flip(0) if reverse else out
     states = x.new_empty(*x.shape[:2], cell.n_state)
     state = torch.zeros_like(states[0])

@@ -159,8 +159,8 @@ def _baseline(stack: Stack, baseline: Any, batch: Batch, inputs: Any) -> Tensor:
             raise ParameterError(f'baseline must be None (zeros), "mean" or a tensor, got {baseline!r}')
         if values.shape[0] < 2:
             raise ParameterError(
-                'baseline="mean" of a single sample is the sample itself; give several samples, or the mean of '
-                "your data as a tensor"
+                'baseline="mean" of a single sample is the sample itself; give several samples, or the mean '
+                "of your data as a tensor"
             )
         mean = (values * mask).sum(0) / mask.sum(0).clamp_min(1)  # (L, I)
         return mean.expand_as(values) * mask

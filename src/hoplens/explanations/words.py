@@ -56,7 +56,8 @@ def timing(found: Explanation, sample: int) -> str:
             break
     steps.sort()
     if len(steps) == 1:
-        return f"Step {steps[0]} alone carries {covered:.0%} of all contributions ({_lag(length - 1 - steps[0])})."
+        when = _lag(length - 1 - steps[0])
+        return f"Step {steps[0]} alone ({when}) carries {covered:.0%} of all contributions."
     listed = ", ".join(map(str, steps[:-1])) + f" and {steps[-1]}"
     return f"Steps {listed} of {length} carry {covered:.0%} of all contributions."
 
@@ -67,18 +68,18 @@ def lines(found: Explanation, sample: int, n: int) -> list[Line]:
     levels = int(found.hops[0]) - int(found.lags[0])
     straight = len(found.hops) == found.values.shape[1]
     made = []
-    for row in frame.itertuples():
-        lag, amount = int(row.lag), float(row.contribution)
+    for row in frame.to_dict("records"):
+        lag, amount = int(row["lag"]), float(row["contribution"])
         made.append(
             Line(
-                str(row.input),
-                int(row.step),
+                str(row["input"]),
+                int(row["step"]),
                 _lag(lag),
                 str(levels + lag) if straight else f"from {levels + lag}",
-                f"{float(row.value):.3g}",
-                f"{float(row.baseline):.3g}",
+                f"{float(row['value']):.3g}",
+                f"{float(row['baseline']):.3g}",
                 f"{amount:+.3g}",
-                f"{float(row.share):.1%}",
+                f"{float(row['share']):.1%}",
                 amount < 0,
             )
         )
