@@ -69,3 +69,35 @@ def start(description: str) -> argparse.Namespace:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(f"torch {torch.__version__}, {options.threads} threads, {os.cpu_count()} cores, load {load:.1f}")
     return options
+
+
+def spread(entry: tuple[float, float, float, float]) -> str:
+    """Return median and quartiles of a ratio of `summary`, to be put into a table."""
+    _, ratio, low, high = entry
+    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def run(report: Callable[..., str], description: str | None, *, seconds: float) -> None:
+    """Print a benchmark's report: what ``python benchmarks/NAME.py`` does.
+
+    Parameters
+    ----------
+    report : callable
+        Takes the seconds that it should last (about) and ``full=``; returns Markdown.
+    description : str or None
+        The benchmark's docstring.
+    seconds : float
+        Default duration.
+    """
+    lines = (description or "").splitlines()
+    parser = argparse.ArgumentParser(description=lines[0] if lines else "")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default 1)")
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help=f"duration (default about {seconds:g})"
+    )
+    parser.add_argument("--full", action="store_true", help="the largest sizes too: minutes")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    print(f"torch {torch.__version__}, {options.threads} threads, {os.cpu_count()} cores, load {load:.1f}\n")
+    print(report(options.seconds, full=options.full), flush=True)

@@ -17,7 +17,7 @@ from hoplens import fused, kernels, plans
 from hoplens.doubling import Doubling
 from hoplens.fused import pathway_size
 from hoplens.kernels import Chain, make_step
-from hoplens.steps import DenseStep
+from hoplens.steps import DenseStep, csr
 
 KINDS = [(across, norm) for across in ("hops", "sum") for norm in ("l1", "frobenius")]
 
@@ -254,6 +254,29 @@ def test_an_idle_call_can_go_back_by_itself():
     penalty(net)
     penalty(net).backward()
     assert not net.w_in.grad.any()
+
+
+@pytest.mark.parametrize("trained", ["w_in", "w_rec", "w_out", "w_skip"])
+def test_an_idle_call_belongs_to_whatever_is_trained(trained):
+    blocks = dict(
+        zip(("w_in", "w_rec", "w_out", "w_skip"), blocks_of(random_network(2, skip=True)), strict=True)
+    )
+    blocks[trained].requires_grad_()
+    penalty = hl.PathwayPenalty(6, every=2)
+    busy, idle = (penalty(hl.Pathways(**blocks)) for _ in range(2))
+    assert busy.item() > 0 == idle.item()
+    idle.backward()
+    assert not blocks[trained].grad.any()
+
+
+def test_an_idle_call_of_a_sparse_network_belongs_to_its_weights():
+    values = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    index, ends = (torch.tensor([0, 1, 2]), torch.tensor([1, 0])), torch.eye(2, dtype=torch.float64)
+    penalty = hl.PathwayPenalty(6, every=2)
+    penalty(hl.Pathways(ends, csr(*index, values, (2, 2)), ends)).backward()
+    before = values.grad.clone()
+    penalty(hl.Pathways(ends, csr(*index, values, (2, 2)), ends)).backward()
+    assert torch.equal(values.grad, before)
 
 
 @pytest.mark.parametrize(

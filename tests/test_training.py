@@ -459,3 +459,26 @@ def test_training_runs_on_a_graphics_card():
     # weights are drawn on the CPU: the start does not depend on the device, only the data stream does
     starts = [train(MIXED, steps=1, lr=1e-12, device=device).pathways for device in ("cuda", "cpu")]
     assert_near(starts[0].w_rec.cpu(), starts[1].w_rec, 1e-9)
+
+
+# savings
+
+
+@pytest.mark.parametrize("options", [{"every": 2}, {"sample": 1}], ids=str)
+def test_a_saving_recipe_depends_on_seed_and_settings_only(options):
+    saving = hl.recipes.Recipe("saving", (Term(hl.recipes.PathwaySpec("hops", **options)),))
+    exact = hl.recipes.Recipe("exact", (Term(hl.recipes.PathwaySpec("hops")),))
+    alone = train(saving, seeds=(3,), strengths=(1e-2,))
+    beside = train((exact, saving), seeds=(1, 3), strengths=(1e-2,))
+    assert_near(alone.ensemble.weight[0], beside.ensemble.weight[3], 1e-9)
+    assert not torch.allclose(beside.ensemble.weight[1], beside.ensemble.weight[3])
+
+
+def test_a_specification_hands_its_options_on_and_draws_anew_each_time():
+    spec = hl.recipes.PathwaySpec("sum", 0.8, every=3, sample=2)
+    first, second = spec(7), spec(7)
+    shown = "horizon=7, damping=0.8, across='sum', norm='l1', every=3, sample=2"
+    assert first.extra_repr() == second.extra_repr() == shown
+    assert first.generator is not second.generator
+    assert torch.equal(first.generator.get_state(), second.generator.get_state())
+    assert hl.recipes.PathwaySpec()(7).generator is None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError, check_count
+from hoplens.parts import numbered
 
 Saved = tuple[Tensor, ...]
 
@@ -49,7 +50,7 @@ class Cell:
     @property
     def unit_names(self) -> tuple[str, ...]:
         """Names of the S numbers of the state."""
-        return tuple(f"h{j}" for j in range(self.n_state))
+        return numbered("h", self.n_state)
 
     def step(self, state: Tensor, x: Tensor) -> Tensor:
         """Return the next state, shape (..., S), from the state (..., S) and the input (..., I).

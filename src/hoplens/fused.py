@@ -41,11 +41,9 @@ def pathway_size(
     doubling : bool, default False
         Compute one dense network by repeated squaring.
     """
-    batch = w_in.shape[:-2]
     blocks = (widen(w) for w in (w_in, w_rec, w_out))
     apply: Callable[..., Tensor] = _PathwaySize.apply
-    value = apply(*blocks, _Size(length, damping, across == "hops", norm == "l1", doubling))
-    return value.reshape(batch)
+    return apply(*blocks, _Size(length, damping, across == "hops", norm == "l1", doubling))
 
 
 def pathway_gradients(
@@ -78,9 +76,8 @@ def pathway_gradients(
     """
     size = _Size(length, damping, across == "hops", norm == "l1", doubling)
     with torch.no_grad():
-        sizes, chain, maps = size.measure(w_in, w_rec, w_out, keep=True)
-        slope = size.slope(maps, sizes, factors.reshape(-1))
-        return sizes.sum(dim=1).reshape(factors.shape), chain.backward(slope, (True, True, True))
+        value, chain, maps = size.measure(w_in, w_rec, w_out, keep=True)
+        return value, chain.backward(size.slope(maps, factors), (True, True, True))
 
 
 @dataclass(frozen=True)
@@ -96,41 +93,44 @@ class _Size:
     def measure(
         self, w_in: Tensor, w_rec: Tensor, w_out: Tensor, *, keep: bool
     ) -> tuple[Tensor, Chain | Doubling, Tensor]:
-        """Return the sizes (E, K or 1), the products and the maps or their sum."""
+        """Return the total size (...,), the products and the maps (E, K, c, d) or their sum."""
         step = make_step(w_in, w_rec, w_out)
         squares = self.doubling and isinstance(step, DenseStep) and step.start.shape[0] == 1
         chain = (Doubling if squares else Chain)(step, self.length, self.damping)  # type: ignore[arg-type]
         maps = chain.forward(keep=keep)
         if not self.by_hop:
             maps = maps.sum(dim=1, keepdim=True)
-        sizes = maps.abs().sum(dim=(2, 3)) if self.l1 else torch.linalg.vector_norm(maps, dim=(2, 3))
-        return sizes * self.damping**2, chain, maps  # the first and the last edge of a walk are damped too
+        if self.l1:  # not vector_norm: it sums plainly, 1e-5 off at 4e6 entries
+            total: Tensor = maps.abs().sum(dim=(1, 2, 3))
+        else:
+            total = torch.linalg.vector_norm(maps, dim=(2, 3)).sum(dim=1)
+        # the first and the last edge of a walk are damped too
+        return total.mul_(self.damping**2).view(w_in.shape[:-2]), chain, maps
 
-    def slope(self, maps: Tensor, sizes: Tensor, grad: Tensor) -> Tensor:
-        """Return the gradient by the map of every hop, given that by the total size (E,)."""
-        scale = self.damping**2
-        weight = (grad * scale)[:, None, None, None]
+    def slope(self, maps: Tensor, grad: Tensor) -> Tensor:
+        """Return the gradient by the map of every hop, given that by the total size (...,)."""
         if self.l1:
-            slope = maps.sign() * weight
+            slope = maps.sign()
         else:  # no slope where a map vanishes: the least subgradient
-            size = sizes[..., None, None] / scale
-            slope = torch.where(size > 0, maps / torch.where(size > 0, size, 1.0), 0.0) * weight
+            size = torch.linalg.vector_norm(maps, dim=(2, 3), keepdim=True)
+            slope = torch.where(size > 0, maps / torch.where(size > 0, size, 1.0), 0.0)
+        slope.mul_((grad * self.damping**2).reshape(-1, 1, 1, 1))
         return slope if self.by_hop else slope.expand(-1, self.length, -1, -1)
 
 
 class _PathwaySize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, w_in: Tensor, w_rec: Tensor, w_out: Tensor, size: _Size) -> Tensor:
-        sizes, ctx.chain, maps = size.measure(w_in, w_rec, w_out, keep=any(ctx.needs_input_grad[:3]))
+        total, ctx.chain, maps = size.measure(w_in, w_rec, w_out, keep=any(ctx.needs_input_grad[:3]))
         ctx.size = size
-        ctx.save_for_backward(w_in, w_rec, w_out, maps, sizes)
-        return sizes.sum(dim=1)
+        ctx.save_for_backward(w_in, w_rec, w_out, maps)
+        return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *_, maps, sizes = ctx.saved_tensors
-        return *ctx.chain.backward(ctx.size.slope(maps, sizes, grad), ctx.needs_input_grad[:3]), None
+        maps: Tensor = ctx.saved_tensors[-1]
+        return *ctx.chain.backward(ctx.size.slope(maps, grad), ctx.needs_input_grad[:3]), None
 
 
 __all__ = ["pathway_gradients", "pathway_size"]

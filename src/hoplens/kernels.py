@@ -101,10 +101,10 @@ class Chain:
                 block = self._hop(block, begin)
             if keep or isinstance(self.step, DenseStep):
                 run = self._run(block, begin, count)
-                block = self.step.views(run)[-1]
+                block = run[-1]
                 maps.append(self.step.contract(run))
                 if keep:
-                    self.kept.append(run if self.keep_all else self.step.views(run)[0].clone())
+                    self.kept.append(run if self.keep_all else run[0].clone())
             else:
                 block = self._stream(block, begin, count, maps)
         return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)

@@ -171,6 +171,8 @@ def check_layers(layers: Sequence[Layer] | None, hidden: int) -> tuple[Layer, ..
 def _common_dtype(blocks: dict[str, Tensor]) -> dict[str, Tensor]:
     # Promote rather than refuse: a float32 w_in with a float64 w_rec loses nothing in float64.
     dtype = blocks["w_in"].dtype
+    if all(b.dtype == dtype and b.layout == torch.strided for b in blocks.values()):
+        return blocks
     for block in blocks.values():
         dtype = torch.promote_types(dtype, block.dtype)
     if "w_rec" in blocks and blocks["w_rec"].layout != torch.strided:
@@ -184,7 +186,9 @@ def _common_dtype(blocks: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_blocks(blocks: dict[str, Tensor]) -> None:
-    shapes = ", ".join(f"{name} {tuple(b.shape)}" for name, b in blocks.items())
+    def shapes() -> str:  # only for messages: a training loop comes here every step
+        return ", ".join(f"{name} {tuple(b.shape)}" for name, b in blocks.items())
+
     for name, block in blocks.items():
         if block.dim() < 2:
             raise ShapeError(
@@ -197,31 +201,33 @@ def _check_blocks(blocks: dict[str, Tensor]) -> None:
     if "w_skip" in blocks:
         wanted["w_skip"] = (w_out.shape[-2], w_in.shape[-1])
     for name, shape in wanted.items():
-        if tuple(blocks[name].shape[-2:]) != shape:
+        if blocks[name].shape[-2:] != shape:
             raise ShapeError(
                 f"expected w_in (..., H, I), w_rec (..., H, H), w_out (..., O, H), w_skip (..., O, I) with "
-                f"H = {hidden} taken from w_rec, so {name} should end in {shape}; got {shapes}"
+                f"H = {hidden} taken from w_rec, so {name} should end in {shape}; got {shapes()}"
             )
     if 0 in (hidden, w_in.shape[-1], w_out.shape[-2]):
-        raise ShapeError(f"a network needs at least one input, hidden unit and output; got {shapes}")
-    if any(b.shape[:-2] != w_in.shape[:-2] for b in blocks.values()):
-        raise ShapeError(f"all blocks need the same leading axes; got {shapes}")
-    devices = {str(b.device) for b in blocks.values()}
-    if len(devices) > 1:
-        raise ShapeError(
-            f"all blocks must be on one device, got {', '.join(sorted(devices))}; move them first"
-        )
+        raise ShapeError(f"a network needs at least one input, hidden unit and output; got {shapes()}")
+    leading, device = w_in.shape[:-2], w_in.device
+    if any(b.shape[:-2] != leading for b in blocks.values()):
+        raise ShapeError(f"all blocks need the same leading axes; got {shapes()}")
+    if any(b.device != device for b in blocks.values()):
+        devices = sorted({str(b.device) for b in blocks.values()})
+        raise ShapeError(f"all blocks must be on one device, got {', '.join(devices)}; move them first")
 
 
 @lru_cache(maxsize=64)
-def _numbered(prefix: str, count: int) -> tuple[str, ...]:
-    # a training loop reads its network every step: the same names each time
+def numbered(prefix: str, count: int) -> tuple[str, ...]:
+    """Return the default names ``prefix0, prefix1, ...``; mostly the same tuple for the same arguments."""
+    # a training loop reads its network every step
     return tuple(f"{prefix}{j}" for j in range(count))
 
 
 def labels(field: str, given: Sequence[str] | None, count: int, prefix: str | None) -> tuple[str, ...] | None:
     if given is None:
-        return None if prefix is None else _numbered(prefix, count)
+        return None if prefix is None else numbered(prefix, count)
+    if prefix is not None and given is numbered(prefix, count):  # handed on by another Pathways
+        return numbered(prefix, count)
     labels = tuple(str(label) for label in given)
     if len(labels) != count:
         raise ShapeError(f"{field} must hold {count} names, one a node, got {len(labels)}")

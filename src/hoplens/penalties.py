@@ -115,6 +115,15 @@ class PenaltySum(Penalty):
         return f"weights={self.weights}"
 
 
+def _nothing(net: Pathways) -> Tensor:
+    """Return 0 a network, in the graph of the first block that is trained."""
+    blocks = (net.w_in, net.w_out, net.w_skip)
+    trained = next((block for block in blocks if block is not None and block.requires_grad), None)
+    if trained is None:
+        trained = net.w_rec.values()[None] if net.is_sparse else net.w_rec
+    return trained[..., :0].sum(dim=(-2, -1))
+
+
 def _terms(penalty: Penalty) -> list[tuple[float, Penalty]]:
     if isinstance(penalty, PenaltySum):
         return [
@@ -214,7 +223,7 @@ class PathwayPenalty(Penalty):
         weight = 1.0
         if self.training and torch.is_grad_enabled():
             if not self._due():  # zero, yet part of the graph, so that a loss of nothing else can go back
-                return (0.0 * net.w_in[..., 0, 0]).to(dtype)
+                return _nothing(net).to(dtype)
             weight = float(self.every)
             if self.sample is not None:
                 net, share = self._draw(net, self.sample)

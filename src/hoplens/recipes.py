@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
+
 from hoplens.errors import check_choice
 from hoplens.models import INITS
 from hoplens.penalties import PathwayPenalty, Penalty, WeightPenalty
 from hoplens.schedules import Schedule, ScheduledPenalty, constant
 from hoplens.thinning import Thinning
+
+SAMPLE_SEED = 20260503  # of the nodes that a sampled penalty follows
 
 
 @dataclass(frozen=True)
@@ -22,16 +26,31 @@ class PathwaySpec:
     across : {"hops", "sum"}, default "hops"
     damping : float, default 0.9
     norm : {"l1", "frobenius"}, default "l1"
-        See `PathwayPenalty`.
+    every : int, default 1
+    sample : int, optional
+        See `PathwayPenalty`. Nodes are drawn from a generator seeded with the constant `SAMPLE_SEED`, anew
+        for each training: every network sees the same draws, whatever its seed and whatever it is trained
+        beside.
     """
 
     across: Literal["hops", "sum"] = "hops"
     damping: float = 0.9
     norm: Literal["l1", "frobenius"] = "l1"
+    every: int = 1
+    sample: int | None = None
 
     def __call__(self, length: int) -> Penalty:
         """Return the penalty for sequences of ``length`` time steps."""
-        return PathwayPenalty(length, self.damping, across=self.across, norm=self.norm)
+        source = None if self.sample is None else torch.Generator().manual_seed(SAMPLE_SEED)
+        return PathwayPenalty(
+            length,
+            self.damping,
+            across=self.across,
+            norm=self.norm,
+            every=self.every,
+            sample=self.sample,
+            generator=source,
+        )
 
 
 @dataclass(frozen=True)

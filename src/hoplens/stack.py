@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hoplens.cells import Cell
 from hoplens.errors import ShapeError, UnsupportedModelError
-from hoplens.parts import Layer
+from hoplens.parts import Layer, numbered
 from hoplens.pathways import Pathways
 
 Point = list[tuple[Tensor, Tensor]]  # (state, input) of every cell, in the order of Stack.cells
@@ -175,11 +175,11 @@ def assemble(stack: Stack, blocks: Sequence[tuple[Tensor, Tensor]], provenance: 
         w_out = w_out if emission is None else w_out @ emission.to(first)
         leading = first.shape[:-2]
         names = cells[0].unit_names
-        plain = all(name == f"h{j}" for j, name in enumerate(names))
+        plain = tuple(names) == numbered("h", len(names))
         return Pathways(
             blocks[0][1],
             first,
-            w_out.expand(*leading, *w_out.shape),
+            w_out.expand(*leading, *w_out.shape) if leading else w_out,
             hidden_names=names,
             hidden_modules=None if plain else [name.rstrip("0123456789") for name in names],
             provenance=provenance,

@@ -90,15 +90,14 @@ class DenseStep:
 
     def __init__(self, w_in: Tensor, w_rec: Tensor, w_out: Tensor, *, from_inputs: bool) -> None:
         self.shapes = w_in.shape, w_rec.shape, w_out.shape
-        w_in, w_rec, w_out = (
-            w if w.dim() == 3 else w.reshape(math.prod(w.shape[:-2]), *w.shape[-2:])
-            for w in (w_in, w_rec, w_out)
-        )
+        w_in, w_rec, w_out = (_stacked(w) for w in (w_in, w_rec, w_out))
         self.from_inputs = from_inputs
         self.start, self.step, self.other = (
             (w_in.mT, w_rec.mT, w_out.mT) if from_inputs else (w_out, w_rec, w_in)
         )
         self.back = self.step.mT
+        # the gradient by w_rec lies in memory as w_rec does, so that adding it to others is fast
+        self.turned = w_rec.stride(-1) != 1 and w_rec.stride(-2) == 1
         self.block_bytes = self.start.numel() * self.start.element_size()
         self.rec_bytes = self.step.numel() * self.start.element_size()
 
@@ -157,8 +156,8 @@ class DenseStep:
         )
 
     def spread(self, grad: Tensor) -> Tensor:
-        e, n, c, d = grad.shape
-        adjoint = torch.bmm(grad.reshape(e, n * c, d), self.other.mT)
+        e, n, c, _ = grad.shape
+        adjoint = torch.bmm(grad.flatten(1, 2), self.other.mT)
         return adjoint.view(e, n, c, adjoint.shape[-1]).transpose(0, 1).contiguous()
 
     def collect(self, run: Tensor, grad: Tensor, total: Tensor | None) -> Tensor:
@@ -171,7 +170,7 @@ class DenseStep:
         # adjoints are neighbours in one buffer wherever they come from one spread; no copy then
         later = _by_network(torch.stack(adjoints) if isinstance(adjoints, list) else adjoints)
         now = _by_network(run[: len(adjoints)])
-        left, right = (later, now) if self.from_inputs else (now, later)  # gradient in w_rec's own layout
+        left, right = (later, now) if self.from_inputs != self.turned else (now, later)
         if total is None:
             total = left.new_empty(self.step.shape)
             return total.baddbmm_(left.mT, right, beta=0, alpha=factor)
@@ -179,11 +178,18 @@ class DenseStep:
 
     def finish(self, first: Tensor, rec: Tensor | None, other: Tensor | None) -> Grads:
         ends = (first.mT, None if other is None else other.mT) if self.from_inputs else (other, first)
-        found = (ends[0], rec, ends[1])
+        found = (ends[0], rec.mT if rec is not None and self.turned else rec, ends[1])
         return tuple(  # type: ignore[return-value]
-            None if grad is None else grad.reshape(shape)
+            None if grad is None else grad[0] if len(shape) == 2 else grad.reshape(shape)
             for grad, shape in zip(found, self.shapes, strict=True)
         )
+
+
+def _stacked(block: Tensor) -> Tensor:
+    """Return a block with exactly one leading axis."""
+    if block.dim() == 2:
+        return block[None]
+    return block if block.dim() == 3 else block.reshape(math.prod(block.shape[:-2]), *block.shape[-2:])
 
 
 def _by_network(run: Tensor) -> Tensor:

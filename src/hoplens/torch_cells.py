@@ -28,11 +28,10 @@ class _WeightCell(Cell):
                 f"and {tuple(w_hh.shape)}"
             )
         super().__init__(w_ih.shape[1], hidden, label=label)
-        zero = w_ih.new_zeros(w_ih.shape[0])
         self.hidden = hidden
         self.w_ih, self.w_hh = w_ih, w_hh
-        self.b_ih = zero if b_ih is None else b_ih
-        self.b_hh = zero if b_hh is None else b_hh
+        self.b_ih = w_ih.new_zeros(w_ih.shape[0]) if b_ih is None else b_ih
+        self.b_hh = w_ih.new_zeros(w_ih.shape[0]) if b_hh is None else b_hh
 
     def _arguments(self, target: torch.dtype | torch.device) -> list[Tensor]:
         return [block.to(target) for block in (self.w_ih, self.w_hh, self.b_ih, self.b_hh)]
@@ -65,8 +64,10 @@ class RnnCell(_WeightCell):
     ) -> None:
         super().__init__(w_ih, w_hh, b_ih, b_hh, label=label)
         self.nonlinearity = check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-        self.leak = torch.as_tensor(leak, dtype=w_ih.dtype, device=w_ih.device)
-        self.leaky = bool((self.leak != 1).any())
+        # a plain cell is known as such without a look at a tensor, which on a GPU would wait for it
+        plain = not isinstance(leak, Tensor) and leak == 1
+        self.leak = 1.0 if plain else torch.as_tensor(leak, dtype=w_ih.dtype, device=w_ih.device)
+        self.leaky = not plain and bool((torch.as_tensor(self.leak) != 1).any())
 
     def _activation(self, state: Tensor, x: Tensor) -> Tensor:
         z = x @ self.w_ih.mT + state @ self.w_hh.mT + (self.b_ih + self.b_hh)
@@ -89,8 +90,8 @@ class RnnCell(_WeightCell):
         """Return ``(1 - a) I + a W_hh`` and ``a W_ih``: f replaced by the identity."""
         if not self.leaky:
             return self.w_hh, self.w_ih
-        stay = torch.diag_embed((1 - self.leak).expand(self.hidden))
-        leak = self.leak.expand(self.hidden)[:, None]
+        leak = torch.as_tensor(self.leak).expand(self.hidden)
+        stay, leak = torch.diag_embed(1 - leak), leak[:, None]
         return stay + leak * self.w_hh, leak * self.w_ih
 
     def save(self, state: Tensor, x: Tensor) -> Saved:
@@ -133,7 +134,7 @@ class RnnCell(_WeightCell):
         return RnnCell(
             *self._arguments(target),
             nonlinearity=self.nonlinearity,
-            leak=self.leak.to(target),
+            leak=self.leak.to(target) if isinstance(self.leak, Tensor) else self.leak,
             label=self.label,
         )
 

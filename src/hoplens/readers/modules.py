@@ -25,6 +25,7 @@ HOW_TO = (
     "Pathways), or call hoplens.register_reader(YourModule, function)"
 )
 
+PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 Reading = Cell | Pathways | Stack | list[Cell] | tuple[Cell, ...]
 _readers: dict[type, Callable[[Any], Reading]] = {}
 
@@ -117,14 +118,11 @@ def _read_rnn_base(module: nn.RNNBase, w_out: Tensor | None) -> Stack:
 
 
 def _cell(module: nn.Module, suffix: str) -> Cell:
-    blocks = {
-        part: effective_weight(module, part + suffix)
-        for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    }
-    nonlinearity = getattr(module, "nonlinearity", "tanh")
-    kind = "gru" if isinstance(module, nn.GRU | nn.GRUCell) else "rnn"
-    kind = "lstm" if isinstance(module, nn.LSTM | nn.LSTMCell) else kind
-    return cell_from_blocks(blocks, kind, str(nonlinearity))
+    kind = "gru" if isinstance(module, (nn.GRU, nn.GRUCell)) else "rnn"
+    kind = "lstm" if isinstance(module, (nn.LSTM, nn.LSTMCell)) else kind
+    parts = PARTS if kind == "lstm" else PARTS[:-1]
+    blocks = {part: effective_weight(module, part + suffix) for part in parts}
+    return cell_from_blocks(blocks, kind, str(getattr(module, "nonlinearity", "tanh")))
 
 
 def cell_from_blocks(blocks: dict[str, Tensor | None], kind: str, nonlinearity: str = "tanh") -> Cell:

@@ -29,6 +29,9 @@ def effective_weight(module: nn.Module, name: str) -> Tensor | None:
     Tensor or None
         None where the module has no such tensor (no bias, no projection). Gradients flow to the original.
     """
+    plain = module._parameters.get(name)
+    if plain is not None:  # every way to recompute a weight takes it out of the plain parameters
+        return plain
     if parametrize.is_parametrized(module, name):
         return _parametrised(module, name)
     original, mask = getattr(module, f"{name}_orig", None), getattr(module, f"{name}_mask", None)
