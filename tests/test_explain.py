@@ -173,7 +173,7 @@ def test_many_orders_reach_shapley_values():
     """All 3! orders of three cells by hand, against many drawn ones with a block for each cell."""
     from itertools import permutations
 
-    rnn, x = make("RNN", 1), 2 * noise(1, 3, 1)
+    rnn, x = make("RNN", 1), 5 * noise(1, 3, 1)
     head = head_for(rnn)
     wanted = torch.zeros(3, dtype=F64)
     for order in permutations(range(3)):
@@ -185,8 +185,9 @@ def test_many_orders_reach_shapley_values():
     found = hl.explain(rnn, x, readout=head, orders=4000, blocks=3)
     miss = (found.values.flatten() - wanted).abs()
     assert bool((miss <= 4 * found.error.flatten() + 1e-12).all())
-    assert float(found.error.max()) < 0.02
-    assert float(miss.max()) < 0.02 < 0.2 * float(wanted.abs().max())
+    # and this is not because all methods agree here
+    other = hl.explain(rnn, x, readout=head, method="secant").values.flatten()
+    assert float(miss.max()) < 0.2 * float((other - wanted).abs().max())
 
 
 @pytest.mark.parametrize("method", ["orders", "secant", "path"])
@@ -271,13 +272,13 @@ def test_sequences_of_different_lengths():
 
 def test_a_cell_known_by_its_step_alone_is_complete_to_the_tolerance():
     def step(state: Tensor, x: Tensor) -> Tensor:
-        return torch.sin(3 * state + x.sum(-1, keepdim=True)) + 0.1 * x.prod(-1, keepdim=True)
+        return torch.sin(1.5 * state + x.sum(-1, keepdim=True)) + 0.1 * x.prod(-1, keepdim=True)
 
     cell = hl.FunctionCell(step, n_inputs=2, n_state=3)
     x, readout = 2 * noise(4, 5, 2), noise(1, 3, seed=3)
     coarse = hl.explain(cell, x, readout=readout, method="secant", tolerance=1e9)
-    fine = hl.explain(cell, x, readout=readout, method="secant", tolerance=1e-8)
-    assert float(fine.relative_gap.max()) < 1e-8 < float(coarse.relative_gap.max())
+    fine = hl.explain(cell, x, readout=readout, method="secant", tolerance=1e-10)
+    assert float(fine.relative_gap.max()) < 1e-10 < float(coarse.relative_gap.max())
 
 
 def test_subclass_with_its_own_step_is_not_taken_for_its_base():
@@ -439,8 +440,8 @@ def test_results_as_tables_text_and_plain_data():
 def test_error_shrinks_with_orders_and_says_when_it_cannot_be_known():
     rnn, x = make("RNN"), 2 * noise(3, 5, 3)
     head = head_for(rnn)
-    few, many = (hl.explain(rnn, x, readout=head, orders=n) for n in (8, 128))
-    assert float(many.error.mean()) < 0.4 * float(few.error.mean())
+    few, many = (hl.explain(rnn, x, readout=head, orders=n) for n in (8, 512))
+    assert float(many.error.mean()) < 0.25 * float(few.error.mean())
     assert bool(hl.explain(rnn, x, readout=head, orders=2).error.isnan().all())
     json.dumps(hl.explain(rnn, x, readout=head, orders=2).to_dict(), allow_nan=False)
     assert not hl.explain(rnn, x, readout=head, method="secant").error.any()

@@ -105,18 +105,15 @@ def _visible(cell: Any, kernel: Any, x: Tensor, lengths: Tensor | None, reverse:
     """Return the visible state (L, N, P) after each step.
 
     By PyTorch's own kernel on the CPU, where it is several times faster than a loop in Python; on a GPU it
-    would ask for weights in one block of memory.
+    would ask for weights in one block of memory, and with a projection it gains nothing and warns.
     """
     start = x.new_zeros(1, x.shape[1], cell.w_hh.shape[1])
-    if lengths is None and x.device.type == "cpu":
+    projected = isinstance(cell, LstmCell) and cell.w_hr is not None
+    if lengths is None and x.device.type == "cpu" and not projected:
         weights = [cell.w_ih, cell.w_hh, cell.b_ih, cell.b_hh]
-        hidden: Any = start
-        if isinstance(cell, LstmCell):
-            hidden = (start, x.new_zeros(1, x.shape[1], cell.hidden))
-            weights += [] if cell.w_hr is None else [cell.w_hr]
-        out: Tensor = kernel(x.flip(0) if reverse else x, hidden, weights, True, 1, 0.0, False, False, False)[
-            0
-        ]
+        hidden: Any = (start, torch.zeros_like(start)) if isinstance(cell, LstmCell) else start
+        ahead = x.flip(0) if reverse else x
+        out: Tensor = kernel(ahead, hidden, weights, True, 1, 0.0, False, False, False)[0]
         return out.flip(0) if reverse else out
     states = x.new_empty(*x.shape[:2], cell.n_state)
     state = torch.zeros_like(states[0])
