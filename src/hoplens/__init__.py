@@ -3,7 +3,7 @@
 from hoplens import recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
-from hoplens.callbacks import Callback, HopLogger, Record, TensorBoardSink, lightning_callback
+from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.connectome import celegans
@@ -67,7 +67,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Analysis",
     "Blocks",
-    "Callback",
     "Cell",
     "Ensemble",
     "Explanation",
