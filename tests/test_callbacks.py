@@ -131,20 +131,20 @@ def test_animation_has_one_frame_a_record_and_changes(tmp_path):
     logger = hl.HopLogger(5, every=1)
     fit(Net(), logger, 7)
     path = logger.animate(tmp_path / "a.gif", seconds=1.0)
-    film = Image.open(path)
-    assert film.n_frames == 7
     frames = []
-    for n in range(7):
-        film.seek(n)
-        frames.append(np.asarray(film.convert("RGB")))
+    with Image.open(path) as film:
+        assert film.n_frames == 7
+        for n in range(7):
+            film.seek(n)
+            frames.append(np.asarray(film.convert("RGB")))
     assert all(bool((a != b).any()) for a, b in zip(frames, frames[1:], strict=False))
     # the bar of progress: its dark part grows from frame to frame
     low = frames[0].shape[0] * 9 // 10
     dark = [int((frame[low:].sum(-1) < 150).sum()) for frame in frames]
     assert dark == sorted(dark)
     assert dark[-1] > dark[1] > dark[0]
-    short = Image.open(logger.animate(tmp_path / "b.gif", frames=3))
-    assert short.n_frames == 3
+    with Image.open(logger.animate(tmp_path / "b.gif", frames=3)) as short:
+        assert short.n_frames == 3
     assert logger.animate(tmp_path / "c.gif", seconds=1.0).read_bytes() == path.read_bytes()
 
 
