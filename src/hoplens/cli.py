@@ -149,6 +149,36 @@ def report(
 
 
 @app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="A safetensors or state_dict file.")],
+    inputs: Annotated[
+        Path,
+        typer.Option(help="An .npz file: inputs (B, L, I), and if you like input_names, output_names."),
+    ],
+    sample: Annotated[int, typer.Option(help="Which sequence, from 0.")] = 0,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    output: Annotated[str | None, typer.Option(help="Name or number; default the largest output.")] = None,
+    baseline: Annotated[str, typer.Option(help="zeros, or mean (over all sequences).")] = "zeros",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write.")] = None,
+) -> None:
+    """Say which inputs at which steps made one output what it is."""
+    from hoplens.commands import run_explain
+
+    run_explain(
+        console,
+        model,
+        inputs=inputs,
+        sample=sample,
+        rnn=rnn,
+        readout=readout,
+        output=output,
+        baseline=baseline,
+        out=out,
+    )
+
+
+@app.command()
 def tasks() -> None:
     """List the tasks and signal patterns."""
     from hoplens.commands import run_tasks

@@ -50,7 +50,7 @@ def run_analyze(
         path = Path(model)
         if not path.is_file():
             raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
-        sequences = None if inputs is None else _load_inputs(inputs)
+        sequences = None if inputs is None else load_inputs(inputs)
         found = analyze(
             path,
             readout,
@@ -82,7 +82,7 @@ def _one_name(path: Path, names: list[str]) -> str:
     raise FileError(f"{path} needs an array called 'inputs'; it holds {', '.join(names) or 'nothing'}")
 
 
-def _load_inputs(path: Path) -> Tensor:
+def load_inputs(path: Path) -> Tensor:
     """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, its only array, or an .npy file."""
     try:
         with path.open("rb") as file:  # np.load leaves a damaged file open
