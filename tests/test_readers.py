@@ -290,6 +290,7 @@ def test_graphs_and_inputs_that_cannot_be_numbers() -> None:
     graph = nx.DiGraph([("eye", "a", {"weight": "strong"}), ("a", "muscle", {"weight": 1.0})])
     with pytest.raises(ParameterError, match="must be a number on every edge"):
         hl.read(graph, inputs=["eye"], outputs=["muscle"])
+    graph["eye"]["a"]["weight"] = 2
     with pytest.raises(ParameterError, match=r"write \['eye'\]"):
         hl.read(graph, inputs="eye", outputs=["muscle"])
     with pytest.raises(ShapeError, match="no nodes"):
