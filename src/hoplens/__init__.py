@@ -3,6 +3,7 @@
 from hoplens import recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
+from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.connectome import celegans
@@ -26,6 +27,7 @@ from hoplens.errors import (
     UnstableError,
     UnsupportedModelError,
 )
+from hoplens.explanations import Explanation, explain
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -68,11 +70,13 @@ __all__ = [
     "Blocks",
     "Cell",
     "Ensemble",
+    "Explanation",
     "Fidelity",
     "FileError",
     "FixedPoints",
     "FunctionCell",
     "GruCell",
+    "HopLogger",
     "HopMaps",
     "HoplensError",
     "LagMaps",
@@ -90,6 +94,7 @@ __all__ = [
     "PenaltySum",
     "Pseudospectrum",
     "Recipe",
+    "Record",
     "Resolvent",
     "RnnCell",
     "ScaledMaps",
@@ -97,6 +102,7 @@ __all__ = [
     "ScheduledPenalty",
     "ShapeError",
     "Stack",
+    "TensorBoardSink",
     "Thinning",
     "TimeSystem",
     "TrainingResult",
@@ -115,6 +121,7 @@ __all__ = [
     "constant",
     "controllability_gramian",
     "dominant_hop",
+    "explain",
     "fidelity",
     "fixed_points",
     "flow",
@@ -127,6 +134,7 @@ __all__ = [
     "lesion",
     "lesion_edges",
     "lesion_estimate",
+    "lightning_callback",
     "load_stack",
     "map_correlation",
     "memory_capacity",

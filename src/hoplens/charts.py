@@ -12,6 +12,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hoplens.plots.graphs import plot_spectrum
 from hoplens.plots.style import (
     MUTED,
     NEGATIVE,
@@ -60,19 +61,6 @@ def plot_null(result: NullComparison, *, ax: Axes | None = None) -> Axes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     name_panel(axes, f"{result.name}, {len(result.null)} draws, p corrected ({result.correction})")
     axes.legend(fontsize=SMALL, frameon=False)
-    return axes  # type: ignore[no-any-return]
-
-
-def plot_spectrum(eigenvalues: torch.Tensor, *, ax: Axes | None = None) -> Axes:
-    """Draw eigenvalues in the complex plane with the unit circle."""
-    axes = new_axes(ax, 3.6, 3.6)
-    values = eigenvalues.detach().cpu().numpy().reshape(-1)
-    angle = np.linspace(0, 2 * np.pi, 200)
-    axes.plot(np.cos(angle), np.sin(angle), color=MUTED, linewidth=0.8)
-    axes.plot(values.real, values.imag, "o", color=POSITIVE, markersize=3)
-    axes.set_aspect("equal")
-    quiet(axes)
-    name_axes(axes, "real part", "imaginary part")
     return axes  # type: ignore[no-any-return]
 
 

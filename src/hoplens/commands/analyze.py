@@ -10,11 +10,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from hoplens.analysis import FORMATS, analyze, check_parquet
+from hoplens.analysis import FORMATS, Analysis, analyze, check_parquet
 from hoplens.connectome import celegans
 from hoplens.errors import FileError, ParameterError, check_choice
 from hoplens.pathways import Pathways
 from hoplens.readers import read
+from hoplens.report import write_network_report
 
 EXAMPLES = ("celegans",)
 WORM_RADIUS = 0.5  # of synapse counts scaled so that each further synapse counts at most half
@@ -32,8 +33,8 @@ def run_analyze(
     table_format: str,
     nonlinearity: str = "tanh",
     radius: float | None = None,
-) -> None:
-    """Analyse a weights file or a shipped example; print the summary, write tables and figures to ``out``."""
+) -> Analysis:
+    """Analyse a weights file or a shipped example; print the summary, write all results to ``out``."""
     check_choice("table format", table_format, FORMATS)
     if table_format == "parquet" and out is not None:
         check_parquet()  # before the work, not after it
@@ -49,7 +50,7 @@ def run_analyze(
         path = Path(model)
         if not path.is_file():
             raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
-        sequences = None if inputs is None else _load_inputs(inputs)
+        sequences = None if inputs is None else load_inputs(inputs)
         found = analyze(
             path,
             readout,
@@ -63,6 +64,9 @@ def run_analyze(
     if out is not None:
         written = found.write(out, table_format=table_format)
         console.print(f"wrote {len(list(written))} files to {out}", markup=False)
+        page = write_network_report(found, out / "report.html", title=Path(model).name)
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return found
 
 
 def _worm() -> Pathways:
@@ -78,7 +82,7 @@ def _one_name(path: Path, names: list[str]) -> str:
     raise FileError(f"{path} needs an array called 'inputs'; it holds {', '.join(names) or 'nothing'}")
 
 
-def _load_inputs(path: Path) -> Tensor:
+def load_inputs(path: Path) -> Tensor:
     """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, its only array, or an .npy file."""
     try:
         with path.open("rb") as file:  # np.load leaves a damaged file open
