@@ -332,7 +332,7 @@ def climb(case: Case, values: Tensor, rounds: int = 40) -> Tensor:
 
 
 def limits(case: Case) -> str:
-    """Return a table row: what direct search finds beside what the rivals' best single measures would need."""
+    """Return a table row: what direct search finds, and the rivals' best single measures together."""
     own, found = (measure(case, v) for v in (ours()(case), climb(case, ours()(case))))
     rivals = [measure(case, run(case)) for run in RIVALS.values()]
     insertion = max(float(r["insertion"].mean()) for r in rivals)

@@ -526,7 +526,7 @@ def test_broken_weights_and_wrong_selections():
     with pytest.raises(hl.NonFiniteError, match="w_hh of the GRU"):
         hl.explain(broken, X, readout=HEAD)
     found = hl.explain(RNN, X, readout=HEAD)
-    with pytest.raises(hl.ParameterError, match="sample must lie in 0 .. 1"):
+    with pytest.raises(hl.ParameterError, match=r"sample must lie in 0 .. 1"):
         found.plot(sample=2)
     with pytest.raises(hl.ShapeError, match="one module for each of the 5 units"):
         found.by_module(["a", "b"])
