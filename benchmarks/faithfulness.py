@@ -342,7 +342,8 @@ def limits(case: Case) -> str:
         f"{float(part['insertion - deletion'].mean()):.3f}"
         for part in (own, found)
     ]
-    return f"| {case.name} | {cells[0]} | {cells[1]} | {insertion:.3f}, {deletion:.3f}, {insertion - deletion:.3f} |"
+    cells.append(f"{insertion:.3f}, {deletion:.3f}, {insertion - deletion:.3f}")
+    return f"| {case.name} | {' | '.join(cells)} |"
 
 
 def report(case: Case) -> tuple[list[str], list[tuple[str, str, str]]]:

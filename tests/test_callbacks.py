@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_finds_the_network_or_says_how_to_name_it():
     two = nn.ModuleList([nn.RNN(2, 3), nn.RNN(2, 3)])
     with pytest.raises(hl.ParameterError, match="2 recurrent modules; say which one"):
         pathways_of(two)
-    with pytest.raises(hl.ParameterError, match="2 linear layers .* fit its 6 hidden units"):
+    with pytest.raises(hl.ParameterError, match=r"2 linear layers .* fit its 6 hidden units"):
         pathways_of(nn.ModuleList([net, nn.Linear(6, 1)]))
     with pytest.raises(hl.UnsupportedModelError, match="cannot read a Linear"):
         pathways_of(nn.Linear(2, 2))
@@ -137,7 +138,7 @@ def test_animation_has_one_frame_a_record_and_changes(tmp_path):
         for n in range(7):
             film.seek(n)
             frames.append(np.asarray(film.convert("RGB")))
-    assert all(bool((a != b).any()) for a, b in zip(frames, frames[1:], strict=False))
+    assert all(bool((a != b).any()) for a, b in pairwise(frames))
     # the bar of progress: its dark part grows from frame to frame
     low = frames[0].shape[0] * 9 // 10
     dark = [int((frame[low:].sum(-1) < 150).sum()) for frame in frames]

@@ -131,9 +131,10 @@ def test_secant_equals_explicit_loops():
         return trace
 
     one, two = run(x[0].tolist()), run(base.tolist())
-    slope = [[(f - g) / (u - v) for u, v, f, g in zip(*p, *q)] for p, q in zip(
-        [(a, b) for (a, _), (b, _) in zip(one, two)], [(a, b) for (_, a), (_, b) in zip(one, two)]
-    )]  # fmt: skip
+    slope = [
+        [(p - q) / (u - v) for u, v, p, q in zip(a, b, f, g, strict=True)]
+        for (a, f), (b, g) in zip(one, two, strict=True)
+    ]
     dx = (x[0] - base).tolist()
     wanted = torch.zeros(4, 2, dtype=F64)
     for t in range(4):
