@@ -5,10 +5,15 @@ Aim: at H = 4096, L = 200, B = 64 at most 1.5 times the peak of nn.RNN's own ste
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
+
+from contest import run, table
+
+KINDS = ("none", "L1", "ours")
+AIM = 1.5
+LARGE_SECONDS = 100.0  # from here on with the largest size
 
 SCRIPT = """
 import sys, torch
@@ -48,27 +53,32 @@ def measure(kind: str, sizes: list[int]) -> tuple[float, float]:
     return start, peak
 
 
-def main() -> None:
-    """Print one line a contestant and size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="H = 4096, L = 200: two minutes")
-    options = parser.parse_args()
+def report(seconds: float = 50.0, *, full: bool = False) -> str:
+    """Return a Markdown table of peaks, or one line where the system has no /proc.
+
+    Parameters
+    ----------
+    seconds : float
+        Below 100 without the largest size.
+    full : bool
+        With the size of the aim, H = 4096: two minutes more.
+    """
     if not Path("/proc/self/status").exists():
-        print("peak memory is read from /proc, which this system lacks; nothing measured")
-        return
-    for sizes in [[512, 200, 64, 8], [1024, 200, 64, 8]] + ([[4096, 200, 64, 8]] if options.full else []):
-        print("H = {}, L = {}, B = {}, I = O = {}".format(*sizes))
-        base = None
-        for kind in ("none", "L1", "ours") if sizes[0] < 4096 else ("none", "ours"):
-            start, peak = measure(kind, sizes)
-            base = peak if base is None else base
-            ratio = peak / base
-            print(
-                f"  {kind:5s} peak {peak:6.0f} MiB, {peak - start:6.0f} of it the step; "
-                f"ratio to none {ratio:.3f}",
-                flush=True,
-            )
+        return "peak memory is read from /proc, which this system lacks; nothing measured"
+    large = full or seconds >= LARGE_SECONDS
+    rows = []
+    for sizes in [[512, 200, 64, 8], [1024, 200, 64, 8]] + ([[4096, 200, 64, 8]] if large else []):
+        peaks = {kind: measure(kind, sizes) for kind in KINDS[:: 2 if sizes[0] == 4096 else 1]}
+        base = peaks["none"][1]
+        ratio = peaks["ours"][1] / base
+        l1 = f"{peaks['L1'][1] / base:.3f}" if "L1" in peaks else ""
+        own = [peak - start for start, peak in (peaks["none"], peaks["ours"])]
+        sizes_shown = [str(size) for size in sizes]
+        aim = f"at most {AIM}: {'met' if ratio <= AIM else 'missed'}"
+        rows.append([*sizes_shown, f"{base:.0f}", l1, f"{ratio:.3f}", f"{own[0]:.0f}, {own[1]:.0f}", aim])
+    head = ["H", "L", "B", "I = O", "peak without (MiB)", "L1: ratio", "penalty: ratio"]
+    return table([*head, "of it the step, without and with (MiB)", "aim"], rows)
 
 
 if __name__ == "__main__":
-    main()
+    run(report, __doc__, seconds=50.0)

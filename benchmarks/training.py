@@ -8,7 +8,6 @@ and, in a row of its own, is sharded likewise. Every contestant is a process of 
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import subprocess
@@ -16,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from contest import quartiles, table
+from contest import quartiles, run, table
 from contestants import SIZES
 
 WORKER = Path(__file__).with_name("contestants.py")
@@ -148,21 +147,24 @@ def verdicts(size: str, times: dict[str, list[float]]) -> list[list[str]]:
     return rows
 
 
-def report(seconds: float, sizes: str = "abcd") -> str:
+def report(seconds: float = 120.0, *, full: bool = False, sizes: str = "abcd") -> str:
     """Return the tables in Markdown.
 
     Parameters
     ----------
     seconds : float
-        Time a size, beside starting and compiling.
+        About how long to measure; half of it goes into starting, compiling and the paper's way at size d.
+    full : bool
+        Five times as long.
     sizes : str, default all
         Which sizes.
     """
     steps, ratios = [], []
+    each = seconds * (5 if full else 1) / (2 * len(sizes))
     for size in sizes:
         contestants = field(size)
         try:
-            times = play(contestants, seconds)
+            times = play(contestants, each)
         finally:
             for contestant in contestants.values():
                 contestant.stop()
@@ -189,14 +191,5 @@ def report(seconds: float, sizes: str = "abcd") -> str:
     )
 
 
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="time a size (default 10)")
-    parser.add_argument("--sizes", default="abcd", help="which sizes (default abcd)")
-    options = parser.parse_args()
-    print(report(options.seconds, options.sizes))
-
-
 if __name__ == "__main__":
-    main()
+    run(report, __doc__, seconds=120.0)
