@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def test_animation_has_one_frame_a_record_and_changes(tmp_path):
         for n in range(7):
             film.seek(n)
             frames.append(np.asarray(film.convert("RGB")))
-    assert all(bool((a != b).any()) for a, b in itertools.pairwise(frames))
+    assert all(bool((a != b).any()) for a, b in pairwise(frames))
     # the bar of progress: its dark part grows from frame to frame
     low = frames[0].shape[0] * 9 // 10
     dark = [int((frame[low:].sum(-1) < 150).sum()) for frame in frames]

@@ -131,9 +131,10 @@ def test_secant_equals_explicit_loops():
         return trace
 
     one, two = run(x[0].tolist()), run(base.tolist())
-    steps = list(zip(one, two, strict=True))
-    pairs = [list(zip(p[0], q[0], p[1], q[1], strict=True)) for p, q in steps]
-    slope = [[(f - g) / (u - v) for u, v, f, g in step] for step in pairs]
+    slope = [
+        [(p - q) / (u - v) for u, v, p, q in zip(a, b, f, g, strict=True)]
+        for (a, f), (b, g) in zip(one, two, strict=True)
+    ]
     dx = (x[0] - base).tolist()
     wanted = torch.zeros(4, 2, dtype=F64)
     for t in range(4):
@@ -483,7 +484,7 @@ RNN, HEAD, X = make("RNN"), head_for(make("RNN")), noise(2, 4, 3)
 @pytest.mark.parametrize(
     ("change", "kind", "says"),
     [
-        ({"inputs": X * torch.nan}, hl.NonFiniteError, "inputs must be finite"),
+        ({"inputs": X * torch.nan}, hl.NonFiniteError, "inputs must be finite numbers, but 24 of 24"),
         ({"inputs": X[0]}, hl.ShapeError, r"inputs must have shape \(B, L, I\)"),
         ({"inputs": X[..., :2]}, hl.ShapeError, "with I = 3"),
         ({"readout": None}, hl.UnsupportedModelError, "explain needs the read-out"),
@@ -526,7 +527,7 @@ def test_broken_weights_and_wrong_selections():
     with pytest.raises(hl.NonFiniteError, match="w_hh of the GRU"):
         hl.explain(broken, X, readout=HEAD)
     found = hl.explain(RNN, X, readout=HEAD)
-    with pytest.raises(hl.ParameterError, match=r"sample must lie in 0 \.\. 1"):
+    with pytest.raises(hl.ParameterError, match=r"sample must lie in 0 .. 1"):
         found.plot(sample=2)
     with pytest.raises(hl.ShapeError, match="one module for each of the 5 units"):
         found.by_module(["a", "b"])

@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hoplens.explanations import words
 from hoplens.explanations.explanation import Explanation
+from hoplens.explanations.svg import inline_svg
 from hoplens.files import write_atomically
-from hoplens.report.svg import inline_svg
 from hoplens.report.theme import variables
 
 
