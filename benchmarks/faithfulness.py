@@ -1,7 +1,7 @@
 """How faithful explanations are: hoplens beside captum on trained networks, in one run.
 
 Run: python benchmarks/faithfulness.py [--write docs/explain.md]. Needs scikit-learn and captum:
-pip install "hoplens[benchmark]". One thread, under four minutes. With --write, the tables replace what
+pip install "hoplens[bench]". One thread, under four minutes. With --write, the tables replace what
 stands between the two markers of that page.
 
 Measures, means over samples with 95 % bootstrap intervals:
