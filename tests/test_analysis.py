@@ -6,6 +6,7 @@ import doctest
 from pathlib import Path
 
 import pytest
+import scipy.sparse as sp
 import torch
 from torch import nn
 
@@ -107,12 +108,12 @@ def test_rescale_keeps_every_kind_of_network() -> None:
     kinds = [
         w_rec,
         torch.stack([w_rec, 3 * w_rec]),
-        w_rec.to_sparse_csr(),
+        sp.csr_array(w_rec.numpy()),
         hl.LowRank(u, v),
         hl.LowRank(u, v, own),
     ]
     for w in kinds:
-        wide = isinstance(w, torch.Tensor) and w.dim() == 3
+        wide = isinstance(w, torch.Tensor) and w.dim() == 3  # an ensemble
         net = hl.Pathways(w_in.expand(2, 6, 2) if wide else w_in, w, w_out.expand(2, 3, 6) if wide else w_out)
         scaled = hl.rescale(net, 0.7)
         torch.testing.assert_close(

@@ -80,8 +80,11 @@ def as_batch(stack: Stack, inputs: Any) -> Batch:
             "axis with unsqueeze for a single sequence"
         )
     values = values.detach()
-    if not bool(torch.isfinite(values).all()):
-        raise NonFiniteError("inputs must be finite, got NaN or infinity; mask or drop these steps")
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise NonFiniteError(
+            f"inputs must be finite numbers, but {bad} of {values.numel()} are NaN or infinite; drop them"
+        )
     if like is not None:
         values = values.to(like)
     elif not values.is_floating_point():
