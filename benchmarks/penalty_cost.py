@@ -9,14 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from contest import contest, show, start
+from contest import contest, run, spread, summary, table
 from torch import Tensor, nn
 
 import hoplens as hl
 
 BATCH = 64
-SIZES = [(64, 20, 8), (64, 100, 8), (256, 20, 8), (256, 100, 8), (1024, 20, 8), (1024, 100, 8), (1024, 20, 2)]
+SIZES = [  # H, L, I = O
+    (64, 20, 8), (64, 20, 2), (64, 20, 1), (64, 100, 8), (256, 20, 8), (256, 20, 1), (256, 100, 8),
+    (1024, 20, 8), (1024, 20, 2), (1024, 100, 8),
+]  # fmt: skip
+LARGE = (4096, 20, 8)  # half a minute by itself
+LONGEST = (4096, 100, 8)  # two minutes by itself
+LONG_SECONDS = 90.0  # from here on with LARGE
 STRENGTH = 1e-4
+AIM = 1.15
+CALLS = {"every=2": 2, "every=4": 4}  # steps that one entry of a contest takes
 
 
 def full_powers(net: hl.Pathways, length: int, damping: float) -> Tensor:
@@ -62,30 +70,44 @@ def steps(hidden: int, length: int, thin: int, *, large: bool) -> dict[str, Call
     entries = {
         "no penalty": lambda: step(None),
         "L1": lambda: step(lambda: sum(w.abs().sum() for w in weights)),
-        "ours, exact": lambda: step(lambda: exact(read())),
-        "ours, every=2 (two steps)": lambda: [step(lambda: half(read())) for _ in range(2)],
+        "exact": lambda: step(lambda: exact(read())),
+        "every=2": lambda: [step(lambda: half(read())) for _ in range(CALLS["every=2"])],
     }
     if not large:
-        entries["ours, every=4 (four steps)"] = lambda: [step(lambda: quarter(read())) for _ in range(4)]
+        entries["every=4"] = lambda: [step(lambda: quarter(read())) for _ in range(CALLS["every=4"])]
         entries["thin recursion, autograd"] = lambda: step(lambda: thin_autograd(read(), length, 0.9))
     if hidden <= 256 and length <= 20:
-        entries["full adjacency powers (paper)"] = lambda: step(lambda: full_powers(read(), length, 0.9))
-    print(exact.plan(read()))
+        entries["full powers (paper)"] = lambda: step(lambda: full_powers(read(), length, 0.9))
     return entries
 
 
-def main() -> None:
-    """Print one table a size."""
-    options = start(__doc__.splitlines()[0])
-    sizes = SIZES + ([(4096, 20, 8), (4096, 100, 8)] if options.full else [(4096, 20, 8)])
+def report(seconds: float = 55.0, *, full: bool = False) -> str:
+    """Return a Markdown table of ratios to the step with L1.
+
+    Parameters
+    ----------
+    seconds : float
+        About how long to measure; from 90 on with H = 4096.
+    full : bool
+        Four times as long, with H = 4096, L = 100 too.
+    """
+    sizes = [*SIZES, *([LARGE] if full or seconds >= LONG_SECONDS else []), *([LONGEST] if full else [])]
+    names = ["no penalty", "exact", "every=2", "every=4", "thin recursion, autograd", "full powers (paper)"]
+    rows = []
     for hidden, length, thin in sizes:
         large = hidden * length >= 4096 * 20
-        times = contest(steps(hidden, length, thin, large=large), seconds=options.seconds)
-        for name in times:
-            calls = 2 if "two steps" in name else 4 if "four steps" in name else 1
-            times[name] = [t / calls for t in times[name]]
-        show(f"H = {hidden}, L = {length}, B = {BATCH}, I = O = {thin}", times, "L1")
+        entries = steps(hidden, length, thin, large=large)
+        least = 2 if large else 5
+        times = contest(entries, seconds=seconds * (4 if full else 1) / (2 * len(sizes)), least=least)
+        times = {name: [t / CALLS.get(name, 1) for t in own] for name, own in times.items()}
+        found = summary(times, "L1")
+        ratios = {name: found[name][1] for name in ("exact", "every=2", "every=4") if name in found}
+        met = next((name for name, ratio in ratios.items() if ratio <= AIM), None)
+        cells = [spread(found[name]) if name in found else "" for name in names]
+        aim = f"at most {AIM}: " + ("missed" if met is None else f"met, {met}")
+        rows.append([str(hidden), str(length), str(thin), f"{1e3 * found['L1'][0]:.2f}", *cells, aim])
+    return table(["H", "L", "I = O", "step with L1 (ms)", *(f"{name}: ratio" for name in names), "aim"], rows)
 
 
 if __name__ == "__main__":
-    main()
+    run(report, __doc__, seconds=55.0)

@@ -52,7 +52,7 @@ def contests(hidden: int) -> dict[str, dict[float, Callable[[], object]]]:
     }
 
 
-def report(seconds: float = 50.0, *, full: bool = False) -> str:
+def report(seconds: float = 40.0, *, full: bool = False) -> str:
     """Return a Markdown table of ratios to the time at radius 1.
 
     Parameters
@@ -82,4 +82,4 @@ def report(seconds: float = 50.0, *, full: bool = False) -> str:
 
 
 if __name__ == "__main__":
-    run(report, __doc__, seconds=50.0)
+    run(report, __doc__, seconds=40.0)

@@ -128,7 +128,7 @@ class Analysis:
     def _top_units(self, value: Tensor) -> str:
         best = value.argsort(descending=True, stable=True)[:SHOWN].tolist()
         names = self.net.hidden_names
-        return ", ".join(f"{names[j]} ({float(value[j]):.0%})" for j in best if float(value[j]) > 0)
+        return ", ".join(f"{names[j]} ({_percent(float(value[j]))})" for j in best if float(value[j]) > 0)
 
     def carried(self) -> Tensor:
         """Return each unit's share over all hops, hops weighted by their influence, shape (H,)."""
@@ -212,6 +212,10 @@ class Analysis:
                 f"cannot write the analysis to {str(place)!r} ({error}); choose another folder"
             ) from None
         return [write_atomically(place / name, data) for name, data in content.items()]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.1g}%"
 
 
 def _table_bytes(table: pd.DataFrame, table_format: str) -> bytes:

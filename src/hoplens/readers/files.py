@@ -184,8 +184,8 @@ def _cell(state: dict[str, Tensor], prefix: str, suffix: str, nonlinearity: str)
         raise FileError(f"the file lacks {prefix}weight_ih{suffix}, or its shape does not fit weight_hh")
     if not (w_ih.is_floating_point() and w_hh.is_floating_point()):
         raise UnsupportedModelError(
-            f"{prefix}weight_hh{suffix} holds {w_hh.dtype} numbers: quantised weights mean nothing without "
-            "their scales; save the weights in floating point"
+            f"{prefix}weight_hh{suffix} holds {w_hh.dtype} numbers, and quantised weights mean nothing "
+            "without their scales; save them in floating point"
         )
     # a projection makes weight_hh narrower than a gate is tall; torch has it for LSTMs only
     gates = 4 if w_hr is not None else w_hh.shape[0] / w_hh.shape[1]
