@@ -4,18 +4,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hoplens reproduce --quick --out results
 
-test: $(VENV)/.installed-test lint
+test: $(VENV)/.installed-test lint browser
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# side by side with JAX; run it on an idle machine
+bench: $(VENV)/.installed
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python benchmarks/run_all.py
+
+# the pages are tested in Chromium; where it is missing and cannot be installed the tests say so and go on
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { echo "installing Chromium for the tests of the pages"; \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	    echo "Chromium could not be installed (that needs root and apt): the pages are not tested in a browser"; }
 
 clean:
 	rm -rf $(VENV)

@@ -1,8 +1,8 @@
 """Read the LSTM inside the PyPI package silero-vad (weights only), and a GRU trained on the spot.
 
-``pip install --no-deps silero-vad`` is enough: the weights are read from its .safetensors file, none of its
-code is run and torchaudio is not needed. Without the package, pass the path of the file, or only the GRU is
-shown.
+``pip install silero-vad`` is enough: the weights are read from its .safetensors file and none of its code is
+run. Without the package only the GRU is shown. Run: python examples/voice_activity_lstm.py [folder for the
+picture].
 """
 
 import importlib.util
@@ -10,12 +10,21 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import nn
+from matplotlib.figure import Figure
+from torch import Tensor, nn
 
 import hoplens as hl
+from hoplens.plots import save_figure
+
+Curves = dict[str, Tensor]  # influence by lag, one curve a way of looking
 
 
-def voice_activity(path: Path) -> None:
+def by_lag(maps: Tensor) -> Tensor:
+    """Return the summed magnitude of maps (..., L, O, I) by lag, (L,), mean over samples."""
+    return maps.double().abs().sum((-2, -1)).reshape(-1, maps.shape[-3]).mean(0)
+
+
+def voice_activity(path: Path) -> Curves:
     net = hl.read(path, "final_conv", rnn="lstm_cell")
     print(net)
     maps = hl.hop_maps(net.detach().to(torch.float64), 12)
@@ -32,9 +41,14 @@ def voice_activity(path: Path) -> None:
     print("  at the origin: " + hl.fidelity(net, exact).summary())
     mean = hl.read(stack, at="mean", trajectory=features)
     print("  at the mean of these states: " + hl.fidelity(mean, exact).summary())
+    return {
+        "exact, along the inputs": by_lag(exact.by_lag()),
+        "weights at the mean state": by_lag(hl.lag_maps(mean, 12).values),
+        "weights at the origin": by_lag(hl.lag_maps(net.detach(), 12).values),
+    }
 
 
-def trained_gru() -> None:
+def trained_gru() -> Curves:
     """A GRU that must recall its first input two steps later."""
     torch.manual_seed(0)
     gru, head = nn.GRU(2, 16, batch_first=True), nn.Linear(16, 1)
@@ -51,14 +65,37 @@ def trained_gru() -> None:
     lags = exact.by_lag().mean(0)[:, 0]  # (L, I)
     for lag, (first, second) in enumerate(lags.tolist()):
         print(f"  lag {lag}: exact mean map {first:+.2f} (input 0), {second:+.2f} (input 1)")
-    for place in ("origin", "mean"):
+    curves = {"exact, along the inputs": by_lag(exact.by_lag())}
+    for place, name in (("mean", "weights at the mean state"), ("origin", "weights at the origin")):
         net = hl.read(gru, head, at=place, trajectory=x if place == "mean" else None)
         print(f"  at the {place}: " + hl.fidelity(net, exact).summary())
+        curves[name] = by_lag(hl.lag_maps(net.detach(), 6).values)
+    return curves
+
+
+def draw(panels: dict[str, Curves], path: Path) -> None:
+    figure = Figure(figsize=(3.4 * len(panels), 2.9), layout="constrained")
+    looks = (("#1c2024", "o", "-"), ("#1f63a8", "s", "--"), ("#bf4208", "^", ":"))
+    for axes, (title, curves) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for (name, curve), (colour, marker, line) in zip(curves.items(), looks, strict=True):
+            axes.plot(
+                range(len(curve)), curve, color=colour, marker=marker, ls=line, ms=4, lw=1.2, label=name
+            )
+        axes.set_yscale("log")
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_xlabel("lag (time steps)", fontsize=8)
+        axes.set_ylabel("influence, sum of |map|", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7, frameon=False
+    )
+    save_figure(figure, path)
 
 
 def find_weights() -> Path | None:
-    if len(sys.argv) > 1:
-        return Path(sys.argv[1])
     spec = importlib.util.find_spec("silero_vad")  # finds the folder without importing the package
     if spec is None or spec.origin is None:
         return None
@@ -67,8 +104,11 @@ def find_weights() -> Path | None:
 
 if __name__ == "__main__":
     weights = find_weights()
+    shown: dict[str, Curves] = {}
     if weights is None:
-        print("silero-vad is not installed: pip install --no-deps silero-vad")
+        print("silero-vad is not installed: pip install silero-vad")
     else:
-        voice_activity(weights)
-    trained_gru()
+        shown["LSTM of silero-vad, random features"] = voice_activity(weights)
+    shown["GRU that recalls two steps back"] = trained_gru()
+    if len(sys.argv) > 1:
+        draw(shown, Path(sys.argv[1]) / "gated.png")

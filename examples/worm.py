@@ -1,13 +1,15 @@
-"""From sensory to motor neurons in C. elegans: hop maps, dominant hops, null models, a picture.
+"""From sensory to motor neurons in C. elegans: hop maps, dominant hops, null models, lesions, pictures.
 
-Run: python examples/worm.py [picture.png]. Data: Varshney et al. 2011, see hoplens/data/README.md.
+Run: python examples/worm.py [folder for pictures]. Data: Varshney et al. 2011, see hoplens/data/README.md.
 """
 
 import sys
+from pathlib import Path
 
 import torch
 
 import hoplens as hl
+from hoplens.plots import save_figure
 
 
 def relative_mass(maps: hl.HopMaps) -> torch.Tensor:
@@ -16,17 +18,12 @@ def relative_mass(maps: hl.HopMaps) -> torch.Tensor:
     return size / size.sum().clamp_min(1e-300)
 
 
-def main(picture: str | None = None, draws: int = 200) -> None:
+def main(folder: str | None = None, draws: int = 200) -> None:
     worm = hl.celegans()
     sensory, motor = ([n for n in worm if worm.nodes[n]["kind"] == kind] for kind in ("sensory", "motor"))
     net = hl.read(worm, inputs=sensory, outputs=motor, attach=True)
-    # a spectral radius of 1/2 makes each further synapse count about half, instead of ever more
-    radius = float(hl.spectral_radius(net))
-    net = hl.Pathways(
-        net.w_in, net.w_rec.to_dense() / (2 * radius), net.w_out,
-        input_names=sensory, output_names=motor, hidden_names=net.hidden_names,
-        provenance="C. elegans chemical synapses, scaled to spectral radius 0.5",
-    )  # fmt: skip
+    # with the synapse counts as they are each further synapse counts 30 times the one before
+    net = hl.rescale(net, 0.5)
     maps = hl.hop_maps(net, 8)
     print(net)
     hops = hl.dominant_hop(maps)
@@ -36,15 +33,23 @@ def main(picture: str | None = None, draws: int = 200) -> None:
         print(
             f"dominant hop {hop} ({hop - 2} synapses): {float((reached == hop).double().mean()):.1%} of pairs"
         )
-    result = hl.compare_to_null(net, relative_mass, "rewire", draws, 0, horizon=8)
+    result = hl.compare_to_null(net, relative_mass, "strength", draws, 0, horizon=8)
     print(result.to_dataframe().round(4).to_string(index=False))
+    print(f"the null models miss the summed weights of neurons by {float(result.strength_error.mean()):.1%}")
     print("strongest walks from ASHL (nociception) to VA6 over three synapses:")
     print(hl.top_paths(net, "ASHL", "VA6", 5, 5)[["path", "share"]].to_string(index=False))
     carried = hl.flow(net, 8)[2:].mean(0)
     best = carried.argsort(descending=True)[:8].tolist()
     print("units that carry most:", ", ".join(net.hidden_names[j] for j in best))
-    if picture is not None:
-        result.plot().figure.savefig(picture, dpi=150)
+    lost = hl.lesion(net, 8)
+    best = lost.argsort(descending=True)[:8].tolist()
+    print("units whose loss changes most:", ", ".join(f"{net.hidden_names[j]} {lost[j]:.0%}" for j in best))
+    if folder is not None:
+        place = Path(folder)
+        save_figure(result.plot().figure, place / "worm-null.png")
+        figures = hl.analyze(net, horizon=8).figures()
+        for name in ("dominant_hop", "lesions"):
+            save_figure(figures[name], place / f"worm-{name.replace('_', '-')}.png")
 
 
 if __name__ == "__main__":

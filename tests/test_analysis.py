@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import hoplens as hl
+import hoplens.analysis
 import hoplens.connectome
-from hoplens.errors import FileError, ParameterError, ShapeError
+from hoplens.errors import FileError, ParameterError, ShapeError, UnstableError
 
 
 def model() -> tuple[nn.LSTM, nn.Linear]:
@@ -67,6 +68,62 @@ def test_half_precision_and_files(tmp_path: Path) -> None:
     whole = hl.analyze(lstm, head, inputs=torch.ones(2, 5, 3), horizon=4)
     torch.testing.assert_close(from_file.maps.values, whole.maps.values)
     torch.testing.assert_close(from_file.fidelity.relative_error, whole.fidelity.relative_error)
+
+
+def test_large_networks_are_ranked_by_an_estimate_and_the_first_are_exact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hoplens.analysis, "LESION_LIMIT", 30)
+    monkeypatch.setattr(hoplens.analysis, "CANDIDATES", 5)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = hl.read(nn.RNN(2, 40).double(), nn.Linear(40, 2).double()).detach()
+    result = hl.analyze(net, horizon=6)
+    known = ~result.lesions.isnan()
+    assert int(known.sum()) == 5
+    torch.testing.assert_close(result.lesions[known], hl.lesion(net, 6)[known])
+    assert bool((result.lesion_estimates[known].min() >= result.lesion_estimates[~known]).all())
+    assert {"lesion", "lesion_estimate"} <= set(result.tables()["units"].columns)
+    assert any("estimate" in note for note in result.notes)
+    for figure in result.figures().values():
+        figure.canvas.draw()
+
+
+def test_radius_weighs_hops_and_growth_is_said() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = hl.Pathways(*(torch.randn(4, 4, dtype=torch.float64) for _ in range(3)))
+    assert "walks grow" in hl.analyze(net, horizon=5).to_text()
+    calm = hl.analyze(net, horizon=5, radius=0.5)
+    assert abs(calm.spectral_radius - 0.5) < 1e-12
+    assert "walks grow" not in calm.to_text()
+    assert "scaled to spectral radius 0.5" in calm.net.provenance
+
+
+def test_rescale_keeps_every_kind_of_network() -> None:
+    g = torch.Generator().manual_seed(0)
+    w_in, w_rec, w_out = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((6, 2), (6, 6), (3, 6)))
+    u, v, own = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((6, 2), (6, 2), (6,)))
+    kinds = [
+        w_rec,
+        torch.stack([w_rec, 3 * w_rec]),
+        w_rec.to_sparse_csr(),
+        hl.LowRank(u, v),
+        hl.LowRank(u, v, own),
+    ]
+    for w in kinds:
+        wide = isinstance(w, torch.Tensor) and w.dim() == 3
+        net = hl.Pathways(w_in.expand(2, 6, 2) if wide else w_in, w, w_out.expand(2, 3, 6) if wide else w_out)
+        scaled = hl.rescale(net, 0.7)
+        torch.testing.assert_close(
+            hl.spectral_radius(scaled), torch.full(net.batch_shape, 0.7, dtype=torch.float64)
+        )
+        assert (scaled.is_sparse, scaled.factors is None) == (net.is_sparse, net.factors is None)
+        factor = (0.7 / hl.spectral_radius(net)).reshape(*net.batch_shape, 1, 1, 1)
+        powers = factor ** torch.arange(4.0, dtype=torch.float64)[:, None, None]
+        torch.testing.assert_close(hl.hop_maps(scaled, 4).values, hl.hop_maps(net, 4).values * powers)
+    with pytest.raises(UnstableError, match="no cycle"):
+        hl.rescale(hl.Pathways(w_in, w_rec.tril(-1), w_out), 0.5)
 
 
 def test_the_worm() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 from twins import assert_near
 
+from hoplens import bptt
 from hoplens.bptt import Backprop
 from hoplens.models import ACTIVATIONS, Ensemble
 
@@ -85,6 +86,18 @@ def test_leaky_units_and_read_outs_at_every_step(activation, form, length, leak,
     assert_near(loss, wanted_loss)
     for own, twin in zip(grads, wanted, strict=True):
         assert float(twin.abs().max()) > 0
+        assert_near(own, twin)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("sizes", [{}, {"hidden": 70, "batch": 3}], ids=str)
+def test_large_weights_are_stored_the_other_way(activation, sizes, monkeypatch):
+    given = problem(activation, leak=0.5, **sizes)
+    loss, grads = run(*given)
+    monkeypatch.setattr(bptt, "TURN_FROM", 1)
+    turned_loss, turned = run(*given)
+    assert_near(turned_loss, loss)
+    for own, twin in zip(turned, grads, strict=True):
         assert_near(own, twin)
 
 

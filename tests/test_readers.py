@@ -11,6 +11,7 @@ from torch import nn
 from twins import assert_near, blocks_of, literal_maps, random_network
 
 import hoplens as hl
+from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
 
 
 def rnn_and_readout(*, inputs=3, hidden=4, outputs=2, **options):
@@ -283,3 +284,33 @@ def test_a_sparse_graph_gives_the_maps_of_its_dense_twin():
     assert net.is_sparse
     dense = hl.Pathways(net.w_in, net.w_rec.to_dense(), net.w_out)
     assert_near(hl.hop_maps(net, horizon=6).values, literal_maps(dense, 6)[1:])
+
+
+def test_graphs_and_inputs_that_cannot_be_numbers() -> None:
+    graph = nx.DiGraph([("eye", "a", {"weight": "strong"}), ("a", "muscle", {"weight": 1.0})])
+    with pytest.raises(ParameterError, match="must be a number on every edge"):
+        hl.read(graph, inputs=["eye"], outputs=["muscle"])
+    graph["eye"]["a"]["weight"] = 2
+    with pytest.raises(ParameterError, match=r"write \['eye'\]"):
+        hl.read(graph, inputs="eye", outputs=["muscle"])
+    with pytest.raises(ShapeError, match="no nodes"):
+        hl.read(nx.DiGraph(), inputs=["eye"], outputs=["muscle"])
+    with torch.random.fork_rng():
+        gru = torch.nn.GRU(3, 4)
+    for bad, error in (("text", ShapeError), (torch.ones(2, 2, 3) * 1j, ShapeError)):
+        with pytest.raises(error, match="inputs must be"):
+            hl.trajectory_maps(gru, bad)
+    with pytest.raises(NonFiniteError, match="inputs must be finite"):
+        hl.trajectory_maps(gru, torch.full((2, 2, 3), torch.nan))
+    with torch.no_grad():
+        gru.weight_hh_l0[0, 0] = torch.nan
+    broken = hl.trajectory_maps(gru, torch.ones(2, 2, 3))
+    with pytest.raises(NonFiniteError, match="check its weights"):
+        hl.fidelity(hl.Pathways(torch.ones(4, 3), torch.eye(4), torch.eye(4)), broken)
+
+
+def test_a_module_around_a_recurrent_one_is_told_what_to_pass() -> None:
+    with torch.random.fork_rng():
+        model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 4), "head": torch.nn.Linear(4, 2)})
+    with pytest.raises(UnsupportedModelError, match=r"model\.encoder, and its read-out"):
+        hl.read(model)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hoplens as hl
-from hoplens.errors import ParameterError, ShapeError, UnknownNameError
+from hoplens.errors import ParameterError, ShapeError, UnknownNameError, UnstableError
 
 F64 = torch.float64
 
@@ -111,6 +111,69 @@ def test_lesions_equal_networks_without_the_unit(seed: int, horizon: int) -> Non
         rest = hl.hop_maps(hl.without(net, units=[j]), horizon).values
         assert math.isclose(delta, float((whole - rest).norm() / whole.norm()), rel_tol=1e-9, abs_tol=1e-12)
         assert math.isclose(float(hl.lesion(net, horizon, units=[j])[0]), delta, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def change(net: hl.Pathways, rest: hl.Pathways, horizon: int) -> float:
+    whole = hl.hop_maps(net, horizon).values
+    return float((whole - hl.hop_maps(rest, horizon).values).norm() / whole.norm())
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 3, 7])
+@pytest.mark.parametrize("wide", [False, True])
+def test_all_edges_equal_networks_without_the_edge(horizon: int, wide: bool) -> None:
+    """Wide: more inputs and outputs than hops, where walks are rotated into fewer columns."""
+    net = network(7, inputs=9, outputs=8, sparse=0.2) if wide else network(7, sparse=0.2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stack = hl.read(torch.nn.RNN(2, 3, 2).double()).detach()
+    for one in (net, stack):
+        table = hl.lesion_edges(one, horizon)
+        assert table.shape == one.w_rec.shape
+        for i, j in itertools.product(range(one.n_hidden), repeat=2):
+            wanted = change(one, hl.without(one, edges=[(j, i)]), horizon)
+            assert math.isclose(float(table[i, j]), wanted, rel_tol=1e-9, abs_tol=1e-12)
+    assert bool((hl.lesion_edges(net, 4)[net.w_rec == 0] == 0).all())
+
+
+def test_named_units_and_edges_one_by_one_or_together() -> None:
+    net = network(5, hidden=6, sparse=0.1)
+    each = hl.lesion(net, 9)
+    torch.testing.assert_close(hl.lesion(net, 9, units=["h4", 1], together=False), each[[4, 1]])
+    gone = hl.without(net, units=[0], edges=[(2, "h3"), (5, 5)])
+    got = hl.lesion(net, 9, units=[0], edges=[(2, "h3"), (5, 5)])
+    assert got.shape == (1,)
+    assert math.isclose(float(got), change(net, gone, 9), rel_tol=1e-12)
+    both = hl.Pathways(*(torch.stack([b, 2 * b]) for b in (net.w_in, net.w_rec, net.w_out)))
+    torch.testing.assert_close(hl.lesion_edges(both, 3)[0], hl.lesion_edges(net, 3))
+    assert hl.lesion(both, 3, units=[1, 2, 3], together=False).shape == (2, 3)
+    with pytest.raises(ParameterError, match="lesion_edges"):
+        hl.lesion(net, 3, edges=[(0, 1)], together=False)
+    with pytest.raises(ParameterError, match="at least one"):
+        hl.lesion(net, 3, units=[], edges=[])
+    with pytest.raises(ParameterError, match="pair"):
+        hl.lesion(net, 3, edges=[1])
+
+
+def test_estimate_is_exact_without_cycles_and_ranks_well_with_them() -> None:
+    chain = network(2, hidden=7, sparse=0.0)
+    chain = hl.Pathways(chain.w_in, chain.w_rec.tril(-1), chain.w_out)
+    torch.testing.assert_close(hl.lesion_estimate(chain, 6), hl.lesion(chain, 6))
+    sparse = hl.Pathways(chain.w_in, sp.csr_array(chain.w_rec.numpy()), chain.w_out)
+    torch.testing.assert_close(hl.lesion_estimate(sparse, 6), hl.lesion(chain, 6))
+    torch.testing.assert_close(hl.lesion(sparse, 6), hl.lesion(chain, 6))
+    large = network(3, hidden=100, sparse=0.0)
+    large = hl.Pathways(large.w_in, large.w_rec * 0.09, large.w_out)
+    exact, rough = hl.lesion(large, 10), hl.lesion_estimate(large, 10)
+    assert float(torch.corrcoef(torch.stack([exact, rough]))[0, 1]) > 0.95
+    assert not torch.allclose(exact, rough, rtol=1e-3)
+
+
+def test_lesions_beyond_the_range_of_numbers_are_refused() -> None:
+    net = network(1, sparse=0.0)
+    loud = hl.Pathways(net.w_in, net.w_rec * 1e40, net.w_out)
+    for call in (hl.lesion, hl.lesion_edges, hl.lesion_estimate):
+        with pytest.raises(UnstableError, match="shorter horizon"):
+            call(loud, 20)
 
 
 def test_lesions_of_stacks_ensembles_and_edges() -> None:

@@ -3,6 +3,7 @@
 from hoplens import recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
+from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.connectome import celegans
@@ -26,11 +27,12 @@ from hoplens.errors import (
     UnstableError,
     UnsupportedModelError,
 )
+from hoplens.explanations import Explanation, explain
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.lags import LagMaps, lag_maps
-from hoplens.lesions import lesion, without
+from hoplens.lesions import lesion, lesion_edges, lesion_estimate, without
 from hoplens.measures import (
     active_hops,
     alignment,
@@ -42,13 +44,14 @@ from hoplens.measures import (
 )
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
-from hoplens.nulls import null_network, shuffle_lags
+from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
 from hoplens.pathways import Layer, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.plans import PenaltyPlan
 from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
 from hoplens.readers import load_stack, read, register_reader
 from hoplens.recipes import Recipe
+from hoplens.rescaling import rescale
 from hoplens.resolvent import Resolvent, resolvent
 from hoplens.scaled import ScaledMaps
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
@@ -67,11 +70,13 @@ __all__ = [
     "Blocks",
     "Cell",
     "Ensemble",
+    "Explanation",
     "Fidelity",
     "FileError",
     "FixedPoints",
     "FunctionCell",
     "GruCell",
+    "HopLogger",
     "HopMaps",
     "HoplensError",
     "LagMaps",
@@ -89,6 +94,7 @@ __all__ = [
     "PenaltySum",
     "Pseudospectrum",
     "Recipe",
+    "Record",
     "Resolvent",
     "RnnCell",
     "ScaledMaps",
@@ -96,6 +102,7 @@ __all__ = [
     "ScheduledPenalty",
     "ShapeError",
     "Stack",
+    "TensorBoardSink",
     "Thinning",
     "TimeSystem",
     "TrainingResult",
@@ -114,6 +121,7 @@ __all__ = [
     "constant",
     "controllability_gramian",
     "dominant_hop",
+    "explain",
     "fidelity",
     "fixed_points",
     "flow",
@@ -124,6 +132,9 @@ __all__ = [
     "lag_maps",
     "leading_eigenvalue",
     "lesion",
+    "lesion_edges",
+    "lesion_estimate",
+    "lightning_callback",
     "load_stack",
     "map_correlation",
     "memory_capacity",
@@ -135,11 +146,14 @@ __all__ = [
     "read",
     "recipes",
     "register_reader",
+    "rescale",
     "resolvent",
     "shuffle_lags",
     "signal_share",
     "spectral_radius",
     "spectrum",
+    "strength_error",
+    "strengths",
     "switch",
     "tasks",
     "temporal_sparsity",

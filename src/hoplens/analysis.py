@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,15 @@ from torch import Tensor
 
 from hoplens.errors import FileError, ParameterError, ShapeError, check_choice, check_count
 from hoplens.fidelity import Fidelity, fidelity
+from hoplens.files import write_atomically
 from hoplens.hops import HopMaps, hop_maps
-from hoplens.lesions import lesion
+from hoplens.lesions import lesion, lesion_estimate
 from hoplens.measures import active_hops, dominant_hop
 from hoplens.pathways import Pathways
 from hoplens.radius import spectral_radius
 from hoplens.readers.files import load_stack
 from hoplens.readers.reading import read
+from hoplens.rescaling import rescale
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, top_paths
 
@@ -25,8 +28,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LESION_LIMIT = 1500  # hidden units up to which all lesions are computed: powers of w_rec cost H^3 a hop
+LESION_LIMIT = 2500  # hidden units up to which all lesions are computed: powers of w_rec cost H^3
+CANDIDATES = 64  # beyond, units computed exactly: those first by an estimate from thin products
+LARGEST_ANSWER = 1 << 31  # bytes of hop maps; tables and figures take several times this
 SHOWN = 5
+FORMATS = ("csv", "parquet")
+LEAST_SHARE = 0.005  # hops that would be printed as 0 % are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +50,11 @@ class Analysis:
     spectral_radius : float
     share : Tensor, shape (K, H)
         Share of each unit in the mass of each hop.
-    lesions : Tensor or None, shape (H,)
-        Change of the hop maps without each unit; None for networks too large for it.
+    lesions : Tensor, shape (H,)
+        Change of the hop maps without each unit. In networks of more than 2500 units NaN but for the 64
+        that come first by ``lesion_estimates``.
+    lesion_estimates : Tensor or None, shape (H,)
+        `hoplens.lesion_estimate`, where it was needed.
     notes : tuple of str
         What the reader should know: where the weights come from, the precision computed in.
     """
@@ -54,35 +64,34 @@ class Analysis:
     fidelity: Fidelity | None
     spectral_radius: float
     share: Tensor
-    lesions: Tensor | None
+    lesions: Tensor
+    lesion_estimates: Tensor | None
     notes: tuple[str, ...]
 
     def to_text(self) -> str:
         """Return a summary for a person; the fidelity stands beside the weights-only claims."""
         net, maps = self.net, self.maps
-        mass = maps.values.abs().sum((1, 2))
-        total = float(mass.sum())
         lines = [
             f"{net.n_inputs} inputs, {net.n_hidden} hidden units, {net.n_outputs} outputs ({net.provenance})",
             f"spectral radius {self.spectral_radius:.3g}",
+            self._trust(),
         ]
-        if total == 0:
+        if float(maps.values.abs().sum()) == 0:
             lines.append(f"no input reaches an output within {int(maps.hops[-1])} hops")
         else:
-            top = mass.argsort(descending=True)[:SHOWN].tolist()
-            parts = [
-                f"hop {int(maps.hops[k])}: {float(mass[k]) / total:.0%}" for k in top if float(mass[k]) > 0
-            ]
-            lines.append("most influence (sum of |H_k|): " + ", ".join(parts))
+            lines.append("by the weights:")
+            lines.append("  most influence (sum of |H_k|): " + ", ".join(self._top_hops()))
             active = active_hops(maps).double().mean()
-            lines.append(f"active hops a pair: {float(active):.2f} of {len(maps.hops)}")
-            lines.append("strongest pathways:")
+            lines.append(f"  active hops a pair: {float(active):.2f} of {len(maps.hops)}")
+            lines.append("  strongest pathways:")
             lines += [
-                f"  {row.input} -> {row.output} at hop {row.hop}: {row.weight:+.4g}"
+                f"    {row.input} -> {row.output} at hop {row.hop}: {row.weight:+.4g}"
                 for row in self._strongest()
             ]
-            lines.append("units that carry most: " + ", ".join(self._top_units()))
-        lines.append(self._trust())
+            lines.append("  units that carry most (share of mass): " + self._top_units(self.carried()))
+            lines.append("  units whose loss changes most: " + self._top_units(self.lesions.nan_to_num()))
+            if self.fidelity is not None:
+                lines.append("  (r: correlation of a hop with the exact maps on the inputs)")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -103,14 +112,25 @@ class Analysis:
         chosen = frame.loc[order]
         return list(chosen[chosen["weight"] != 0].itertuples())
 
-    def _top_units(self) -> list[str]:
-        carried = self._carried()
-        best = carried.argsort(descending=True)[:SHOWN].tolist()
-        return [
-            f"{self.net.hidden_names[j]} ({float(carried[j]):.0%})" for j in best if float(carried[j]) > 0
-        ]
+    def _top_hops(self) -> list[str]:
+        mass = self.maps.values.abs().sum((1, 2))
+        share = mass / mass.sum()
+        fit = self.fidelity
+        known = {} if fit is None else dict(zip(fit.hops.tolist(), fit.per_hop.tolist(), strict=True))
+        parts = []
+        for k in share.argsort(descending=True, stable=True)[:SHOWN].tolist():
+            hop = int(self.maps.hops[k])
+            if float(share[k]) >= LEAST_SHARE:
+                trust = f" (r = {known[hop]:.2f})" if known.get(hop) == known.get(hop, 0) else ""
+                parts.append(f"hop {hop}: {float(share[k]):.0%}" + (trust if hop in known else ""))
+        return parts
 
-    def _carried(self) -> Tensor:
+    def _top_units(self, value: Tensor) -> str:
+        best = value.argsort(descending=True, stable=True)[:SHOWN].tolist()
+        names = self.net.hidden_names
+        return ", ".join(f"{names[j]} ({_percent(float(value[j]))})" for j in best if float(value[j]) > 0)
+
+    def carried(self) -> Tensor:
         """Return each unit's share over all hops, hops weighted by their influence, shape (H,)."""
         mass = self.maps.values[-len(self.share) :].abs().sum((1, 2))
         weights = mass / mass.sum().clamp_min(torch.finfo(mass.dtype).tiny)
@@ -127,11 +147,12 @@ class Analysis:
             "active_hops": active_hops(maps).flatten().tolist(),
             "influence": maps.values.abs().sum(0).flatten().tolist(),
         }
-        units = {"unit": list(net.hidden_names), "share": self._carried().tolist()}
+        units = {"unit": list(net.hidden_names), "share": self.carried().tolist()}
         if net.hidden_modules is not None:
             units["module"] = list(net.hidden_modules)
-        if self.lesions is not None:
-            units["lesion"] = self.lesions.tolist()
+        units["lesion"] = self.lesions.tolist()
+        if self.lesion_estimates is not None:
+            units["lesion_estimate"] = self.lesion_estimates.tolist()
         tables = {
             "hop_maps": maps.to_dataframe(),
             "pairs": pd.DataFrame(columns, index=pairs).reset_index(),
@@ -154,7 +175,7 @@ class Analysis:
         return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
     def figures(self) -> dict[str, Figure]:
-        """Return the figures: influence by hop, dominant hop of each pair, share of units by hop."""
+        """Return the figures: hop maps, influence by hop, dominant hop of each pair, units, lesions."""
         from hoplens.charts import analysis_figures
 
         return analysis_figures(self)
@@ -174,35 +195,45 @@ class Analysis:
         list of Path
             The files written.
         """
-        check_choice("table_format", table_format, ("csv", "parquet"))
+        check_choice("table_format", table_format, FORMATS)
         place = Path(folder)
+        # all content first: a failure or an interrupt while it is made leaves the folder as it was
+        content = {"summary.txt": (self.to_text() + "\n").encode()}
+        for name, table in self.tables().items():
+            content[f"{name}.{table_format}"] = _table_bytes(table, table_format)
+        for name, figure in self.figures().items():
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="png", dpi=200)
+            content[f"{name}.png"] = drawn.getvalue()
         try:
             place.mkdir(parents=True, exist_ok=True)
-            written = [place / "summary.txt"]
-            written[0].write_text(self.to_text() + "\n", encoding="utf-8")
-            for name, table in self.tables().items():
-                written.append(place / f"{name}.{table_format}")
-                if table_format == "csv":
-                    table.to_csv(written[-1], index=False)
-                else:
-                    _write_parquet(table, written[-1])
-            for name, figure in self.figures().items():
-                written.append(place / f"{name}.png")
-                figure.savefig(written[-1], dpi=150)
         except OSError as error:
             raise FileError(
                 f"cannot write the analysis to {str(place)!r} ({error}); choose another folder"
             ) from None
-        return written
+        return [write_atomically(place / name, data) for name, data in content.items()]
 
 
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    try:
-        table.to_parquet(path, index=False)
-    except ImportError:
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.1g}%"
+
+
+def _table_bytes(table: pd.DataFrame, table_format: str) -> bytes:
+    if table_format == "csv":
+        return table.to_csv(index=False).encode()
+    check_parquet()
+    written: bytes = table.to_parquet(None, engine="pyarrow", index=False)
+    return written
+
+
+def check_parquet() -> None:
+    """Raise unless Parquet files can be written here."""
+    from importlib.util import find_spec
+
+    if find_spec("pyarrow") is None:
         raise ParameterError(
-            'table_format="parquet" needs pyarrow: pip install pyarrow, or use "csv"'
-        ) from None
+            'Parquet tables need pyarrow: pip install "hoplens[parquet]", or choose the format csv'
+        )
 
 
 def analyze(
@@ -213,6 +244,8 @@ def analyze(
     horizon: int = 20,
     rnn: str | None = None,
     at: Any = None,
+    nonlinearity: str = "tanh",
+    radius: float | None = None,
 ) -> Analysis:
     """Analyse one network: hop maps, units, lesions, and how far the weights can be believed.
 
@@ -231,6 +264,11 @@ def analyze(
         Prefix of the recurrent module's keys in a file.
     at : optional
         Where to linearise, as in `read`.
+    nonlinearity : {"tanh", "relu", "linear"}
+        Of a plain RNN in a file, which does not say.
+    radius : float, optional
+        Scale the recurrent weights to this spectral radius, as `rescale` does; the fidelity is judged
+        before that.
 
     Returns
     -------
@@ -238,11 +276,17 @@ def analyze(
     """
     length = check_count("horizon", horizon)
     if isinstance(model, str | Path):
-        model, readout = load_stack(model, rnn=rnn, readout=readout), None
+        model, readout = load_stack(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity), None
     net = model if isinstance(model, Pathways) else read(model, readout, at=at)
     if net.batch_shape:
         raise ShapeError(
             f"analyze takes one network, got leading axes {tuple(net.batch_shape)}; index them first"
+        )
+    size = length * net.n_outputs * net.n_inputs * torch.float64.itemsize
+    if size > LARGEST_ANSWER:
+        raise ParameterError(
+            f"the hop maps of {length} steps, {net.n_outputs} outputs and {net.n_inputs} inputs would take "
+            f"{size / 2**30:.1f} GiB; take a shorter horizon"
         )
     notes = []
     if net.w_in.dtype != torch.float64:
@@ -255,20 +299,26 @@ def analyze(
             raise ParameterError("inputs= needs a model that can be run; pass the module, not its Pathways")
         traj = trajectory_maps(model, inputs, readout=readout)
         trust = fidelity(own, TrajectoryMaps(traj.values.cpu(), traj.lengths.cpu(), traj.label))
-    lesions = lesion(own, length) if own.n_hidden <= LESION_LIMIT else None
-    if lesions is None:
+    net = own if radius is None else rescale(own, radius)
+    maps, rho = hop_maps(net, length), float(spectral_radius(net))
+    if rho > 1 and bool(maps.values.any()):
         notes.append(
-            f"lesions are left out above {LESION_LIMIT} hidden units; call lesion(net, horizon, units=...)"
+            f"walks grow {rho:.3g}-fold with each hop, so the horizon decides which hop weighs most; a "
+            "spectral radius below 1 (radius=0.5, --radius 0.5) weighs hops by their number instead"
         )
-    return Analysis(
-        own,
-        hop_maps(own, length),
-        trust,
-        float(spectral_radius(own)),
-        flow(own, length),
-        lesions,
-        tuple(notes),
-    )
+    estimates = None
+    if net.n_hidden <= LESION_LIMIT:
+        lesions = lesion(net, length)
+    else:
+        estimates = lesion_estimate(net, length)
+        best = estimates.argsort(descending=True, stable=True)[:CANDIDATES]
+        lesions = torch.full_like(estimates, torch.nan)
+        lesions[best] = lesion(net, length, units=best.tolist(), together=False)
+        notes.append(
+            f"above {LESION_LIMIT} hidden units lesions are exact for {CANDIDATES} only, the first by an "
+            "estimate (of thin products) that counts walks which return to a unit more than once"
+        )
+    return Analysis(net, maps, trust, rho, flow(net, length), lesions, estimates, tuple(notes))
 
 
 __all__ = ["Analysis", "analyze"]

@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from hoplens.models import Ensemble
 
+TURN_FROM = 256  # from so many hidden units on, weights stored (H, F) are multiplied faster: worth a copy
+TURN_ROWS = 32
+
 
 class Backprop:
     """Workspace for the loss and gradient of an ensemble on batches of one fixed size.
@@ -58,9 +61,11 @@ class Backprop:
         self.pre = new(e, h, batch)
         self.delta = new(e, h, batch)
         self.delta_t = self.delta.mT
-        self.effective = new(e, f, h) if self.folded else ensemble.weight
-        self.to_hidden = self.effective.mT
-        self.from_hidden = self.effective[:, :h]  # (E, H from, H to); 4 W_rec for tanh
+        # the weights of the forward pass, (E, F, H): those of the ensemble, or a copy
+        self.effective = new(e, h, f).mT if h >= TURN_FROM else new(e, f, h)
+        self.copied = self.folded or h >= TURN_FROM
+        if not self.copied:
+            self.effective = ensemble.weight
         self.grad_weight = torch.empty_like(ensemble.weight)
         self.grad_readout = torch.empty_like(ensemble.readout)
         self.grad_offset = torch.empty_like(ensemble.offset)
@@ -121,12 +126,13 @@ class Backprop:
 
     def _forward(self) -> None:
         leak = self.ensemble.leak
-        if self.folded:
-            # 2 z = 2 (W_rec (2 s - 1) + W_in x + b)
-            torch.mul(self.ensemble.weight, 2.0, out=self.effective)
-            self.effective[:, -1].sub_(self.from_hidden.sum(dim=1))
-            self.from_hidden.mul_(2.0)
-        pre, to_hidden, relu = self.pre, self.to_hidden, self.ensemble.activation == "relu"
+        if self.copied:
+            self._copy_weights(2.0 if self.folded else 1.0)
+        if self.folded:  # 2 z = 2 (W_rec (2 s - 1) + W_in x + b)
+            from_hidden = self.effective[:, : self.ensemble.n_hidden]
+            self.effective[:, -1].sub_(from_hidden.sum(dim=1))
+            from_hidden.mul_(2.0)
+        pre, to_hidden, relu = self.pre, self.effective.mT, self.ensemble.activation == "relu"
         for t in range(self.length):
             torch.bmm(to_hidden, self.before[t], out=pre)
             out = self.renewed[t]
@@ -139,6 +145,15 @@ class Backprop:
             if leak != 1:
                 torch.lerp(self.hidden[t], out, leak, out=self.hidden[t + 1])
 
+    def _copy_weights(self, factor: float) -> None:
+        weight, copy = self.ensemble.weight, self.effective
+        if copy.is_contiguous():
+            torch.mul(weight, factor, out=copy)
+            return
+        # few rows at a time stay in the cache: five times as fast as one transposed copy of a large matrix
+        for some, part in zip(weight.split(TURN_ROWS, dim=1), copy.split(TURN_ROWS, dim=1), strict=True):
+            torch.mul(some, factor, out=part)
+
     def _backward(self, slopes: Tensor) -> None:
         """Backpropagate the slopes (R, E, O, B) of the loss by the outputs.
 
@@ -147,6 +162,8 @@ class Backprop:
         """
         h, leak, relu = self.ensemble.n_hidden, self.ensemble.leak, self.ensemble.activation == "relu"
         delta, delta_t, from_output = self.delta, self.delta_t, self.ensemble.readout.mT
+        from_hidden = self.ensemble.recurrent()  # (E, H from, H to)
+        factor = leak * (4.0 if self.folded else 1.0)
         sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
         threshold_backward = torch.ops.aten.threshold_backward.grad_input
         grad = torch.bmm(from_output, slopes[-1])  # by the state after step t
@@ -159,10 +176,9 @@ class Backprop:
                 delta.copy_(grad)
             self.grad_weight.baddbmm_(self.before[t], delta_t, beta=float(t + 1 < self.length))
             if t:
-                grad.baddbmm_(self.from_hidden, delta, beta=1.0 - leak, alpha=leak)
+                grad.baddbmm_(from_hidden, delta, beta=1.0 - leak, alpha=factor)
             if t > self.first_read:
                 grad.baddbmm_(from_output, slopes[t - 1 - self.first_read])
-        factor = leak * (4.0 if self.folded else 1.0)
         if factor != 1:
             self.grad_weight[:, h:].mul_(factor)
         if self.folded:  # sum delta h^T = 2 sum delta s^T - sum delta 1^T

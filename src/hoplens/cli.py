@@ -73,6 +73,7 @@ def train(
     seeds: Annotated[int, typer.Option(help="Number of networks.")] = 8,
     hidden: Annotated[int, typer.Option(help="Hidden units.")] = 48,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
+    out: Annotated[Path | None, typer.Option(help="Folder to keep the networks and their page in.")] = None,
 ) -> None:
     """Train networks on one task and print what their pathways look like."""
     from hoplens.commands import run_train
@@ -88,6 +89,7 @@ def train(
         seeds=seeds,
         hidden=hidden,
         steps=steps,
+        out=out,
     )
 
 
@@ -99,9 +101,15 @@ def analyze(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
+    nonlinearity: Annotated[
+        str, typer.Option(help="Of a plain RNN, as its file does not say: tanh, relu or linear.")
+    ] = "tanh",
+    radius: Annotated[
+        float | None, typer.Option(help="Scale recurrent weights to this spectral radius (celegans: 0.5).")
+    ] = None,
     horizon: Annotated[int, typer.Option(help="Time steps considered.")] = 20,
     out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
-    table_format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",
+    table_format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
 ) -> None:
     """Read a trained network and say what it routes where, when and over which units."""
     from hoplens.commands import run_analyze
@@ -115,6 +123,58 @@ def analyze(
         horizon=horizon,
         out=out,
         table_format=table_format,
+        nonlinearity=nonlinearity,
+        radius=radius,
+    )
+
+
+@app.command()
+def report(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="A folder of `reproduce` or `train --out`, or what `analyze` takes."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
+    horizon: Annotated[int, typer.Option(help="Time steps considered.")] = 20,
+) -> None:
+    """Write one HTML page about a study, a training run or a trained network."""
+    from hoplens.commands import run_report
+
+    run_report(console, source, out=out, rnn=rnn, readout=readout, inputs=inputs, horizon=horizon)
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="A safetensors or state_dict file.")],
+    inputs: Annotated[
+        Path,
+        typer.Option(help="An .npz file: inputs (B, L, I), and if you like input_names, output_names."),
+    ],
+    sample: Annotated[int, typer.Option(help="Which sequence, from 0.")] = 0,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    output: Annotated[str | None, typer.Option(help="Name or number; default the largest output.")] = None,
+    baseline: Annotated[str, typer.Option(help="zeros, or mean (over all sequences).")] = "zeros",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write.")] = None,
+) -> None:
+    """Say which inputs at which steps made one output what it is."""
+    from hoplens.commands import run_explain
+
+    run_explain(
+        console,
+        model,
+        inputs=inputs,
+        sample=sample,
+        rnn=rnn,
+        readout=readout,
+        output=output,
+        baseline=baseline,
+        out=out,
     )
 
 

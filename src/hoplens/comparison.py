@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError, check_choice, check_count
 from hoplens.hops import HopMaps, hop_maps
-from hoplens.nulls import NULLS, null_network, shuffle_lags
+from hoplens.nulls import NULLS, null_network, shuffle_lags, strength_error
 from hoplens.pathways import Pathways
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class NullComparison:
     name, correction : str
     hops : Tensor of int64, shape (M,), or None
         The hops, where there is one value a hop.
+    strength_error : Tensor, shape (n,), or None
+        How far each random network misses the summed weights of units, see `hoplens.strength_error`; None
+        for ``"lags"``, which draws no networks.
     """
 
     observed: Tensor
@@ -53,6 +56,7 @@ class NullComparison:
     name: str
     correction: str
     hops: Tensor | None
+    strength_error: Tensor | None = None
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row a value: hop, observed, null mean and sd, effect, p and corrected p."""
@@ -135,19 +139,22 @@ def compare_to_null(
     maps = hop_maps(net, horizon)
     observed = _value(measure, maps)
     rng = np.random.default_rng(check_count("seed", seed, least=0))
-    drawn = []
+    drawn, errors = [], []
     for _ in _track(count, progress, f"null model {null}"):
         if null == "lags":
             random = shuffle_lags(maps, rng)
         else:
-            random = hop_maps(null_network(net, null, rng), horizon)
+            network = null_network(net, null, rng)
+            errors.append(strength_error(net, network))
+            random = hop_maps(network, horizon)
         drawn.append(_value(measure, random))
     values = torch.stack(drawn)
     effect, p, corrected = _tests(observed, values, correction)
     name = getattr(measure, "__name__", "measure")
     hops = maps.hops.cpu() if len(observed) == len(maps.hops) and len(observed) > 1 else None
     label = f"{name} against {null}"
-    return NullComparison(observed, values, effect, p, corrected, label, correction, hops)
+    missed = torch.tensor(errors, dtype=torch.float64) if errors else None
+    return NullComparison(observed, values, effect, p, corrected, label, correction, hops, missed)
 
 
 def _value(measure: Measure, maps: HopMaps) -> Tensor:

@@ -67,7 +67,7 @@ class Doubling:
         rec = None
         if needs[1]:
             rec = self.step.new_rec() if above is None else (above * self.factor)[None]
-            rec = rec.mT if self.step.from_inputs else rec
+            rec = rec.mT if self.step.from_inputs != self.step.turned else rec  # as `finish` expects it
         return self.step.finish(adjoint[None, :c], rec, other)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hoplens.errors import ShapeError
+from hoplens.errors import NonFiniteError, ShapeError
 from hoplens.lags import lag_maps
 from hoplens.pathways import Pathways
 from hoplens.trajectories import TrajectoryMaps
@@ -108,6 +108,11 @@ def fidelity(net: Pathways, trajectory: TrajectoryMaps) -> Fidelity:
         raise ShapeError(
             f"fidelity compares one network of {n_out} outputs and {n_in} inputs, as in the trajectory, got "
             f"{net!r}; read it with the same readout, and index its leading axes"
+        )
+    if not bool(torch.isfinite(trajectory.values).all()):
+        raise NonFiniteError(
+            f"the maps of {trajectory.label} along these inputs are not finite; check its weights, or take "
+            "shorter sequences or float64 where the network is unstable"
         )
     maps = lag_maps(net.detach().to(torch.float64), steps)
     predicted = maps.values[maps.lags >= 0].to(trajectory.values.device)  # (L, O, I)

@@ -14,12 +14,14 @@ from hoplens.pathways import Pathways, replace_blocks
 
 NULLS = ("shuffle", "rewire", "strength", "spectrum", "lags")
 SWAPS_PER_EDGE = 10  # Maslov and Sneppen's mixing length, generous
+DEALS = 50  # rounds of dealing weights anew; most networks come to rest within ten
 
 
 def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> Pathways:
     """Draw one random network that keeps some properties of another.
 
-    Input and output weights stay; the recurrent graph is drawn anew.
+    Input and output weights stay; the recurrent graph is drawn anew. In a stack every layer, and every
+    block of edges from one layer to another, is drawn by itself, so that all stays between the same layers.
 
     Parameters
     ----------
@@ -27,31 +29,64 @@ def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> P
         One network; a sparse or low-rank w_rec becomes dense.
     null : {"shuffle", "rewire", "strength", "spectrum"}
         * ``"shuffle"``: the weights of the existing edges are permuted over these edges.
-        * ``"rewire"``: edges of one sign swap their targets in pairs (Maslov and Sneppen 2002), so that
-          the numbers of positive and negative edges into and out of every unit stay; weights travel with
-          the edge's source. Self-loops count as edges of their unit.
-        * ``"strength"``: rewired, and the weights of each sign are then assigned again so that the summed
-          weight out of and into every unit approaches the original (after Rubinov and Sporns 2011; the
-          correlation of strengths is close to 1, not exact).
+        * ``"rewire"``: two units swap what they send to two others wherever the signs (positive, negative,
+          no edge) lie crosswise (Maslov and Sneppen 2002, for signed graphs), so that the numbers of
+          positive and of negative edges into and out of every unit stay, also in a graph without missing
+          edges. Weights travel with the edge's source, so the summed positive and negative weight out of
+          every unit stays too. Self-loops count as edges of their unit.
+        * ``"strength"``: rewired, and each unit's weights of one sign are then dealt anew among its edges
+          of that sign until the summed weights INTO all units are as close to the original as they get (a
+          local optimum, see Notes). Degrees, all weights, and summed weights out of units are exact; for
+          what is left into units see `strength_error`, which `compare_to_null` reports.
         * ``"spectrum"``: ``Q W Q^T`` with a random orthogonal Q: same eigenvalues, singular values and
-          non-normality, no relation to inputs and outputs.
+          non-normality, no relation to inputs and outputs. In a stack each layer's own block is turned,
+          edges between layers stay.
     seed : int or numpy Generator
 
     Returns
     -------
     Pathways
+
+    Raises
+    ------
+    ParameterError
+        If no edge can be rewired: the original would be its own null model.
+
+    Notes
+    -----
+    Dealing: with d_i what unit i still lacks of its incoming weight, a unit's weights w, paired with its
+    targets by rank (largest w to largest d), minimise ``sum_i (d_i - w_i)^2``. This is repeated over all
+    units until nothing changes: each turn is optimal, the sum never grows. Where a null must keep both the
+    set of weights and the degrees, exact sums on both sides need not exist (Rubinov and Sporns 2011;
+    Milisav et al. 2025 anneal the same sum).
     """
     check_choice("null", null, NULLS[:-1])
     if net.batch_shape:
         raise ShapeError(f"a null model takes one network, got leading axes {tuple(net.batch_shape)}")
-    if net.layers is not None:
-        raise ParameterError("null models shuffle one layer's recurrent edges; read the layers one by one")
     rng = np.random.default_rng(seed)
     dense = net.w_rec.to_dense() if net.is_sparse else net.w_rec
     w = dense.detach().cpu().double().numpy()
-    drawn = _DRAW[null](w, rng)
+    drawn = w.copy()
+    for to, source in _blocks(net):
+        if null == "spectrum" and to != source:
+            continue
+        drawn[to, source] = _DRAW[null](w[to, source], rng)
+    if null in ("rewire", "strength") and w.any() and not any(_has_swap(w[block]) for block in _blocks(net)):
+        raise ParameterError(
+            f'null="{null}" found no two edges to swap: this is the only network with its degrees; use '
+            '"shuffle", "spectrum" or "lags"'
+        )
     w_rec = torch.from_numpy(drawn).to(dense)
     return replace_blocks(net.detach(), net.w_in.detach(), w_rec, net.w_out.detach(), net.w_skip)
+
+
+def _blocks(net: Pathways) -> list[tuple[slice, slice]]:
+    """Return the blocks of w_rec, rows and columns, that are drawn each by itself."""
+    if net.layers is None:
+        return [(slice(None), slice(None))]
+    parts = [(layer.level, slice(layer.start, layer.stop)) for layer in net.layers]
+    own = [(part, part) for _, part in parts]
+    return own + [(to, source) for high, to in parts for low, source in parts if high == low + 1]
 
 
 def shuffle_lags(maps: HopMaps, seed: int | np.random.Generator) -> HopMaps:
@@ -76,45 +111,55 @@ def _shuffle(w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rewire(w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    drawn = w.copy()
-    for sign in (1, -1):
-        heads, tails = np.nonzero(np.sign(w) == sign)
-        if len(heads) > 1:
-            _swap(drawn, heads.copy(), tails, rng)
-    return drawn
-
-
-def _swap(w: np.ndarray, heads: np.ndarray, tails: np.ndarray, rng: np.random.Generator) -> None:
-    """Swap the heads of edge pairs in place; a swap that would double an edge is left out."""
-    pairs = rng.integers(len(heads), size=(SWAPS_PER_EDGE * len(heads), 2))
-    for a, b in pairs.tolist():
+    heads, tails = (part.tolist() for part in np.nonzero(w))
+    if len(heads) < 2:
+        return w.copy()
+    drawn, signs = w.tolist(), np.sign(w).astype(int).tolist()
+    place = {(to, source): edge for edge, (to, source) in enumerate(zip(heads, tails, strict=True))}
+    for a, b in rng.integers(len(heads), size=(SWAPS_PER_EDGE * len(heads), 2)).tolist():
         to_a, to_b, from_a, from_b = heads[a], heads[b], tails[a], tails[b]
-        if to_a == to_b or from_a == from_b or w[to_b, from_a] or w[to_a, from_b]:
+        row_a, row_b = signs[to_a], signs[to_b]
+        sign, other = row_a[from_a], row_b[from_a]
+        # crosswise: the two edges have one sign, the two pairs across have another one, or no edge
+        if to_a == to_b or sign != row_b[from_b] or other != row_a[from_b] or sign == other:
             continue
-        w[to_b, from_a], w[to_a, from_a] = w[to_a, from_a], 0.0
-        w[to_a, from_b], w[to_b, from_b] = w[to_b, from_b], 0.0
-        heads[a], heads[b] = to_b, to_a
+        for source in (from_a, from_b):
+            row_a[source], row_b[source] = row_b[source], row_a[source]
+            drawn[to_a][source], drawn[to_b][source] = drawn[to_b][source], drawn[to_a][source]
+            edges = place.pop((to_a, source), None), place.pop((to_b, source), None)
+            for edge, to in zip(edges, (to_b, to_a), strict=True):
+                if edge is not None:
+                    heads[edge] = to
+                    place[to, source] = edge
+    return np.array(drawn)
+
+
+def _has_swap(w: np.ndarray) -> bool:
+    """Whether two units and two targets lie crosswise somewhere."""
+    for sign, other in ((1, 0), (-1, 0), (1, -1)):
+        # [a, b]: targets that get one sign from unit a and the other one from unit b
+        both = (np.sign(w) == sign).T.astype(float) @ (np.sign(w) == other)
+        if ((both > 0) & (both.T > 0)).any():
+            return True
+    return False
 
 
 def _match_strength(w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     drawn = _rewire(w, rng)
     for sign in (1, -1):
-        target = np.maximum(sign * w, 0)
-        heads, tails = np.nonzero(np.maximum(sign * drawn, 0))
-        if not len(heads):
-            continue
-        weights = np.sort(target[target > 0])
-        left_out, left_in = target.sum(axis=0), target.sum(axis=1)
-        open_edges = np.ones(len(heads), dtype=bool)
-        # the largest remaining weight goes to an edge whose two ends still lack most
-        for weight in weights[::-1]:
-            lack = np.where(open_edges, left_in[heads] * left_out[tails], -np.inf)
-            best = int(rng.choice(np.flatnonzero(lack == lack.max())))
-            head, tail = heads[best], tails[best]
-            drawn[head, tail] = sign * weight
-            left_in[head] = max(left_in[head] - weight, 0.0)
-            left_out[tail] = max(left_out[tail] - weight, 0.0)
-            open_edges[best] = False
+        part = np.maximum(sign * drawn, 0)
+        lack = np.maximum(sign * w, 0).sum(axis=1) - part.sum(axis=1)
+        targets = {j: rows for j in range(w.shape[1]) if len(rows := np.flatnonzero(part[:, j])) > 1}
+        for _ in range(DEALS):
+            before = part.copy()
+            for j in rng.permutation(list(targets)).tolist():
+                rows = targets[j]
+                wanted = lack[rows] + part[rows, j]
+                part[rows[wanted.argsort()], j] = np.sort(part[rows, j])
+                lack[rows] = wanted - part[rows, j]
+            if np.array_equal(part, before):
+                break
+        drawn[sign * drawn > 0] = sign * part[part > 0]
     return drawn
 
 
@@ -134,9 +179,36 @@ _DRAW: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 
 
 def strengths(net: Pathways) -> tuple[Tensor, Tensor]:
-    """Return the summed recurrent weight into and out of every unit, each of shape (..., H)."""
+    """Return the summed recurrent weight into and out of every unit, each of shape (..., H).
+
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes.
+    """
     w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
     return w_rec.sum(-1), w_rec.sum(-2)
 
 
-__all__ = ["NULLS", "null_network", "shuffle_lags", "strengths"]
+def strength_error(net: Pathways, drawn: Pathways) -> float:
+    """Return how far a null model misses the strengths: 0 where all sums of weights are the same.
+
+    ``sum |s - s'| / sum |s|`` over all units, directions (into, out of) and signs, s the summed positive
+    or negative weight of a unit.
+
+    Parameters
+    ----------
+    net, drawn : Pathways
+        One network, and one drawn from it.
+    """
+    sums = []
+    for one in (net, drawn):
+        w = (one.w_rec.to_dense() if one.is_sparse else one.w_rec).detach().double()
+        sums.append(
+            torch.cat([part.sum(axis) for part in (w.clamp_min(0), -w.clamp_max(0)) for axis in (0, 1)])
+        )
+    size = float(sums[0].sum())
+    return float((sums[0] - sums[1]).abs().sum()) / size if size else 0.0
+
+
+__all__ = ["NULLS", "null_network", "shuffle_lags", "strength_error", "strengths"]

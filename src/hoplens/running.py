@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from hoplens.cells import Cell
-from hoplens.errors import ShapeError
+from hoplens.errors import NonFiniteError, ShapeError
 from hoplens.stack import Point, Stack
 from hoplens.torch_cells import LstmCell
 
@@ -65,7 +65,12 @@ def as_batch(stack: Stack, inputs: Any) -> Batch:
     if isinstance(inputs, PackedSequence):
         values, lengths = pad_packed_sequence(inputs, batch_first=True)
     else:
-        values = torch.as_tensor(inputs)
+        try:
+            values = torch.as_tensor(inputs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ShapeError(f"inputs must be numbers, got {type(inputs).__name__} ({error})") from None
+        if values.is_complex():
+            raise ShapeError(f"inputs must be real numbers, got {values.dtype}")
         if values.dim() == 3 and not stack.batch_first:
             values = values.transpose(0, 1)
     layout = "(B, L, I)" if stack.batch_first else "(L, B, I) (this module is not batch_first)"
@@ -75,6 +80,8 @@ def as_batch(stack: Stack, inputs: Any) -> Batch:
             "axis with unsqueeze for a single sequence"
         )
     values = values.detach()
+    if not bool(torch.isfinite(values).all()):
+        raise NonFiniteError("inputs must be finite, got NaN or infinity; mask or drop these steps")
     if like is not None:
         values = values.to(like)
     elif not values.is_floating_point():

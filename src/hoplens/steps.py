@@ -96,6 +96,8 @@ class DenseStep:
             (w_in.mT, w_rec.mT, w_out.mT) if from_inputs else (w_out, w_rec, w_in)
         )
         self.back = self.step.mT
+        # the gradient by w_rec lies in memory as w_rec does, so that adding it to others is fast
+        self.turned = w_rec.stride(-1) != 1 and w_rec.stride(-2) == 1
         self.block_bytes = self.start.numel() * self.start.element_size()
         self.rec_bytes = self.step.numel() * self.start.element_size()
 
@@ -168,7 +170,7 @@ class DenseStep:
         # adjoints are neighbours in one buffer wherever they come from one spread; no copy then
         later = _by_network(torch.stack(adjoints) if isinstance(adjoints, list) else adjoints)
         now = _by_network(run[: len(adjoints)])
-        left, right = (later, now) if self.from_inputs else (now, later)  # gradient in w_rec's own layout
+        left, right = (later, now) if self.from_inputs != self.turned else (now, later)
         if total is None:
             total = left.new_empty(self.step.shape)
             return total.baddbmm_(left.mT, right, beta=0, alpha=factor)
@@ -176,7 +178,7 @@ class DenseStep:
 
     def finish(self, first: Tensor, rec: Tensor | None, other: Tensor | None) -> Grads:
         ends = (first.mT, None if other is None else other.mT) if self.from_inputs else (other, first)
-        found = (ends[0], rec, ends[1])
+        found = (ends[0], rec.mT if rec is not None and self.turned else rec, ends[1])
         return tuple(  # type: ignore[return-value]
             None if grad is None else grad[0] if len(shape) == 2 else grad.reshape(shape)
             for grad, shape in zip(found, self.shapes, strict=True)

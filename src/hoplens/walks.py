@@ -154,11 +154,12 @@ def flow(net: Pathways, horizon: int) -> Tensor:
     length = check_count("horizon", horizon)
     net = net.check_finite()
     levels = 1 if net.layers is None else net.layers[-1].level + 1
-    w_rec = (net.w_rec.to_dense() if net.is_sparse else net.w_rec).abs()
+    w_rec = net.w_rec.abs()
+    backward = w_rec.transpose(0, 1).to_sparse_csr() if net.is_sparse else w_rec.mT
     entering, leaving = net.w_in.abs().sum(-1), net.w_out.abs().sum(-2)
     scale = _growth(w_rec, entering)
     ahead = _powers(w_rec, entering, length + levels - 1, scale)
-    back = _powers(w_rec.mT, leaving, length + levels - 1, scale)
+    back = _powers(backward, leaving, length + levels - 1, scale)
     shares = []
     for visits in range(levels, levels + length):
         passed = (ahead[..., :visits, :] * back[..., :visits, :].flip(-2)).sum(-2)  # (..., H)
@@ -169,7 +170,8 @@ def flow(net: Pathways, horizon: int) -> Tensor:
 
 def _growth(w: Tensor, vector: Tensor) -> Tensor:
     """Return a rough growth a step, shape (...,): a few power iterations, as only its size matters."""
-    growth = w.sum(-1).amax(-1)  # infinity norm, for graphs without cycles
+    # infinity norm, for graphs without cycles; by a product, which sparse matrices have too
+    growth = (w @ torch.ones_like(vector).unsqueeze(-1)).squeeze(-1).amax(-1)
     growth = torch.where(growth > 0, growth, torch.ones_like(growth))
     for _ in range(8):
         vector = (w @ vector.unsqueeze(-1)).squeeze(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from hoplens.analysis import analyze
+from hoplens.analysis import FORMATS, Analysis, analyze, check_parquet
 from hoplens.connectome import celegans
-from hoplens.errors import FileError, check_choice
+from hoplens.errors import FileError, ParameterError, check_choice
 from hoplens.pathways import Pathways
 from hoplens.readers import read
+from hoplens.report import write_network_report
 
 EXAMPLES = ("celegans",)
+WORM_RADIUS = 0.5  # of synapse counts scaled so that each further synapse counts at most half
 
 
 def run_analyze(
@@ -28,21 +31,42 @@ def run_analyze(
     horizon: int,
     out: Path | None,
     table_format: str,
-) -> None:
-    """Analyse a weights file or a shipped example; print the summary, write tables and figures to ``out``."""
-    check_choice("table format", table_format, ("csv", "parquet"))
+    nonlinearity: str = "tanh",
+    radius: float | None = None,
+) -> Analysis:
+    """Analyse a weights file or a shipped example; print the summary, write all results to ``out``."""
+    check_choice("table format", table_format, FORMATS)
+    if table_format == "parquet" and out is not None:
+        check_parquet()  # before the work, not after it
+    if out is not None and out.exists() and not out.is_dir():
+        raise FileError(f"--out must name a folder, but {out} is a file; choose another name")
     if model in EXAMPLES:
-        found = analyze(_worm(), horizon=horizon)
+        given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs}
+        for option, value in given.items():
+            if value is not None:
+                raise ParameterError(f"{option} goes with a file of weights, not with the example {model}")
+        found = analyze(_worm(), horizon=horizon, radius=WORM_RADIUS if radius is None else radius)
     else:
         path = Path(model)
         if not path.is_file():
             raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
-        sequences = None if inputs is None else _load_inputs(inputs)
-        found = analyze(path, readout, inputs=sequences, horizon=horizon, rnn=rnn)
-    console.print(found.to_text(), markup=False, highlight=False)
+        sequences = None if inputs is None else load_inputs(inputs)
+        found = analyze(
+            path,
+            readout,
+            inputs=sequences,
+            horizon=horizon,
+            rnn=rnn,
+            nonlinearity=nonlinearity,
+            radius=radius,
+        )
+    console.print(found.to_text(), markup=False, highlight=False, soft_wrap=True)
     if out is not None:
         written = found.write(out, table_format=table_format)
         console.print(f"wrote {len(list(written))} files to {out}", markup=False)
+        page = write_network_report(found, out / "report.html", title=Path(model).name)
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return found
 
 
 def _worm() -> Pathways:
@@ -52,22 +76,24 @@ def _worm() -> Pathways:
     return read(graph, inputs=ends["sensory"], outputs=ends["motor"], attach=True)
 
 
-def _load_inputs(path: Path) -> Tensor:
-    """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, or its only array."""
+def _one_name(path: Path, names: list[str]) -> str:
+    if "inputs" in names or len(names) == 1:
+        return "inputs" if "inputs" in names else names[0]
+    raise FileError(f"{path} needs an array called 'inputs'; it holds {', '.join(names) or 'nothing'}")
+
+
+def load_inputs(path: Path) -> Tensor:
+    """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, its only array, or an .npy file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = list(archive.files)
-            name = "inputs" if "inputs" in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise FileError(
-                    f"{path} needs an array called 'inputs'; it holds {', '.join(names) or 'nothing'}"
-                )
-            values = archive[name]
+        with path.open("rb") as file:  # np.load leaves a damaged file open
+            archive = np.load(file, allow_pickle=False)
+            plain = isinstance(archive, np.ndarray)
+            values = archive if plain else archive[_one_name(path, list(archive.files))]
     except FileError:
         raise
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise FileError(f"cannot read {path} as an .npz file of arrays ({error})") from None
-    if values.ndim != 3 or not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
+    if values.ndim != 3 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise FileError(
             f"{path}: inputs must be finite numbers of shape (B, L, I), got {values.dtype} {values.shape}"
         )

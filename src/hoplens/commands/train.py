@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from hoplens import recipes
 from hoplens import tasks as task_library
+from hoplens.commands.report import write_run_report
 from hoplens.errors import check_choice, check_count, check_number
 from hoplens.study.measure import measure
+from hoplens.study.saved import save_run
 from hoplens.training import train
 
 RECIPES = {
@@ -42,8 +46,9 @@ def run_train(
     seeds: int,
     hidden: int,
     steps: int,
+    out: Path | None = None,
 ) -> None:
-    """Train some networks and print their measures."""
+    """Train some networks, print their measures, and keep them with their page in ``out``."""
     method = RECIPES[check_choice("recipe", recipe, RECIPES)]()
     task = task_library.make(name, signal=signal, lag=lag, length=length)
     count = check_count("seeds", seeds)
@@ -68,6 +73,10 @@ def run_train(
     for values in frame.to_dict("records"):
         table.add_row(str(values["seed"]), *(f"{values[name]:.4f}" for name in SHOWN))
     console.print(table)
+    if out is not None:
+        save_run(out, result, frame, f"{task.label}: {method.name}")
+        page = write_run_report(out, out / "report.html")
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
 def run_tasks(console: Console) -> None:

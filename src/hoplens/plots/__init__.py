@@ -6,6 +6,7 @@ into. Nothing is shown and no global setting changes; `save_figure` writes files
 
 from hoplens.plots.comparison import plot_comparison
 from hoplens.plots.curves import plot_pruning, plot_reach, plot_strength_sweep
+from hoplens.plots.graphs import plot_paths, plot_routing_graph, plot_spectrum
 from hoplens.plots.maps import plot_hop_grid, plot_hops, plot_map
 from hoplens.plots.measures import MEASURES, Measure, measure_info, method_label, method_order
 from hoplens.plots.style import MethodStyle, method_styles, save_figure
@@ -22,8 +23,11 @@ __all__ = [
     "plot_hop_grid",
     "plot_hops",
     "plot_map",
+    "plot_paths",
     "plot_pruning",
     "plot_reach",
+    "plot_routing_graph",
+    "plot_spectrum",
     "plot_strength_sweep",
     "save_figure",
 ]

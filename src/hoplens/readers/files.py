@@ -40,17 +40,16 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         return _load_safetensors(file)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+    except pickle.UnpicklingError:
         raise FileError(
-            f"{str(file)!r} does not hold tensors only and is refused, since loading it could run code "
-            f"({reason}); save model.state_dict(), or a .safetensors file"
+            f"{str(file)!r} does not hold tensors only and is refused, since loading it could run code; save "
+            "model.state_dict(), or a .safetensors file"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, OSError) as error:
+        # what damaged bytes make of torch's unpickler: its own words (often none) would not help
         raise FileError(
-            f"cannot read {str(file)!r} as a state_dict ({reason}); save model.state_dict() with torch.save, "
-            "or a .safetensors file"
+            f"cannot read {str(file)!r} as a state_dict ({type(error).__name__}); save model.state_dict() "
+            "with torch.save, or a .safetensors file"
         ) from None
     return _tensors(content, file)
 
@@ -183,6 +182,11 @@ def _cell(state: dict[str, Tensor], prefix: str, suffix: str, nonlinearity: str)
     w_ih, w_hh, w_hr = blocks["weight_ih"], blocks["weight_hh"], blocks["weight_hr"]
     if w_ih is None or w_hh is None or w_hh.dim() != 2 or w_hh.shape[0] != w_ih.shape[0]:
         raise FileError(f"the file lacks {prefix}weight_ih{suffix}, or its shape does not fit weight_hh")
+    if not (w_ih.is_floating_point() and w_hh.is_floating_point()):
+        raise UnsupportedModelError(
+            f"{prefix}weight_hh{suffix} holds {w_hh.dtype} numbers, and quantised weights mean nothing "
+            "without their scales; save them in floating point"
+        )
     # a projection makes weight_hh narrower than a gate is tall; torch has it for LSTMs only
     gates = 4 if w_hr is not None else w_hh.shape[0] / w_hh.shape[1]
     if gates not in KINDS:

@@ -22,6 +22,8 @@ def read_graph(
     """Read a networkx DiGraph."""
     import networkx as nx
 
+    if not len(graph):
+        raise ShapeError("the graph has no nodes; add edges with a weight before reading it")
     if not graph.is_directed():
         raise UnsupportedModelError(
             "cannot read an undirected graph; pass graph.to_directed() if edges run both ways"
@@ -30,7 +32,13 @@ def read_graph(
         raise UnsupportedModelError("cannot read a multigraph; merge parallel edges into one weight first")
     nodes = list(graph.nodes)
     position = {node: j for j, node in enumerate(nodes)}
-    matrix = nx.to_scipy_sparse_array(graph, nodelist=nodes, weight=weight, format="csr", dtype=float)
+    try:
+        matrix = nx.to_scipy_sparse_array(graph, nodelist=nodes, weight=weight, format="csr", dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            f"the edge attribute {weight!r} must be a number on every edge ({error}); name another one with "
+            "weight="
+        ) from None
     sources, sinks = _ends(inputs, outputs, position)
     return _split(matrix, sources, sinks, attach, [str(node) for node in nodes])
 
@@ -61,6 +69,8 @@ def _ends(
         )
     found: list[list[int]] = []
     for option, names in (("inputs", inputs), ("outputs", outputs)):
+        if isinstance(names, str):  # would be read letter by letter
+            raise ParameterError(f"{option}= must be a list of nodes, got {names!r}; write [{names!r}]")
         missing = [node for node in names if node not in position]
         if missing:
             raise UnknownNameError(f"{option}= names {missing[0]!r}, which is no node of the graph")
@@ -78,7 +88,7 @@ def _split(matrix: Any, sources: list[int], sinks: list[int], attach: bool, name
         w_in, w_out = np.zeros((n, len(sources))), np.zeros((len(sinks), n))
         w_in[sources, range(len(sources))] = 1.0
         w_out[range(len(sinks)), sinks] = 1.0
-        note = "adjacency matrix, terminals attached"
+        note = "adjacency matrix, terminals attached: hop k walks k - 2 edges of the graph"
         return Pathways(
             w_in,
             matrix.T,

@@ -84,9 +84,19 @@ def to_stack(model: Any, readout: Any = None, *, dt: Any = None, tau: Any = None
     else:
         raise UnsupportedModelError(
             f"cannot read a {type(model).__name__}{' module' if isinstance(model, nn.Module) else ''}; "
-            f"supported: {SUPPORTED}; {HOW_TO}"
+            f"{_inside(model)}supported: {SUPPORTED}; {HOW_TO}"
         )
     return stack if dt is None and tau is None else _leaky(stack, dt, tau)
+
+
+def _inside(model: object) -> str:
+    """Return the advice to pass the recurrent part of a module, where it has one."""
+    if not isinstance(model, nn.Module):
+        return ""
+    kinds = nn.RNNBase | nn.RNNCellBase
+    parts = [name for name, part in model.named_modules() if isinstance(part, kinds) or find_reader(part)]
+    names = " or ".join(f"model.{name}" if not name[0].isdigit() else f"model[{name}]" for name in parts[:3])
+    return f"pass its recurrent part, {names}, and its read-out as readout=; " if parts else ""
 
 
 def readout_matrix(readout: Any) -> Tensor | None:

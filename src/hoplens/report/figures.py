@@ -1,26 +1,21 @@
-"""Figures of the report: small panels, each an SVG of its own, so that they flow to any width."""
+"""Figures of a study, as data for the page's scripts: points with intervals, and what they are called."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
-from matplotlib.axes import Axes
 
-from hoplens.hops import HopMaps
-from hoplens.plots.comparison import comparison_height, plot_comparison
-from hoplens.plots.curves import plot_pruning, plot_reach, plot_strength_sweep
+from hoplens.plots.curves import CHANCE, LOG_FROM
 from hoplens.plots.frames import Interval, fair_rows, pruning_points, reach_points, sweep_points
-from hoplens.plots.maps import hops_in_own_figure
 from hoplens.plots.measures import kept_columns, measure_info, method_label, method_order
-from hoplens.plots.style import COLUMN, method_styles, new_axes
-from hoplens.report.numbers import listing, number, strength
+from hoplens.plots.style import method_styles
+from hoplens.report.fronts import hop_front, weight_front
+from hoplens.report.numbers import number, strength
 from hoplens.report.study import StudyLike, with_targets
-from hoplens.report.svg import inline_svg
 from hoplens.report.theme import mark
 
 if TYPE_CHECKING:
@@ -29,92 +24,193 @@ if TYPE_CHECKING:
 COMPARED = ("test_mse", "alignment", "active_hops", "accuracy", "resolvent_corr", "kept_70")
 FEW_TASKS = 6  # of more tasks the first measures only: the others are in the table
 SWEPT = ("test_mse", "alignment")
-CURVE_HEIGHT = 2.3
-MAP_WIDTH = 4.0
-TARGET = "target"
 Points = dict[str, list[tuple[float, Interval]]]
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One drawing with a heading, and a line below it."""
+class Figure:
+    """One drawing.
 
+    Attributes
+    ----------
+    key : str
+        Unique on the page.
+    kind : str
+        Which script draws it.
+    title : str
+    label : str
+        What a reader who does not see it is told.
+    data : dict
+    """
+
+    key: str
+    kind: str
     title: str
-    svg: Markup
-    note: str = ""
+    label: str
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Panels that belong together."""
+    """Figures that belong together, with one legend."""
 
     key: str
     title: str
     text: str
-    panels: tuple[Panel, ...]
+    figures: tuple[Figure, ...]
     legend: tuple[tuple[str, Markup], ...] = ()
-    wide: bool = False
 
 
 def figure_groups(results: StudyLike) -> list[Group]:
     """Return all figures for which the study holds numbers."""
+    networks = results.networks
     groups = [
-        _comparison(with_targets(results.summary, results.networks)),
-        *(_sweeps(results.networks, measure) for measure in SWEPT),
+        _comparison(with_targets(results.summary, networks)),
+        *(_sweeps(networks, measure) for measure in SWEPT),
+        _hop_fronts(networks),
+        _weight_fronts(networks),
         _pruning(results),
-        _maps(results),
         _reach(results.reach),
     ]
-    return [group for group in groups if group is not None and group.panels]
+    return [group for group in groups if group is not None and group.figures]
 
 
 def _comparison(summary: pd.DataFrame) -> Group | None:
     if not len(summary):
         return None
-    methods = method_order(summary["method"])
     tasks = list(dict.fromkeys(summary["task"]))
-    panels = []
-    for measure in COMPARED if len(tasks) <= FEW_TASKS else COMPARED[:3]:
-        if not _has(summary, measure):
-            continue
-        ax = new_axes(COLUMN, comparison_height(len(tasks), len(methods)))
-        plot_comparison(summary, measure, ax=ax)
-        panels.append(
-            _panel(ax, measure_info(measure).label, f"cmp-{measure}", _say_summary(summary, measure))
-        )
+    figures = [
+        _dots(summary, measure)
+        for measure in (COMPARED if len(tasks) <= FEW_TASKS else COMPARED[:3])
+        if _has(summary, measure)
+    ]
     text = (
         "Each method at its own best strength; dots are means over report seeds, bars their 95 % intervals. "
         "A dotted line marks the task’s own number of active hops."
     )
-    return Group("comparison", "Every method on every task", text, tuple(panels), _legend(methods))
+    return Group("comparison", "Every method on every task", text, tuple(figures), _legend(summary["method"]))
+
+
+def _dots(summary: pd.DataFrame, measure: str) -> Figure:
+    info = measure_info(measure)
+    tasks: list[dict[str, Any]] = []
+    said = []
+    for task in dict.fromkeys(summary["task"]):
+        rows = summary[summary["task"] == task]
+        by_method = {str(row["method"]): row for row in rows.to_dict("records")}
+        values = [
+            {
+                "method": method,
+                "mean": by_method[method][measure],
+                "low": by_method[method].get(f"{measure}_low"),
+                "high": by_method[method].get(f"{measure}_high"),
+            }
+            for method in method_order(by_method)
+        ]
+        tasks.append({"name": str(task), "target": _target(rows, measure), "rows": values})
+        said.append(
+            f"{task}: " + ", ".join(f"{method_label(v['method'])} {number(v['mean'])}" for v in values)
+        )
+    means = [v["mean"] for task in tasks for v in task["rows"] if math.isfinite(v["mean"])]
+    data = {
+        "x": {
+            "name": info.label,
+            "log": _spread(means, measure),
+            "zero": info.better in ("lower", "target"),
+            **_whole(measure),
+        },
+        "tasks": tasks,
+    }
+    label = f"{info.label}, mean by task and method. " + "; ".join(said) + "."
+    return Figure(f"cmp-{measure}", "dots", info.label, label, data)
+
+
+def _target(rows: pd.DataFrame, measure: str) -> float | None:
+    name = f"target_{measure}"
+    return float(rows[name].iloc[0]) if name in rows.columns else None
 
 
 def _sweeps(networks: pd.DataFrame, measure: str) -> Group | None:
     if not len(networks) or not _has(networks, measure):
         return None
     label = measure_info(measure).label
-    panels = [
-        _curve(
-            str(task),
+    figures = [
+        _curves(
             f"sweep-{measure}-{n}",
-            partial(plot_strength_sweep, own, measure),
-            f"{label} over strength",
+            str(task),
             sweep_points(own, measure),
-            lambda x: f"strength {strength(x)}" if x else "",
+            {"name": "strength of the penalty", "log": True},
+            measure,
         )
         for n, (task, own) in enumerate(_by_task(networks))
     ]
-    seeds = (
-        "report seeds"
-        if len(fair_rows(networks, ["task", "method", "strength"])) < len(networks)
-        else "all seeds"
-    )
+    fair = len(fair_rows(networks, ["task", "method", "strength"])) < len(networks)
     text = (
-        f"Means over {seeds} with 95 % intervals. The dashed line across is training without a penalty; a "
-        "hollow marker means that some networks diverged there and are not in the mean."
+        f"Means over {'report seeds' if fair else 'all seeds'} with 95 % intervals. The dashed line across "
+        "is training without a penalty; a hollow marker means that some networks diverged there and are not "
+        "in the mean."
     )
     title = f"{label[0].upper()}{label[1:]} over the strength of the penalty"
-    return Group(f"sweep-{measure}", title, text, tuple(panels), _legend(networks["method"]))
+    return Group(f"sweep-{measure}", title, text, tuple(figures), _legend(networks["method"]))
+
+
+def _hop_fronts(networks: pd.DataFrame) -> Group | None:
+    if not len(networks) or not all(_has(networks, m) for m in ("test_mse", "active_hops")):
+        return None
+    figures = []
+    for n, (task, own) in enumerate(_by_task(networks)):
+        lines, front = hop_front(own)
+        data = {
+            "x": {"name": "active hops a pair", "zero": True},
+            "y": {"name": measure_info("test_mse").label, "log": True},
+            "lines": lines,
+            "front": front,
+            "target": _target(own, "active_hops"),
+        }
+        figures.append(
+            Figure(f"hops-{n}", "fronts", str(task), _say_front(str(task), "active hops", front), data)
+        )
+    text = (
+        "A marker is a method at one strength, the mean over seeds. Lower left is better, up to the dotted "
+        "line: the number of hops that the task itself needs. The grey line joins what nothing else beats in "
+        "both."
+    )
+    return Group("front-hops", "Error against active hops", text, tuple(figures), _legend(networks["method"]))
+
+
+def _weight_fronts(networks: pd.DataFrame) -> Group | None:
+    columns = kept_columns(map(str, networks.columns))
+    if not len(networks) or not columns or not _has(networks, "test_mse"):
+        return None
+    figures = []
+    for n, (task, own) in enumerate(_by_task(networks)):
+        lines = weight_front(own, columns)
+        data = {
+            "x": {"name": "recurrent weights left (%)", "zero": True, "most": 100},
+            "y": {"name": "test error after pruning", "log": True},
+            "lines": lines,
+        }
+        said = "; ".join(
+            f"{method_label(line['method'])} {number(p[1])} with {number(p[0], 2)} % left"
+            for line in lines
+            for p in line["points"][:1]
+        )
+        figures.append(
+            Figure(
+                f"weights-{n}",
+                "fronts",
+                str(task),
+                f"{task}: least error at each number of weights. {said}.",
+                data,
+            )
+        )
+    text = (
+        "The least error that a method reaches with so many recurrent weights left, over all its strengths; "
+        "the smallest are removed at once, without retraining. Left and low is better."
+    )
+    return Group(
+        "front-weights", "Error against non-zero weights", text, tuple(figures), _legend(networks["method"])
+    )
 
 
 def _pruning(results: StudyLike) -> Group | None:
@@ -122,105 +218,71 @@ def _pruning(results: StudyLike) -> Group | None:
     columns = [c for c in kept_columns(map(str, networks.columns)) if _has(networks, c)]
     if not len(networks) or not columns:
         return None
-    panels = [
-        _curve(
-            str(task),
-            f"prune-{n}",
-            partial(plot_pruning, own),
-            "performance kept after removing recurrent weights",
-            pruning_points(own, columns),
-            lambda x: f"{x:.0f} % removed",
-        )
-        for n, (task, own) in enumerate(_by_task(networks))
-    ]
+    whole = Interval(1.0, 1.0, 1.0, 0, 0)
+    figures = []
+    for n, (task, own) in enumerate(_by_task(networks)):
+        points = {m: [(0.0, whole), *line] for m, line in pruning_points(own, columns).items()}
+        axis = {"name": "recurrent weights removed (%)", "most": 100}
+        figures.append(_curves(f"prune-{n}", str(task), points, axis, "kept"))
     text = (
         "What is left of the performance when the smallest recurrent weights are removed at once, without "
         "retraining. Each method at its own best strength."
     )
-    return Group("pruning", "Removing recurrent weights", text, tuple(panels), _legend(networks["method"]))
+    return Group("pruning", "Removing recurrent weights", text, tuple(figures), _legend(networks["method"]))
 
 
 def _reach(reach: pd.DataFrame) -> Group | None:
     if not len(reach):
         return None
-    panel = _curve(
-        "",
-        "reach",
-        partial(plot_reach, reach),
-        "test error over the lag of the signal",
-        reach_points(reach),
-        lambda x: f"lag {x:g}",
-    )
+    axis = {"name": "lag of the signal (time steps)"}
+    figure = _curves("reach", "", reach_points(reach), axis, "test_mse")
     text = (
         "How far back a signal may lie. At each lag every method has the strength that did best on "
         "validation seeds."
     )
-    return Group("reach", "Reach", text, (panel,), _legend(reach["method"]))
+    return Group("reach", "Reach", text, (figure,), _legend(reach["method"]))
 
 
-def _maps(results: StudyLike) -> Group | None:
-    examples = dict(results.examples)
-    target = examples.pop(TARGET, None)
-    panels, tasks = [], {str(task): None for task, _ in examples.values()}
-    if target is not None:
-        panels.append(_map_panel("the task itself", "map-target", target))
-    for n, method in enumerate(method_order(examples)):
-        panels.append(_map_panel(method_label(method), f"map-{n}", examples[method][1]))
-    text = (
-        f"Hop maps of one network of each method on {listing(list(tasks)) or 'one task'}: a row is a hop "
-        "length (its lag in brackets), a column an input-output pair. Orange is positive, blue negative; the "
-        "scale of each panel is its own largest weight."
+def _curves(key: str, title: str, points: Points, x: dict[str, Any], measure: str) -> Figure:
+    strengths = [at for line in points.values() for at, _ in line if at > 0]
+    lines = []
+    for method in method_order(points):
+        line = points[method]
+        across = bool(x.get("log")) and [at for at, _ in line] == [0.0] and bool(strengths)
+        shown = [pair for pair in line if pair[0] > 0 or across or not x.get("log")]
+        rows = [[at, p.mean, p.low, p.high, p.n, p.lost] for at, p in shown]
+        lines.append({"method": method, "across": across, "points": rows})
+    means = [p.mean for line in points.values() for _, p in line if math.isfinite(p.mean)]
+    name = "performance kept" if measure == "kept" else measure_info(measure).label
+    level = {"value": CHANCE[measure][0], "text": CHANCE[measure][1]} if measure in CHANCE else None
+    zero = measure in ("kept", "test_mse")
+    y = {"name": name, "log": _spread(means, measure), "zero": zero, **_whole(measure)}
+    said = "; ".join(
+        f"{method_label(m)} " + ", ".join(f"{number(p.mean)} at {strength(at)}" for at, p in line)
+        for m, line in points.items()
     )
-    return Group("maps", "Where the pathways run", text, tuple(panels), wide=True)
+    label = f"{title + ': ' if title else ''}{name} over {x['name']}. {said}."
+    return Figure(key, "curves", title, label, {"x": x, "y": y, "level": level, "lines": lines})
 
 
-def _map_panel(title: str, prefix: str, maps: HopMaps) -> Panel:
-    ax = hops_in_own_figure(maps, MAP_WIDTH)
-    values = maps.values[(0,) * len(maps.batch_shape)].abs()  # the network that is drawn
-    strongest = int(maps.hops[int(values.sum(dim=(-2, -1)).argmax())])
-    said = (
-        f"{title}: hops {int(maps.hops[0])} to {int(maps.hops[-1])}, most pathway weight on hop {strongest}."
+def _spread(means: list[float], measure: str) -> bool:
+    """Say whether an axis needs a log scale."""
+    return (
+        measure_info(measure).better == "lower"
+        and bool(means)
+        and min(means) > 0
+        and max(means) > LOG_FROM / 2 * min(means)
     )
-    return _panel(ax, title, prefix, f"Hop maps of {said}")
 
 
-def _curve(
-    title: str,
-    prefix: str,
-    draw: Callable[..., Axes],
-    what: str,
-    points: Points,
-    place: Callable[[float], str],
-) -> Panel:
-    ax = new_axes(COLUMN, CURVE_HEIGHT)
-    draw(ax=ax)
-    said = [
-        f"{method_label(method)} " + ", ".join(f"{number(p.mean)} {_at(place(x))}".strip() for x, p in line)
-        for method, line in points.items()
-    ]
-    start = f"{title}: {what}" if title else what
-    return _panel(ax, title, prefix, f"{start}. " + "; ".join(said) + ".")
+def _whole(measure: str) -> dict[str, float]:
+    """Return the bound of measures that cannot pass 1: panels side by side then share their scale."""
+    return {"most": 1.0} if measure == "kept" or measure_info(measure).better == "higher" else {}
 
 
-def _at(place: str) -> str:
-    return f"at {place}" if place else ""
-
-
-def _panel(ax: Axes, title: str, prefix: str, label: str) -> Panel:
-    figure = ax.get_figure()
-    return Panel(title, inline_svg(figure, label=label, prefix=prefix))  # type: ignore[arg-type]
-
-
-def _say_summary(summary: pd.DataFrame, measure: str) -> str:
-    parts = []
-    for task in dict.fromkeys(summary["task"]):
-        rows = summary[summary["task"] == task]
-        values = [
-            f"{method_label(str(method))} {number(float(value))}"
-            for method, value in rows[["method", measure]].itertuples(index=False)
-        ]
-        parts.append(f"{task}: {', '.join(values)}")
-    return f"{measure_info(measure).label}, mean by task and method. " + "; ".join(parts) + "."
+def _say_front(task: str, what: str, front: list[list[float]]) -> str:
+    best = ", ".join(f"{number(y)} at {number(x, 2)}" for x, y in front)
+    return f"{task}: test error against {what}; the best trade-offs are {best or 'none'}."
 
 
 def _at_best_strength(results: StudyLike) -> pd.DataFrame:
@@ -249,4 +311,4 @@ def _legend(methods: Iterable[str]) -> tuple[tuple[str, Markup], ...]:
     return tuple((method_label(m), mark(style)) for m, style in method_styles(methods).items())
 
 
-__all__ = ["Group", "Panel", "figure_groups"]
+__all__ = ["Figure", "Group", "figure_groups"]

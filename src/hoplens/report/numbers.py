@@ -9,6 +9,7 @@ from numbers import Integral, Real
 MISSING = "–"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SMALLEST_PLAIN = 1e-4
+LARGEST_PLAIN = 1e6
 
 
 def number(value: object, digits: int = 3) -> str:
@@ -34,7 +35,7 @@ def number(value: object, digits: int = 3) -> str:
     if exact == 0:
         return "0"
     rounded = float(f"{exact:.{digits}g}")
-    if abs(rounded) < SMALLEST_PLAIN:
+    if not SMALLEST_PLAIN <= abs(rounded) < LARGEST_PLAIN:
         mantissa, exponent = f"{exact:.{digits - 1}e}".split("e")
         return _minus(f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
@@ -55,6 +56,15 @@ def strength(value: object) -> str:
 def percent(value: float) -> str:
     """Write a share as a whole percentage."""
     return MISSING if not math.isfinite(value) else _minus(f"{100 * value:.0f}\u00a0%")
+
+
+def fine_percent(value: float) -> str:
+    """Write a share as a percentage, with a decimal where it is small."""
+    size = 100 * value
+    if not math.isfinite(value):
+        return MISSING
+    text = "0" if size == 0 else "< 0.1" if size < 0.1 else f"{size:.1f}" if size < 9.95 else f"{size:.0f}"
+    return f"{text}\u00a0%"
 
 
 def interval(low: object, high: object) -> str:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from hoplens.plots.measures import OURS, REFERENCES
+from hoplens.hops import HopMaps
+from hoplens.plots.measures import OURS, REFERENCES, method_label, method_order
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 SIGNIFICANT = 0.05
+TARGET = "target"
 
 
 class StudyLike(Protocol):
@@ -154,6 +156,18 @@ def with_targets(summary: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
     if not len(summary) or name in summary.columns or name not in networks.columns:
         return summary
     return summary.assign(**{name: summary["task"].map(networks.groupby("task")[name].first())})
+
+
+def example_maps(examples: Mapping[str, Any]) -> list[tuple[str, str, HopMaps]]:
+    """Return (title, task label, maps of one network) of a study's examples, the task's own maps first."""
+    found = dict(examples)
+    target = found.pop(TARGET, None)
+    rows = [] if target is None else [("the task itself", "", target)]
+    rows += [(method_label(m), *found[m]) for m in method_order(found)]
+    return [
+        (title, str(task), maps[(0,) * len(maps.batch_shape)] if maps.batch_shape else maps)
+        for title, task, maps in rows
+    ]
 
 
 def agreement(value: object) -> str:

@@ -21,6 +21,7 @@ from hoplens.plots.style import (
     PAPER_WHITE,
     RULE,
 )
+from hoplens.report.theme import colour_variable
 
 COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 DECIMALS = re.compile(r"-?\d+\.\d+")
@@ -33,11 +34,6 @@ def _colour_names() -> dict[str, str]:
     names = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER_WHITE: "var(--ground)"}
     styles = [*KNOWN_STYLES.values(), *OTHER_STYLES]
     return {**names, **{style.color: colour_variable(style.color) for style in styles}}
-
-
-def colour_variable(color: str) -> str:
-    """Return the CSS value of a method's colour."""
-    return f"var(--c-{color.lstrip('#')})"
 
 
 def _heat_colours() -> dict[str, str]:

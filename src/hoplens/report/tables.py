@@ -211,6 +211,12 @@ def settings_rows(settings: Any) -> list[tuple[str, str]]:
     return [(str(name), number(value, 6)) for name, value in dict(settings).items()]
 
 
+def plain_rows(frame: pd.DataFrame) -> list[list[str]]:
+    """Return a frame as rows of texts, its columns' names first."""
+    names = [measure_info(str(name)).label for name in frame.columns]
+    return [names, *([number(value) for value in row] for row in frame.itertuples(index=False))]
+
+
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
@@ -243,6 +249,7 @@ __all__ = [
     "definitions",
     "duel_rows",
     "network_notes",
+    "plain_rows",
     "settings_rows",
     "summary_table",
 ]

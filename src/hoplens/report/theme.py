@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
@@ -17,7 +19,6 @@ from hoplens.plots.style import (
     RULE,
     MethodStyle,
 )
-from hoplens.report.svg import colour_variable
 
 LIGHT = {
     "ground": "#fdfdfb",
@@ -30,6 +31,8 @@ LIGHT = {
     "good": "#00714f",
     "bad": "#b3460a",
     "link": "#0b5c94",
+    "strong": "#4a2a86",
+    "faint": "#c3c9d2",
 }
 DARK = {
     "ground": "#14171a",
@@ -42,6 +45,8 @@ DARK = {
     "good": "#3ec99b",
     "bad": "#ff9a5c",
     "link": "#72b7ea",
+    "strong": "#c9adff",
+    "faint": "#454e58",
 }
 # the same hues, light enough to stand out from a dark ground
 DARK_METHODS = {
@@ -58,6 +63,8 @@ DARK_METHODS = {
     "#44aa99": "#74d3c4",
     "#5d4b3c": "#b9a08b",
 }
+# groups of hidden units: told apart by place and name too, so that hue is never all there is
+GROUPS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 CODES = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C"}
 
 
@@ -70,17 +77,37 @@ def variables(*, dark: bool) -> Markup:
     return Markup("".join(f"--{name}:{value};" for name, value in colours.items()))
 
 
+def script_colours(*, dark: bool) -> dict[str, Any]:
+    """Return the colours of a mode for the page's scripts: by name, of methods, and of groups of units."""
+    styles = [*KNOWN_STYLES.values(), *OTHER_STYLES]
+    return {
+        **(DARK if dark else LIGHT),
+        "methods": {style.color: DARK_METHODS[style.color] if dark else style.color for style in styles},
+        "groups": [DARK_METHODS[color] if dark else color for color in GROUPS],
+    }
+
+
 def mark(style: MethodStyle) -> Markup:
     """Return a method's marker as a small ``<svg>``: the same shape and colour as in the figures."""
+    return Markup(
+        '<svg class="mark" viewBox="-6 -6 12 12" aria-hidden="true"><path d="{}" fill="{}"/></svg>'
+    ).format(outline(style), colour_variable(style.color))
+
+
+def outline(style: MethodStyle) -> str:
+    """Return a method's marker as the data of an SVG path, in a box from -5 to 5."""
     marker = MarkerStyle(style.marker)
-    outline = marker.get_path().transformed(marker.get_transform())
-    size = np.abs(np.asarray(outline.vertices, dtype=float)).max()
+    path = marker.get_path().transformed(marker.get_transform())
+    size = np.abs(np.asarray(path.vertices, dtype=float)).max()
     parts = []
-    for vertices, code in outline.iter_segments():
+    for vertices, code in path.iter_segments():
         letter = "z" if code == Outline.CLOSEPOLY else CODES[code]
         # SVG's y axis points down
         points = [] if letter == "z" else [f"{v * (-1) ** n / size * 5:.2f}" for n, v in enumerate(vertices)]
         parts.append(letter + " ".join(points))
-    return Markup(
-        '<svg class="mark" viewBox="-6 -6 12 12" aria-hidden="true"><path d="{}" fill="{}"/></svg>'
-    ).format("".join(parts), colour_variable(style.color))
+    return "".join(parts)
+
+
+def colour_variable(color: str) -> str:
+    """Return the CSS value of a method's colour."""
+    return f"var(--c-{color.lstrip('#')})"

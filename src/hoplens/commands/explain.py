@@ -1,0 +1,121 @@
+"""``hoplens explain``: why a trained network said what it said about one sequence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from torch import Tensor
+
+from hoplens.commands.analyze import load_inputs
+from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.explanations import explain, words
+from hoplens.explanations.page import write_page
+from hoplens.readers import load_stack
+
+SHOWN = 10
+
+
+def run_explain(
+    console: Console,
+    model: str,
+    *,
+    inputs: Path,
+    sample: int,
+    rnn: str | None,
+    readout: str | None,
+    output: str | None,
+    baseline: str,
+    out: Path | None,
+) -> None:
+    """Explain one sample of an .npz file; print the top contributions, write the page to ``out``."""
+    check_count("--sample", sample, least=0)
+    path = Path(model)
+    if not path.is_file():
+        raise FileError(f"no such file: {model}; give a safetensors or state_dict file")
+    sequences = load_inputs(inputs)
+    names = _names(inputs)
+    if sample >= len(sequences):
+        raise ParameterError(
+            f"--sample must lie in 0 .. {len(sequences) - 1} for the {len(sequences)} sequences of {inputs}, "
+            f"got {sample}"
+        )
+    load_stack(path, rnn=rnn, readout=readout)  # a damaged file is reported before anything else
+    found = explain(
+        path,
+        sequences[sample : sample + 1],
+        readout=readout,
+        rnn=rnn,
+        output=_output(output, path, sequences[sample : sample + 1], rnn, readout, names),
+        baseline=_baseline(baseline, sequences),
+        input_names=names.get("input_names"),
+        output_names=names.get("output_names"),
+    )
+    console.print(f"[bold]{escape(words.opening(found, 0))}[/]", highlight=False)
+    console.print(escape(words.timing(found, 0)), highlight=False)
+    for number, line in enumerate(words.lines(found, 0, SHOWN), start=1):
+        colour = "blue" if line.negative else "dark_orange3"
+        console.print(
+            f"{number:3d}. [{colour}]{line.contribution:>9}[/]  {escape(words.sentence(line))}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    units = ", ".join(f"{name} {amount}" for name, amount, _ in words.unit_rows(found, 0, 5))
+    if units:
+        console.print(f"over hidden units {escape(units)}", highlight=False)
+    if out is not None:
+        written = write_page(found, out, title=f"{path.name}, sample {sample} of {inputs.name}")
+        console.print(f"page: {written}", markup=False, highlight=False)
+
+
+def _output(
+    given: str | None,
+    path: Path,
+    sequence: Tensor,
+    rnn: str | None,
+    readout: str | None,
+    names: dict[str, list[str]],
+) -> Any:
+    """Return the output named, or the largest one, which is what a classifier predicts."""
+    if given is None:
+        stack = load_stack(path, rnn=rnn, readout=readout)
+        count = 0 if stack.w_out is None else stack.w_out.shape[0]
+        if count < 2:
+            return 0
+        each = explain(path, sequence.expand(count, -1, -1), readout=readout, rnn=rnn, output=range(count),
+                       method="secant")  # fmt: skip
+        return int(each.output.argmax())
+    if given in names.get("output_names", []) or not given.lstrip("-").isdigit():
+        return given
+    return int(given)
+
+
+def _baseline(given: str, sequences: Tensor) -> Tensor | None:
+    if given == "zeros":
+        return None
+    if given != "mean":
+        raise ParameterError(f"--baseline must be zeros or mean (over all sequences), got {given!r}")
+    if len(sequences) < 2:
+        raise ParameterError("--baseline mean needs a file of several sequences; use zeros")
+    return sequences.double().mean(0)
+
+
+def _names(path: Path) -> dict[str, list[str]]:
+    """Return the optional arrays ``input_names`` and ``output_names`` of the file."""
+    found = {}
+    with np.load(path, allow_pickle=False) as archive:
+        for key in ("input_names", "output_names"):
+            if key in archive.files:
+                values = archive[key]
+                if values.ndim != 1 or values.dtype.kind not in "US":
+                    raise FileError(
+                        f"{path}: {key} must be a list of texts, got {values.dtype} {values.shape}"
+                    )
+                found[key] = [str(value) for value in values.astype(str)]
+    return found
+
+
+__all__ = ["run_explain"]

@@ -1,0 +1,129 @@
+"""An explanation in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from hoplens.explanations.explanation import Explanation
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contribution, ready to print."""
+
+    input: str
+    step: int
+    when: str
+    hop: str
+    value: str
+    baseline: str
+    contribution: str
+    share: str
+    negative: bool
+
+
+def opening(found: Explanation, sample: int) -> str:
+    """Return one sentence: what the output is, from where it came, and that all of it is accounted for."""
+    name = found.output_names[int(found.outputs[sample])]
+    change, gap = float(found.difference[sample]), float(found.gap[sample])
+    value, base = float(found.output[sample]), float(found.baseline_output[sample])
+    if change == 0:
+        return f"Output {name} is {value:.4g}, as at the baseline: no input changed it."
+    verb = "raised" if change > 0 else "lowered"
+    relative = abs(gap / change)
+    rest = "nothing" if relative < 5e-6 else f"{relative:.1g} of it"
+    return (
+        f"The inputs {verb} output {name} from {base:.4g} at the baseline to {value:.4g} ({change:+.4g}); "
+        f"{rest} is left unexplained."
+    )
+
+
+def timing(found: Explanation, sample: int) -> str:
+    """Return one sentence on when the output was decided."""
+    length = int(found.lengths[sample])
+    size = found.values[sample, :length].abs().sum(1)
+    total = float(size.sum())
+    if total == 0:
+        return "No input contributes."
+    share, order = size / total, size.argsort(descending=True).tolist()
+    covered, steps = 0.0, []
+    for step in order:
+        steps.append(step)
+        covered += float(share[step])
+        if covered >= 0.5:
+            break
+    steps.sort()
+    if len(steps) == 1:
+        when = _lag(length - 1 - steps[0])
+        return f"Step {steps[0]} alone ({when}) carries {covered:.0%} of all contributions."
+    listed = ", ".join(map(str, steps[:-1])) + f" and {steps[-1]}"
+    return f"Steps {listed} of {length} carry {covered:.0%} of all contributions."
+
+
+def lines(found: Explanation, sample: int, n: int) -> list[Line]:
+    """Return the n largest contributions."""
+    frame = found.top(n, sample=sample)
+    levels = int(found.hops[0]) - int(found.lags[0])
+    straight = len(found.hops) == found.values.shape[1]
+    made = []
+    for row in frame.to_dict("records"):
+        lag, amount = int(row["lag"]), float(row["contribution"])
+        made.append(
+            Line(
+                str(row["input"]),
+                int(row["step"]),
+                _lag(lag),
+                str(levels + lag) if straight else f"from {levels + lag}",
+                f"{float(row['value']):.3g}",
+                f"{float(row['baseline']):.3g}",
+                f"{amount:+.3g}",
+                f"{float(row['share']):.1%}",
+                amount < 0,
+            )
+        )
+    return made
+
+
+def sentence(line: Line) -> str:
+    """Return a contribution as a sentence."""
+    verb = "lowers" if line.negative else "raises"
+    size = line.contribution.lstrip("+-")
+    return (
+        f"{line.input} at step {line.step} ({line.when}, hop {line.hop}) is {line.value} in place of "
+        f"{line.baseline} and {verb} the output by {size} ({line.share} of all contributions)"
+    )
+
+
+def hop_rows(found: Explanation, sample: int) -> list[tuple[str, str, str, str]]:
+    """Return hop, lag, signed sum and share of sizes of every hop that contributes."""
+    parts = found.by_hop[sample]
+    size = parts.abs().sum(1)
+    total = float(size.sum())
+    return [
+        (str(int(hop)), str(int(lag)), f"{float(part.sum()):+.3g}", f"{float(own) / total:.1%}")
+        for hop, lag, part, own in zip(found.hops, found.lags, parts, size, strict=True)
+        if float(own) > 0
+    ]
+
+
+def unit_rows(found: Explanation, sample: int, n: int) -> list[tuple[str, str, str]]:
+    """Return name, contribution and share of sizes of the n units that pass on most."""
+    parts = found.by_unit[sample]
+    total = float(parts.abs().sum()) or 1.0
+    best = torch.argsort(parts.abs(), descending=True, stable=True)[:n].tolist()
+    return [
+        (found.unit_names[j], f"{float(parts[j]):+.3g}", f"{abs(float(parts[j])) / total:.1%}")
+        for j in best
+        if float(parts[j]) != 0
+    ]
+
+
+def _lag(lag: int) -> str:
+    if lag == 0:
+        return "the last step"
+    return f"{lag} step{'s' if lag > 1 else ''} before the last"
+
+
+__all__ = ["Line", "hop_rows", "lines", "opening", "sentence", "timing", "unit_rows"]

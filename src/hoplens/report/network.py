@@ -1,0 +1,152 @@
+"""The part of a page about one network: its maps, its routing graph, its pathways, and their fidelity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from hoplens.analysis import Analysis
+from hoplens.errors import NonFiniteError
+from hoplens.hops import HopMaps
+from hoplens.report.numbers import fine_percent, number
+from hoplens.report.prose import network_paragraph, signed, strongest, unit_shares
+from hoplens.report.study import StudyLike, example_maps
+from hoplens.report.views import map_view
+from hoplens.routing import routing_graph
+from hoplens.walks import top_paths
+
+SHOWN_PATHWAYS = 12
+SHOWN_UNITS = 10
+WALK_BUDGET = 6e8  # comparisons of the search for the strongest walk of a pathway: a few seconds
+
+
+@dataclass(frozen=True)
+class NetworkPart:
+    """What the page shows of one network, or of several to choose from.
+
+    Attributes
+    ----------
+    views : list of dict
+        Maps to choose from, see `map_view`.
+    graph : dict or None
+        See `routing_graph`; None where hidden units are not known.
+    pathways, units : list of dict
+        Rows of the tables.
+    fidelity : dict or None
+        Agreement with the flow on data by hop.
+    trust : str
+        What is known of it in words, or how to get it.
+    notes : tuple of str
+    """
+
+    views: list[dict[str, Any]]
+    graph: dict[str, Any] | None = None
+    pathways: list[dict[str, str]] = field(default_factory=list)
+    units: list[dict[str, str]] = field(default_factory=list)
+    fidelity: dict[str, Any] | None = None
+    trust: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def network_part(found: Analysis) -> NetworkPart:
+    """Return what a page shows of an analysed network.
+
+    Raises
+    ------
+    NonFiniteError
+        If a map holds NaN or infinity.
+    """
+    if not bool(torch.isfinite(found.maps.values).all()):
+        raise NonFiniteError(
+            "a report needs finite hop maps, but these hold NaN or infinity; check the weights"
+        )
+    pathways, note = _pathways(found)
+    return NetworkPart(
+        views=[map_view(found.maps)],
+        graph=routing_graph(found.net, found.maps),
+        pathways=pathways,
+        units=_units(found),
+        fidelity=None if found.fidelity is None else _fidelity(found),
+        trust="" if found.fidelity is None else f"{found.fidelity.summary()}.",
+        notes=(*found.notes, *note),
+    )
+
+
+def study_part(results: StudyLike) -> NetworkPart | None:
+    """Return the example maps of a study, the task's own first; None where there are none.
+
+    The pathways listed are those of the last example, the recommended recipe in a full study.
+    """
+    examples = example_maps(results.examples)
+    if not examples:
+        return None
+    views = [map_view(maps, title, f"task: {task}" if task else "") for title, task, maps in examples]
+    return NetworkPart(views, pathways=_of_maps(examples[-1][2]))
+
+
+def _of_maps(maps: HopMaps) -> list[dict[str, str]]:
+    mass = maps.values.abs().sum((1, 2))
+    return [
+        {
+            "input": maps.input_names[i],
+            "output": maps.output_names[o],
+            "hop": str(int(maps.hops[k])),
+            "lag": str(int(maps.lags[k])),
+            "weight": signed(float(maps.values[k, o, i])),
+            "exact": repr(float(maps.values[k, o, i])),
+            "share": fine_percent(float(maps.values[k, o, i].abs() / mass[k])),
+            "walk": "",
+            "part": "",
+        }
+        for k, o, i in strongest(maps, SHOWN_PATHWAYS)
+    ]
+
+
+def _pathways(found: Analysis) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the strongest pathways, each with its strongest single walk where that is cheap to find."""
+    rows = _of_maps(found.maps)
+    spent, skipped = 0.0, 0
+    for row in rows:
+        cost = float(found.net.n_hidden) ** 2 * (int(row["hop"]) - 1)
+        if spent + cost > WALK_BUDGET:
+            skipped += 1
+            continue
+        spent += cost
+        best = top_paths(found.net, row["input"], row["output"], int(row["hop"]), 1)
+        if len(best):
+            row["walk"] = str(best["path"].iloc[0]).replace(" > ", " → ")
+            row["part"] = fine_percent(float(best["share"].iloc[0]))
+    said = f"single walks are left out for {skipped} long pathways, as the network is large"
+    return rows, [said] if skipped else []
+
+
+def _units(found: Analysis) -> list[dict[str, str]]:
+    carried, net = unit_shares(found), found.net
+    return [
+        {
+            "unit": net.hidden_names[j],
+            "module": net.hidden_modules[j] if net.hidden_modules is not None else "",
+            "share": f"{100 * float(carried[j]):.1f}\u00a0%",
+            "exact": repr(float(carried[j])),
+            "lesion": "" if found.lesions is None else number(float(found.lesions[j])),
+        }
+        for j in carried.argsort(descending=True, stable=True)[:SHOWN_UNITS].tolist()
+        if float(carried[j]) > 0
+    ]
+
+
+def _fidelity(found: Analysis) -> dict[str, Any]:
+    fit = found.fidelity
+    assert fit is not None
+    return {
+        "hops": fit.hops,
+        "correlation": fit.per_hop,
+        "correlationSpread": fit.per_hop_spread,
+        "error": fit.per_hop_error,
+        "errorSpread": fit.per_hop_error_spread,
+    }
+
+
+__all__ = ["NetworkPart", "network_paragraph", "network_part", "study_part"]

@@ -1,0 +1,207 @@
+"""What a network does, in plain sentences with numbers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from hoplens.analysis import Analysis
+from hoplens.hops import HopMaps
+from hoplens.measures import active_hops
+from hoplens.report.numbers import count, fine_percent, number, percent
+from hoplens.report.verdict import Tile
+from hoplens.report.views import grows
+
+MOST = 0.9  # share of the influence that "most" of it means
+NEAR_ONE = 0.02
+FAITHFUL, LOOSE = 0.9, 0.5  # explained share from which weights can be believed, and below which not
+
+
+def network_paragraph(found: Analysis) -> str:
+    """Return one paragraph that says what the network routes where, when and over which units."""
+    mass = found.maps.values.abs().sum((1, 2))
+    sentences = [_size(found)]
+    if float(mass.sum()) == 0:
+        sentences.append(
+            f"No input reaches an output within {int(found.maps.hops[-1])} hops: there is nothing to route."
+        )
+    else:
+        sentences += [
+            *_when(found.maps, mass, found.spectral_radius),
+            *_where(found.maps),
+            *_modules(found.maps),
+            *_units(found),
+        ]
+    sentences.append(_trust(found))
+    return " ".join(sentences)
+
+
+def strongest(maps: HopMaps, count: int) -> list[tuple[int, int, int]]:
+    """Return the cells (hop index, output, input) of largest magnitude, zeros left out.
+
+    Where raw weights grow with every hop, cells rank by their share of their hop: else the last hop alone
+    would fill the list.
+    """
+    size = maps.values.abs()
+    mass = size.sum((1, 2))
+    if grows(mass):
+        size = size / torch.where(mass > 0, mass, torch.ones_like(mass))[:, None, None]
+    flat = size.flatten()
+    inputs, pairs = maps.values.shape[2], maps.values[0].numel()
+    # stable, so that of equals the first comes first, as in the page's own words
+    kept = [n for n in flat.argsort(descending=True, stable=True)[:count].tolist() if float(flat[n]) > 0]
+    return [(n // pairs, n % pairs // inputs, n % inputs) for n in kept]
+
+
+def steps(lag: int) -> str:
+    """Say when an input was seen."""
+    return "at the read-out itself" if lag == 0 else f"{count(lag, 'time step')} before the read-out"
+
+
+def _size(found: Analysis) -> str:
+    net, hops = found.net, found.maps.hops
+    return (
+        f"This network carries {count(net.n_inputs, 'input')} over {count(net.n_hidden, 'hidden unit')} to "
+        f"{count(net.n_outputs, 'output')}. Influence was followed along all walks of {int(hops[0])} to "
+        f"{int(hops[-1])} hops."
+    )
+
+
+def _when(maps: HopMaps, mass: Tensor, radius: float) -> list[str]:
+    if grows(mass):
+        first = int((mass > 0).nonzero()[0])
+        return [
+            _fading(radius),
+            f"The shortest way takes {int(maps.hops[first])} hops. Pathways are compared within their own "
+            "hop length, as the last hop would else hide all others.",
+        ]
+    share = mass / mass.sum()
+    top = int(share.argmax())
+    said = (
+        f"{percent(float(share[top]))} of it takes {count(int(maps.hops[top]), 'hop')}, so that outputs "
+        f"depend most on inputs seen {steps(int(maps.lags[top]))}"
+    )
+    within = int((share.cumsum(0) >= MOST - 1e-12).nonzero()[0])
+    more = float(share[top]) < MOST and within < len(share) - 1
+    said += f"; {percent(MOST)} takes no more than {int(maps.hops[within])} hops." if more else "."
+    return [said, _fading(radius)]
+
+
+def _fading(radius: float) -> str:
+    start = f"The spectral radius is {number(radius)}: "
+    if radius == 0:
+        return start + "the recurrent graph has no cycle, so every memory ends."
+    if radius > 1 + NEAR_ONE:
+        return start + f"in the long run every further hop multiplies the weights by {number(radius)}."
+    if radius < 1 - NEAR_ONE:
+        half = math.log(0.5) / math.log(radius)
+        return start + f"in the long run influence halves every {number(half, 2)} steps."
+    return start + "in the long run influence neither fades nor grows."
+
+
+def _where(maps: HopMaps) -> list[str]:
+    size = maps.values.abs()
+    mass = size.sum((1, 2), keepdim=True)
+    if grows(mass.flatten()):
+        size = size / torch.where(mass > 0, mass, torch.ones_like(mass))
+    total = size.sum(0).flatten()
+    ordered = total.sort(descending=True).values.cumsum(0)
+    few = int((ordered >= MOST * ordered[-1] * (1 - 1e-12)).nonzero()[0]) + 1
+    (k, o, i), *_ = strongest(maps, 1)
+    said = []
+    if len(total) > 1:
+        said.append(
+            f"{percent(MOST)} of the influence is shared by {few:,} of the {len(total):,} input-output pairs."
+        )
+    said.append(
+        f"The strongest pathway runs from {maps.input_names[i]} to {maps.output_names[o]} in "
+        f"{count(int(maps.hops[k]), 'hop')}, with weight {signed(float(maps.values[k, o, i]))}."
+    )
+    return said
+
+
+def _modules(maps: HopMaps) -> list[str]:
+    to, of = maps.output_modules, maps.input_modules
+    if to is None or of is None or len(set(of)) < 2 or set(to) != set(of):
+        return []
+    total = maps.values.abs().sum(0)
+    same = torch.tensor([[a == b for b in of] for a in to], device=total.device)
+    share = float((total * same).sum() / total.sum())
+    alone = float(same.double().mean())
+    return [
+        f"{percent(share)} of the influence stays inside a module, where {percent(alone)} of the pairs lie."
+    ]
+
+
+def _units(found: Analysis) -> list[str]:
+    carried = unit_shares(found)
+    if float(carried.sum()) == 0:
+        return []
+    ordered = carried.sort(descending=True).values.cumsum(0)
+    half = int((ordered >= 0.5 * ordered[-1]).nonzero()[0]) + 1
+    busiest = int(carried.argmax())
+    return [
+        f"Half of the traffic passes {half:,} of the {count(len(carried), 'hidden unit')}; the busiest, "
+        f"{found.net.hidden_names[busiest]}, carries {fine_percent(float(carried[busiest]))}."
+    ]
+
+
+def unit_shares(found: Analysis) -> Tensor:
+    """Return each unit's share over all hops, hops weighted by their influence, shape (H,)."""
+    mass = found.maps.values[-len(found.share) :].abs().sum((1, 2))
+    weights = mass / mass.sum().clamp_min(torch.finfo(mass.dtype).tiny)
+    return (weights[:, None] * found.share).sum(0)
+
+
+def _trust(found: Analysis) -> str:
+    if found.fidelity is None:
+        return (
+            "All of this is read off the weights alone: it is what the network can route. How much of the "
+            "flow on data that explains is not known, as no inputs were given."
+        )
+    share = float(found.fidelity.explained.mean())
+    start = f"On the {count(len(found.fidelity.explained), 'sequence')} given the weights explain"
+    if share >= FAITHFUL:
+        return f"{start} {percent(share)} of the actual flow, so this picture holds there."
+    if share >= LOOSE:
+        return (
+            f"{start} {percent(share)} of the actual flow: read the picture as a guide, and see below at "
+            "which hops it fails."
+        )
+    return (
+        f"{start} {'none' if share <= 0 else percent(share)} of the actual flow: "
+        "there this picture must not be taken for what the network does."
+    )
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Write a number with its sign."""
+    return ("+" if value > 0 else "") + number(value, digits)
+
+
+def network_tiles(found: Analysis) -> list[Tile]:
+    """Return the few numbers that sum up a network."""
+    maps = found.maps
+    mass = maps.values.abs().sum((1, 2))
+    tiles = [
+        Tile(number(found.spectral_radius), "spectral radius: growth of a pathway per step, in the long run")
+    ]
+    if float(mass.sum()) > 0:
+        top = int(mass.argmax())
+        if grows(mass):
+            (k, _, _), *_ = strongest(maps, 1)
+            tiles.append(Tile(f"hop {int(maps.hops[k])}", "is where a single pathway stands out most"))
+        else:
+            tiles.append(Tile(f"hop {int(maps.hops[top])}", "carries the most influence"))
+            mean = float(active_hops(maps).double().mean())
+            tiles.append(Tile(number(mean, 2), f"active hops a pair, of {len(maps.hops)} followed"))
+    if found.fidelity is not None:
+        tiles.append(
+            Tile(
+                percent(float(found.fidelity.explained.mean())),
+                "of the flow on data explained by the weights",
+            )
+        )
+    return tiles

@@ -1,0 +1,31 @@
+"""Every Python block of the guides runs, one after the other, as a reader would paste them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDES = ("reading.md", "seeing.md")
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_blocks_run(guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) >= 4
+    names: dict[str, object] = {}
+    with torch.random.fork_rng():
+        for block in blocks:
+            exec(compile(block, guide, "exec"), names)
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_pictures_and_pages_are_there(guide: str) -> None:
+    targets = re.findall(r"\[[^\]]*\]\(([^)#]+)\)", (DOCS / guide).read_text(encoding="utf-8"))
+    assert targets
+    for target in targets:
+        assert (DOCS / target).is_file(), target

@@ -1,0 +1,24 @@
+"""Every Python block of the page on explanations runs, one after the other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import hoplens as hl
+
+PAGE = Path(__file__).parents[1] / "docs" / "explain.md"
+
+
+def test_python_blocks_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, names)
+    found, frame = names["found"], names["frame"]
+    assert isinstance(found, hl.Explanation)
+    assert float(found.relative_gap.max()) < 1e-3
+    assert list(frame["step"]) == [0, 5, 10, 15]
+    assert (tmp_path / "pathways.gif").stat().st_size > 0
