@@ -1,35 +1,25 @@
 """Hop maps and trajectory maps against the best hand-written formulations, side by side.
 
-Run: python benchmarks/bench_readers.py. Prints medians of interleaved runs, and peak memory of the hop maps.
 The hop maps' rival writes the same thin products into one buffer. The trajectory maps have three rivals in
 torch.func: ``jacrev`` of the whole run (vmap over outputs and samples), ``vjp`` of it once an output, and a
-hand-written recursion over steps of vmapped vector-Jacobian products.
+hand-written recursion over steps of vmapped vector-Jacobian products. The last rows hold the time of one
+``hl.read`` of a plain module, which a training loop pays every step.
 """
 
 from __future__ import annotations
 
 import resource
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 
 import torch
+from contest import contest, run, spread, summary, table
 from torch import Tensor, nn
 
 import hoplens as hl
 
-
-def race(runners: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return median seconds; rounds are interleaved, so that a busy machine slows all alike."""
-    for run in runners.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(rounds):
-        for name, run in runners.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+OURS = "hoplens"
 
 
 def peak_memory() -> float:
@@ -37,14 +27,18 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def report(title: str, times: dict[str, float], ours: str) -> None:
-    print(title)
-    best = min(value for name, value in times.items() if name != ours)
-    for name, value in times.items():
-        print(f"  {name:34s} {value * 1e3:9.1f} ms   {value / best:5.2f} x the best rival")
+def compare(title: str, runners: dict[str, Callable[[], object]], seconds: float) -> list[list[str]]:
+    """Return table rows: every rival's median time, and ours relative to it round by round."""
+    times = contest(runners, seconds=seconds)
+    rows = []
+    for name, own in times.items():
+        ratio = "" if name == OURS else spread(summary(times, name)[OURS])
+        rows.append([title, name, f"{1e3 * statistics.median(own):.1f}", ratio])
+    return rows
 
 
-def hop_map_race(hidden: int = 2048, io: int = 64, horizon: int = 200, rounds: int = 5) -> None:
+def hop_map_race(hidden: int, seconds: float, io: int = 64, horizon: int = 200) -> list[list[str]]:
+    """Compare hop maps."""
     g = torch.Generator().manual_seed(0)
     w_in, w_out = (torch.randn(*s, generator=g) / s[1] ** 0.5 for s in ((hidden, io), (io, hidden)))
     w_rec = torch.randn(hidden, hidden, generator=g) / hidden**0.5 * 0.9
@@ -60,16 +54,18 @@ def hop_map_race(hidden: int = 2048, io: int = 64, horizon: int = 200, rounds: i
 
     before = peak_memory()
     hl.hop_maps(net, horizon)
-    grown = peak_memory() - before
+    grown, answer = peak_memory() - before, horizon * io * io * 4 / 2**20
     with torch.no_grad():
         torch.testing.assert_close(hl.hop_maps(net, horizon).values, by_hand(), rtol=1e-3, atol=1e-5)
-        times = race({"hoplens": lambda: hl.hop_maps(net, horizon), "by hand": by_hand}, rounds)
-    report(f"hop maps, H = {hidden}, I = O = {io}, horizon {horizon}", times, "hoplens")
-    answer = horizon * io * io * 4 / 2**20
-    print(f"  the answer takes {answer:.1f} MiB; the first call grew the process's peak by {grown:.1f} MiB")
+        title = f"hop maps, H = {hidden}, I = O = {io}, horizon {horizon}"
+        runners = {OURS: lambda: hl.hop_maps(net, horizon), "by hand": by_hand}
+        rows = compare(title, runners, seconds)
+    memory = f"first call grew the peak by {grown:.1f} MiB for an answer of {answer:.1f} MiB"
+    return [*rows, [title, memory, "", ""]]
 
 
-def trajectory_race(kind: str, sizes: tuple[int, int, int, int, int], rounds: int = 5) -> None:
+def trajectory_race(kind: str, sizes: tuple[int, int, int, int, int], seconds: float) -> list[list[str]]:
+    """Compare trajectory maps."""
     b, length, inputs, hidden, outputs = sizes
     torch.manual_seed(0)
     module = getattr(nn, kind)(inputs, hidden, batch_first=True).requires_grad_(False)
@@ -77,22 +73,22 @@ def trajectory_race(kind: str, sizes: tuple[int, int, int, int, int], rounds: in
     cell = _cell(module)
     x = torch.randn(b, length, inputs)
 
-    def run(u: Tensor) -> Tensor:
+    def outputs_of(u: Tensor) -> Tensor:
         state = u.new_zeros(*u.shape[:-2], cell.n_state)
         for t in range(length):
             state = cell.step(state, u[..., t, :])
         return cell.emit(state) @ head.weight.mT
 
     def jacrev() -> Tensor:
-        return torch.func.vmap(torch.func.jacrev(run))(x).transpose(1, 2)
+        return torch.func.vmap(torch.func.jacrev(outputs_of))(x).transpose(1, 2)
 
     def once_an_output() -> Tensor:
-        y, pull = torch.func.vjp(run, x)
+        y, pull = torch.func.vjp(outputs_of, x)
         eye = torch.eye(outputs)
         return torch.stack([pull(eye[o].expand_as(y))[0] for o in range(outputs)], 2)
 
     def all_outputs() -> Tensor:
-        y, pull = torch.func.vjp(run, x)
+        y, pull = torch.func.vjp(outputs_of, x)
         rows = torch.eye(outputs)[:, None].expand(outputs, *y.shape)
         return torch.func.vmap(pull)(rows)[0].movedim(0, 2)
 
@@ -117,8 +113,8 @@ def trajectory_race(kind: str, sizes: tuple[int, int, int, int, int], rounds: in
     rivals |= {"vjp, vmapped over outputs": all_outputs, "vjp by steps, vmapped": by_steps}
     for rival in rivals.values():
         torch.testing.assert_close(ours(), rival(), rtol=1e-3, atol=1e-5)
-    times = race({"hoplens": ours, **rivals}, rounds)
-    report(f"trajectory maps, {kind}, (B, L, I, H, O) = {sizes}", times, "hoplens")
+    title = f"trajectory maps, {kind}, (B, L, I, H, O) = {sizes}"
+    return compare(title, {OURS: ours, **rivals}, seconds)
 
 
 def _cell(module: nn.Module) -> hl.Cell:
@@ -129,9 +125,34 @@ def _cell(module: nn.Module) -> hl.Cell:
     return stack.cells[0]
 
 
-if __name__ == "__main__":
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s)")
-    hop_map_race()
+def read_rows(hidden: int = 64, repeats: int = 2000) -> list[list[str]]:
+    """Return the time of reading a plain module."""
+    head = nn.Linear(hidden, 8)
+    rows = []
+    for module in (nn.RNN(8, hidden), nn.RNNCell(8, hidden)):
+        cost = min(timeit.repeat(lambda m=module: hl.read(m, readout=head), number=repeats, repeat=5))
+        rows.append([f"hl.read, nn.{type(module).__name__}", OURS, f"{1e3 * cost / repeats:.4f}", ""])
+    return rows
+
+
+def report(seconds: float = 50.0, *, full: bool = False) -> str:
+    """Return a Markdown table; its ratios are ours to each rival, below 1 where ours is faster.
+
+    Parameters
+    ----------
+    seconds : float
+        About how long to measure.
+    full : bool
+        Three times as long, and the larger sizes.
+    """
+    each = seconds * (3 if full else 1) / (7 if full else 5)
+    rows = hop_map_race(2048 if full else 1024, each)
     for kind in ("RNN", "GRU", "LSTM"):
-        trajectory_race(kind, (32, 30, 8, 64, 4))
-        trajectory_race(kind, (16, 50, 16, 256, 8), rounds=3)
+        rows += trajectory_race(kind, (32, 30, 8, 64, 4), each)
+        if full:
+            rows += trajectory_race(kind, (16, 50, 16, 256, 8), each)
+    return table(["what", "how", "ms", "ours to it"], rows + read_rows())
+
+
+if __name__ == "__main__":
+    run(report, __doc__, seconds=50.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -86,3 +87,29 @@ def test_a_size_that_does_not_fit_or_compile_is_said_as_such(gpu):
     assert gpu.measure(too_large, CPU, 0.0) == "out of memory"
     assert gpu.measure(broken, CPU, 0.0) == "failed: NotImplementedError"
     assert gpu.measure(lambda: lambda: None, CPU, 0.0, 2.0) == "0.00"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bench_readers", "cost_plot", "gpu", "penalty_cost", "penalty_memory", "range_cost", "savings",
+        "solve_scale", "sparse_scale",
+    ],
+)  # fmt: skip
+def test_every_benchmark_reports_the_same_way(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module(name)
+    seconds, full = inspect.signature(module.report).parameters.values()
+    assert (seconds.name, full.name, full.kind) == ("seconds", "full", full.KEYWORD_ONLY)
+    assert 0 < seconds.default <= 60 or name == "gpu"
+    assert "run(report, __doc__" in (FOLDER / f"{name}.py").read_text()
+
+
+def test_a_short_report_is_a_table_with_its_aims(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("range_cost")
+    monkeypatch.setattr(module, "HORIZON", 20)
+    lines = module.report(0.0).splitlines()
+    assert len(lines) == 2 + 2 * 3
+    assert len({line.count("|") for line in lines}) == 1
+    assert all("at most 1.2: " in line for line in lines[2:] if "plain" not in line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mpmath
 import pytest
+import scipy.sparse as sp
 import torch
 from twins import assert_near, blocks_of, random_network
 
@@ -200,3 +201,16 @@ def test_flushing_changes_nothing_that_float32_can_see():
     double = thin_products(*blocks_of(net), 200)
     assert_near(single.double(), double, 1e-5)
     assert float((single.double() - double)[100:].abs().max()) < 1e-26
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("radius", [3.0, 0.05])
+@pytest.mark.parametrize(("inputs", "outputs"), [(2, 3), (3, 2)])
+def test_a_thousand_sparse_hops_equal_exact_arithmetic(inputs, outputs, radius, dtype, bound):
+    dense = random_network(4, inputs=inputs, hidden=6, outputs=outputs, radius=radius, density=0.6).to(dtype)
+    net = hl.Pathways(dense.w_in, sp.csr_array(dense.w_rec.numpy()), dense.w_out)
+    maps = hl.hop_maps(net, HORIZON)
+    assert net.is_sparse
+    assert maps.values.isfinite().all()
+    assert (maps.shift is not None) == (radius == 3.0)
+    assert relative_error(maps, dense) < bound

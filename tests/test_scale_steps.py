@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from twins import random_network
 
 import hoplens as hl
+from hoplens.settings import Network, Settings
+from hoplens.trainer import Trainer
 
 # On a GPU each of these copies a number to the host and waits for all work queued before it.
 WAITS = (
@@ -178,3 +180,21 @@ def test_what_is_not_plain_is_still_read_as_it_acts(change):
         wanted = 0.75 * torch.eye(12) + 0.25 * plain.weight_hh_l0
     net = hl.read(rnn, readout=out, **({"dt": 0.25} if change == "leak" else {}))
     torch.testing.assert_close(net.w_rec, wanted)
+
+
+# training
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
+def test_no_training_step_of_an_ensemble_waits_for_the_device(activation):
+    task = hl.tasks.make("subtraction", signal="sparse", lag=2, modules=2, module_size=2, length=4)
+    recipes = (hl.recipes.l1(), hl.recipes.paper(), hl.recipes.recommended().without_thinning(name="hops"))
+    networks = [Network(recipe, 1e-3, seed) for recipe in recipes for seed in (0, 1)]
+    trainer = Trainer(task, networks, Settings(hidden=6, steps=4, batch=8, activation=activation))
+    batches = [trainer.data.batch(step) for step in range(3)]
+    before = trainer.ensemble.weight.clone()
+    with Watch() as watch:
+        for step, batch in enumerate(batches):
+            trainer.step(step, *batch)
+    assert watch.waits == []
+    assert not torch.equal(trainer.ensemble.weight, before)
