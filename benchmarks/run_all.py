@@ -19,9 +19,10 @@ HERE = Path(__file__).parent
 # script, what it shows, seconds to ask for
 PARTS = [
     ("training", "Training of ensembles: hoplens, its limit, PyTorch, JAX, the paper's way", 100),
-    ("penalty_cost", "The penalty inside a user's own nn.RNN loop", 110),
+    ("penalty_cost", "The penalty inside a user's own nn.RNN loop", 100),
     ("penalty_memory", "Peak memory of a training step", 45),
-    ("sparse_scale", "Very large sparse networks", 60),
+    ("sparse_scale", "Very large sparse networks", 120),
+    ("solve_scale", "Full resolvents at size", 30),
     ("range_cost", "Number range: denormals and large radii", 20),
     ("cost_plot", "Cost against hidden units, time steps and networks", 45),
     ("bench_readers", "Hop maps and trajectory maps of read networks", 40),
