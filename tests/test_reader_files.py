@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -99,3 +100,26 @@ def test_damaged_missing_and_foreign_files(tmp_path: Path) -> None:
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "linear.safetensors")
     with pytest.raises(UnsupportedModelError, match="no recurrent weights"):
         hl.read(tmp_path / "linear.safetensors")
+
+
+def test_any_bytes_are_refused_in_one_line(tmp_path: Path) -> None:
+    source = np.random.default_rng(0)
+    whole = tmp_path / "whole.pt"
+    torch.save(nn.RNN(2, 3).state_dict(), whole, _use_new_zipfile_serialization=False)
+    good = whole.read_bytes()
+    file = tmp_path / "damaged.pt"
+    cases = [b"", b"junk", b"\x80\x02", *(source.bytes(n) for n in (1, 5, 50, 500))]
+    cases += [b"\x80\x02" + source.bytes(20) for _ in range(200)]
+    for _ in range(200):
+        spot = int(source.integers(len(good) // 2))
+        cases.append(good[:spot] + source.bytes(4) + good[spot + 4 :])
+    cases += [good[: int(n)] for n in source.integers(len(good), size=50)]
+    refused = []
+    for case in cases:
+        file.write_bytes(case)
+        try:
+            hl.load_stack(file)
+        except hl.HoplensError as error:  # nothing else may come out
+            refused.append(str(error))
+    assert len(refused) > 250
+    assert not [line for line in refused if "\n" in line]

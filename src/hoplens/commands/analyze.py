@@ -93,8 +93,14 @@ def load_inputs(path: Path) -> Tensor:
         raise
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise FileError(f"cannot read {path} as an .npz file of arrays ({error})") from None
-    if values.ndim != 3 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+    if values.ndim != 3 or values.dtype.kind not in "fiu":
         raise FileError(
             f"{path}: inputs must be finite numbers of shape (B, L, I), got {values.dtype} {values.shape}"
+        )
+    bad = values.size - int(np.isfinite(values).sum())
+    if bad:
+        raise FileError(
+            f"{path}: inputs must be finite numbers, but {bad} of {values.size} are NaN or infinite; "
+            "fill or drop these steps"
         )
     return torch.as_tensor(values)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,21 @@ from hoplens.torch_cells import LstmCell
 RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 KINDS = {1: "rnn", 3: "gru", 4: "lstm"}  # gates a hidden unit
+
+# what an unpickler raises on bytes that are no pickle
+DAMAGED = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OSError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+)
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
@@ -39,13 +56,15 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
         return _load_safetensors(file)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of torch's maintainers to each other, about odd pickles
+            warnings.simplefilter("ignore")
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise FileError(
             f"{str(file)!r} does not hold tensors only and is refused, since loading it could run code; save "
             "model.state_dict(), or a .safetensors file"
         ) from None
-    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, OSError) as error:
+    except DAMAGED as error:
         # what damaged bytes make of torch's unpickler: its own words (often none) would not help
         raise FileError(
             f"cannot read {str(file)!r} as a state_dict ({type(error).__name__}); save model.state_dict() "
