@@ -16,11 +16,13 @@ def test_python_blocks_run(monkeypatch):
     train = hl.train
     monkeypatch.setattr(hl, "train", lambda *args, **options: train(*args, **options, steps=5))
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, object] = {"task_loss": torch.zeros(())}
     for block in blocks:
         exec(block, names)
-    loss, result = names["loss"], names["result"]
+    loss, result, found = names["loss"], names["result"], names["found"]
+    assert isinstance(found, hl.Explanation)
+    assert float(found.relative_gap.max()) < 1e-6
     assert isinstance(loss, torch.Tensor)
     assert loss.requires_grad
     assert isinstance(result, hl.TrainingResult)
