@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_report import Page, make_results, page_data
 from typer.testing import CliRunner
 
@@ -21,7 +23,7 @@ from hoplens.report import render_network_report, write_network_report
 from hoplens.report.prose import network_paragraph, strongest
 from hoplens.report.views import MOST_NAMES, MOST_PAIRS, grows, map_view
 from hoplens.routing import routing_graph
-from hoplens.study import quick_plan
+from hoplens.study import quick_plan, saved
 from hoplens.study.saved import load_run, load_study
 
 
@@ -40,6 +42,14 @@ def chain() -> hl.Pathways:
     w_in, w_out = torch.zeros(3, 2), torch.zeros(2, 3)
     w_in[0, 0], w_out[0, 2] = 2.0, -1.5
     return hl.Pathways(w_in, w_rec, w_out, input_names=["in", "idle"], output_names=["out", "mute"])
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--length", "4", "--steps", "1", "--seeds", "2", "--hidden", "6", "--out", str(folder)]
+    assert CliRunner().invoke(app, ["train", "averaging", *options]).exit_code == 0
+    return folder
 
 
 class TestWords:
@@ -262,6 +272,76 @@ class TestCommand:
         (out / "run.json").write_text("[")
         assert "damaged" in self.fails("report", str(out), "-o", str(again))
 
+    @pytest.mark.parametrize(
+        ("name", "change", "words"),
+        [
+            ("run.json", ('"horizon": 4', '"horizon": -4'), "damaged (horizon must be"),
+            ("run.json", ('"horizon": 4', '"horizon": 1e400'), "damaged (horizon must be"),
+            ("run.json", ('"horizon"', '"other"'), "damaged (it lacks 'horizon')"),
+            ("run.json", ('"format": 1', '"format": 9'), "do not fit together"),
+            ("run.json", ("{", "[" * 100_000), "run.json is damaged"),
+            ("networks.csv", ("test_mse", "other"), "damaged (it lacks 'test_mse')"),
+            ("networks.csv", ("\n", "\nL1,1\n"), "do not fit together"),
+        ],
+    )
+    def test_a_damaged_run(
+        self, run_folder: Path, tmp_path: Path, name: str, change: tuple[str, str], words: str
+    ) -> None:
+        shutil.copytree(run_folder, tmp_path / "run")
+        text = (run_folder / name).read_text()
+        assert change[0] in text
+        (tmp_path / "run" / name).write_text(text.replace(*change, 1))
+        assert words in self.fails("report", str(tmp_path / "run"), "-o", str(tmp_path / "r.html"))
+
+    def test_a_run_with_nan_weights(self, run_folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(run_folder, tmp_path / "run")
+        tensors = load_file(run_folder / "pathways.safetensors")
+        tensors["w_rec"][load_run(run_folder).best, 0, 0] = torch.nan
+        save_file(tensors, tmp_path / "run" / "pathways.safetensors")
+        assert "w_rec must be finite" in self.fails(
+            "report", str(tmp_path / "run"), "-o", str(tmp_path / "r.html")
+        )
+
+    def test_a_half_written_run_is_not_taken_for_the_one_before(
+        self, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Networks of one run must not stand under the title and measures of another."""
+        folder = tmp_path / "run"
+        shutil.copytree(run_folder, folder)
+        kept = saved.write_atomically
+
+        def stop(path: Path, data: bytes) -> Path:
+            if path.name == "networks.csv":
+                raise KeyboardInterrupt
+            return kept(path, data)
+
+        monkeypatch.setattr(saved, "write_atomically", stop)
+        task = hl.tasks.make("averaging", length=3)
+        result = hl.train(task, hl.recipes.none(), hidden=6, steps=1)
+        with pytest.raises(KeyboardInterrupt):
+            saved.save_run(folder, result, result.metrics, "second")
+        assert "holds no run" in self.fails("report", str(folder), "-o", str(tmp_path / "r.html"))
+
+    def test_a_folder_that_cannot_be_made_is_found_before_training(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        # steps and seeds that no test could wait for
+        options = ["--steps", "100000000", "--seeds", "1", "--hidden", "6"]
+        for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+            assert "cannot make" in self.fails("train", "averaging", *options, "--out", str(out))
+
+    def test_a_model_without_a_readout(self, tmp_path: Path) -> None:
+        """Its hidden units stand for the outputs, and the page says so."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            rnn = torch.nn.RNN(2, 4, batch_first=True)
+        torch.save(rnn.state_dict(), tmp_path / "model.pt")
+        page = tmp_path / "r.html"
+        self.run("report", str(tmp_path / "model.pt"), "--horizon", "3", "-o", str(page))
+        (view,) = page_data(page.read_text())["views"]
+        expected = [rnn.weight_ih_l0, rnn.weight_hh_l0 @ rnn.weight_ih_l0]
+        for values, wanted in zip(view["values"], expected, strict=False):
+            np.testing.assert_allclose(values, wanted.detach().numpy().ravel(), rtol=1e-4)
+
     def test_model_with_inputs(self, tmp_path: Path) -> None:
         rnn, linear = torch.nn.RNN(2, 4, batch_first=True), torch.nn.Linear(4, 1)
         state = {f"rnn.{k}": v for k, v in rnn.state_dict().items()}
@@ -290,6 +370,17 @@ class TestCommand:
     def test_studies_that_cannot_be_read(self, tmp_path: Path) -> None:
         (tmp_path / "study.json").write_text('{"format": 1, "plan": "own", "key": "k"}')
         with pytest.raises(FileError, match="does not know"):
+            load_study(tmp_path)
+        for name, frame in make_results().tables().items():
+            frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        for name, column in (("summary", "task"), ("anchors", "agrees"), ("networks", "strength")):
+            text = (tmp_path / f"{name}.csv").read_text()
+            (tmp_path / f"{name}.csv").write_text(text.replace(column, "x", 1))
+            with pytest.raises(FileError, match=f"{name}.csv has no column {column}"):
+                load_study(tmp_path)
+            (tmp_path / f"{name}.csv").write_text(text)
+        make_results().networks.assign(seed="one").to_csv(tmp_path / "networks.csv", index=False)
+        with pytest.raises(FileError, match=r"networks.csv has other things than numbers in column seed"):
             load_study(tmp_path)
         (tmp_path / "study.json").write_text(f'{{"format": 1, "plan": "quick", "key": "{quick_plan().key}"}}')
         with pytest.raises(FileError, match=r"lacks .* parts of its study"):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hoplens.errors import FileError, ParameterError, ShapeError, check_choice, check_count
+from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
 from hoplens.fidelity import Fidelity, fidelity
-from hoplens.files import write_atomically
+from hoplens.files import make_folder, write_atomically
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.lesions import lesion, lesion_estimate
 from hoplens.measures import active_hops, dominant_hop
@@ -205,12 +205,7 @@ class Analysis:
             drawn = io.BytesIO()
             figure.savefig(drawn, format="png", dpi=200)
             content[f"{name}.png"] = drawn.getvalue()
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(
-                f"cannot write the analysis to {str(place)!r} ({error}); choose another folder"
-            ) from None
+        make_folder(place)
         return [write_atomically(place / name, data) for name, data in content.items()]
 
 

@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Make folders, and write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,34 @@ from contextlib import suppress
 from pathlib import Path
 
 from hoplens.errors import FileError
+
+
+def make_folder(folder: str | os.PathLike[str], what: str = "folder") -> Path:
+    """Make a folder, and those above it, where it is missing.
+
+    Parameters
+    ----------
+    folder : path
+    what : str, default "folder"
+        What an error calls it.
+
+    Returns
+    -------
+    Path
+        ``folder``.
+
+    Raises
+    ------
+    FileError
+        If it cannot be made, e.g. as a file has its name.
+    """
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise FileError(f"cannot make the {what} {place} ({why}); choose another one") from None
+    return place
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
@@ -59,4 +87,4 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
     return target
 
 
-__all__ = ["write_atomically"]
+__all__ = ["make_folder", "write_atomically"]

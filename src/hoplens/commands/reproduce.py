@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from hoplens import plots
-from hoplens.files import write_atomically
+from hoplens.files import make_folder, write_atomically
 from hoplens.hops import HopMaps
 from hoplens.report import write_study_report
 from hoplens.study import StudyPlan, StudyResults, full_plan, quick_plan, run_study
@@ -119,7 +119,7 @@ def write_results(results: StudyResults, out: Path) -> Path:
 
 def write_figures(results: StudyResults, folder: Path) -> None:
     """Write the study's figures as SVG."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     figures = {"comparison": plots.plot_comparison(results.summary, "test_mse")}
     for task, rows in results.networks.groupby("task", sort=False):
         figures[f"strengths-{_slug(task)}"] = plots.plot_strength_sweep(rows, "test_mse")

@@ -12,6 +12,7 @@ from hoplens import recipes
 from hoplens import tasks as task_library
 from hoplens.commands.report import write_run_report
 from hoplens.errors import check_choice, check_count, check_number
+from hoplens.files import make_folder
 from hoplens.study.measure import measure
 from hoplens.study.saved import save_run
 from hoplens.training import train
@@ -53,6 +54,8 @@ def run_train(
     task = task_library.make(name, signal=signal, lag=lag, length=length)
     count = check_count("seeds", seeds)
     check_number("strength", strength, least=0.0)
+    if out is not None:
+        make_folder(out)  # before the work, not after it
     with Progress(console=console, transient=True) as bar:
         row = bar.add_task(f"training {count} networks", total=steps)
         result = train(

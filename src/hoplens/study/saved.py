@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from hoplens.errors import FileError, ShapeError
-from hoplens.files import write_atomically
+from hoplens.errors import FileError, HoplensError, check_count
+from hoplens.files import make_folder, write_atomically
 from hoplens.pathways import Pathways
 from hoplens.study.plan import full_plan, quick_plan
 from hoplens.study.results import StudyResults
@@ -25,6 +26,19 @@ from hoplens.training import TrainingResult
 RUN_MARK = "run.json"
 RUN_FORMAT = 1
 LABELS = ("input_names", "output_names", "input_modules", "output_modules")
+# what a page cannot do without in each table of a study that has rows
+NEEDED = {
+    "networks": ("task", "method", "strength", "seed"),
+    "summary": ("task", "method", "strength"),
+    "paired": ("task", "method", "reference", "measure"),
+    "reach": ("method", "lag", "strength", "seed", "test_mse"),
+    "ablation": ("task", "method"),
+    "anchors": ("claim", "paper", "ours", "agrees"),
+    "aims": ("aim", "target", "measured", "met"),
+}
+MAY_LACK = ("reach", "ablation")  # parts that a study may leave out
+IN_WORDS = ("anchors", "aims")  # shown as they are
+WORDS = ("task", "method", "role", "reference", "measure")  # columns of the other tables that hold no numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +65,7 @@ class Run:
     def best(self) -> int:
         """The network of least test error; the first where all diverged."""
         errors = self.networks["test_mse"].to_numpy(dtype=float)
-        known = [n for n in range(len(errors)) if errors[n] == errors[n]]
-        return min(known, key=lambda n: float(errors[n]), default=0)
+        return int(np.where(np.isnan(errors), np.inf, errors).argmin())
 
 
 def load_study(folder: Path) -> StudyResults:
@@ -84,41 +97,49 @@ def load_study(folder: Path) -> StudyResults:
 
 def _from_tables(folder: Path, mark: dict[str, Any]) -> StudyResults:
     """Read a study of another plan or version from its tables; its example maps cannot be known."""
-    names = [
-        field.name for field in dataclasses.fields(StudyResults) if field.name not in ("examples", "settings")
-    ]
     try:
-        frames = {name: _table(folder / f"{name}.csv") for name in names}
+        frames: dict[str, Any] = {name: _table(folder / f"{name}.csv") for name in NEEDED}
     except (OSError, ValueError) as error:
         raise FileError(
             f"{folder} holds a study that this version of hoplens does not know ({mark.get('plan')}), and "
             f"its tables cannot be read ({_short(error)}); run `hoplens reproduce` into another folder"
         ) from None
-    known: dict[str, Any] = frames
-    return StudyResults(
-        **known, settings={"plan": f"{mark.get('plan')} (key {mark.get('key')}, read from its tables)"}
-    )
+    plan = f"{mark.get('plan')} (key {mark.get('key')}, read from its tables)"
+    return StudyResults(**frames, settings={"plan": plan})
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read a table of a study; parts that a study leaves out have none."""
-    if path.stem in ("reach", "ablation") and not path.exists():
+    """Return a table of a study; ValueError where a page cannot be made of it."""
+    name = path.stem
+    if name in MAY_LACK and not path.exists():
         return pd.DataFrame()
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    lacking = [column for column in NEEDED[name] if column not in frame.columns]
+    if lacking:
+        raise ValueError(f"{path.name} has no column {lacking[0]}")
+    if not len(frame):
+        return frame
+    if name == "aims" and not pd.api.types.is_bool_dtype(frame["met"]):
+        raise ValueError(f"{path.name} has other words than True and False in column met")
+    if name in IN_WORDS:
+        return frame
+    texts = [c for c in frame.columns if c not in WORDS and not pd.api.types.is_numeric_dtype(frame[c])]
+    for column in texts:
+        if column in NEEDED[name]:
+            raise ValueError(f"{path.name} has other things than numbers in column {column}")
+    return frame.drop(columns=texts)  # nothing that a page could draw
 
 
 def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title: str) -> None:
     """Keep the networks of a training run and their measures in a folder, made where it is missing."""
     net = result.pathways
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {folder} ({error.strerror}); choose another --out") from None
+    make_folder(folder)
+    (folder / RUN_MARK).unlink(missing_ok=True)  # of an older run: it would vouch for a mixture of both
     tensors = {name: getattr(net, name).detach().cpu().contiguous() for name in ("w_in", "w_rec", "w_out")}
-    mark = {"format": RUN_FORMAT, "title": title, "horizon": result.task.length}
     write_atomically(folder / "pathways.safetensors", save_tensors(tensors))
     write_atomically(folder / "networks.csv", networks.to_csv(index=False, float_format="%.17g").encode())
     # the mark comes last and says that the run is whole
+    mark = {"format": RUN_FORMAT, "title": title, "horizon": result.task.length}
     mark |= {name: getattr(net, name) for name in LABELS}
     write_atomically(folder / RUN_MARK, json.dumps(mark, indent=2).encode())
 
@@ -135,23 +156,23 @@ def load_run(folder: Path) -> Run:
     try:
         tensors = load_tensors((folder / "pathways.safetensors").read_bytes())
         networks = pd.read_csv(folder / "networks.csv")
+        networks["test_mse"] = networks["test_mse"].astype(float)
         labels: dict[str, Any] = {name: mark.get(name) for name in LABELS}
         net = Pathways(tensors["w_in"], tensors["w_rec"], tensors["w_out"], **labels)
-        run = Run(str(mark["title"]), net, networks, int(mark["horizon"]))
-        whole = (
-            mark.get("format") == RUN_FORMAT and len(networks) == net.batch_shape.numel() and run.best >= 0
-        )
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, ShapeError) as error:
+        horizon = check_count("horizon", mark["horizon"])
+        if mark.get("format") != RUN_FORMAT or net.batch_shape != (len(networks),):
+            raise ValueError("its files do not fit together")
+    except KeyError as error:
+        raise FileError(f"the run in {folder} is damaged (it lacks {error}); train it again") from None
+    except (OSError, SafetensorError, ValueError, TypeError, HoplensError) as error:
         raise FileError(f"the run in {folder} is damaged ({_short(error)}); train it again") from None
-    if not whole:
-        raise FileError(f"the run in {folder} is damaged (its files do not fit together); train it again")
-    return run
+    return Run(str(mark.get("title")), net, networks, horizon)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise FileError(f"{path} is damaged; give another folder, or run it again")

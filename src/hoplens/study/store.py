@@ -12,7 +12,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from hoplens.errors import FileError
-from hoplens.files import write_atomically
+from hoplens.files import make_folder, write_atomically
 from hoplens.study.plan import FORMAT, Shard, StudyPlan
 
 MARK = "study.json"
@@ -37,12 +37,7 @@ class ShardStore:
     def __init__(self, folder: Path, plan: StudyPlan) -> None:
         self.folder = folder
         self.shards = folder / "shards"
-        try:
-            self.shards.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(
-                f"cannot make the results folder {folder}: {error.strerror}; choose another --out"
-            ) from None
+        make_folder(self.shards, "results folder")
         mark = {"format": FORMAT, "plan": plan.name, "key": plan.key}
         found = self._read_mark()
         if found is None:
