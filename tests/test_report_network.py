@@ -62,6 +62,9 @@ class TestWords:
         assert "from in to out in 4 hops, with weight −3.00" in text
         assert "no cycle" in text
 
+    def test_a_readout_is_not_taken_for_hidden_units(self) -> None:
+        assert "to 2 outputs. Influence" in network_paragraph(analyze(chain(), horizon=5))
+
     def test_nothing_to_route(self) -> None:
         text = network_paragraph(
             analyze(hl.Pathways(torch.ones(2, 1), torch.ones(2, 2), torch.zeros(1, 2)), horizon=3)
@@ -337,6 +340,7 @@ class TestCommand:
         torch.save(rnn.state_dict(), tmp_path / "model.pt")
         page = tmp_path / "r.html"
         self.run("report", str(tmp_path / "model.pt"), "--horizon", "3", "-o", str(page))
+        assert "to 4 outputs, hidden units themselves, without a read-out." in page.read_text()
         (view,) = page_data(page.read_text())["views"]
         expected = [rnn.weight_ih_l0, rnn.weight_hh_l0 @ rnn.weight_ih_l0]
         for values, wanted in zip(view["values"], expected, strict=False):
@@ -365,6 +369,7 @@ class TestCommand:
         (tmp_path / "other.txt").write_text("")
         assert "holds no run" in self.fails("report", str(tmp_path))
         assert "--inputs" in self.fails("report", str(tmp_path), "--inputs", "x.npz")
+        assert "--horizon" in self.fails("report", str(tmp_path), "--horizon", "20")
         assert "no such file" in self.fails("report", str(tmp_path / "missing"))
 
     def test_studies_that_cannot_be_read(self, tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from hoplens.plots.style import (
     SMALL,
     name_axes,
     name_panel,
+    new_axes,
     quiet,
     short,
 )
-from hoplens.plots.style import new_axes as style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,14 +40,9 @@ UNITS_SHOWN = 30
 FAINT = 1e-3
 
 
-def new_axes(ax: Axes | None, width: float, height: float) -> Any:
-    """Return the axes given, or those of a new figure that pyplot does not know of."""
-    return style_axes(width, height) if ax is None else ax
-
-
 def plot_null(result: NullComparison, *, ax: Axes | None = None) -> Axes:
     """Draw observed values over the middle 95 % of the null; filled where the corrected p is below 0.05."""
-    axes = new_axes(ax, 4.2, 3.0)
+    axes = new_axes(4.2, 3.0) if ax is None else ax
     low, middle, high = np.quantile(result.null.numpy(), [0.025, 0.5, 0.975], axis=0)
     observed = result.observed.numpy()
     place = np.arange(len(observed)) if result.hops is None else result.hops.numpy()
@@ -61,7 +56,7 @@ def plot_null(result: NullComparison, *, ax: Axes | None = None) -> Axes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     name_panel(axes, f"{result.name}, {len(result.null)} draws, p corrected ({result.correction})")
     axes.legend(fontsize=SMALL, frameon=False)
-    return axes  # type: ignore[no-any-return]
+    return axes
 
 
 def plot_pseudospectrum(result: Pseudospectrum, *, ax: Axes | None = None) -> Axes:
@@ -129,7 +124,7 @@ def _dominant(result: Analysis) -> Any:
     hop[hop == 0] = torch.nan
     seen = sorted({int(k) for k in hop[~hop.isnan()].tolist()}) or [int(result.maps.hops[0])]
     width, height = (min(max(1.6, 0.12 * n), 5.2) for n in (net.n_inputs, net.n_outputs))
-    axes = style_axes(width + 1.8, height + 1.2)
+    axes = new_axes(width + 1.8, height + 1.2)
     # one colour a hop: cividis looks the same to readers with and without red-green blindness
     colours = ListedColormap(colormaps["cividis_r"](np.linspace(0.05, 0.95, seen[-1] - seen[0] + 1)))
     edges = np.arange(seen[0], seen[-1] + 2) - 0.5
@@ -161,7 +156,7 @@ def _unit_flow(result: Analysis) -> Any:
     """Draw the share of the units that carry most at each hop."""
     best = result.carried().argsort(descending=True, stable=True)[:UNITS_SHOWN]
     share = result.share[:, best].cpu().numpy()
-    axes = style_axes(max(2.6, 0.17 * len(best) + 1.6), max(1.8, 0.13 * len(share) + 1.2))
+    axes = new_axes(max(2.6, 0.17 * len(best) + 1.6), max(1.8, 0.13 * len(share) + 1.2))
     picture = axes.pcolormesh(share, cmap="Greys", vmin=0)
     axes.invert_yaxis()
     quiet(axes)
@@ -189,7 +184,7 @@ def _lesions(result: Analysis) -> Any:
     change = result.lesions.nan_to_num(-1.0)
     best = change.argsort(descending=True, stable=True)[:UNITS_SHOWN]
     best = best[change[best] >= 0]
-    axes = style_axes(max(2.6, 0.17 * len(best) + 1.0), 2.4)
+    axes = new_axes(max(2.6, 0.17 * len(best) + 1.0), 2.4)
     place, value = np.arange(len(best)), change[best].cpu().numpy()
     axes.vlines(place, 0, value, color=RULE, linewidth=1.2)
     axes.plot(place, value, "o", color=NEGATIVE, markersize=4)
@@ -202,4 +197,4 @@ def _lesions(result: Analysis) -> Any:
     return axes.figure
 
 
-__all__ = ["analysis_figures", "new_axes", "plot_null", "plot_pseudospectrum", "plot_spectrum"]
+__all__ = ["analysis_figures", "plot_null", "plot_pseudospectrum", "plot_spectrum"]

@@ -140,7 +140,7 @@ def report(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
-    horizon: Annotated[int, typer.Option(help="Time steps considered.")] = 20,
+    horizon: Annotated[int | None, typer.Option(help="Time steps considered; 20 unless given.")] = None,
 ) -> None:
     """Write one HTML page about a study, a training run or a trained network."""
     from hoplens.commands import run_report

@@ -40,9 +40,11 @@ def routing_graph(net: Pathways, maps: HopMaps) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``columns``: names of inputs, groups and outputs; ``groups``: what each group holds; ``enter``
-        (K, A, I), ``through`` (K, B, A), ``leave`` (K, O, B): strengths as shares of the summed ``|H_k|``
-        (``through``: of the sum over groups); ``note``.
+        ``inputs`` and ``outputs``: names of the I and O ends drawn (modules, or the strongest, of more
+        than 16); ``groups``: name, count and first units of each of the A groups; ``source``: what the
+        groups are; ``enter``, ``through``, ``leave``: K flat arrays of (A, I), (A, A) as leaving by
+        entering group, and (O, A) numbers, or None where a hop has no routes. They are shares of the
+        summed ``|H_k|`` (``through``: of the sum over groups). ``note``: what was left out.
     """
     dtype = torch.float32 if net.n_hidden > SINGLE_FROM else torch.float64
     own = net.detach().to("cpu").to(dtype)
@@ -51,13 +53,14 @@ def routing_graph(net: Pathways, maps: HopMaps) -> dict[str, Any]:
         _ends(maps.output_names, maps.output_modules, maps.values.abs().sum((0, 2))),
     ]
     hops = [int(k) for k in maps.hops if int(k) >= 2]
-    cost = float(net.n_hidden) ** 2 * min(net.n_inputs, net.n_outputs) * max(hops, default=2)
-    labels, source = _groups(own, max(2, min(MOST_GROUPS, int(BUDGET / cost))))
+    longest = max(hops, default=2)
+    step = float(net.n_hidden) ** 2 * min(net.n_inputs, net.n_outputs)  # multiplications a hop and group
+    labels, source = _groups(own, max(2, min(MOST_GROUPS, int(BUDGET / (step * longest)))))
     names = sorted(set(labels)) if source == CLUSTERS else list(dict.fromkeys(labels))
-    last = min(max(hops, default=2), 2 + int(BUDGET / (cost / max(hops, default=2) * len(names))))
+    last = min(longest, 2 + int(BUDGET / (step * len(names))))
     parts = _parts(own, [[n for n, g in enumerate(labels) if g == name] for name in names], last, ends)
     enter, through, leave = (_by_hop(parts, maps.hops.tolist(), n) for n in range(3))
-    note = "" if last >= max(hops, default=2) else f"computed up to hop {last}, as the network is large"
+    note = "" if last == longest else f"computed up to hop {last}, as the network is large"
     return {
         "inputs": ends[0][0],
         "outputs": ends[1][0],
@@ -84,8 +87,7 @@ def _ends(names: Sequence[str], modules: Sequence[str] | None, size: Tensor) -> 
             if modules is not None
             else list(range(len(names)))
         )
-        shown, place = [names[n] for n in order], {n: m for m, n in enumerate(order)}
-        return shown, torch.eye(len(names))[[place[n] for n in range(len(names))]]
+        return [names[n] for n in order], torch.eye(len(names))[:, order]
     if modules is not None and len(set(modules)) <= MOST_ENDS:
         groups = list(dict.fromkeys(modules))
         return groups, torch.eye(len(groups))[[groups.index(m) for m in modules]]

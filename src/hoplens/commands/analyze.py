@@ -40,26 +40,15 @@ def run_analyze(
         check_parquet()  # before the work, not after it
     if out is not None and out.exists() and not out.is_dir():
         raise FileError(f"--out must name a folder, but {out} is a file; choose another name")
-    if model in EXAMPLES:
-        given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs}
-        for option, value in given.items():
-            if value is not None:
-                raise ParameterError(f"{option} goes with a file of weights, not with the example {model}")
-        found = analyze(_worm(), horizon=horizon, radius=WORM_RADIUS if radius is None else radius)
-    else:
-        path = Path(model)
-        if not path.is_file():
-            raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
-        sequences = None if inputs is None else load_inputs(inputs)
-        found = analyze(
-            path,
-            readout,
-            inputs=sequences,
-            horizon=horizon,
-            rnn=rnn,
-            nonlinearity=nonlinearity,
-            radius=radius,
-        )
+    found = analyze_source(
+        model,
+        rnn=rnn,
+        readout=readout,
+        inputs=inputs,
+        horizon=horizon,
+        nonlinearity=nonlinearity,
+        radius=radius,
+    )
     console.print(found.to_text(), markup=False, highlight=False, soft_wrap=True)
     if out is not None:
         written = found.write(out, table_format=table_format)
@@ -67,6 +56,38 @@ def run_analyze(
         page = write_network_report(found, out / "report.html", title=Path(model).name)
         console.print(f"report: {page}", markup=False, soft_wrap=True)
     return found
+
+
+def analyze_source(
+    model: str,
+    *,
+    rnn: str | None,
+    readout: str | None,
+    inputs: Path | None,
+    horizon: int,
+    nonlinearity: str = "tanh",
+    radius: float | None = None,
+) -> Analysis:
+    """Return the analysis of a weights file or a shipped example; options as on the command line."""
+    if model in EXAMPLES:
+        given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs}
+        for option, value in given.items():
+            if value is not None:
+                raise ParameterError(f"{option} goes with a file of weights, not with the example {model}")
+        return analyze(_worm(), horizon=horizon, radius=WORM_RADIUS if radius is None else radius)
+    path = Path(model)
+    if not path.is_file():
+        raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
+    sequences = None if inputs is None else load_inputs(inputs)
+    return analyze(
+        path,
+        readout,
+        inputs=sequences,
+        horizon=horizon,
+        rnn=rnn,
+        nonlinearity=nonlinearity,
+        radius=radius,
+    )
 
 
 def _worm() -> Pathways:

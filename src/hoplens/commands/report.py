@@ -7,12 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from hoplens.analysis import analyze
-from hoplens.commands.analyze import run_analyze
+from hoplens.commands.analyze import analyze_source
 from hoplens.errors import FileError, ParameterError
 from hoplens.report import write_network_report, write_study_report
 from hoplens.study.saved import RUN_MARK, load_run, load_study
 from hoplens.study.store import MARK
 
+HORIZON = 20  # time steps, as in `hoplens analyze`
 SHOWN_MEASURES = (
     "seed",
     "strength",
@@ -33,25 +34,23 @@ def run_report(
     rnn: str | None,
     readout: str | None,
     inputs: Path | None,
-    horizon: int,
+    horizon: int | None,
 ) -> None:
     """Write the page of a result folder, or of a file of weights or example that `analyze` takes."""
     folder = Path(source)
     if folder.is_dir():
-        for option, value in {"--rnn": rnn, "--readout": readout, "--inputs": inputs}.items():
+        given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs, "--horizon": horizon}
+        for option, value in given.items():
             if value is not None:
                 raise ParameterError(f"{option} goes with a file of weights, but {source} is a result folder")
         page = write_folder_report(folder, out)
     else:
-        found = run_analyze(
-            Console(quiet=True),
+        found = analyze_source(
             source,
             rnn=rnn,
             readout=readout,
             inputs=inputs,
-            horizon=horizon,
-            out=None,
-            table_format="csv",
+            horizon=HORIZON if horizon is None else horizon,
         )
         page = write_network_report(found, out, title=folder.name)
     console.print(f"report: {page}", markup=False, soft_wrap=True)

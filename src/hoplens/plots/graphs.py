@@ -17,13 +17,13 @@ from torch import Tensor
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.hops import hop_maps
 from hoplens.pathways import Pathways
+from hoplens.plots.columns import finite
 from hoplens.plots.style import (
     FONT,
+    GROUP_COLORS,
     INK,
-    KNOWN_STYLES,
     MUTED,
     NEGATIVE,
-    OTHER_STYLES,
     POSITIVE,
     RULE,
     SMALL,
@@ -39,7 +39,6 @@ from hoplens.walks import top_paths
 
 WIDEST = 9.0  # points
 LEAST_DRAWN = 0.02  # lines below this share of the widest are left out
-GROUPS = [KNOWN_STYLES[m].color for m in ("R-RNN", "L1", "recommended")] + [s.color for s in OTHER_STYLES]
 Array = NDArray[np.float64]
 Point = tuple[float, float]
 
@@ -73,6 +72,8 @@ def plot_routing_graph(
     ------
     ShapeError
         If the network has leading axes.
+    NonFiniteError
+        If a hop map holds NaN or infinity.
     ParameterError
         For a hop beyond the horizon.
     """
@@ -81,10 +82,7 @@ def plot_routing_graph(
             f"a routing graph shows one network, got leading axes {tuple(net.batch_shape)}; index them first"
         )
     maps = hop_maps(net.detach().to(torch.float64), horizon)
-    if not bool(torch.isfinite(maps.values).all()):
-        raise NonFiniteError(
-            "a routing graph needs finite hop maps; check the network, or shorten the horizon"
-        )
+    finite(maps.values.cpu().numpy())
     hops = maps.hops.tolist()
     chosen = hops[int(maps.values.abs().sum((1, 2)).argmax())] if hop is None else hop
     if chosen not in hops or chosen < 2:
@@ -114,12 +112,12 @@ def _draw_columns(ax: Axes, columns: list[list[str]], stages: list[Array]) -> No
     for s, stage in enumerate(stages):
         for (to, from_), value in np.ndenumerate(stage):
             if value >= LEAST_DRAWN * top:
-                color = GROUPS[(to if s == 0 else from_) % len(GROUPS)]
+                color = GROUP_COLORS[(to if s == 0 else from_) % len(GROUP_COLORS)]
                 _ribbon(ax, spots[s][from_], spots[s + 1][to], color, WIDEST * value / top)
     for c, names in enumerate(columns):
         end = c in (0, len(columns) - 1)
         for n, name in enumerate(names):
-            color = MUTED if end else GROUPS[n % len(GROUPS)]
+            color = MUTED if end else GROUP_COLORS[n % len(GROUP_COLORS)]
             ax.plot(*spots[c][n], "o", color=color, markersize=4, zorder=3)
             side = {0: (-6, 0, "right", "center"), len(columns) - 1: (6, 0, "left", "center")}
             dx, dy, ha, va = side.get(c, (0, 5, "center", "bottom"))

@@ -61,6 +61,8 @@ OTHER_STYLES = (
     MethodStyle("#44aa99", ">"),
     MethodStyle("#5d4b3c", "d"),
 )
+# groups of hidden units: told apart by place and name too, so that hue is never all there is
+GROUP_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:

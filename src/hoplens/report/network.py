@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from hoplens.analysis import Analysis
-from hoplens.errors import NonFiniteError
 from hoplens.hops import HopMaps
 from hoplens.report.numbers import fine_percent, number
-from hoplens.report.prose import network_paragraph, signed, strongest, unit_shares
+from hoplens.report.prose import signed, strongest
 from hoplens.report.study import StudyLike, example_maps
 from hoplens.report.views import map_view
 from hoplens.routing import routing_graph
@@ -58,19 +55,16 @@ def network_part(found: Analysis) -> NetworkPart:
     NonFiniteError
         If a map holds NaN or infinity.
     """
-    if not bool(torch.isfinite(found.maps.values).all()):
-        raise NonFiniteError(
-            "a report needs finite hop maps, but these hold NaN or infinity; check the weights"
-        )
+    view = map_view(found.maps)  # first: it checks the numbers
     pathways, note = _pathways(found)
     return NetworkPart(
-        views=[map_view(found.maps)],
+        views=[view],
         graph=routing_graph(found.net, found.maps),
         pathways=pathways,
         units=_units(found),
         fidelity=None if found.fidelity is None else _fidelity(found),
         trust="" if found.fidelity is None else f"{found.fidelity.summary()}.",
-        notes=(*found.notes, *note),
+        notes=(f"the graph is made of {found.net.provenance}", *found.notes, *note),
     )
 
 
@@ -123,7 +117,7 @@ def _pathways(found: Analysis) -> tuple[list[dict[str, str]], list[str]]:
 
 
 def _units(found: Analysis) -> list[dict[str, str]]:
-    carried, net = unit_shares(found), found.net
+    carried, net = found.carried(), found.net
     return [
         {
             "unit": net.hidden_names[j],
@@ -149,4 +143,4 @@ def _fidelity(found: Analysis) -> dict[str, Any]:
     }
 
 
-__all__ = ["NetworkPart", "network_paragraph", "network_part", "study_part"]
+__all__ = ["NetworkPart", "network_part", "study_part"]

@@ -38,21 +38,27 @@ def network_paragraph(found: Analysis) -> str:
     return " ".join(sentences)
 
 
-def strongest(maps: HopMaps, count: int) -> list[tuple[int, int, int]]:
+def strongest(maps: HopMaps, most: int) -> list[tuple[int, int, int]]:
     """Return the cells (hop index, output, input) of largest magnitude, zeros left out.
 
-    Where raw weights grow with every hop, cells rank by their share of their hop: else the last hop alone
-    would fill the list.
+    Cells rank as `_comparable` compares them.
     """
-    size = maps.values.abs()
-    mass = size.sum((1, 2))
-    if grows(mass):
-        size = size / torch.where(mass > 0, mass, torch.ones_like(mass))[:, None, None]
-    flat = size.flatten()
+    flat = _comparable(maps).flatten()
     inputs, pairs = maps.values.shape[2], maps.values[0].numel()
     # stable, so that of equals the first comes first, as in the page's own words
-    kept = [n for n in flat.argsort(descending=True, stable=True)[:count].tolist() if float(flat[n]) > 0]
+    kept = [n for n in flat.argsort(descending=True, stable=True)[:most].tolist() if float(flat[n]) > 0]
     return [(n // pairs, n % pairs // inputs, n % inputs) for n in kept]
+
+
+def _comparable(maps: HopMaps) -> Tensor:
+    """Return magnitudes (K, O, I) that hops can be compared by.
+
+    Where raw weights grow with every hop these are shares of their hop: else the last hop would hide all
+    others.
+    """
+    size = maps.values.abs()
+    mass = size.sum((1, 2), keepdim=True)
+    return size / torch.where(mass > 0, mass, torch.ones_like(mass)) if grows(mass.flatten()) else size
 
 
 def steps(lag: int) -> str:
@@ -62,9 +68,11 @@ def steps(lag: int) -> str:
 
 def _size(found: Analysis) -> str:
     net, hops = found.net, found.maps.hops
+    picks = bool(((net.w_out != 0).sum(1) == 1).all()) and bool((net.w_out.sum(1) == 1).all())
+    said = ", hidden units themselves, without a read-out" if picks else ""
     return (
         f"This network carries {count(net.n_inputs, 'input')} over {count(net.n_hidden, 'hidden unit')} to "
-        f"{count(net.n_outputs, 'output')}. Influence was followed along all walks of {int(hops[0])} to "
+        f"{count(net.n_outputs, 'output')}{said}. Influence was followed along all walks of {int(hops[0])} to "
         f"{int(hops[-1])} hops."
     )
 
@@ -102,11 +110,7 @@ def _fading(radius: float) -> str:
 
 
 def _where(maps: HopMaps) -> list[str]:
-    size = maps.values.abs()
-    mass = size.sum((1, 2), keepdim=True)
-    if grows(mass.flatten()):
-        size = size / torch.where(mass > 0, mass, torch.ones_like(mass))
-    total = size.sum(0).flatten()
+    total = _comparable(maps).sum(0).flatten()
     ordered = total.sort(descending=True).values.cumsum(0)
     few = int((ordered >= MOST * ordered[-1] * (1 - 1e-12)).nonzero()[0]) + 1
     (k, o, i), *_ = strongest(maps, 1)
@@ -136,7 +140,7 @@ def _modules(maps: HopMaps) -> list[str]:
 
 
 def _units(found: Analysis) -> list[str]:
-    carried = unit_shares(found)
+    carried = found.carried()
     if float(carried.sum()) == 0:
         return []
     ordered = carried.sort(descending=True).values.cumsum(0)
@@ -146,13 +150,6 @@ def _units(found: Analysis) -> list[str]:
         f"Half of the traffic passes {half:,} of the {count(len(carried), 'hidden unit')}; the busiest, "
         f"{found.net.hidden_names[busiest]}, carries {fine_percent(float(carried[busiest]))}."
     ]
-
-
-def unit_shares(found: Analysis) -> Tensor:
-    """Return each unit's share over all hops, hops weighted by their influence, shape (H,)."""
-    mass = found.maps.values[-len(found.share) :].abs().sum((1, 2))
-    weights = mass / mass.sum().clamp_min(torch.finfo(mass.dtype).tiny)
-    return (weights[:, None] * found.share).sum(0)
 
 
 def _trust(found: Analysis) -> str:

@@ -10,6 +10,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
 
 from hoplens.plots.style import (
+    GROUP_COLORS,
     INK,
     KNOWN_STYLES,
     MUTED,
@@ -63,8 +64,6 @@ DARK_METHODS = {
     "#44aa99": "#74d3c4",
     "#5d4b3c": "#b9a08b",
 }
-# groups of hidden units: told apart by place and name too, so that hue is never all there is
-GROUPS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 CODES = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C"}
 
 
@@ -83,7 +82,7 @@ def script_colours(*, dark: bool) -> dict[str, Any]:
     return {
         **(DARK if dark else LIGHT),
         "methods": {style.color: DARK_METHODS[style.color] if dark else style.color for style in styles},
-        "groups": [DARK_METHODS[color] if dark else color for color in GROUPS],
+        "groups": [DARK_METHODS[color] if dark else color for color in GROUP_COLORS],
     }
 
 

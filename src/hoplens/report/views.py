@@ -110,10 +110,15 @@ def _shorten(
 
 def _size(values: Array, axis: int) -> Array:
     """Return the influence of each entry of an axis, every hop counted alike."""
-    mass = np.abs(values).sum(axis=(1, 2), keepdims=True)
-    shares = np.abs(values) / np.where(mass > 0, mass, 1.0)
-    total: Array = shares.sum(axis=tuple(a for a in range(3) if a != axis))
+    total: Array = _shares(values).sum(axis=tuple(a for a in range(3) if a != axis))
     return total
+
+
+def _shares(values: Array) -> Array:
+    """Return each cell's part of the magnitude of its hop, 0 in hops without any."""
+    mass = np.abs(values).sum(axis=(1, 2), keepdims=True)
+    shares: Array = np.abs(values) / np.where(mass > 0, mass, 1.0)
+    return shares
 
 
 def _strongest(block: Array, axis: int) -> Array:
@@ -129,8 +134,7 @@ def _overview(values: Array) -> tuple[list[int], str]:
     flat = np.arange(count)
     if count <= MOST_PAIRS:
         return flat.tolist(), ""
-    mass = np.abs(values).sum(axis=(1, 2), keepdims=True)
-    size = (np.abs(values) / np.where(mass > 0, mass, 1.0)).sum(axis=0).ravel()
+    size = _shares(values).sum(axis=0).ravel()
     kept = np.sort(np.argsort(-size, kind="stable")[:MOST_PAIRS])
     return kept.tolist(), f"the {MOST_PAIRS} strongest of {count:,} pairs"
 

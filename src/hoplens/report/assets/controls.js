@@ -25,20 +25,10 @@ function chooseMode(mode) {
 function chooseView(n) {
   state.view = n;
   const v = view();
-  document
-    .querySelectorAll(".map-note")
-    .forEach(
-      (place) =>
-        (place.textContent = [
-          v.note,
-          v.gamma < 1
-            ? "colours follow the square root, so that hops of many weak pathways can be seen too"
-            : "",
-        ]
-          .filter(Boolean)
-          .join("; ")),
-    );
-  document.querySelectorAll(".pairs-note").forEach((place) => (place.textContent = v.pairsNote));
+  const bent = "colours follow the square root, so that hops of many weak pathways can be seen too";
+  const notes = [v.note, v.gamma < 1 ? bent : ""].filter(Boolean);
+  document.querySelector(".map-note").textContent = notes.join("; ");
+  document.querySelector(".pairs-note").textContent = v.pairsNote;
   chooseMode(v.mode);
   chooseHop(v.start);
 }
