@@ -23,10 +23,11 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run_all.py
 
 # the pages are tested in Chromium; where it is missing and cannot be installed the tests say so and go on
+APT := -o Acquire::Retries=0 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	  { echo "installing Chromium for the tests of the pages"; \
-	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	    { export DEBIAN_FRONTEND=noninteractive; apt-get $(APT) update -qq && apt-get $(APT) install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
 	    echo "Chromium could not be installed (that needs root and apt): the pages are not tested in a browser"; }
 
 clean:

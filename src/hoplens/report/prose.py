@@ -72,8 +72,8 @@ def _size(found: Analysis) -> str:
     said = ", hidden units themselves, without a read-out" if picks else ""
     return (
         f"This network carries {count(net.n_inputs, 'input')} over {count(net.n_hidden, 'hidden unit')} to "
-        f"{count(net.n_outputs, 'output')}{said}. Influence was followed along all walks of {int(hops[0])} to "
-        f"{int(hops[-1])} hops."
+        f"{count(net.n_outputs, 'output')}{said}. Influence was followed along all walks of "
+        f"{int(hops[0])} to {int(hops[-1])} hops."
     )
 
 
