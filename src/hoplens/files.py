@@ -34,7 +34,7 @@ def make_folder(folder: str | os.PathLike[str], what: str = "folder") -> Path:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise FileError(f"cannot make the {what} {place} ({why}); choose another one") from None
+        raise FileError(f"cannot make the {what} {place} ({why}); choose another folder") from None
     return place
 
 
