@@ -27,16 +27,6 @@ def contest(
     return times
 
 
-def summary(times: dict[str, list[float]], peer: str) -> dict[str, tuple[float, float, float, float]]:
-    """Return median seconds and median, lower and upper quartile of the ratio to the peer, round by round."""
-    result = {}
-    for name, own in times.items():
-        ratios = sorted(a / b for a, b in zip(own, times[peer], strict=True))
-        low, high = ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]
-        result[name] = (statistics.median(own), statistics.median(ratios), low, high)
-    return result
-
-
 def quartiles(numbers: list[float]) -> tuple[float, float, float]:
     """Return lower quartile, median and upper quartile."""
     ordered = sorted(numbers)
@@ -44,31 +34,19 @@ def quartiles(numbers: list[float]) -> tuple[float, float, float]:
     return ordered[n // 4], statistics.median(ordered), ordered[(3 * n) // 4]
 
 
+def summary(times: dict[str, list[float]], peer: str) -> dict[str, tuple[float, float, float, float]]:
+    """Return median seconds and median, lower and upper quartile of the ratio to the peer, round by round."""
+    result = {}
+    for name, own in times.items():
+        low, middle, high = quartiles([a / b for a, b in zip(own, times[peer], strict=True)])
+        result[name] = (statistics.median(own), middle, low, high)
+    return result
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def show(title: str, times: dict[str, list[float]], peer: str) -> None:
-    """Print medians, ratios and spread."""
-    rounds = len(next(iter(times.values())))
-    print(f"{title}  ({rounds} rounds; ratio to {peer}: median [quartiles])")
-    for name, (median, ratio, low, high) in summary(times, peer).items():
-        print(f"  {name:34s} {1e3 * median:10.2f} ms   {ratio:6.3f} [{low:.3f}, {high:.3f}]", flush=True)
-
-
-def start(description: str) -> argparse.Namespace:
-    """Read the common options and set the number of threads."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default 1)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="time a comparison (default 6)")
-    parser.add_argument("--full", action="store_true", help="the largest sizes too: minutes")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    print(f"torch {torch.__version__}, {options.threads} threads, {os.cpu_count()} cores, load {load:.1f}")
-    return options
 
 
 def spread(entry: tuple[float, float, float, float]) -> str:

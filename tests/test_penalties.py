@@ -367,13 +367,14 @@ def test_a_users_own_module_trains_with_a_penalty(across):
     ids=repr,
 )
 @pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 2)], ids=str)
-def test_gradients_are_those_of_autograd(penalty, batch):
-    net = random_network(3, hidden=5, inputs=2, outputs=4, batch=batch, requires_grad=True)
+@pytest.mark.parametrize("skip", [False, True])
+def test_gradients_are_those_of_autograd(penalty, batch, skip):
+    net = random_network(3, hidden=5, inputs=2, outputs=4, batch=batch, requires_grad=True, skip=skip)
     factors = torch.rand(batch, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     value, grads = penalty.gradients(net, factors)
     wanted = penalty(net)
     assert_near(value, wanted)
-    twins = torch.autograd.grad((factors * wanted).sum(), blocks_of(net), materialize_grads=True)
+    twins = torch.autograd.grad((factors * wanted).sum(), blocks_of(net)[:3], materialize_grads=True)
     for own, twin in zip(grads, twins, strict=True):
         assert_near(torch.zeros_like(twin) if own is None else own, twin)
 

@@ -185,6 +185,15 @@ def test_one_step_goes_down_the_slope_of_the_penalty():
     assert_near(moved_readout - readout, -1e-3 * readout.grad.sign(), 1e-6)
 
 
+def test_a_gradient_whose_square_overflows_is_clipped_all_the_same():
+    start, moved = (
+        train(MIXED[1], steps=1, strengths=[1e30], lr=lr, dtype=torch.float32) for lr in (1e-12, 1e-3)
+    )
+    weight = start.ensemble.weight[:, :-1]
+    # Adam's first step is lr, wherever an entry does not vanish beside its epsilon
+    assert_near((moved.ensemble.weight[:, :-1] - weight).double(), (-1e-3 * weight.sign()).double(), 1e-3)
+
+
 def test_the_weight_of_a_term_multiplies_the_strength():
     double, single = (hl.Recipe("hops", (Term(by_hops, weight),)) for weight in (2.0, 1.0))
     one, other = train(double, strengths=[0.05]), train(single, strengths=[0.1])

@@ -62,10 +62,11 @@ class Backprop:
         self.delta = new(e, h, batch)
         self.delta_t = self.delta.mT
         # the weights of the forward pass, (E, F, H): those of the ensemble, or a copy
-        self.effective = new(e, h, f).mT if h >= TURN_FROM else new(e, f, h)
         self.copied = self.folded or h >= TURN_FROM
-        if not self.copied:
-            self.effective = ensemble.weight
+        if h >= TURN_FROM:
+            self.effective = new(e, h, f).mT
+        else:
+            self.effective = new(e, f, h) if self.folded else ensemble.weight
         self.grad_weight = torch.empty_like(ensemble.weight)
         self.grad_readout = torch.empty_like(ensemble.readout)
         self.grad_offset = torch.empty_like(ensemble.offset)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count, check_number
 from hoplens.fused import pathway_gradients, pathway_size
 from hoplens.kernels import thin_products, widen
-from hoplens.pathways import Pathways
+from hoplens.pathways import Pathways, replace_blocks
 from hoplens.plans import PenaltyPlan, make_plan, starts_at_inputs, use_doubling
 from hoplens.radius import spectral_radius
 from hoplens.resolvent import check_converges, normalising_scale, scale_blocks
@@ -40,7 +40,7 @@ class Penalty(nn.Module):
         Parameters
         ----------
         net : Pathways
-            Without direct edges, of a dense ``w_rec``.
+            Any; direct edges count in the penalty but get no gradient.
         factors : Tensor, shape (...,)
 
         Returns
@@ -50,9 +50,10 @@ class Penalty(nn.Module):
             By w_in, w_rec and w_out; None where a block does not matter.
         """
         with torch.enable_grad():
-            leaves = [block.detach().requires_grad_() for block in (net.w_in, net.w_rec, net.w_out)]
-            value = self(Pathways(*leaves))
-            found = torch.autograd.grad((factors * value).sum(), leaves, allow_unused=True)
+            w_in, w_rec, w_out = (b.detach().requires_grad_() for b in (net.w_in, net.w_rec, net.w_out))
+            value = self(replace_blocks(net, w_in, w_rec, w_out, net.w_skip))
+            total = (factors * value).sum()
+            found = torch.autograd.grad(total, (w_in, w_rec, w_out), allow_unused=True)
         return value.detach(), (found[0], found[1], found[2])
 
     def __add__(self, other: Penalty) -> PenaltySum:

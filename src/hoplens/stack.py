@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -124,6 +125,37 @@ class Stack:
             new.append(cell.step(state, x))
             x = cell.emit(new[-1])
         return new, point
+
+    def pull_back(self, pull: Callable[[int, slice, Tensor | None], Tensor]) -> Tensor:
+        """Return what reaches the inputs when adjoint rows go from the read-out down through the levels.
+
+        Parameters
+        ----------
+        pull : callable
+            Takes the place of a cell in ``cells``, the part of its level's outputs that is the cell's, and
+            the rows from the level above that enter there, shape (..., n) (None at the top); returns the
+            rows (..., cell.n_inputs) that leave the cell, which are added up over directions.
+        """
+        rows: Tensor | None = None
+        done = len(self.cells)
+        for level in reversed(self.levels):
+            done -= len(level)
+            reached: Tensor | None = None
+            column = 0
+            for direction, cell in enumerate(level):
+                part = slice(column, column + cell.n_outputs)
+                column = part.stop
+                own = pull(done + direction, part, None if rows is None else rows[..., part])
+                reached = own if reached is None else reached.add_(own)
+            rows = reached
+        assert rows is not None
+        return rows
+
+    @property
+    def backward_cells(self) -> frozenset[int]:
+        """Places in ``cells`` of those that run from the last step to the first."""
+        places = itertools.accumulate(len(level) for level in self.levels)
+        return frozenset(stop - 1 for stop, level in zip(places, self.levels, strict=True) if len(level) == 2)
 
     def linearise(self, point: Point, provenance: str) -> Pathways:
         """Return the graph of the exact step Jacobians at a point of every cell; leading axes are kept.

@@ -157,9 +157,11 @@ class Trainer:
         )
 
     def _clip(self) -> None:
-        # in two steps, each fast; a gradient so large that it overflows, some 1e19, moves nothing
-        rows = [torch.linalg.vector_norm(grad, dim=2) for grad in self.objective.grads]
-        norm = torch.linalg.vector_norm(torch.cat(rows, dim=1), dim=1, dtype=torch.float64)
+        # double, so that a large gradient's square does not overflow to a factor of 0
+        norms = [
+            torch.linalg.vector_norm(grad, dim=(1, 2), dtype=torch.float64) for grad in self.objective.grads
+        ]
+        norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
         factor = (self.settings.clip / norm).clamp_max(1.0)[:, None, None].to(self.losses.dtype)
         for grad in self.objective.grads:
             grad.mul_(factor)

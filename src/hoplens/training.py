@@ -144,7 +144,17 @@ def train(
         for strength in (strengths if r.terms else (0.0,))
         for seed in seeds
     ]
-    settings = Settings(hidden, steps, batch, lr, decay, clip, activation, leak, eager)
+    settings = Settings(
+        hidden=hidden,
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        decay=decay,
+        clip=clip,
+        activation=activation,
+        leak=leak,
+        eager=eager,
+    )
     return train_networks(task, networks, settings, mask=mask, device=device, dtype=dtype, progress=progress)
 
 

@@ -103,25 +103,14 @@ def trajectory_maps(
 def _pull_stack(stack: Stack, trace: Trace, batch: Batch) -> Tensor:
     seed = stack.readout(trace.shown)  # (O, n)
     size, steps, _ = trace.shown.shape
-    rows: Tensor | None = None  # (B, L, O, n), what reaches the outputs of the level below
-    done = len(trace.points)
-    for level in reversed(stack.levels):
-        done -= len(level)
-        reached: Tensor | None = None
-        column = 0
-        for direction, cell in enumerate(level):
-            part = slice(column, column + cell.n_outputs)
-            column = part.stop
-            entering = _Entering(
-                seed[:, part] if rows is None else None,
-                None if rows is None else rows[..., part],
-                batch.lengths,
-                cell.emission(),
-            )
-            own = _pull_cell(cell, trace.points[done + direction], entering, bool(direction))
-            reached = own if reached is None else reached.add_(own)
-        rows = reached
-    assert rows is not None
+
+    def pull(place: int, part: slice, above: Tensor | None) -> Tensor:
+        cell = stack.cells[place]
+        top = seed[:, part] if above is None else None
+        entering = _Entering(top, above, batch.lengths, cell.emission())
+        return _pull_cell(cell, trace.points[place], entering, place in stack.backward_cells)
+
+    rows = stack.pull_back(pull)  # (B, L, O, I)
     return rows.reshape(size, steps, seed.shape[0], stack.n_inputs)
 
 

@@ -75,28 +75,20 @@ def flow(stack: Stack, x: Tensor, base: Tensor, lengths: Tensor, seed: Tensor, p
     points = torch.lerp(base.transpose(0, 1)[:, None], x.transpose(0, 1)[:, None], shares)
     rules = [rule_for(cell) for cell in stack.cells]
     kept, shown = _run(stack, rules, points.flatten(1, 2), lengths.repeat(count))
-    pull = _Pull(plan, lengths, seed, 1 + len(stack.levels) * (steps - 1) if many_hops(stack) else 1)
-    rows: Tensor | None = None
-    done = len(rules)
-    for level in reversed(stack.levels):
-        done -= len(level)
-        reached: Tensor | None = None
-        column = 0
-        for direction, cell in enumerate(level):
-            part = slice(column, column + cell.n_outputs)
-            column = part.stop
-            place = done + direction
-            entering = None if rows is None else rows[..., part]
-            own = pull.cell(cell, rules[place], kept[place], entering, part, bool(direction))
-            reached = own if reached is None else reached.add_(own)
-        rows = reached
-    assert rows is not None  # (L, P * B, R, I)
+    hops = 1 + len(stack.levels) * (steps - 1) if many_hops(stack) else 1
+    back = _Pull(plan, lengths, seed, hops)
+
+    def pull(place: int, part: slice, above: Tensor | None) -> Tensor:
+        reverse = place in stack.backward_cells
+        return back.cell(stack.cells[place], rules[place], kept[place], above, part, reverse)
+
+    rows = stack.pull_back(pull)  # (L, P * B, R, I)
     moved = (x - base).transpose(0, 1)  # (L, B, I)
     amount = plan.amount.view(-1, steps, 1, 1, inputs).transpose(0, 1)  # (L, P, 1, 1, I)
     parts = rows.unflatten(1, (-1, size)) * amount * moved[:, None, :, None]  # (L, P, B, R, I)
     values = parts.new_zeros(plan.orders, size, steps, inputs)
     values.index_add_(0, plan.order, parts.sum(3).permute(1, 2, 0, 3))
-    if pull.hops > 1:
+    if hops > 1:
         by_hop = parts.sum((0, 1)) / plan.orders  # (B, R, I)
     else:
         by_hop = by_lag(values.mean(0), lengths)
