@@ -9,6 +9,7 @@ import argparse
 import resource
 import tempfile
 import time
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -44,7 +45,10 @@ def main() -> None:
         parts = f"analysis {analysed - started:.1f} s, page {done - analysed:.1f} s"
         print(f"{parts}, together {done - started:.1f} s")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MIB
-        print(f"peak memory {peak:.0f} MiB, page {size / 1e6:.2f} MB")
+        library = len(files("hoplens.report").joinpath("vendor/echarts.min.js").read_bytes())
+        print(
+            f"peak memory {peak:.0f} MiB, page {size / 1e6:.2f} MB (plotting library {library / 1e6:.2f} MB)"
+        )
 
 
 if __name__ == "__main__":
