@@ -43,7 +43,10 @@ def main(folder: str | None = None, draws: int = 200) -> None:
     print("units that carry most:", ", ".join(net.hidden_names[j] for j in best))
     lost = hl.lesion(net, 8)
     best = lost.argsort(descending=True)[:8].tolist()
-    print("units whose loss changes most:", ", ".join(f"{net.hidden_names[j]} {lost[j]:.0%}" for j in best))
+    print(
+        "units without which the hop maps change most:",
+        ", ".join(f"{net.hidden_names[j]} {lost[j]:.0%}" for j in best),
+    )
     if folder is not None:
         place = Path(folder)
         save_figure(result.plot().figure, place / "worm-null.png")

@@ -14,6 +14,7 @@ import hoplens as hl
 import hoplens.analysis
 import hoplens.connectome
 from hoplens.errors import FileError, ParameterError, ShapeError, UnstableError
+from hoplens.report import render_network_report
 
 
 def model() -> tuple[nn.LSTM, nn.Linear]:
@@ -74,7 +75,7 @@ def test_half_precision_and_files(tmp_path: Path) -> None:
 def test_large_networks_are_ranked_by_an_estimate_and_the_first_are_exact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hoplens.analysis, "LESION_LIMIT", 30)
+    monkeypatch.setattr(hoplens.analysis, "LESION_FLOPS", 4e5)
     monkeypatch.setattr(hoplens.analysis, "CANDIDATES", 5)
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -88,6 +89,20 @@ def test_large_networks_are_ranked_by_an_estimate_and_the_first_are_exact(
     assert any("estimate" in note for note in result.notes)
     for figure in result.figures().values():
         figure.canvas.draw()
+
+
+def test_lesions_that_would_take_minutes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hoplens.analysis, "LESION_FLOPS", 1e3)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = hl.read(nn.RNN(2, 40).double(), nn.Linear(40, 2).double()).detach()
+    result = hl.analyze(net, horizon=6)
+    assert result.lesions is None
+    assert any("left out" in note for note in result.notes)
+    assert "change most" not in result.to_text()
+    assert "lesion" not in result.tables()["units"].columns
+    assert "lesions" not in result.figures()
+    assert "change without it" not in render_network_report(result)
 
 
 def test_radius_weighs_hops_and_growth_is_said() -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LESION_LIMIT = 2500  # hidden units up to which all lesions are computed: powers of w_rec cost H^3
-CANDIDATES = 64  # beyond, units computed exactly: those first by an estimate from thin products
+LESION_FLOPS = 3e11  # what lesions may cost: some ten seconds on two cores
+CANDIDATES = 64  # units computed exactly where all are too many: those first by an estimate
 LARGEST_ANSWER = 1 << 31  # bytes of hop maps; tables and figures take several times this
 SHOWN = 5
 FORMATS = ("csv", "parquet")
@@ -50,9 +50,9 @@ class Analysis:
     spectral_radius : float
     share : Tensor, shape (K, H)
         Share of each unit in the mass of each hop.
-    lesions : Tensor, shape (H,)
-        Change of the hop maps without each unit. In networks of more than 2500 units NaN but for the 64
-        that come first by ``lesion_estimates``.
+    lesions : Tensor or None, shape (H,)
+        Change of the hop maps without each unit. In large networks NaN but for the 64 that come first by
+        ``lesion_estimates``, in very large ones over long horizons None; ``notes`` says which.
     lesion_estimates : Tensor or None, shape (H,)
         `hoplens.lesion_estimate`, where it was needed.
     notes : tuple of str
@@ -64,7 +64,7 @@ class Analysis:
     fidelity: Fidelity | None
     spectral_radius: float
     share: Tensor
-    lesions: Tensor
+    lesions: Tensor | None
     lesion_estimates: Tensor | None
     notes: tuple[str, ...]
 
@@ -89,7 +89,9 @@ class Analysis:
                 for row in self._strongest()
             ]
             lines.append("  units that carry most (share of mass): " + self._top_units(self.carried()))
-            lines.append("  units whose loss changes most: " + self._top_units(self.lesions.nan_to_num()))
+            if self.lesions is not None:
+                units = self._top_units(self.lesions.nan_to_num())
+                lines.append(f"  units without which the hop maps change most: {units}")
             if self.fidelity is not None:
                 lines.append("  (r: correlation of a hop with the exact maps on the inputs)")
         lines += [f"note: {note}" for note in self.notes]
@@ -150,7 +152,8 @@ class Analysis:
         units = {"unit": list(net.hidden_names), "share": self.carried().tolist()}
         if net.hidden_modules is not None:
             units["module"] = list(net.hidden_modules)
-        units["lesion"] = self.lesions.tolist()
+        if self.lesions is not None:
+            units["lesion"] = self.lesions.tolist()
         if self.lesion_estimates is not None:
             units["lesion_estimate"] = self.lesion_estimates.tolist()
         tables = {
@@ -301,19 +304,33 @@ def analyze(
             f"walks grow {rho:.3g}-fold with each hop, so the horizon decides which hop weighs most; a "
             "spectral radius below 1 (radius=0.5, --radius 0.5) weighs hops by their number instead"
         )
-    estimates = None
-    if net.n_hidden <= LESION_LIMIT:
-        lesions = lesion(net, length)
-    else:
-        estimates = lesion_estimate(net, length)
-        best = estimates.argsort(descending=True, stable=True)[:CANDIDATES]
-        lesions = torch.full_like(estimates, torch.nan)
-        lesions[best] = lesion(net, length, units=best.tolist(), together=False)
-        notes.append(
-            f"above {LESION_LIMIT} hidden units lesions are exact for {CANDIDATES} only, the first by an "
-            "estimate (of thin products) that counts walks which return to a unit more than once"
-        )
+    lesions, estimates = _lesions(net, length, notes)
     return Analysis(net, maps, trust, rho, flow(net, length), lesions, estimates, tuple(notes))
+
+
+def _lesions(net: Pathways, length: int, notes: list[str]) -> tuple[Tensor | None, Tensor | None]:
+    """Return as many lesions as are affordable, and the estimate that chose them if not all are."""
+    hidden, ends = net.n_hidden, net.n_inputs + net.n_outputs
+    edges = net.w_rec.values().numel() if net.is_sparse else hidden**2
+    walks = 2.0 * length * edges * ends
+    sums = float(hidden * length**2 * net.n_inputs * net.n_outputs)
+    if walks + sums + 4 * length**0.5 * hidden**3 <= LESION_FLOPS:
+        return lesion(net, length), None
+    if 2 * walks + sums + 2 * length * edges * CANDIDATES > LESION_FLOPS:
+        notes.append(
+            f"lesions of {hidden} units over {length} steps would take minutes and are left out; take a "
+            "shorter horizon, or call lesion(net, horizon, units=..., together=False)"
+        )
+        return None, None
+    estimates = lesion_estimate(net, length)
+    best = estimates.argsort(descending=True, stable=True)[:CANDIDATES]
+    lesions = torch.full_like(estimates, torch.nan)
+    lesions[best] = lesion(net, length, units=best.tolist(), together=False)
+    notes.append(
+        f"lesions are exact for {CANDIDATES} units only, the first by an estimate (of thin products) that "
+        "counts walks which return to a unit more than once"
+    )
+    return lesions, estimates
 
 
 __all__ = ["Analysis", "analyze"]

@@ -78,8 +78,9 @@ def analysis_figures(result: Analysis) -> dict[str, Figure]:
         "influence": _influence(result),
         "dominant_hop": _dominant(result),
         "unit_flow": _unit_flow(result),
-        "lesions": _lesions(result),
     }
+    if result.lesions is not None:
+        figures["lesions"] = _lesions(result, result.lesions)
     return figures
 
 
@@ -179,9 +180,9 @@ def _unit_flow(result: Analysis) -> Any:
     return axes.figure
 
 
-def _lesions(result: Analysis) -> Any:
+def _lesions(result: Analysis, lesions: torch.Tensor) -> Any:
     """Draw the units whose removal changes the hop maps most."""
-    change = result.lesions.nan_to_num(-1.0)
+    change = lesions.nan_to_num(-1.0)
     best = change.argsort(descending=True, stable=True)[:UNITS_SHOWN]
     best = best[change[best] >= 0]
     axes = new_axes(max(2.6, 0.17 * len(best) + 1.0), 2.4)

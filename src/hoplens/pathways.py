@@ -259,9 +259,15 @@ class Pathways:
 
 
 def replace_blocks(
-    net: Pathways, w_in: Tensor, w_rec: Tensor | LowRank, w_out: Tensor, w_skip: Tensor | None
+    net: Pathways,
+    w_in: Tensor,
+    w_rec: Tensor | LowRank,
+    w_out: Tensor,
+    w_skip: Tensor | None,
+    *,
+    provenance: str | None = None,
 ) -> Pathways:
-    """Return ``net`` with other weights and the same names, modules and provenance."""
+    """Return ``net`` with other weights and the same names and modules; provenance too, unless given."""
     return Pathways(
         w_in,
         w_rec,
@@ -274,7 +280,7 @@ def replace_blocks(
         hidden_names=net.hidden_names,
         hidden_modules=net.hidden_modules,
         layers=net.layers,
-        provenance=net.provenance,
+        provenance=net.provenance if provenance is None else provenance,
     )
 
 

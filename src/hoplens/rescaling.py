@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hoplens.errors import UnstableError, check_number
 from hoplens.parts import LowRank
-from hoplens.pathways import Pathways
+from hoplens.pathways import Pathways, replace_blocks
 from hoplens.radius import spectral_radius
 
 
@@ -46,20 +46,8 @@ def rescale(net: Pathways, radius: float) -> Pathways:
         w_rec = LowRank(u * factor[..., None, None], v, None if kept is None else kept * factor[..., None])
     else:
         w_rec = net.w_rec * (factor if net.is_sparse else factor[..., None, None])
-    return Pathways(
-        net.w_in,
-        w_rec,
-        net.w_out,
-        net.w_skip,
-        input_names=net.input_names,
-        output_names=net.output_names,
-        input_modules=net.input_modules,
-        output_modules=net.output_modules,
-        hidden_names=net.hidden_names,
-        hidden_modules=net.hidden_modules,
-        layers=net.layers,
-        provenance=f"{net.provenance}, w_rec scaled to spectral radius {wanted:g}",
-    )
+    provenance = f"{net.provenance}, w_rec scaled to spectral radius {wanted:g}"
+    return replace_blocks(net, net.w_in, w_rec, net.w_out, net.w_skip, provenance=provenance)
 
 
 __all__ = ["rescale"]

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from hoplens.cells import Cell
 from hoplens.errors import FileError, ParameterError, UnsupportedModelError, unknown_name
-from hoplens.readers.modules import cell_from_blocks, readout_matrix
+from hoplens.readers.modules import PARTS, cell_from_blocks, readout_matrix
 from hoplens.stack import Stack
 from hoplens.torch_cells import LstmCell
 
 RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")
-PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 KINDS = {1: "rnn", 3: "gru", 4: "lstm"}  # gates a hidden unit
 
 # what an unpickler raises on bytes that are no pickle

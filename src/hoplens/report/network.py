@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,13 +119,14 @@ def _pathways(found: Analysis) -> tuple[list[dict[str, str]], list[str]]:
 
 def _units(found: Analysis) -> list[dict[str, str]]:
     carried, net = found.carried(), found.net
+    lesions = [math.nan] * net.n_hidden if found.lesions is None else found.lesions.tolist()
     return [
         {
             "unit": net.hidden_names[j],
             "module": net.hidden_modules[j] if net.hidden_modules is not None else "",
             "share": f"{100 * float(carried[j]):.1f}\u00a0%",
             "exact": repr(float(carried[j])),
-            "lesion": "" if found.lesions is None else number(float(found.lesions[j])),
+            "lesion": "" if math.isnan(lesions[j]) else number(lesions[j]),
         }
         for j in carried.argsort(descending=True, stable=True)[:SHOWN_UNITS].tolist()
         if float(carried[j]) > 0
