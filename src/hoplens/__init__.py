@@ -51,6 +51,7 @@ from hoplens.plans import PenaltyPlan
 from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
 from hoplens.readers import load_stack, read, register_reader
 from hoplens.recipes import Recipe
+from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel, load_model, save_model
 from hoplens.rescaling import rescale
 from hoplens.resolvent import Resolvent, resolvent
 from hoplens.scaled import ScaledMaps
@@ -82,8 +83,10 @@ __all__ = [
     "LagMaps",
     "Layer",
     "LeadingEigenvalue",
+    "LeakyRNN",
     "LowRank",
     "LstmCell",
+    "ModelInfo",
     "NonFiniteError",
     "NullComparison",
     "ParameterError",
@@ -95,6 +98,7 @@ __all__ = [
     "Pseudospectrum",
     "Recipe",
     "Record",
+    "RecurrentModel",
     "Resolvent",
     "RnnCell",
     "ScaledMaps",
@@ -135,6 +139,7 @@ __all__ = [
     "lesion_edges",
     "lesion_estimate",
     "lightning_callback",
+    "load_model",
     "load_stack",
     "map_correlation",
     "memory_capacity",
@@ -148,6 +153,7 @@ __all__ = [
     "register_reader",
     "rescale",
     "resolvent",
+    "save_model",
     "shuffle_lags",
     "signal_share",
     "spectral_radius",
