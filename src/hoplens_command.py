@@ -1,4 +1,4 @@
-"""Entry point of the shell command, outside the package: a Ctrl-C while PyTorch loads ends in one line too."""
+"""Entry point of the shell command, outside the package: Ctrl-C while PyTorch loads ends in one line too."""
 
 from __future__ import annotations
 
