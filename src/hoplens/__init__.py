@@ -1,6 +1,6 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
-from hoplens import recipes, tasks
+from hoplens import data, recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
@@ -124,6 +124,7 @@ __all__ = [
     "compare_to_null",
     "constant",
     "controllability_gramian",
+    "data",
     "dominant_hop",
     "explain",
     "fidelity",

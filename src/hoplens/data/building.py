@@ -81,8 +81,8 @@ def cut(
     found = [np.sort(np.concatenate(part)) if part else np.empty(0, int) for part in parts]
     if any(len(part) == 0 for part in found):
         raise ParameterError(
-            f"{len(labels)} {names or 'sequences'} are too few for parts of {', '.join(map(str, fractions))}; "
-            "use other fractions or more sequences"
+            f"{len(labels)} {names or 'sequences'} are too few for parts of {', '.join(map(str, fractions))}"
+            "; use other fractions or more sequences"
         )
     return found
 
@@ -91,7 +91,9 @@ def split_three(
     groups: ArrayLike, fractions: Sequence[float] | None, generator: np.random.Generator, *, names: str = ""
 ) -> Parts:
     """Cut indices into training, validation and test; ``None`` are `FRACTIONS`."""
-    parts = cut(groups, check_fractions(FRACTIONS if fractions is None else fractions), generator, names=names)
+    parts = cut(
+        groups, check_fractions(FRACTIONS if fractions is None else fractions), generator, names=names
+    )
     return parts[0], parts[1], parts[2]
 
 
@@ -147,7 +149,9 @@ def assemble(
         scale = np.where(scale > 1e-12 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
 
     def split(rows: Array) -> Split:
-        chosen = [(sequences[i] - mean) / scale for i in rows] if standardise else [sequences[i] for i in rows]
+        chosen = (
+            [(sequences[i] - mean) / scale for i in rows] if standardise else [sequences[i] for i in rows]
+        )
         lengths = torch.tensor([len(s) for s in chosen])
         return Split(_padded(chosen, 0.0), _targets([targets[i] for i in rows], form), lengths)
 
@@ -206,7 +210,8 @@ def from_sequences(
     sequences : sequence of N arrays (L_n, I)
         Of any lengths.
     targets : sequence of N
-        By ``form``: whole numbers 0 .. O - 1; arrays (L_n,) of them; arrays (L_n, O) of 0 and 1, or of numbers.
+        By ``form``: whole numbers 0 .. O - 1; arrays (L_n,) of them; arrays (L_n, O) of 0 and 1, or of
+        numbers.
     form : {"class", "step class", "step labels", "step values"}
         See `SequenceData`.
     name : str, default "own"
@@ -267,7 +272,8 @@ def _check_sequences(arrays: list[Array], n_targets: int) -> None:
     for n, array in enumerate(arrays):
         if array.ndim != 2 or array.shape[1] != arrays[0].shape[-1] or len(array) < 1:
             raise ShapeError(
-                f"sequences must be arrays (L, I) of one I and at least 1 step; number {n} has shape {array.shape}"
+                "sequences must be arrays (L, I) of one I and at least 1 step; "
+                f"number {n} has shape {array.shape}"
             )
         if not np.isfinite(array).all():
             raise NonFiniteError(f"sequence {n} has NaN or infinity; drop it or fill it in")

@@ -20,12 +20,12 @@ PITCHES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 WINDOW = 6  # chords; two chorales rarely share six in a row unless one is the other's copy
 SHARED = 0.5
 ORIGIN = Origin(
-    "J. S. Bach's four-part chorales as encoded for Margaret Greentree's collection and the music21 corpus; files "
-    "that the package music21 carries (music21/corpus/bach)",
+    "J. S. Bach's four-part chorales, most as encoded for Margaret Greentree's collection; files that the package "
+    "music21 carries (music21/corpus/bach)",
     "the music is in the public domain; the encodings come with music21's permission to distribute them, see "
     "music21/corpus/license.txt",
-    "M. S. Cuthbert, C. Ariza, music21: a toolkit for computer-aided musicology and symbolic music data, ISMIR "
-    "2010, 637-642",
+    "M. S. Cuthbert, C. Ariza, music21: a toolkit for computer-aided musicology and symbolic music data, "
+    "ISMIR 2010, 637-642",
 )
 Chords = tuple[frozenset[int], ...]
 
@@ -35,8 +35,8 @@ def chorales(
 ) -> SequenceData:
     """Load Bach's chorales: from the chords so far to the pitches of the next one.
 
-    A chord is what sopranos, altos, tenors and basses sing at a moment, every ``step`` quarter notes; its code
-    has a 1 for each sounding pitch. Moments at which all four are silent are left out. Every chorale is
+    A chord is what sopranos, altos, tenors and basses sing at a moment, every ``step`` quarter notes; its
+    code has a 1 for each sounding pitch. Moments at which all four are silent are left out. Every chorale is
     transposed by at most six semitones to the key signature without accidentals, so C is the tonic of all in
     major and A of those in minor: pitch names then mean degrees of the scale, and one network need not learn
     the same progression twelve times. Files that repeat another (more than half of their runs of six chords
@@ -115,9 +115,7 @@ def chords_of(score: Score, step: float) -> Chords | None:
     up, slack = transposition(score.sharps), 1e-6  # slack: triplets are sums of thirds
     sounding: list[set[int]] = [set() for _ in range(int(np.ceil(score.length / step - slack)))]
     for note in (note for voice in voices for note in voice):
-        for moment in range(
-            int(np.ceil(note.start / step - slack)), int(np.ceil(note.end / step - slack))
-        ):
+        for moment in range(int(np.ceil(note.start / step - slack)), int(np.ceil(note.end / step - slack))):
             sounding[moment].add(note.pitch + up)
     return tuple(frozenset(chord) for chord in sounding if chord)
 

@@ -57,8 +57,8 @@ def closed_loop_return(
     policy : RecurrentModel or callable
         ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) in the first step, or
         (..., episodes, I) where the outputs had leading axes, e.g. (E, episodes, I) for an ensemble, always
-        standardised as ``data``; state is None first, then what the policy returned; outputs (..., episodes, O)
-        as ``data``'s targets: two logits for the cart, the torque for the pendulum.
+        standardised as ``data``; state is None first, then what the policy returned; outputs
+        (..., episodes, O) as ``data``'s targets: two logits for the cart, the torque for the pendulum.
     data : SequenceData
         From `cartpole` or `pendulum`: tells the task and how inputs were standardised.
     episodes : int, default 32
@@ -97,8 +97,8 @@ def closed_loop_return(
                 f"a policy must return outputs (..., {n}, {data.n_outputs}), got {tuple(outputs.shape)}"
             )
         if data.form == "step class":
-            return outputs.argmax(dim=-1).double()
-        return outputs[..., 0].double()
+            return outputs.argmax(dim=-1).to(state)
+        return outputs[..., 0].to(state)
 
     chance = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -145,7 +145,9 @@ def step_by_step(model: RecurrentModel) -> Policy:
     """
     core = model.core
     if getattr(core, "bidirectional", False):
-        raise UnsupportedModelError("a bidirectional core reads the future, so it cannot act; train one that runs one way")
+        raise UnsupportedModelError(
+            "a bidirectional core reads the future, so it cannot act; train one that runs one way"
+        )
 
     def policy(observations: Tensor, state: Any) -> tuple[Tensor, Any]:
         seen = observations.to(model.readout.weight)

@@ -15,15 +15,20 @@ from hoplens.data.sets import SequenceData
 from hoplens.errors import check_count, check_number
 
 LICENCE = "computed here from the equations of gymnasium's environment (MIT licence)"
-GYM = "M. Towers et al., Gymnasium: a standard interface for reinforcement learning environments, arXiv:2407.17032"
+GYM = (
+    "M. Towers et al., Gymnasium: a standard interface for reinforcement learning environments, "
+    "arXiv:2407.17032"
+)
 CARTPOLE = Origin(
     "demonstrations of a linear-quadratic regulator on gymnasium's CartPole-v1, computed when loaded",
     LICENCE,
-    "A. G. Barto, R. S. Sutton, C. W. Anderson, Neuronlike adaptive elements that can solve difficult learning "
-    "control problems, IEEE Transactions on Systems, Man, and Cybernetics 13 (1983) 834-846; " + GYM,
+    "A. G. Barto, R. S. Sutton, C. W. Anderson, Neuronlike adaptive elements that can solve difficult "
+    "learning control problems, IEEE Transactions on Systems, Man, and Cybernetics 13 (1983) 834-846; " + GYM,
 )
 PENDULUM = Origin(
-    "demonstrations of a policy from value iteration on gymnasium's Pendulum-v1, computed when loaded", LICENCE, GYM
+    "demonstrations of a policy from value iteration on gymnasium's Pendulum-v1, computed when loaded",
+    LICENCE,
+    GYM,
 )
 
 
@@ -90,7 +95,7 @@ def pendulum(
     seed: int = 0,
     fractions: Sequence[float] | None = None,
 ) -> SequenceData:
-    """Load demonstrations of swinging a pendulum up and holding it: from the angle's cos and sin to the torque.
+    """Load demonstrations of swinging a pendulum up and holding it: from the angle to the torque.
 
     The torque is too weak to lift the pendulum at once. Expert, noise and hidden speeds as in `cartpole`;
     episodes start where the environment's do.

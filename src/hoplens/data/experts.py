@@ -68,11 +68,11 @@ CHANGE = 1e-3  # of the value, in units of reward, at which iteration ends
 
 @lru_cache(maxsize=1)
 def pendulum_values() -> Tensor:
-    """Return the value (100, 81) of each angle and speed on a grid: the return from there on under the best torques.
+    """Return the value (100, 81) of each angle and speed on a grid: the best return from there on.
 
-    Value iteration, undiscounted: V(s) <- max_u r(s, u) + V(s+), s+ by the environment's own step and V between
-    grid points by bilinear interpolation (angles are periodic), until no value changes by 1e-3. It converges as
-    the reward is 0 upright and at rest, which is reached from anywhere.
+    Value iteration, undiscounted: V(s) <- max_u r(s, u) + V(s+), s+ by the environment's own step and V
+    between grid points by bilinear interpolation (angles are periodic), until no value changes by 1e-3. It
+    converges as the reward is 0 upright and at rest, which is reached from anywhere.
     """
     angle = torch.arange(ANGLES, dtype=torch.float64) * (2 * math.pi / ANGLES) - math.pi
     speed = torch.linspace(-SPEED, SPEED, SPEEDS, dtype=torch.float64)
@@ -96,7 +96,9 @@ def _corners(state: Tensor) -> tuple[Tensor, Tensor]:
     i, j = across.floor().long(), along.floor().long().clamp(0, SPEEDS - 2)
     p, q = across - i, along - j
     i, above = i % ANGLES, (i + 1) % ANGLES
-    corners = torch.stack([i * SPEEDS + j, i * SPEEDS + j + 1, above * SPEEDS + j, above * SPEEDS + j + 1], -1)
+    corners = torch.stack(
+        [i * SPEEDS + j, i * SPEEDS + j + 1, above * SPEEDS + j, above * SPEEDS + j + 1], -1
+    )
     return corners, torch.stack([(1 - p) * (1 - q), (1 - p) * q, p * (1 - q), p * q], -1)
 
 

@@ -17,7 +17,7 @@ SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
 class Note(NamedTuple):
-    """A pitch (MIDI number) that sounds from ``start`` to before ``end``, in quarter notes from the beginning."""
+    """A pitch (MIDI number) that sounds from ``start`` to before ``end``, in quarters from the beginning."""
 
     start: float
     end: float
@@ -26,7 +26,7 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """The notes of each part, their names, the first key signature (sharps, or minus flats), and the length."""
+    """The notes of each part, their names, the first key signature (sharps, or minus flats), the length."""
 
     parts: tuple[tuple[Note, ...], ...]
     names: tuple[str, ...]
@@ -54,7 +54,9 @@ def read_mxl(path: str | os.PathLike[str]) -> Score:
     try:
         with zipfile.ZipFile(file) as archive:
             contents = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-            place = next(item for item in contents.iter() if item.tag.endswith("rootfile")).attrib["full-path"]
+            place = next(item for item in contents.iter() if item.tag.endswith("rootfile")).attrib[
+                "full-path"
+            ]
             root = ElementTree.fromstring(archive.read(place))
         return _score(root)
     except (

@@ -16,14 +16,16 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz .,(0?"  # 0 stands for any digit, ? for ev
 FRACTIONS = (0.8, 0.1, 0.1)
 NAMES = {" ": "space", "0": "digit", "?": "other"}
 ORIGIN = Origin(
-    f"the module pydoc_data.topics of Python {sys.version_info.major}.{sys.version_info.minor}; the text differs "
-    "between Python versions",
+    f"the module pydoc_data.topics of Python {sys.version_info.major}.{sys.version_info.minor}; the text "
+    "differs between Python versions",
     "PSF Licence Version 2",
     "Python Software Foundation, The Python Language Reference, https://docs.python.org/3/reference/",
 )
 
 
-def text(*, length: int = 64, windows: int = 4000, seed: int = 0, fractions: Sequence[float] | None = None) -> SequenceData:
+def text(
+    *, length: int = 64, windows: int = 4000, seed: int = 0, fractions: Sequence[float] | None = None
+) -> SequenceData:
     """Load English prose, one character a step, to predict the next: the topics of Python's help.
 
     Letters are lower-cased, digits become one sign, white space one space, and every other character but
@@ -65,8 +67,8 @@ def text(*, length: int = 64, windows: int = 4000, seed: int = 0, fractions: Seq
         whole = (len(codes) - 1) // steps
         if whole < 1:
             raise ParameterError(
-                f"length {steps} leaves no window in a split of {len(codes)} characters; use a shorter one or "
-                "other fractions"
+                f"length {steps} leaves no window in a split of {len(codes)} characters; use a shorter one "
+                "or other fractions"
             )
         kept = min(whole, max(1, round(most * share)))
         chosen = np.sort(generator.permutation(whole)[:kept])
@@ -113,20 +115,21 @@ def _topics() -> list[str]:
     return found
 
 
-def _cut_topics(shares: tuple[float, float, float], generator: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Deal whole topics to the splits: the largest first, each to the split that lacks most of its share."""
+def _cut_topics(
+    shares: tuple[float, float, float], generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Deal whole topics, the largest first, to splits by chance: the more room a split has, the likelier."""
     topics = _topics()
     order = generator.permutation(len(topics))
     order = order[np.argsort([-len(topics[n]) for n in order], kind="stable")]
-    total = sum(map(len, topics))
+    room = np.array(shares) * sum(map(len, topics))
     dealt: list[list[str]] = [[], [], []]
     for n in order:
-        # relative to what each may hold; ties and near-ties go by chance, so that seeds differ
-        lacks = [1 - sum(map(len, part)) / (share * total) for part, share in zip(dealt, shares, strict=True)]
-        room = [max(lack, 1e-9) * share for lack, share in zip(lacks, shares, strict=True)]
-        fits = [r if len(topics[n]) <= max(lack, 0) * share * total else 0 for r, lack, share in zip(room, lacks, shares, strict=True)]
-        weights = np.array(fits if sum(fits) else room)
-        dealt[int(generator.choice(3, p=weights / weights.sum()))].append(topics[n])
+        fits = np.where(room >= len(topics[n]), room, 0.0)
+        weights = fits if fits.any() else np.maximum(room, 1.0)
+        split = int(generator.choice(3, p=weights / weights.sum()))
+        dealt[split].append(topics[n])
+        room[split] -= len(topics[n])
     table = {letter: code for code, letter in enumerate(LETTERS)}
     return [np.array([table[letter] for letter in " ".join(part)], dtype=np.int64) for part in dealt]
 

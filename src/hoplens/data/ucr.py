@@ -1,4 +1,4 @@
-"""Series of the UCR and UEA archives: a reader of `.ts` files, and three sets that the package aeon carries."""
+"""Series of the UCR and UEA archives: a reader of `.ts` files, and three sets that aeon carries."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Series = list[NDArray[np.float64]]
 AEON = "files that the package aeon carries (aeon/datasets/data/{})"
 ARCHIVE = "A. Bagnall et al., The UEA multivariate time series classification archive, 2018, arXiv:1811.00075"
 VOWELS = Origin(
-    "UCI Machine Learning Repository, Japanese Vowels (doi:10.24432/C5NS47): nine men say /ae/, 12 LPC cepstrum "
-    "coefficients every 6.4 ms; " + AEON.format("JapaneseVowels"),
+    "UCI Machine Learning Repository, Japanese Vowels (doi:10.24432/C5NS47): nine men say /ae/, 12 LPC "
+    "cepstrum coefficients every 6.4 ms; " + AEON.format("JapaneseVowels"),
     "CC BY 4.0 (UCI)",
     "M. Kudo, J. Toyama, M. Shimbo, Multidimensional curve classification using passing-through regions, "
     "Pattern Recognition Letters 20 (1999) 1103-1111",
@@ -32,11 +32,11 @@ MOTIONS = Origin(
     ARCHIVE,
 )
 POWER = Origin(
-    "UCR archive, ItalyPowerDemand: Italy's electricity demand over 24 hours, October to March against April to "
-    "September; " + AEON.format("ItalyPowerDemand"),
+    "UCR archive, ItalyPowerDemand: Italy's electricity demand over 24 hours, October to March against April "
+    "to September; " + AEON.format("ItalyPowerDemand"),
     "none stated by the archive",
-    "E. Keogh, L. Wei, X. Xi, S. Lonardi, J. Shieh, S. Sirowy, Intelligent icons: integrating lite-weight data "
-    "mining and visualization into GUI operating systems, ICDM 2006; H. A. Dau et al., The UCR time series "
+    "E. Keogh, L. Wei, X. Xi, S. Lonardi, J. Shieh, S. Sirowy, Intelligent icons: integrating lite-weight "
+    "data mining and visualization into GUI operating systems, ICDM 2006; H. A. Dau et al., The UCR time series "
     "archive, 2018, arXiv:1810.07758",
 )
 
@@ -93,7 +93,9 @@ def _header(lines: list[str], file: Path) -> tuple[dict[str, str], int]:
             if entries.get("timestamps", "false").lower() == "true":
                 raise FileError(f"{str(file)!r} has time stamps; give series at even steps")
             if not entries.get("classlabel", "").lower().startswith("true "):
-                raise FileError(f"{str(file)!r} has no @classLabel line with labels; give a classification set")
+                raise FileError(
+                    f"{str(file)!r} has no @classLabel line with labels; give a classification set"
+                )
             return entries, number
         if text.startswith("@"):
             key, _, value = text[1:].partition(" ")
@@ -160,8 +162,9 @@ def vowels(*, seed: int = 0, fractions: Sequence[float] | None = None) -> Sequen
     seed : int, default 0
         Draws the cut.
     fractions : three numbers, optional
-        None (default) keeps the 370 official test series and holds a fifth of the 270 training series out for
-        validation. Training, validation and test fractions pool all series and cut anew, each class by itself.
+        None (default) keeps the 370 official test series and holds a fifth of the 270 training series out
+        for validation. Training, validation and test fractions pool all series and cut anew, each class by
+        itself.
 
     Returns
     -------
@@ -177,9 +180,7 @@ def vowels(*, seed: int = 0, fractions: Sequence[float] | None = None) -> Sequen
     return _load("vowels", "JapaneseVowels", VOWELS, speakers, names, seed=seed, fractions=fractions)
 
 
-def motions(
-    *, every: int = 1, seed: int = 0, fractions: Sequence[float] | None = None
-) -> SequenceData:
+def motions(*, every: int = 1, seed: int = 0, fractions: Sequence[float] | None = None) -> SequenceData:
     """Load BasicMotions: standing, running, walking or badminton, from 10 seconds of a smart watch's sensors.
 
     Parameters
