@@ -1,4 +1,4 @@
-"""Sequence data sets: speech, sensors, images, language, music, control. And the worm's wiring (`celegans`)."""
+"""Sequence data sets: speech, sensors, images, language, music, control."""
 
 from hoplens.data.building import from_sequences
 from hoplens.data.chorales import chorales

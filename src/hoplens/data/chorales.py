@@ -20,8 +20,8 @@ PITCHES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 WINDOW = 6  # chords; two chorales rarely share six in a row unless one is the other's copy
 SHARED = 0.5
 ORIGIN = Origin(
-    "J. S. Bach's four-part chorales, most as encoded for Margaret Greentree's collection; files that the package "
-    "music21 carries (music21/corpus/bach)",
+    "J. S. Bach's four-part chorales, most as encoded for Margaret Greentree's collection; files that the "
+    "package music21 carries (music21/corpus/bach)",
     "the music is in the public domain; the encodings come with music21's permission to distribute them, see "
     "music21/corpus/license.txt",
     "M. S. Cuthbert, C. Ariza, music21: a toolkit for computer-aided musicology and symbolic music data, "

@@ -18,7 +18,8 @@ from hoplens.errors import FileError
 
 DIGITS = Origin(
     "UCI Machine Learning Repository, Optical Recognition of Handwritten Digits (doi:10.24432/C50P49), its "
-    "test part of 1797 images of 8 x 8; the file that scikit-learn carries (sklearn/datasets/data/digits.csv.gz)",
+    "test part of 1797 images of 8 x 8; the file that scikit-learn carries "
+    "(sklearn/datasets/data/digits.csv.gz)",
     "CC BY 4.0 (UCI)",
     "E. Alpaydin, C. Kaynak, Cascading classifiers, Kybernetika 34 (1998) 369-374",
 )

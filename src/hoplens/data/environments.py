@@ -66,7 +66,7 @@ def from_environment(
     name : str, optional
         Default the name of the environment's class.
     seed : int, default 0
-        Given to ``env.reset``, and draws the cut.
+        Given to ``env.reset`` and, where there is one, to ``env.seed``; and draws the cut.
     fractions : three numbers, default (0.6, 0.2, 0.2)
         Training, validation and test.
     standardise : bool, default True
@@ -94,12 +94,14 @@ def from_environment(
     missing = [part for part in NEEDED if not hasattr(inner, part)]
     if missing:
         raise UnsupportedModelError(
-            f"{type(inner).__name__} has no {', '.join(missing)}; give an environment with neurogym's protocol"
-            ": reset(seed=), new_trial(), ob, gt, observation_space and action_space"
+            f"{type(inner).__name__} has no {', '.join(missing)}; give an environment with neurogym's "
+            "protocol: reset(seed=), new_trial(), ob, gt, observation_space and action_space"
         )
     n_trials = check_count("trials", trials, least=3)
     generator = make_generator(seed)
     inner.reset(seed=seed)
+    if callable(getattr(inner, "seed", None)):  # neurogym's reset takes a seed and does not use it
+        inner.seed(seed)
     drawn = [_trial(inner) for _ in range(n_trials)]
     discrete = hasattr(inner.action_space, "n")
     n_inputs = drawn[0][0].shape[1]

@@ -36,8 +36,8 @@ POWER = Origin(
     "to September; " + AEON.format("ItalyPowerDemand"),
     "none stated by the archive",
     "E. Keogh, L. Wei, X. Xi, S. Lonardi, J. Shieh, S. Sirowy, Intelligent icons: integrating lite-weight "
-    "data mining and visualization into GUI operating systems, ICDM 2006; H. A. Dau et al., The UCR time series "
-    "archive, 2018, arXiv:1810.07758",
+    "data mining and visualization into GUI operating systems, ICDM 2006; H. A. Dau et al., The UCR time "
+    "series archive, 2018, arXiv:1810.07758",
 )
 
 
@@ -67,7 +67,8 @@ def read_ts(path: str | os.PathLike[str]) -> tuple[Series, list[str]]:
         raise FileError(f"cannot read {str(file)!r} ({why}); pass a .ts file") from None
     header, start = _header(lines, file)
     known = header["classlabel"].split()[1:]
-    series, labels = [], []
+    series: Series = []
+    labels: list[str] = []
     for number, line in enumerate(lines[start:], start + 1):
         if line.strip():
             values, label = _row(line, number, file, known)
