@@ -1,7 +1,8 @@
 """Two cognitive tasks as neurogym writes them, made into data sets, learnt, and read.
 
-Run: python examples/cognitive_tasks.py. The environments follow neurogym's protocol without the package; one of
-neurogym's own goes in the same way: ``hl.data.from_environment(neurogym.make("PerceptualDecisionMaking-v0"))``.
+Run: python examples/cognitive_tasks.py. The environments follow neurogym's protocol without the package; one
+of neurogym's own goes in the same way:
+``hl.data.from_environment(neurogym.make("PerceptualDecisionMaking-v0"))``.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def learn(data: hl.data.SequenceData, steps: int) -> hl.RecurrentModel:
     model = hl.RecurrentModel(
         nn.GRU(data.n_inputs, 16, batch_first=True), nn.Linear(16, data.n_outputs), info
     )
-    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    optimiser = torch.optim.Adam(model.parameters(), 2e-2)
     for _ in range(steps):
         logits = model(data.train.inputs)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), data.train.targets.flatten())

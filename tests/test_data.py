@@ -95,6 +95,8 @@ def test_standardised_on_training_steps_only(sets: dict[str, hl.data.SequenceDat
     raw = data.train.inputs * data.scale + data.mean
     again = (raw[data.train.mask].mean(dim=0) - data.mean).abs().max()
     assert again < 1e-4 * (1 + data.mean.abs().max())
+    if name == "power":  # the archive standardised each of its series by itself
+        return
     elsewhere = data.test.inputs[data.test.mask]  # the other splits are not centred by themselves
     assert elsewhere.mean(dim=0).abs().max() > 1e-4 or elsewhere.std(dim=0).sub(1).abs().max() > 1e-4
 

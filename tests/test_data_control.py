@@ -1,4 +1,4 @@
-"""Control: the equations are gymnasium's, experts are good, and closed loops are scored as gymnasium would."""
+"""Control: the equations are gymnasium's, experts are good, closed loops score as in gymnasium."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def test_starts_are_as_wide_as_gymnasiums(name: str) -> None:
 
 
 class Memory(nn.Module):
-    """A policy that finds the speeds from two positions; good enough to hold the pole for a while."""
+    """A policy that finds the speeds from two positions; it holds the pole for a while."""
 
     def forward(self, shown: torch.Tensor, state):
         before = shown if state is None else state
         speed = shown - before
-        push = (shown * torch.tensor([0.5, 1.0]) + 8 * speed).sum(-1)
+        push = (shown * torch.tensor([0.5, 1.0]) + 0.2 * speed).sum(-1)
         return torch.stack([torch.zeros_like(push), push], -1), shown
 
 
@@ -92,7 +92,7 @@ def test_closed_loops_get_what_gymnasium_gives(name: str) -> None:
             with torch.no_grad():
                 outputs, memory = act(seen[None], memory)
             action = float(outputs.argmax(-1)) if name == "cartpole" else float(outputs[0, 0])
-            raw, reward, ended, cut, _ = env.step(to_gym(name, action))
+            _, reward, ended, cut, _ = env.step(to_gym(name, action))
             shown = plant_of(name).observe(torch.tensor(np.array(env.unwrapped.state))).numpy()
             total, over = total + float(reward), ended or cut
         assert np.isclose(float(ours), total, rtol=1e-5, atol=1e-3)
@@ -197,7 +197,9 @@ def test_an_ensemble_acts_at_once() -> None:
     assert whole.returns.shape == (4, 5)
     assert whole.mean.shape == whole.score.shape == (4,)
     for n in range(4):
-        alone = hl.data.closed_loop_return(lambda seen, _: (seen @ weights[n], None), data, episodes=5)
+        alone = hl.data.closed_loop_return(
+            lambda seen, _, one=weights[n]: (seen @ one, None), data, episodes=5
+        )
         assert torch.equal(alone.returns, whole.returns[n])
 
 

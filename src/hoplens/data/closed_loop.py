@@ -115,6 +115,7 @@ def _play(plant: Plant, state: Tensor, act: Callable[[Tensor], Tensor]) -> Tenso
     going = torch.ones((), dtype=torch.bool)
     for _ in range(plant.steps):
         action = act(state)
+        state = state.expand(*action.shape, state.shape[-1])  # leading axes come with the first action
         after, reward, inside = plant.step(state, action)
         total = total + torch.where(going, reward, 0.0)
         going = going & inside

@@ -136,15 +136,13 @@ def _trial(inner: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
         )
     # copies: an environment may fill the same arrays again
     observed, truth = np.array(inner.ob, dtype=np.float64), np.array(inner.gt)
-    observed = observed.reshape(len(observed), -1) if observed.ndim > 1 else observed[:, None]
-    if not hasattr(inner.action_space, "n"):
-        truth = truth.astype(np.float64).reshape(len(truth), -1)
-    if (
-        len(observed) < 1
-        or len(truth) != len(observed)
-        or (truth.ndim != 1 and hasattr(inner.action_space, "n"))
-    ):
+    discrete = hasattr(inner.action_space, "n")
+    fits = observed.ndim > 0 and observed.size > 0 and truth.shape[:1] == observed.shape[:1]
+    if not fits or (discrete and truth.ndim != 1):
         raise ShapeError(f"a trial has observations {observed.shape} and ground truth {truth.shape}")
+    observed = observed.reshape(len(observed), -1)
+    if not discrete:
+        truth = truth.astype(np.float64).reshape(len(truth), -1)
     if not np.isfinite(observed).all():
         raise NonFiniteError("a trial's observations have NaN or infinity; mend the environment")
     return observed, truth

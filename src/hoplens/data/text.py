@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -12,9 +13,9 @@ from hoplens.data.building import Origin, assemble, check_fractions, make_genera
 from hoplens.data.sets import SequenceData
 from hoplens.errors import ParameterError, check_count
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz .,(0?"  # 0 stands for any digit, ? for every other character
+LETTERS = "abcdefghijklmnopqrstuvwxyz .,(0?"  # 0 is any number, ? any run of other characters
 FRACTIONS = (0.8, 0.1, 0.1)
-NAMES = {" ": "space", "0": "digit", "?": "other"}
+NAMES = {" ": "space", "0": "number", "?": "other"}
 ORIGIN = Origin(
     f"the module pydoc_data.topics of Python {sys.version_info.major}.{sys.version_info.minor}; the text "
     "differs between Python versions",
@@ -28,10 +29,10 @@ def text(
 ) -> SequenceData:
     """Load English prose, one character a step, to predict the next: the topics of Python's help.
 
-    Letters are lower-cased, digits become one sign, white space one space, and every other character but
-    ``. , (`` another one: 32 signs, one-hot. Topics repeat each other's paragraphs, so each paragraph is kept
-    where it comes first only. Whole topics go to one split each, by the seed, and windows lie side by side in
-    them: none overlaps another, and no paragraph lies on both sides.
+    Letters are lower-cased, a number becomes one sign, white space one space, and every run of other
+    characters but ``. , (`` another one: 32 signs, one-hot. Topics repeat each other's paragraphs, so each
+    paragraph is kept where it comes first only. Whole topics go to one split each, by the seed, and windows
+    lie side by side in them: none overlaps another, and no paragraph lies on both sides.
 
     Parameters
     ----------
@@ -93,11 +94,8 @@ def text(
 
 def simplify(raw: str) -> str:
     """Write a text with the signs of `LETTERS` only."""
-    signs = (
-        letter if letter in LETTERS[:-2] else "0" if letter.isdigit() else "?"
-        for letter in " ".join(raw.lower().split())
-    )
-    return "".join(signs)
+    spaced = " ".join(re.sub(r"\d+", "0", raw.lower()).split())
+    return re.sub("[^a-z .,(0]+", "?", spaced)  # a whole run is one sign: rules of tables are no prose
 
 
 def _topics() -> list[str]:
