@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -302,3 +304,17 @@ def test_wrong_own_sequences() -> None:
         hl.data.from_sequences(inputs, targets, form="clas")
     with pytest.raises(hl.ParameterError, match="too few"):
         hl.data.from_sequences(inputs[:2], targets[:2], form="class")
+
+
+def table_row(data: hl.data.SequenceData, what: str, package: str) -> str:
+    sizes = ", ".join(str(len(split)) for split in splits(data))
+    length = max(split.length for split in splits(data))
+    cells = [f"`{data.name}`", what, package or "computed or standard library", sizes, length, data.n_inputs]
+    return "| " + " | ".join(map(str, [*cells, data.n_outputs, data.form, data.licence])) + " |"
+
+
+def test_the_guides_table_is_what_loads(sets: dict[str, hl.data.SequenceData]) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    for name, entry in hl.data.describe().iterrows():
+        row = table_row(sets[str(name)], entry["what"], entry["package"])
+        assert row in guide, f"docs/data.md should have this row:\n{row}"

@@ -5,7 +5,7 @@ from hoplens.data.chorales import chorales
 from hoplens.data.closed_loop import ClosedLoop, closed_loop_return, step_by_step
 from hoplens.data.control import cartpole, pendulum
 from hoplens.data.digits import digits
-from hoplens.data.environments import TrialEnvironment, from_environment
+from hoplens.data.environments import from_environment
 from hoplens.data.registry import describe, load, names
 from hoplens.data.sets import SequenceData, Split
 from hoplens.data.text import text
@@ -15,7 +15,6 @@ __all__ = [
     "ClosedLoop",
     "SequenceData",
     "Split",
-    "TrialEnvironment",
     "cartpole",
     "chorales",
     "closed_loop_return",

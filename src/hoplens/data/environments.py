@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,34 +16,8 @@ NEEDED = ("reset", "new_trial", "observation_space", "action_space")
 LICENCE = "as the environment's"
 
 
-class TrialEnvironment(Protocol):
-    """What `from_environment` needs of an environment; neurogym's have it.
-
-    Attributes
-    ----------
-    ob : array (T, I)
-        Observations of the trial that ``new_trial`` drew.
-    gt : array (T,) or (T, O)
-        The right action at each of its steps: whole numbers where actions are discrete.
-    observation_space, action_space : space
-        As gymnasium's; ``action_space.n`` marks discrete actions. Their ``name``, a dict of a word to one
-        index or several, gives inputs and outputs their names where it is there.
-    """
-
-    ob: Any
-    gt: Any
-    observation_space: Any
-    action_space: Any
-
-    def reset(self, *, seed: int) -> Any:
-        """Start anew; all that comes after depends on the ``seed``."""
-
-    def new_trial(self) -> Any:
-        """Draw a trial, and set ``ob`` and ``gt``."""
-
-
 def from_environment(
-    env: TrialEnvironment | Any,
+    env: Any,
     *,
     trials: int = 1000,
     name: str | None = None,
@@ -58,8 +32,8 @@ def from_environment(
 
     Parameters
     ----------
-    env : TrialEnvironment
-        Itself or wrapped (``env.unwrapped`` is asked, so wrappers have no effect). It is reset and stepped
+    env : environment
+        With the protocol below, itself or wrapped (``env.unwrapped`` is asked, so wrappers have no effect). It is reset and stepped
         through ``trials`` trials.
     trials : int, default 1000
         In all splits together.
@@ -89,6 +63,15 @@ def from_environment(
         For observations with NaN or infinity.
     ParameterError
         For wrong fractions, too few trials, or ground truth outside the action space.
+
+    Notes
+    -----
+    The protocol is neurogym's (M. Molano-Mazon et al., NeuroGym, PsyArXiv 2022): ``reset(seed=)`` starts anew;
+    ``new_trial()`` draws a trial and sets ``ob``, its observations (T, I), and ``gt``, the right action at each
+    step: (T,) whole numbers where ``action_space.n`` says that actions are discrete, else (T, O) numbers.
+    ``observation_space.name`` and ``action_space.name``, dicts of a word to one index or several, give inputs
+    and outputs their names where they are there. Checked by hand with neurogym 2.3.1, which pins older numpy
+    and gymnasium and so lives in an environment of its own.
     """
     inner = getattr(env, "unwrapped", env)
     missing = [part for part in NEEDED if not hasattr(inner, part)]
@@ -160,4 +143,4 @@ def _names(space: Any, n: int, word: str) -> list[str]:
     return names
 
 
-__all__ = ["TrialEnvironment", "from_environment"]
+__all__ = ["from_environment"]
