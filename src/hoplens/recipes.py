@@ -39,8 +39,8 @@ class PathwaySpec:
     every: int = 1
     sample: int | None = None
 
-    def __call__(self, length: int) -> Penalty:
-        """Return the penalty for sequences of ``length`` time steps."""
+    def __call__(self, length: int, *, readouts: Literal["last", "every"] = "last") -> Penalty:
+        """Return the penalty for sequences of ``length`` time steps, read out after the last or every one."""
         source = None if self.sample is None else torch.Generator().manual_seed(SAMPLE_SEED)
         return PathwayPenalty(
             length,
@@ -49,6 +49,7 @@ class PathwaySpec:
             norm=self.norm,
             every=self.every,
             sample=self.sample,
+            readouts=readouts,
             generator=source,
         )
 
@@ -67,8 +68,8 @@ class WeightSpec:
     norm: Literal["l1", "l2"] = "l1"
     blocks: tuple[str, ...] = ("in", "rec", "out")
 
-    def __call__(self, length: int) -> Penalty:  # noqa: ARG002 - one signature for all
-        """Return the penalty; ``length`` does not matter."""
+    def __call__(self, length: int, *, readouts: Literal["last", "every"] = "last") -> Penalty:  # noqa: ARG002
+        """Return the penalty; ``length`` and ``readouts`` do not matter, as in all specifications."""
         return WeightPenalty(self.norm, self.blocks)
 
 
