@@ -18,7 +18,6 @@ from hoplens.resolvent import check_converges, normalising_scale, scale_blocks
 from hoplens.solves import solve_resolvent
 from hoplens.steps import Grads
 
-
 READOUTS = ("last", "every")
 
 
