@@ -184,7 +184,7 @@ def train_networks(
         check_number("strength", network.strength, least=0.0)
         check_count("seed", network.seed, least=0)
     order = torch.tensor(neighbours(networks))
-    mask = _check_mask(mask, len(networks), settings.hidden)
+    mask = check_mask(mask, len(networks), settings.hidden)
     run = Trainer(
         task,
         [networks[n] for n in order.tolist()],
@@ -202,7 +202,7 @@ def train_networks(
     )
 
 
-def _check_mask(mask: Tensor | None, networks: int, hidden: int) -> Tensor | None:
+def check_mask(mask: Tensor | None, networks: int, hidden: int) -> Tensor | None:
     """Return the mask on the CPU, zeros and ones, or raise."""
     if mask is None:
         return None
