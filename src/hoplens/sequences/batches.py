@@ -78,8 +78,9 @@ class SequenceStream:
 
     def _pick(self, values: Tensor, rows: Tensor) -> Tensor:
         """Return columns (..., N) -> (..., B) for each network, networks on the second axis."""
-        picked = values.index_select(-1, rows.flatten()).unflatten(-1, rows.shape)  # (L, ..., E, B)
-        return picked.movedim(-2, 1)
+        picked = values.index_select(-1, rows.flatten())
+        # (L, ..., E, B)
+        return picked.view(*values.shape[:-1], *rows.shape).movedim(-2, 1)
 
     def _next(self, n: int) -> Tensor:
         if len(self.orders[n]) < self.size:

@@ -85,8 +85,8 @@ def create_sequence_ensemble(
         weight = torch.where(lines, _rescaled(base.weight, hidden, keep=1 - leak, gain=leak), base.weight)
     else:
         weight, readout = _gated(base.weight, readout, seeds, lines, cell)
-    tensors = (tensor.to(device, dtype).contiguous() for tensor in (weight, readout, base.offset))
-    return SequenceEnsemble(*tensors, cell, leak if cell == "leaky" else 1.0)
+    weight, readout, offset = (t.to(device, dtype).contiguous() for t in (weight, readout, base.offset))
+    return SequenceEnsemble(weight, readout, offset, cell, leak if cell == "leaky" else 1.0)
 
 
 def _rescaled(weight: Tensor, hidden: int, *, keep: float, gain: float, gate: float = 1.0) -> Tensor:

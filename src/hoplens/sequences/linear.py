@@ -80,8 +80,9 @@ def _assemble(ensemble: SequenceEnsemble, slopes: Slopes, provenance: str) -> Pa
 
 def _weigh(gates: Tensor, weights: Tensor) -> Tensor:
     """Return the sum over row blocks of ``diag(gates) W``, shape (E, H, columns)."""
-    blocks = weights.unflatten(1, gates.shape[1:])
-    return (gates.unsqueeze(3) * blocks).sum(dim=1)
+    blocks = weights.reshape(*gates.shape, -1)
+    total: Tensor = (gates.unsqueeze(3) * blocks).sum(dim=1)
+    return total
 
 
 __all__ = ["linearise"]

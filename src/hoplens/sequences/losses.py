@@ -14,8 +14,8 @@ from hoplens.data.sets import SequenceData, Split
 def losses(outputs: Tensor, targets: Tensor, lengths: Tensor, form: str) -> Tensor:
     """Return the mean loss of every network over its valid read-outs, differentiable.
 
-    Cross-entropy (nats) for classes; the sum over labels of binary cross-entropies for "step labels"; the mean
-    over values of squared errors for "step values".
+    Cross-entropy (nats) for classes; the sum over labels of binary cross-entropies for "step labels"; the
+    mean over values of squared errors for "step values".
 
     Parameters
     ----------

@@ -22,8 +22,8 @@ AT = ("raw", "origin", "mean")
 class SequenceObjective:
     """Hand-written gradients of the loss, and those of each group's penalty.
 
-    Weight penalties act on the weights of all gates. Pathway penalties act on the graph of the cell linearised
-    at ``at``. Trajectory penalties follow the batch.
+    Weight penalties act on the weights of all gates. Pathway penalties act on the graph of the cell
+    linearised at ``at``. Trajectory penalties follow the batch.
 
     Parameters
     ----------
@@ -88,14 +88,14 @@ class SequenceObjective:
         if self.form == "class":
             back = _spread(back[0], lengths, len(hidden))
         self.recurrence.backward(back)
-        if self.structure is not None:
-            self.recurrence.grad_weight.mul_(self.structure)
         for group in self.groups:
             self._penalise(group, inputs, lengths, progress)
+        if self.structure is not None:  # weights that the cell does not have stay zero
+            self.recurrence.grad_weight.mul_(self.structure)
         return loss
 
     def _masks(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what dropout multiplies inputs (E, I, B) and read-out (E, H, B) with: one mask a sequence."""
+        """Return dropout's factors on inputs (E, I, B) and on read-out (E, H, B): one mask a sequence."""
         assert self.rates is not None
         count = inputs.shape[2]
         noise = self.stream.noise(count + self.ensemble.n_hidden).to(inputs)
@@ -177,8 +177,7 @@ class SequenceObjective:
         value = penalty.along(moved, inputs[:, rows], lengths[rows])
         with torch.enable_grad():
             slopes = torch.autograd.grad((factors * value).sum(), leaves)
-        grad = slopes[0] if self.structure is None else slopes[0] * self.structure
-        self.recurrence.grad_weight[rows].add_(grad)
+        self.recurrence.grad_weight[rows].add_(slopes[0])
         self.grad_readout[rows].add_(slopes[1])
 
     def _mean_point(self, rows: slice, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -105,7 +105,7 @@ class SequenceResult:
 
     @property
     def pathways(self) -> Pathways:
-        """The trained graphs, leading axis E in the order of ``metrics``: raw, or linearised at the origin."""
+        """The trained graphs, axis E in the order of ``metrics``: raw, or linearised at the origin."""
         net = self.ensemble.pathways()
         return Pathways(
             net.w_in,
@@ -296,7 +296,7 @@ def train_sequence_networks(
 def _check(data: SequenceData, networks: Sequence[Network], settings: SequenceSettings) -> None:
     if not isinstance(data, SequenceData):
         raise UnsupportedModelError(
-            f"data must be a hoplens.data.SequenceData, got {type(data).__name__}; use a loader of hoplens.data"
+            f"data must be a SequenceData, got {type(data).__name__}; use a loader of hoplens.data"
         )
     if not networks:
         raise ParameterError("nothing to train: give at least one recipe, strength and seed")

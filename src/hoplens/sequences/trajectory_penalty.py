@@ -1,14 +1,18 @@
-"""A penalty on what flows along given sequences: exact Jacobians by double backward, sampled to bound the cost."""
+"""A penalty on what flows along given sequences: Jacobians by double backward, sampled to bound the cost."""
 
+# ruff: noqa: ARG002 - all specifications share one signature
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count, check_number
 from hoplens.penalty_base import Penalty
+from hoplens.recipes import SAMPLE_SEED
+from hoplens.recurrent_model import RecurrentModel
 from hoplens.sequences.ensemble import SequenceEnsemble
 
 
@@ -64,9 +68,9 @@ class TrajectoryPenalty(Penalty):
 
         Parameters
         ----------
-        net : RecurrentModel, or any module or function from (B, L, I) to states' read-outs (B, L, O) or (B, O)
-            Samples must not depend on each other. For shorter sequences than the longest it must return all
-            steps, or take ``lengths`` as a second argument and return (B, O).
+        net : RecurrentModel, or any module or function from (B, L, I) to (B, L, O) or (B, O)
+            Samples must not depend on each other. Where sequences differ in length it must return every step,
+            (B, L, O); a `RecurrentModel` is run that way.
         inputs : Tensor, shape (B, L, I)
         lengths : Tensor of int64, shape (B,), optional
             Valid steps; default all.
@@ -77,7 +81,7 @@ class TrajectoryPenalty(Penalty):
         """
         if inputs is None or not callable(net):
             raise UnsupportedModelError(
-                "TrajectoryPenalty follows a model along its data: call penalty(model, inputs), inputs (B, L, I)"
+                "a trajectory penalty follows a model along its data: call penalty(model, inputs (B, L, I))"
             )
         if inputs.dim() != 3:
             raise ShapeError(f"inputs must have shape (B, L, I), got {tuple(inputs.shape)}")
@@ -87,7 +91,7 @@ class TrajectoryPenalty(Penalty):
         read = self._reads(ends)
         # cuDNN has no second derivative of recurrent layers; the flag is put back
         with torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
-            outputs = self._outputs(net, x, ends, read)  # (b, O)
+            outputs = self._outputs(net, x, read)  # (b, O)
             steps = torch.arange(x.shape[1])
             hops = (read[:, None] - steps + 2).to(x)  # (b, L); the read-out's own step has 2
             weights = torch.where(hops >= 2, self.damping**hops, 0.0)
@@ -118,28 +122,28 @@ class TrajectoryPenalty(Penalty):
             return self._flow(outputs.movedim(1, 0), x, weights[:, :, None]) / len(rows)
 
     def _rows(self, count: int) -> Tensor:
-        return torch.randperm(count, generator=self.generator)[: self.sequences]
+        order: Tensor = torch.randperm(count, generator=self.generator)
+        return order[: self.sequences]
 
     def _reads(self, lengths: Tensor) -> Tensor:
         """Return the step (from 0) of the read-out of every sequence (..., b)."""
         if not self.every_step:
             return lengths - 1
         place = torch.rand(lengths.shape[-1], generator=self.generator, dtype=torch.float64)
-        return (place.to(lengths.device) * lengths).long().clamp_max_(lengths - 1)
+        read: Tensor = (place.to(lengths.device) * lengths).long()
+        return torch.minimum(read, lengths - 1)
 
-    def _outputs(self, net: Any, x: Tensor, ends: Tensor, read: Tensor) -> Tensor:
-        core = getattr(net, "core", None)
-        every = isinstance(net, nn.Module) and core is not None
-        outputs = net.readout(core(x)[0]) if every else net(x)
-        if outputs.dim() == 2:
-            if self.every_step:
-                raise ShapeError(
-                    "every_step=True needs a model that returns all steps, (B, L, O); got (B, O)"
-                )
-            if bool((ends < x.shape[1]).any()):
-                outputs = net(x, ends.to(x.device))
-            return outputs
-        return outputs[torch.arange(len(x), device=x.device), read.to(x.device)]
+    def _outputs(self, net: Any, x: Tensor, read: Tensor) -> Tensor:
+        """Return the outputs (b, O) of one model at the steps that are read out."""
+        outputs: Tensor = net.readout(net.core(x)[0]) if isinstance(net, RecurrentModel) else net(x)
+        if outputs.dim() == 3:
+            return outputs[torch.arange(len(x), device=x.device), read.to(x.device)]
+        if self.every_step or bool((read + 1 < x.shape[1]).any()):
+            raise ShapeError(
+                "a read-out before the last step needs a model that returns every step, (B, L, O); got "
+                f"{tuple(outputs.shape)}"
+            )
+        return outputs
 
     def _flow(self, outputs: Tensor, x: Tensor, weights: Tensor) -> Tensor:
         """Return ``sum a^k |d y / d x|`` of each network from outputs (O, ..., b) and inputs x."""
@@ -164,4 +168,41 @@ class TrajectoryPenalty(Penalty):
         return f"damping={self.damping}, sequences={self.sequences}, every_step={self.every_step}"
 
 
-__all__ = ["TrajectoryPenalty"]
+@dataclass(frozen=True)
+class TrajectorySpec:
+    """A `TrajectoryPenalty` for a recipe; draws are the same for every network of every training.
+
+    Parameters
+    ----------
+    damping : float, default 0.9
+    sequences : int, default 4
+        See `TrajectoryPenalty`.
+    """
+
+    damping: float = 0.9
+    sequences: int = 4
+
+    def __call__(
+        self,
+        horizon: int,
+        *,
+        readouts: Literal["last", "every"] = "last",
+        length: int | None = None,
+    ) -> Penalty:
+        """Return the penalty; it covers all steps, whatever the horizon.
+
+        Parameters
+        ----------
+        horizon : int
+        readouts : {"last", "every"}, default "last"
+        length : int, optional
+        """
+        return TrajectoryPenalty(
+            self.damping,
+            sequences=self.sequences,
+            every_step=readouts == "every",
+            generator=torch.Generator().manual_seed(SAMPLE_SEED),
+        )
+
+
+__all__ = ["TrajectoryPenalty", "TrajectorySpec"]
