@@ -40,7 +40,7 @@ def test_following_everything_is_the_size_of_all_trajectory_maps(cell, lengths):
     got = penalty.along(ensemble, batch, lengths.expand(3, -1))
     for n in range(3):
         wanted = literal(ensemble.model(n), inputs, lengths, 0.8)
-        assert float(got[n]) == pytest.approx(wanted, rel=1e-10)
+        assert float(got[n].detach()) == pytest.approx(wanted, rel=1e-10)
         own = penalty(ensemble.model(n), inputs, lengths)
         assert float(own.detach()) == pytest.approx(wanted, rel=1e-10)
 

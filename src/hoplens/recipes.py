@@ -82,8 +82,21 @@ class WeightSpec:
     norm: Literal["l1", "l2"] = "l1"
     blocks: tuple[str, ...] = ("in", "rec", "out")
 
-    def __call__(self, horizon: int, **options: object) -> Penalty:  # noqa: ARG002 - one signature for all
-        """Return the penalty; the task does not matter."""
+    def __call__(
+        self,
+        horizon: int,  # noqa: ARG002 - one signature for all specifications
+        *,
+        readouts: Literal["last", "every"] = "last",  # noqa: ARG002
+        length: int | None = None,  # noqa: ARG002
+    ) -> Penalty:
+        """Return the penalty; the task does not matter.
+
+        Parameters
+        ----------
+        horizon : int
+        readouts : {"last", "every"}, default "last"
+        length : int, optional
+        """
         return WeightPenalty(self.norm, self.blocks)
 
 

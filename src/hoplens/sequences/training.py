@@ -276,11 +276,11 @@ def train_sequence_networks(
     order = torch.tensor(neighbours(networks))
     ordered = [networks[n] for n in order.tolist()]
     mask = check_mask(mask, len(networks), settings.hidden)
-    loop = _make_loop(
+    loop = make_loop(
         data,
         ordered,
         settings,
-        torch.device(device),
+        device,
         dtype,
         mask=mask[order] if mask is not None and mask.dim() == 3 else mask,
         w_rec=w_rec[order] if w_rec is not None and w_rec.dim() == 3 else w_rec,
@@ -312,16 +312,18 @@ def _check(data: SequenceData, networks: Sequence[Network], settings: SequenceSe
         check_count("seed", network.seed, least=0)
 
 
-def _make_loop(
+def make_loop(
     data: SequenceData,
     networks: Sequence[Network],
     settings: SequenceSettings,
-    device: torch.device,
-    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
     *,
-    mask: Tensor | None,
-    w_rec: Tensor | None,
+    mask: Tensor | None = None,
+    w_rec: Tensor | None = None,
 ) -> Loop:
+    """Return the training run of networks, those of a recipe side by side; see `train_sequences`."""
+    device = torch.device(device)
     seeds = [n.seed for n in networks]
     horizon = settings.horizon or data.length
     ensemble = create_sequence_ensemble(
@@ -390,4 +392,11 @@ def _metrics(
     return pd.DataFrame(columns)
 
 
-__all__ = ["SequenceResult", "SequenceSettings", "evaluate", "train_sequence_networks", "train_sequences"]
+__all__ = [
+    "SequenceResult",
+    "SequenceSettings",
+    "evaluate",
+    "make_loop",
+    "train_sequence_networks",
+    "train_sequences",
+]
