@@ -182,16 +182,28 @@ class SequenceEnsemble:
         ----------
         inputs : Tensor, shape (L, 1 or E, I, B)
         """
-        h, i = self.n_hidden, self.n_inputs
-        w_rec, w_in, bias = (part.mT for part in self.weight.split([h, i, 1], dim=1))
-        cell, memory = self.kernel, None
-        state = self.weight.new_zeros(self.size, h, inputs.shape[-1])
-        if cell.memories:
-            memory = torch.zeros_like(state)
+        state: tuple[Tensor, Tensor | None] | None = None
         for x in inputs.unbind(0):
-            entering = torch.baddbmm(bias, w_in, x.expand(self.size, -1, -1))
-            state, memory = cell.step(torch.baddbmm(entering, w_rec, state), state, memory)
-            yield state
+            state = self.step(x, state)
+            yield state[0]
+
+    def step(
+        self, x: Tensor, state: tuple[Tensor, Tensor | None] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return h (E, H, B) and an LSTM's c after one time step; plain PyTorch, differentiable.
+
+        Parameters
+        ----------
+        x : Tensor, shape (1 or E, I, B)
+        state : tuple, optional
+            What the step before returned; default zeros.
+        """
+        w_rec, w_in, bias = (part.mT for part in self.weight.split([self.n_hidden, self.n_inputs, 1], dim=1))
+        if state is None:
+            h = self.weight.new_zeros(self.size, self.n_hidden, x.shape[-1])
+            state = h, torch.zeros_like(h) if self.kernel.memories else None
+        entering = torch.baddbmm(bias, w_in, x.expand(self.size, -1, -1))
+        return self.kernel.step(torch.baddbmm(entering, w_rec, state[0]), *state)
 
     def predict(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run all networks on the same sequences.
