@@ -1,6 +1,6 @@
 """What a network learns from Bach's chorales: which notes, how far back, carry the next chord.
 
-Run: python examples/chorales.py [folder for the picture]. Needs the corpus of music21: pip install 'hoplens[data]'.
+Run: python examples/chorales.py [folder for the picture]. Needs music21's files: pip install 'hoplens[data]'
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pictures import draw_heat, draw_lags, lag_shares
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.plots import save_figure, style
+from hoplens.plots import save_figure
 
 LAGS = 8  # chords back that are shown
 ENDS = range(12, 44, 4)  # predictions are explained after so many chords
@@ -69,52 +69,19 @@ def by_class(slopes: Tensor, counts: Tensor, names: tuple[str, ...]) -> Tensor:
     return found / heard.clamp_min(1)
 
 
-def shares(maps: Tensor) -> Tensor:
-    """Return the share of each lag in the summed size of (LAGS, O, I) maps."""
-    size = maps.abs().sum((1, 2))
-    return size / size.sum()
-
-
-def draw_lags(ax: Axes, lines: dict[str, Tensor]) -> None:
-    styles = style.method_styles(("none", "recommended"))
-    for name, share in lines.items():
-        look = styles["none" if name.startswith("no") else "recommended"]
-        dash = ":" if "weights" in name else "-"
-        ax.plot(share, dash, marker=look.marker, ms=3.5, lw=1.3, color=look.color, label=name)
-    ax.set_ylim(0, 0.85)
-    ax.set_xticks(range(LAGS))
-    ax.legend(frameon=False, fontsize=style.SMALL, loc="upper center", labelspacing=0.25)
-    style.quiet(ax, grid="y")
-    style.name_axes(ax, "chords back from the last one heard", "share of the influence")
-    style.name_panel(ax, "How far back the next chord looks")
-
-
-def draw_heat(ax: Axes, values: Tensor, title: str) -> None:
-    limit = float(values.abs().max())
-    mesh = ax.imshow(
-        values, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
-    )
-    colours = ax.figure.colorbar(mesh, ax=ax, fraction=0.045, pad=0.02)
-    colours.ax.set_title("logit", fontsize=style.SMALL)
-    colours.ax.tick_params(labelsize=style.SMALL)
-    colours.outline.set_visible(False)
-    style.name_panel(ax, title)
-
-
 def draw(lines: dict[str, Tensor], intervals: Tensor, classes: Tensor) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(11.0, 3.4), layout="constrained", width_ratios=(1, 1.5, 1.25))
-    draw_lags(axes[0], lines)
-    draw_heat(axes[1], intervals[:SHOWN], "What a note does to the pitches around it")
+    draw_lags(axes[0], lines, "chords back from the last one heard", "How far back the next chord looks")
+    axes[0].set_xticks(range(LAGS))
+    across = "semitones from the note to the pitch predicted"
+    draw_heat(axes[1], intervals[:SHOWN], across, "chords back", "What a note does to the pitches around it")
     steps = range(-REACH, REACH + 1, 2)
     axes[1].set_xticks(range(0, 2 * REACH + 1, 2), [f"{n:+d}" if n else "same" for n in steps])
     axes[1].set_yticks(range(SHOWN))
-    style.name_axes(axes[1], "semitones from the note to the pitch predicted", "chords back")
-    draw_heat(axes[2], classes, "From the last chord to the next, in C major or A minor")
+    title = "From the last chord to the next, in C or A minor"
+    draw_heat(axes[2], classes, "note in the last chord", "note in the next chord", title)
     axes[2].set_xticks(range(12), CLASSES)
     axes[2].set_yticks(range(12), CLASSES)
-    style.name_axes(axes[2], "note in the last chord", "note in the next chord")
-    for ax in axes:
-        ax.tick_params(labelsize=style.SMALL)
     return figure
 
 
@@ -143,8 +110,8 @@ def main(folder: str | None = None, steps: int = 1200, hidden: int = 64) -> None
     maps = hl.hop_maps(result.pathways, LAGS).values
     for n, name in enumerate(("no penalty", "pathway penalty")):
         slopes, counts = effects(result.model(n), data.test)
-        lines[f"{name}: exact, over test chorales"] = shares(slopes)
-        lines[f"{name}: from the weights alone"] = shares(maps[n])
+        lines[f"{name}, exact"] = lag_shares(slopes)
+        lines[f"{name}, weights alone"] = lag_shares(maps[n])
     intervals, classes = by_interval(slopes, counts), by_class(slopes, counts, data.input_names)
     for name, share in lines.items():
         print(f"{name}: " + ", ".join(f"{x:.2f}" for x in share.tolist()))
