@@ -20,7 +20,7 @@ def draw_lags(ax: Axes, lines: dict[str, Tensor], x: str, title: str) -> None:
     for name, values in lines.items():
         look = styles["none" if name.startswith("no") else "recommended"]
         dash = ":" if "weights" in name else "-"
-        ax.plot(values, dash, marker=look.marker, ms=3, lw=1.3, color=look.color, label=name)
+        ax.plot(values.numpy(), dash, marker=look.marker, ms=3, lw=1.3, color=look.color, label=name)
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, fontsize=style.SMALL, loc="upper center", labelspacing=0.25)
     style.quiet(ax, grid="y")
@@ -33,7 +33,7 @@ def draw_heat(ax: Axes, values: Tensor, x: str, y: str, title: str) -> None:
     """Draw effects on a logit (rows, columns): white is none, orange raises, blue lowers."""
     limit = float(values.abs().max())
     mesh = ax.imshow(
-        values, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+        values.numpy(), cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
     bar = ax.figure.colorbar(mesh, ax=ax, fraction=0.045, pad=0.02)
     bar.ax.set_title("logit", fontsize=style.SMALL)
