@@ -24,7 +24,7 @@ REACH = 12  # semitones either side in the picture
 CLASSES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 
 
-def effects(model: hl.RecurrentModel, split: hl.data.Split) -> tuple[Tensor, Tensor]:
+def effects(model: hl.RecurrentModel, split: hl.data.Split, moments: int) -> tuple[Tensor, Tensor]:
     """Return what a sounding note does to each pitch of the next chord, on average over chords of the split.
 
     Returns
@@ -35,7 +35,7 @@ def effects(model: hl.RecurrentModel, split: hl.data.Split) -> tuple[Tensor, Ten
         How often each sounds.
     """
     total, counts = 0.0, 0.0
-    for end in ENDS:
+    for end in ENDS[:moments]:
         inputs = split.inputs[split.lengths >= end, :end]
         with torch.no_grad():
             maps = hl.trajectory_maps(model.core, inputs, readout=model.readout).values
@@ -94,7 +94,7 @@ def frequency_loss(data: hl.data.SequenceData) -> float:
     )
 
 
-def main(folder: str | None = None, steps: int = 1200, hidden: int = 64) -> None:
+def main(folder: str | None = None, steps: int = 1200, hidden: int = 64, moments: int = 8) -> None:
     data = hl.data.load("chorales")
     result = hl.train_sequences(
         data,
@@ -109,7 +109,7 @@ def main(folder: str | None = None, steps: int = 1200, hidden: int = 64) -> None
     lines = {}
     maps = hl.hop_maps(result.pathways, LAGS).values
     for n, name in enumerate(("no penalty", "pathway penalty")):
-        slopes, counts = effects(result.model(n), data.test)
+        slopes, counts = effects(result.model(n), data.test, moments)
         lines[f"{name}, exact"] = lag_shares(slopes)
         lines[f"{name}, weights alone"] = lag_shares(maps[n])
     intervals, classes = by_interval(slopes, counts), by_class(slopes, counts, data.input_names)

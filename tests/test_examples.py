@@ -52,7 +52,11 @@ def test_a_trained_gru_is_understood_along_its_trajectory(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("name", "options", "shown"),
     [
-        ("chorales", {"steps": 20, "hidden": 8}, "nats a chord from the frequency of each pitch: 10.6"),
+        (
+            "chorales",
+            {"steps": 20, "hidden": 8, "moments": 1},
+            "nats a chord from the frequency of each pitch: 10.6",
+        ),
         ("vowels", {"steps": 120}, "speaker 9: coefficient"),
     ],
 )
