@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hoplens.data.control import random_actions
 from hoplens.data.dynamics import Plant, plant_of
@@ -51,7 +51,7 @@ class ClosedLoop:
 
 
 def closed_loop_return(
-    policy: Policy | nn.Module | SequenceEnsemble, data: SequenceData, *, episodes: int = 32, seed: int = 0
+    policy: Policy | RecurrentModel | SequenceEnsemble, data: SequenceData, *, episodes: int = 32, seed: int = 0
 ) -> ClosedLoop:
     """Let a policy act and add up the rewards, all episodes (and networks) at once.
 
