@@ -51,7 +51,11 @@ class ClosedLoop:
 
 
 def closed_loop_return(
-    policy: Policy | RecurrentModel | SequenceEnsemble, data: SequenceData, *, episodes: int = 32, seed: int = 0
+    policy: Policy | RecurrentModel | SequenceEnsemble,
+    data: SequenceData,
+    *,
+    episodes: int = 32,
+    seed: int = 0,
 ) -> ClosedLoop:
     """Let a policy act and add up the rewards, all episodes (and networks) at once.
 
