@@ -333,7 +333,7 @@ def make_loop(
         n_inputs=data.n_inputs,
         hidden=settings.hidden,
         n_outputs=data.n_outputs,
-        length=horizon,
+        length=min(horizon, max(1, settings.hidden // 2)),  # delay lines take half of the units, no more
         leak=settings.leak,
         w_rec=w_rec,
         dtype=dtype,
