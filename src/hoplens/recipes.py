@@ -228,6 +228,7 @@ def recommended() -> Recipe:
       counts by itself, so that hops of opposite sign cannot hide behind each other.
     * Thin: from 20 % to 75 % of training 90 % of the recurrent weights are removed, smallest first, while
       the loss is below nine tenths of what a constant best guess has; a network that has not learnt yet is
+      spared.
     * Release: from 80 % on removed weights may come back. They stay small, so that the network can be
       pruned again at little cost, and they win back what thinning had cost.
 
