@@ -446,3 +446,21 @@ def test_other_weights_and_splits_can_be_evaluated(mixed):
     assert not torch.equal(mixed.evaluate("train")["loss"], mixed.evaluate("train", pruned)["loss"])
     with pytest.raises(hl.UnknownNameError, match="unknown split"):
         mixed.evaluate("tests")
+
+
+@each_cell
+def test_inputs_enter_and_read_outs_see_the_given_units_only(cell):
+    entered, shown = torch.arange(8) < 3, torch.arange(8) >= 5
+    recipes = [hl.recipes.none(), hl.recipes.recommended(), hl.recipes.weight_decay()]
+    result = train_sequences(
+        make_data(), recipes, cell=cell, hidden=8, steps=20, input_units=entered, output_units=shown
+    )
+    for n in range(3):
+        model = result.model(n)
+        for block in model.core.weight_ih_l0.detach().split(8):
+            assert not bool(block[~entered].any())
+            assert bool(block[entered].all())
+        assert not bool(model.readout.weight.detach()[:, ~shown].any())
+        assert bool(model.readout.weight.detach()[:, shown].all())
+    with pytest.raises(hl.ShapeError, match=r"input_units must be a bool tensor of shape \(8,\)"):
+        train_sequences(make_data(), recipes, hidden=8, steps=2, input_units=entered[:4])

@@ -160,7 +160,7 @@ def step_by_step(model: RecurrentModel | SequenceEnsemble) -> Policy:
 
         def together(observations: Tensor, state: Any) -> tuple[Tensor, Any]:
             seen = observations.to(ensemble.weight).mT
-            after = ensemble.step(seen if seen.dim() == 3 else seen[None], state)
+            after = ensemble.advance(seen if seen.dim() == 3 else seen[None], state)
             return torch.baddbmm(ensemble.offset, ensemble.readout, after[0]).mT, after
 
         return together

@@ -16,6 +16,7 @@ from hoplens.sequences.cells import CELLS, AnyCell, make_cell
 from hoplens.sequences.linear import linearise
 from hoplens.thinning import keep_mask
 
+State = tuple[Tensor, Tensor | None]  # h and, of an LSTM, c
 # our order of an LSTM's gates keeps the three sigmoids together; torch's is i, f, g, o
 LSTM_ORDER = (0, 1, 3, 2)
 
@@ -182,28 +183,31 @@ class SequenceEnsemble:
         ----------
         inputs : Tensor, shape (L, 1 or E, I, B)
         """
-        state: tuple[Tensor, Tensor | None] | None = None
+        state: State | None = None
         for x in inputs.unbind(0):
-            state = self.step(x, state)
+            state = self.advance(x, state)
             yield state[0]
 
-    def step(
-        self, x: Tensor, state: tuple[Tensor, Tensor | None] | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return h (E, H, B) and an LSTM's c after one time step; plain PyTorch, differentiable.
+    def advance(self, x: Tensor, state: State | None = None) -> State:
+        """Take one time step; plain PyTorch, differentiable.
 
         Parameters
         ----------
         x : Tensor, shape (1 or E, I, B)
-        state : tuple, optional
-            What the step before returned; default zeros.
+        state : (Tensor, Tensor or None), optional
+            h and, of an LSTM, c, each (E, H, B); what the step before returned. Default zeros.
+
+        Returns
+        -------
+        (Tensor, Tensor or None)
         """
-        w_rec, w_in, bias = (part.mT for part in self.weight.split([self.n_hidden, self.n_inputs, 1], dim=1))
+        h, cell = self.n_hidden, self.kernel
+        w_rec, w_in, bias = (part.mT for part in self.weight.split([h, self.n_inputs, 1], dim=1))
         if state is None:
-            h = self.weight.new_zeros(self.size, self.n_hidden, x.shape[-1])
-            state = h, torch.zeros_like(h) if self.kernel.memories else None
+            zeros = self.weight.new_zeros(self.size, h, x.shape[-1])
+            state = zeros, zeros if cell.memories else None
         entering = torch.baddbmm(bias, w_in, x.expand(self.size, -1, -1))
-        return self.kernel.step(torch.baddbmm(entering, w_rec, state[0]), *state)
+        return cell.step(torch.baddbmm(entering, w_rec, state[0]), *state)
 
     def predict(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run all networks on the same sequences.

@@ -38,6 +38,9 @@ class SequenceObjective:
         as constants.
     rates : Tensor, shape (E,), optional
         Dropout rates.
+    there : (Tensor, Tensor), optional
+        Input weights (H + I + 1, K) and read-out weights (O, H) that exist, 0 or 1: gradients of the others
+        are 0. Default all that the cell has.
     """
 
     def __init__(
@@ -49,11 +52,15 @@ class SequenceObjective:
         length: int,
         at: str | None = None,
         rates: Tensor | None = None,
+        there: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.ensemble, self.stream, self.groups = ensemble, stream, groups
         self.at, self.rates, self.form = at, rates, stream.form
         self.recurrence = Recurrence(ensemble, stream.size, length)
         self.structure = ensemble.structure() if ensemble.cell == "gru" else None
+        self.shown = None
+        if there is not None:
+            self.structure, self.shown = there
         self.grad_readout = torch.empty_like(ensemble.readout)
         self.grad_offset = torch.empty_like(ensemble.offset)
 
@@ -92,6 +99,8 @@ class SequenceObjective:
             self._penalise(group, inputs, lengths, progress)
         if self.structure is not None:  # weights that the cell does not have stay zero
             self.recurrence.grad_weight.mul_(self.structure)
+        if self.shown is not None:
+            self.grad_readout.mul_(self.shown)
         return loss
 
     def _masks(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -188,6 +188,8 @@ def train_sequences(
     at: str | None = None,
     mask: Tensor | None = None,
     w_rec: Tensor | None = None,
+    input_units: Tensor | None = None,
+    output_units: Tensor | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], Any] | None = None,
@@ -220,6 +222,8 @@ def train_sequences(
         start to end.
     w_rec : Tensor, shape (H, H) or (E, H, H), optional
         Recurrent matrix to start from (of a gated cell, that of its candidate).
+    input_units, output_units : Tensor of bool, shape (H,), optional
+        Units that the inputs enter, and that the read-out sees; default all.
     device, dtype
         Where and in what precision to train.
     progress : callable, optional
@@ -256,7 +260,16 @@ def train_sequences(
         at=at,
     )
     return train_sequence_networks(
-        data, networks, settings, mask=mask, w_rec=w_rec, device=device, dtype=dtype, progress=progress
+        data,
+        networks,
+        settings,
+        mask=mask,
+        w_rec=w_rec,
+        input_units=input_units,
+        output_units=output_units,
+        device=device,
+        dtype=dtype,
+        progress=progress,
     )
 
 
@@ -267,6 +280,8 @@ def train_sequence_networks(
     *,
     mask: Tensor | None = None,
     w_rec: Tensor | None = None,
+    input_units: Tensor | None = None,
+    output_units: Tensor | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], Any] | None = None,
@@ -284,6 +299,8 @@ def train_sequence_networks(
         dtype,
         mask=mask[order] if mask is not None and mask.dim() == 3 else mask,
         w_rec=w_rec[order] if w_rec is not None and w_rec.dim() == 3 else w_rec,
+        input_units=_check_units("input_units", input_units, settings.hidden),
+        output_units=_check_units("output_units", output_units, settings.hidden),
     )
     loop.train(progress)
     back = torch.argsort(order).to(loop.losses.device)
@@ -321,6 +338,8 @@ def make_loop(
     *,
     mask: Tensor | None = None,
     w_rec: Tensor | None = None,
+    input_units: Tensor | None = None,
+    output_units: Tensor | None = None,
 ) -> Loop:
     """Return the training run of networks, those of a recipe side by side; see `train_sequences`."""
     device = torch.device(device)
@@ -333,7 +352,7 @@ def make_loop(
         n_inputs=data.n_inputs,
         hidden=settings.hidden,
         n_outputs=data.n_outputs,
-        length=horizon,
+        length=min(horizon, max(1, settings.hidden // 2)),  # delay lines take half of the units, no more
         leak=settings.leak,
         w_rec=w_rec,
         dtype=dtype,
@@ -355,6 +374,7 @@ def make_loop(
         length=data.length,
         at=settings.at,
         rates=strengths * dropped if bool(dropped.any()) else None,
+        there=_terminals(ensemble, input_units, output_units),
     )
     h = settings.hidden
     wiring = None
@@ -371,6 +391,34 @@ def make_loop(
         horizon=horizon,
         wiring=wiring,
     )
+
+
+def _check_units(name: str, units: Tensor | None, hidden: int) -> Tensor | None:
+    if units is None:
+        return None
+    units = torch.as_tensor(units)
+    if units.dtype != torch.bool or tuple(units.shape) != (hidden,) or not bool(units.any()):
+        raise ShapeError(
+            f"{name} must be a bool tensor of shape ({hidden},) with at least one True, got {units.dtype} of "
+            f"shape {tuple(units.shape)}"
+        )
+    return units
+
+
+def _terminals(
+    ensemble: SequenceEnsemble, input_units: Tensor | None, output_units: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """Set the weights between inputs or read-out and other units to 0; return what is there."""
+    if input_units is None and output_units is None:
+        return None
+    h, weight, readout = ensemble.n_hidden, ensemble.structure(), torch.ones_like(ensemble.readout[0])
+    if input_units is not None:
+        weight[h:-1] *= input_units.to(weight).repeat(ensemble.kernel.blocks)
+    if output_units is not None:
+        readout *= output_units.to(readout)
+    ensemble.weight.mul_(weight)
+    ensemble.readout.mul_(readout)
+    return weight, readout
 
 
 def _metrics(

@@ -95,6 +95,11 @@ class Shard:
     settings: Settings
 
     @property
+    def label(self) -> str:
+        """What it works on, for a progress bar."""
+        return self.task.label
+
+    @property
     def key(self) -> str:
         """Content hash: the same work has the same key, and any change of it another."""
         return content_hash(self.part, self.task, self.settings, *self.networks)
