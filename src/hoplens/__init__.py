@@ -1,6 +1,6 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
-from hoplens import recipes, tasks
+from hoplens import data, recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
@@ -56,6 +56,7 @@ from hoplens.rescaling import rescale
 from hoplens.resolvent import Resolvent, resolvent
 from hoplens.scaled import ScaledMaps
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
+from hoplens.sequences import SequenceEnsemble, SequenceResult, TrajectoryPenalty, train_sequences
 from hoplens.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
 from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
@@ -104,6 +105,8 @@ __all__ = [
     "ScaledMaps",
     "Schedule",
     "ScheduledPenalty",
+    "SequenceEnsemble",
+    "SequenceResult",
     "ShapeError",
     "Stack",
     "TensorBoardSink",
@@ -111,6 +114,7 @@ __all__ = [
     "TimeSystem",
     "TrainingResult",
     "TrajectoryMaps",
+    "TrajectoryPenalty",
     "UnknownNameError",
     "UnstableError",
     "UnsupportedModelError",
@@ -124,6 +128,7 @@ __all__ = [
     "compare_to_null",
     "constant",
     "controllability_gramian",
+    "data",
     "dominant_hop",
     "explain",
     "fidelity",
@@ -166,6 +171,7 @@ __all__ = [
     "time_system",
     "top_paths",
     "train",
+    "train_sequences",
     "trajectory_maps",
     "transfer_function",
     "transient_growth",

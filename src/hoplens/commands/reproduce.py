@@ -23,7 +23,7 @@ from hoplens.hops import HopMaps
 from hoplens.report import write_study_report
 from hoplens.study import StudyPlan, StudyResults, full_plan, quick_plan, run_study
 from hoplens.study.markdown import to_markdown
-from hoplens.study.plan import Shard
+from hoplens.study.store import AnyShard
 
 SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 2), ("kept_90", 2))
 
@@ -57,8 +57,8 @@ def _run_with_bar(console: Console, plan: StudyPlan, out: Path, workers: int | N
         total = sum(len(shard.networks) for shard in plan.shards())
         row = bar.add_task(f"{plan.name} study", total=total)
 
-        def show(shard: Shard, done: int, total: int) -> None:
-            bar.update(row, completed=done, total=total, description=f"{plan.name} study: {shard.task.label}")
+        def show(shard: AnyShard, done: int, total: int) -> None:
+            bar.update(row, completed=done, total=total, description=f"{plan.name} study: {shard.label}")
 
         results = run_study(plan, out, workers=workers, progress=show)
         bar.update(row, completed=total, description=f"{plan.name} study")

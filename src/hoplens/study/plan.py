@@ -76,7 +76,7 @@ class StudyPlan:
         networks = [
             Network(recipe, strength, seed)
             for recipe, strengths in part.methods
-            for strength in (strengths if recipe.terms else (0.0,))
+            for strength in (strengths if recipe.has_strength else (0.0,))
             for seed in seeds
         ]
         pieces = -(-len(networks) // SHARD_SIZE)
@@ -93,6 +93,11 @@ class Shard:
     task: Task
     networks: tuple[Network, ...]
     settings: Settings
+
+    @property
+    def label(self) -> str:
+        """What it works on, for a progress bar."""
+        return self.task.label
 
     @property
     def key(self) -> str:
