@@ -102,9 +102,9 @@ class Thinning:
         Progress from which removed weights may come back (1: never). The networks are then dense again,
         but the weights that came back late are small and carry little.
     tolerance : float, default infinity
-        A network is thinned only while its training error (share of the target variance, smoothed over
-        time) is at most this; meanwhile its schedule waits. One that has not learnt the task yet keeps
-        its weights, and one that learns late is thinned less.
+        A network is thinned only while its training loss (smoothed over time, as a share of the loss of a
+        constant best guess) is at most this; meanwhile its schedule waits. One that has not learnt the task
+        yet keeps its weights, and one that learns late is thinned less.
     by : {"magnitude", "pathway"}
         The score.
     """
