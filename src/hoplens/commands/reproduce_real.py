@@ -27,8 +27,8 @@ def run_reproduce_real(console: Console, *, quick: bool, out: Path, workers: int
     for task in dict.fromkeys(results.summary["task"]):
         console.print(_comparison(results, str(task)))
     console.print(
-        "at 90: error with 90 % of the recurrent weights removed, at the strength chosen for that; int8: weights "
-        "rounded to 8 bits; hops: active hops, and those of the leanest network as good as L1 on validation"
+        "at 90: error with 90 % of the recurrent weights removed, at the strength chosen for that; int8: "
+        "weights rounded to 8 bits; hops: active hops, and those of the leanest network as good as L1 on validation"
     )
     if len(results.wiring):
         console.print(_wiring(results.wiring))
@@ -52,7 +52,8 @@ def _comparison(results: RealResults, task: str) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     own = results.summary[results.summary["task"] == task]
     best, pruned, lean = (own[own["pick"] == pick].set_index("method") for pick in (BEST, PRUNED, LEAN))
-    for method, row in best.iterrows():
+    for method in best.index:
+        row = best.loc[method]
         table.add_row(
             str(method),
             f"{row['strength']:g}" if row["strength"] else "",

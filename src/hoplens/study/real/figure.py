@@ -38,9 +38,9 @@ PANELS = (
 def plot_real_summary(summary: pd.DataFrame) -> Figure:
     """Draw means with 95 % intervals of every method on every set, in three panels.
 
-    Left: test error, relative to L1's. Middle: the same with 90 % of the recurrent weights removed, each method
-    at the strength chosen for that. Right: active hops of each method's leanest network that is as good as L1
-    on validation.
+    Left: test error, relative to L1's. Middle: the same with 90 % of the recurrent weights removed, each
+    method at the strength chosen for that. Right: active hops of each method's leanest network that is as
+    good as L1 on validation.
 
     Parameters
     ----------

@@ -77,7 +77,8 @@ def _pruned(results: RealResults) -> str:
         own = _of(results.summary, task, PRUNED)
         gap = ""
         if task in gaps.index:
-            gap = "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(**gaps.loc[task].to_dict())
+            row = gaps.loc[task]
+            gap = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
         others = [_mean(own, method, "error_90") for method in ("none", L1, "R-RNN", *ABLATIONS)]
         rows.append([task, *others, _with_interval(own, OURS, "error_90"), gap])
     return table(["set", "none", L1, "R-RNN", *ABLATIONS, f"{OURS} [95 %]", f"minus {L1}, paired"], rows)

@@ -44,15 +44,15 @@ def measure_report(result: SequenceResult, followed: tuple[int, ...]) -> pd.Data
     """Return one row a network.
 
     Columns: method, strength, seed, error, loss and accuracy or f1 on the test split; error_50, error_70,
-    error_90 with so much of the recurrent weights removed; error_int8 with weights rounded to 8 bits; score in
-    closed loop (control; also score_90, pruned); active_hops of the weights-only maps; nonzero; saturated
+    error_90 with so much of the recurrent weights removed; error_int8 with weights rounded to 8 bits; score
+    in closed loop (control; also score_90, pruned); active_hops of the weights-only maps; nonzero; saturated
     (share of states near their bounds) and gate (mean of a GRU's update or an LSTM's forget gate); and of
     networks whose seed is in ``followed``, along 8 test sequences: explained (share of the flow that the
     weights-only view predicts), correlation, flow_hops (active hops of the flow), reach and flow_reach (mean
     lag of the weights-only maps and of the flow, weighted by size).
     """
-    frame = result.metrics.drop(columns=[c for c in result.metrics if c.startswith("validation_")])
-    frame = frame.rename(columns={c: c.removeprefix("test_") for c in frame})
+    kept = [str(c) for c in result.metrics if not str(c).startswith("validation_")]
+    frame = result.metrics[kept].rename(columns={c: c.removeprefix("test_") for c in kept})
     ensembles = {f"error_{level}": prune(result.ensemble, level / 100) for level in PRUNED}
     ensembles[f"error_int{BITS}"] = quantise(result.ensemble)
     for name, ensemble in ensembles.items():

@@ -92,7 +92,8 @@ def _rewired(counts: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _scaled(weights: Tensor) -> Tensor:
-    return weights * (RADIUS / torch.linalg.eigvals(weights).abs().max())
+    radius: Tensor = torch.linalg.eigvals(weights).abs().max()
+    return weights * (RADIUS / radius)
 
 
 __all__ = ["Wiring", "make_wiring", "worm"]
