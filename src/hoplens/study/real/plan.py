@@ -188,25 +188,25 @@ def _cut(
 
 def thinned(recipe: Recipe) -> Recipe:
     """Return a baseline with the recommended recipe's thinning, as an ablation."""
-    return recipe.but(name=f"{recipe.name} + thinning", thinning=recipes.recommended().thinning)
+    return recipe.always_thinned(name=f"{recipe.name} + thinning", like=recipes.recommended())
 
 
 def all_methods() -> tuple[Method, ...]:
     """Return the methods of the full study with the strengths that each may choose from."""
     ours = recipes.recommended()
-    weights = (1e-5, 1e-4, 1e-3, 3e-3)
-    pathways = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3)
+    weights = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2)
+    pathways = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2)
     return (
         (recipes.none(), (0.0,)),
         (recipes.l1(), weights),
-        (recipes.l2(), weights),
-        (recipes.weight_decay(), (0.03, 0.1, 0.3, 1.0)),
+        (recipes.l2(), (1e-6, 1e-5, 1e-4, 1e-3)),
+        (recipes.weight_decay(), (0.01, 0.03, 0.1, 0.3, 1.0)),
         (recipes.dropout(), (0.05, 0.15, 0.3)),
         (recipes.paper(), pathways),
         (ours, pathways),
         (thinned(recipes.none()), (0.0,)),
-        (thinned(recipes.l1()), weights),
-        (ours.without_thinning(name="recommended - thinning"), (1e-5, 1e-4, 1e-3)),
+        (thinned(recipes.l1()), (1e-4, 1e-3, 3e-3)),
+        (ours.without_thinning(name="recommended - thinning"), (1e-3, 3e-3, 1e-2)),
     )
 
 
