@@ -42,7 +42,7 @@ class RealSet:
     cell: str
     loader: str
     options: tuple[tuple[str, object], ...] = ()
-    hidden: int = 32
+    hidden: int = 48
     steps: int = 800
     batch: int = 32
 
@@ -220,11 +220,11 @@ def all_sets() -> tuple[RealSet, ...]:
         RealSet("motions", "tanh", "motions", (("every", 4), *POOLED), steps=400),
         RealSet("power", "tanh", "power", (("fractions", (0.1, 0.2, 0.7)),), steps=600),
         RealSet("digits-rows", "tanh", "digits", (("rows", True),)),
-        RealSet("digits", "lstm", "digits"),
-        RealSet("text", "gru", "text", hidden=48),
-        RealSet("chorales", "leaky", "chorales", hidden=48, steps=600),
-        RealSet("cartpole", "tanh", "cartpole"),
-        RealSet("pendulum", "leaky", "pendulum"),
+        RealSet("digits", "lstm", "digits", hidden=32),
+        RealSet("text", "gru", "text"),
+        RealSet("chorales", "leaky", "chorales", steps=500),
+        RealSet("cartpole", "tanh", "cartpole", hidden=64),
+        RealSet("pendulum", "leaky", "pendulum", hidden=64),
     )
 
 
@@ -257,7 +257,7 @@ def full_real_plan() -> RealPlan:
         "real",
         all_sets(),
         all_methods(),
-        tuple(range(4)),
+        tuple(range(3)),
         tuple(range(100, 112)),
         wired,
         tuple(range(12)),
