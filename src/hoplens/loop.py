@@ -118,6 +118,7 @@ class Loop:
         strengths = torch.tensor([n.strength for n in networks], dtype=recurrent.dtype)
         strengths = strengths.to(recurrent.device)
         decays = [n.recipe.uses == "weight decay" for n in networks]
+        self.strengths = strengths
         # what one step with learning rate 1 takes off each weight
         self.shrink = strengths * torch.tensor(decays).to(strengths) if any(decays) else None
         thinned = any(recipe.thinning for recipe, _ in self.groups)
@@ -204,6 +205,7 @@ class Loop:
             if progress > thinning.stop:
                 continue
             learnt = self.smoothed[rows] <= thinning.tolerance * self.chance
+            learnt &= self.strengths[rows] >= thinning.least_strength
             self.clock[rows] += learnt * (interval / (thinning.stop - thinning.start))
             share = thinning.share(self.clock[rows])
             kept = self.trained.keep(rows, share, by=thinning.by, horizon=self.horizon).to(self.mask.dtype)
