@@ -39,11 +39,11 @@ def create_sequence_ensemble(
       LSTM's forget gate.
     * "delay": units of delay lines (`hoplens.models.delay_lines`; of a leaky or gated cell at most half of
       the units, in lines that may be shorter than the sequences) hand on what they hold in the cell
-      *linearised at the origin*. Their gates start nearly constant (weights scaled by 0.1, biases of 2 or -2): GRU r =
-      0.88 and u = 0.12, LSTM i = o = 0.88 and f = 0.12. With D the lines, their candidate's weights are
-      ``(D - u I) / ((1 - u) r)`` (GRU), ``(D - f I) / (i o)`` (LSTM), ``(D - (1 - a) I) / a`` (leaky), and
-      those of the input are divided by 1 - u, i and a. All other units start as in "orthogonal", free to
-      keep things with their gates.
+      *linearised at the origin*. Their gates start nearly constant (weights scaled by 0.1, biases of 2 or
+      -2): GRU r = 0.88 and u = 0.12, LSTM i = o = 0.88 and f = 0.12. With D the lines, their candidate's
+      weights are ``(D - u I) / ((1 - u) r)`` (GRU), ``(D - f I) / (i o)`` (LSTM), ``(D - (1 - a) I) / a``
+      (leaky), and those of the input are divided by 1 - u, i and a. All other units start as in
+      "orthogonal", free to keep things with their gates.
 
     Parameters
     ----------
