@@ -6,6 +6,7 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
     TimeSystem,
@@ -70,6 +71,7 @@ __all__ = [
     "Analysis",
     "Blocks",
     "Cell",
+    "EffectiveWindow",
     "Ensemble",
     "Explanation",
     "Fidelity",
@@ -125,6 +127,7 @@ __all__ = [
     "constant",
     "controllability_gramian",
     "dominant_hop",
+    "effective_window",
     "explain",
     "fidelity",
     "fixed_points",
@@ -169,6 +172,7 @@ __all__ = [
     "trajectory_maps",
     "transfer_function",
     "transient_growth",
+    "truncate",
     "warm_up",
     "weight_map",
     "weight_scores",

@@ -1,0 +1,1 @@
+"""Make recurrent networks smaller and faster, with what it costs measured."""
