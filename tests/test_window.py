@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -102,6 +103,7 @@ def test_boxes_hold_every_state_and_distances_bound_every_parting(model, seed):
         assert ((new - cell.step(second, xs)).abs() <= same).all()
 
 
+@settings(max_examples=20)
 @given(models, st.integers(0, 10**6))
 def test_no_error_is_above_its_bounds(model, seed):
     inputs = draw(seed, 20, 9, 2)
@@ -143,6 +145,7 @@ def test_bounds_are_tight_where_the_network_is_its_own_worst_case():
             assert (bounds[window] <= 8 * error + 1e-9).all()
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.integers(1, 6))
 def test_unit_scales_do_not_do_worse_than_none_or_the_perron_vectors(seed, size):
     matrix = draw(seed, size, size)
@@ -178,7 +181,7 @@ def test_a_delay_line_needs_exactly_its_length(bound):
 
 
 def test_a_proven_window_is_small_enough_and_the_one_before_is_not():
-    model = model_of("gru", seed=2, gain=0.7)
+    model = model_of("gru", seed=2, gain=0.3)
     inputs = draw(1, 16, 30, 2)
     wide = hl.effective_window(model, inputs, 1e-2)
     near = hl.effective_window(model, inputs, 1e-2, bound="pasts")
@@ -289,7 +292,7 @@ def test_windows_tried_are_all_short_ones_and_a_grid():
     long = candidates(700).tolist()
     assert long[:64] == list(range(1, 65))
     assert long[-1] == 700
-    assert max(b / a for a, b in zip(long[63:], long[64:], strict=False)) < 1.06
+    assert max(b / a for a, b in itertools.pairwise(long[63:])) < 1.06
 
 
 def test_last_steps_of_padded_sequences():

@@ -122,9 +122,9 @@ def box_step(cell: Cell, state: Box, x: Box) -> Box:
         high = torch.maximum(*((1 - end) * n.high + end * state.high for end in z))
         return Box(low, high).inflated()
     if isinstance(cell, LstmCell):
-        _, _, _, o, new, h = _lstm_gates(cell, state, x)
+        *_, new, h = _lstm_gates(cell, state, x)
         return Box(torch.cat([h.low, new.low], -1), torch.cat([h.high, new.high], -1)).inflated()
-    raise UnsupportedModelError(f"no sound bound is known for a {cell.label}; use bound=\"measured\"")
+    raise UnsupportedModelError(f'no sound bound is known for a {cell.label}; use bound="measured"')
 
 
 def _gru_gates(cell: GruCell, state: Box, x: Box) -> tuple[Box, Box, Box, Box]:
@@ -164,11 +164,13 @@ def part_step(cell: Cell, state: Box, x: Box, apart: Tensor, x_apart: Tensor | N
     elif isinstance(cell, LstmCell):
         result = _part_lstm(cell, state, x, apart, x_apart)
     else:
-        raise UnsupportedModelError(f"no sound bound is known for a {cell.label}; use bound=\"measured\"")
+        raise UnsupportedModelError(f'no sound bound is known for a {cell.label}; use bound="measured"')
     return result * (1 + SLACK)
 
 
-def _distances(cell: RnnCell | GruCell | LstmCell, apart: Tensor, x_apart: Tensor | None) -> tuple[Tensor, Tensor]:
+def _distances(
+    cell: RnnCell | GruCell | LstmCell, apart: Tensor, x_apart: Tensor | None
+) -> tuple[Tensor, Tensor]:
     by_h = cell.emit(apart) @ cell.w_hh.abs().mT
     return by_h, torch.zeros_like(by_h) if x_apart is None else x_apart @ cell.w_ih.abs().mT
 
@@ -220,7 +222,7 @@ def check_one_way(stack: Stack) -> None:
     """Raise unless the network runs forward only."""
     if stack.bidirectional:
         raise UnsupportedModelError(
-            "no bound is proven for a bidirectional network; use bound=\"measured\", which runs it"
+            'no bound is proven for a bidirectional network; use bound="measured", which runs it'
         )
 
 

@@ -37,7 +37,11 @@ def reachable(stack: Stack, inputs: Box, steps: int) -> list[Box]:
     boxes = [Box(*(inputs.low.new_zeros(cell.n_state),) * 2) for cell in stack.cells]
     for _ in range(steps):
         new = [old.hull(box) for old, box in zip(boxes, _advance(stack, boxes, inputs), strict=True)]
-        if all(torch.equal(a, b) for old, box in zip(boxes, new, strict=True) for a, b in zip(old, box, strict=True)):
+        if all(
+            torch.equal(a, b)
+            for old, box in zip(boxes, new, strict=True)
+            for a, b in zip(old, box, strict=True)
+        ):
             break  # nothing new is reached from here on
         boxes = new
     return boxes
@@ -86,7 +90,8 @@ def bound_everywhere(stack: Stack, inputs: Box, steps: int) -> Tensor:
         bounds.append(bound)
         x, x_apart, new = inputs, None, []
         for cell, box, distance in zip(stack.cells, boxes, apart, strict=True):
-            new.append(part_step(cell, box, x, distance, x_apart))
+            parted = part_step(cell, box, x, distance, x_apart)
+            new.append(torch.minimum(parted, box.high - box.low))  # both states are in the box
             x, x_apart = Box(*(cell.emit(end) for end in box)), cell.emit(new[-1])
         apart = new
         if scales is not None:  # each bound sharpens the other
@@ -124,6 +129,7 @@ def best_scales(matrix: Tensor) -> Tensor:
     Any scales give a sound bound; these come from a descent on the logarithms, from the best of no scaling
     and the Perron vectors of ``|M|`` (with which the norm is the spectral radius of ``|M|`` at most).
     """
+    matrix = matrix.detach()
     size = matrix.abs() + 1e-9
     right, left = torch.ones_like(size[0]), torch.ones_like(size[0])
     for _ in range(200):

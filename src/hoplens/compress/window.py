@@ -87,6 +87,7 @@ class EffectiveWindow:
         return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
 
 
+@torch.no_grad()
 def effective_window(
     model: Any,
     inputs: Tensor,
@@ -211,7 +212,8 @@ def candidates(steps: int) -> Tensor:
     octaves = math.log2(max(1.0, steps / EVERY_WINDOW_UP_TO))
     powers = torch.arange(1, max(1, math.ceil(octaves * PER_OCTAVE))) / PER_OCTAVE
     long = (EVERY_WINDOW_UP_TO * 2**powers).round().long()
-    return torch.cat([short, long, torch.tensor([steps])]).clamp_max(steps).unique()
+    found: Tensor = torch.cat([short, long, torch.tensor([steps])]).clamp_max(steps).unique()
+    return found
 
 
 def _check_end(model: RecurrentModel) -> None:
