@@ -18,6 +18,7 @@ from hoplens.dynamics import (
     transfer_function,
 )
 from hoplens.errors import (
+    ExportError,
     FileError,
     HoplensError,
     NonFiniteError,
@@ -28,6 +29,7 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
+from hoplens.export import OnnxExport, export_onnx
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -72,6 +74,7 @@ __all__ = [
     "Cell",
     "Ensemble",
     "Explanation",
+    "ExportError",
     "Fidelity",
     "FileError",
     "FixedPoints",
@@ -89,6 +92,7 @@ __all__ = [
     "ModelInfo",
     "NonFiniteError",
     "NullComparison",
+    "OnnxExport",
     "ParameterError",
     "PathwayPenalty",
     "Pathways",
@@ -126,6 +130,7 @@ __all__ = [
     "controllability_gramian",
     "dominant_hop",
     "explain",
+    "export_onnx",
     "fidelity",
     "fixed_points",
     "flow",
