@@ -19,6 +19,7 @@ from hoplens.dynamics import (
     transfer_function,
 )
 from hoplens.errors import (
+    ExportError,
     FileError,
     HoplensError,
     NonFiniteError,
@@ -29,6 +30,7 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
+from hoplens.export import OnnxExport, export_onnx
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -74,6 +76,7 @@ __all__ = [
     "EffectiveWindow",
     "Ensemble",
     "Explanation",
+    "ExportError",
     "Fidelity",
     "FileError",
     "FixedPoints",
@@ -91,6 +94,7 @@ __all__ = [
     "ModelInfo",
     "NonFiniteError",
     "NullComparison",
+    "OnnxExport",
     "ParameterError",
     "PathwayPenalty",
     "Pathways",
@@ -129,6 +133,7 @@ __all__ = [
     "dominant_hop",
     "effective_window",
     "explain",
+    "export_onnx",
     "fidelity",
     "fixed_points",
     "flow",

@@ -1,1 +1,1 @@
-"""Make recurrent networks smaller and faster, with what it costs measured."""
+"""From a trained network to a smaller one: what `hoplens compress` is made of."""
