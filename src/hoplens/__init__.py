@@ -6,6 +6,7 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.quantisation import Quantised, quantise
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
@@ -102,6 +103,7 @@ __all__ = [
     "PenaltyPlan",
     "PenaltySum",
     "Pseudospectrum",
+    "Quantised",
     "Recipe",
     "Record",
     "RecurrentModel",
@@ -156,6 +158,7 @@ __all__ = [
     "null_network",
     "observability_gramian",
     "pseudospectrum",
+    "quantise",
     "read",
     "recipes",
     "register_reader",
