@@ -6,7 +6,9 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.pruning import Pruned, PrunedEnsemble, prune
 from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.removal import remove_units
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
@@ -102,6 +104,8 @@ __all__ = [
     "Penalty",
     "PenaltyPlan",
     "PenaltySum",
+    "Pruned",
+    "PrunedEnsemble",
     "Pseudospectrum",
     "Quantised",
     "Recipe",
@@ -157,11 +161,13 @@ __all__ = [
     "module_flow",
     "null_network",
     "observability_gramian",
+    "prune",
     "pseudospectrum",
     "quantise",
     "read",
     "recipes",
     "register_reader",
+    "remove_units",
     "rescale",
     "resolvent",
     "save_model",
