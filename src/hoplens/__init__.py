@@ -6,7 +6,8 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
-from hoplens.compress.pruning import Pruned, PrunedEnsemble, prune
+from hoplens.compress.pruned import Pruned, PrunedEnsemble
+from hoplens.compress.pruning import prune
 from hoplens.compress.quantisation import Quantised, quantise
 from hoplens.compress.removal import remove_units
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate

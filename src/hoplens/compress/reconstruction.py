@@ -72,7 +72,7 @@ def removal_costs(
     Tensor, shape (r, C)
         Infinite for weights that a pattern keeps.
     """
-    rows, columns = weight.shape
+    columns = weight.shape[1]
     inverse = torch.linalg.inv(restricted(costs, kept))
     row, active = weight * kept, torch.ones_like(kept)
     cost, worst = torch.full_like(row, torch.inf), torch.zeros_like(row[:, :1])

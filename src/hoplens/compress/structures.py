@@ -82,7 +82,8 @@ def _of_each_group(criterion: Criterion, matrix: Matrix, kept: Tensor, pattern: 
     groups = torch.where(kept, criterion.plain(matrix), GONE).unflatten(-1, (-1, m))
     # equal scores go by position
     rank = groups.argsort(-1, stable=True).argsort(-1)
-    return (rank >= m - n).flatten(-2)
+    stays: Tensor = rank >= m - n
+    return stays.flatten(-2)
 
 
 def _tiles(criterion: Criterion, matrix: Matrix, kept: Tensor, amount: float, size: int) -> Tensor:
