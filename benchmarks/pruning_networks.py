@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 import hoplens as hl
@@ -29,6 +28,8 @@ class Digits:
     n_inputs, n_outputs, length, form, label = 8, 10, 8, "regression", "digits, row by row"
 
     def __init__(self) -> None:
+        from sklearn.datasets import load_digits
+
         data = load_digits()
         order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
         inputs = torch.tensor(data.images, dtype=torch.float32)[order] / 16
