@@ -464,8 +464,18 @@ def test_bad_requests_are_refused(options, error, message):
         hl.prune(model_of("rnn"), **{"amount": 0.5, **options})
 
 
+def test_arrays_are_taken_as_data():
+    model, (inputs, targets) = model_of("rnn"), data()
+    options = {"by": "taylor", "inputs": inputs.numpy(), "targets": targets.numpy()}
+    wanted = hl.prune(model, 0.5, by="taylor", inputs=inputs, targets=targets)
+    assert torch.equal(hl.prune(model, 0.5, **options).core.weight_hh_l0, wanted.core.weight_hh_l0)
+
+
 def test_bad_models_are_refused():
     model = model_of("rnn")
+    weights = torch.ones(1, 7, 4), torch.ones(1, 1, 4), torch.zeros(1, 1, 1)
+    with pytest.raises(hl.ParameterError, match="leave readout= out"):
+        hl.prune(hl.Ensemble(*weights), 0.5, readout=model.readout)
     with pytest.raises(hl.UnsupportedModelError, match="readout="):
         hl.prune(model.core, 0.5)
     with pytest.raises(hl.UnsupportedModelError, match="batch_first=True"):
