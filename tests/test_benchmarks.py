@@ -92,8 +92,8 @@ def test_a_size_that_does_not_fit_or_compile_is_said_as_such(gpu):
 @pytest.mark.parametrize(
     "name",
     [
-        "bench_readers", "cost_plot", "gpu", "penalty_cost", "penalty_memory", "range_cost", "savings",
-        "solve_scale", "sparse_scale",
+        "bench_readers", "cost_plot", "gpu", "penalty_cost", "penalty_memory", "pruning", "pruning_gated",
+        "range_cost", "savings", "solve_scale", "sparse_scale",
     ],
 )  # fmt: skip
 def test_every_benchmark_reports_the_same_way(name, monkeypatch):

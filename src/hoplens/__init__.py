@@ -6,6 +6,11 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.pruned import Pruned, PrunedEnsemble
+from hoplens.compress.pruning import prune
+from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.removal import remove_units
+from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
     TimeSystem,
@@ -18,6 +23,7 @@ from hoplens.dynamics import (
     transfer_function,
 )
 from hoplens.errors import (
+    ExportError,
     FileError,
     HoplensError,
     NonFiniteError,
@@ -28,6 +34,7 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
+from hoplens.export import OnnxExport, export_onnx
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -71,8 +78,10 @@ __all__ = [
     "Analysis",
     "Blocks",
     "Cell",
+    "EffectiveWindow",
     "Ensemble",
     "Explanation",
+    "ExportError",
     "Fidelity",
     "FileError",
     "FixedPoints",
@@ -90,13 +99,17 @@ __all__ = [
     "ModelInfo",
     "NonFiniteError",
     "NullComparison",
+    "OnnxExport",
     "ParameterError",
     "PathwayPenalty",
     "Pathways",
     "Penalty",
     "PenaltyPlan",
     "PenaltySum",
+    "Pruned",
+    "PrunedEnsemble",
     "Pseudospectrum",
+    "Quantised",
     "Recipe",
     "Record",
     "RecurrentModel",
@@ -130,7 +143,9 @@ __all__ = [
     "controllability_gramian",
     "data",
     "dominant_hop",
+    "effective_window",
     "explain",
+    "export_onnx",
     "fidelity",
     "fixed_points",
     "flow",
@@ -152,10 +167,13 @@ __all__ = [
     "module_flow",
     "null_network",
     "observability_gramian",
+    "prune",
     "pseudospectrum",
+    "quantise",
     "read",
     "recipes",
     "register_reader",
+    "remove_units",
     "rescale",
     "resolvent",
     "save_model",
@@ -175,6 +193,7 @@ __all__ = [
     "trajectory_maps",
     "transfer_function",
     "transient_growth",
+    "truncate",
     "warm_up",
     "weight_map",
     "weight_scores",

@@ -81,7 +81,8 @@ class ModelInfo:
     every_step : bool
         Whether outputs are read after every step, or after the last one.
     window : int or None
-        Number of last steps that a read-out at the end needs; None for all.
+        Number of last steps that a read-out at the end needs: only these are run, from a zero state (see
+        `hoplens.truncate`). None for all; of no effect with ``every_step``.
     input_names, output_names : tuple of str, or None
     input_mean, input_scale : tuple of float, or None
         Normalisation done before the model: ``(x - mean) / scale``, one an input. The model itself takes
@@ -158,6 +159,8 @@ class RecurrentModel(nn.Module):
             )
         if lengths is not None and self.core.bidirectional:
             raise UnsupportedModelError("lengths are for cores that run one way; pass full sequences")
+        if self.info.window is not None and not self.info.every_step:
+            inputs, lengths = last_steps(inputs, self.info.window, lengths)
         states = self.core(inputs)[0]
         if self.info.every_step:
             return self.readout(states)  # type: ignore[no-any-return]
@@ -165,6 +168,52 @@ class RecurrentModel(nn.Module):
             return self.readout(states[:, -1])  # type: ignore[no-any-return]
         rows = torch.arange(len(states), device=states.device)
         return self.readout(states[rows, lengths.to(states.device) - 1])  # type: ignore[no-any-return]
+
+
+def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return the last valid steps of every sequence and how many there are.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (B, L, I)
+        Padded at the end.
+    window : int
+        Steps kept, w; a shorter sequence is kept whole.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps; default all.
+
+    Returns
+    -------
+    Tensor, shape (B, min(w, L), I), and Tensor or None, shape (B,)
+    """
+    if lengths is None:
+        return inputs[:, max(0, inputs.shape[1] - window) :], None
+    lengths = lengths.to(inputs.device)
+    steps = torch.arange(min(window, inputs.shape[1]), device=inputs.device)
+    places = (lengths - window).clamp_min(0)[:, None] + steps
+    places = places.clamp_max(inputs.shape[1] - 1)[..., None].expand(-1, -1, inputs.shape[-1])
+    return inputs.gather(1, places), lengths.clamp_max(window)
+
+
+def describe_model(model: RecurrentModel) -> dict[str, Any]:
+    """Return all that is needed to build a model anew but its weights, fit for JSON."""
+    core = model.core
+    kind = "leaky" if isinstance(core, LeakyRNN) else type(core).__name__.lower()
+    return {
+        "format": FORMAT,
+        "core": kind,
+        "leak": getattr(core, "leak", None),
+        "nonlinearity": getattr(core, "nonlinearity", None),
+        "input_size": core.input_size,
+        "hidden_size": core.hidden_size,
+        "num_layers": core.num_layers,
+        "bidirectional": core.bidirectional,
+        "bias": getattr(core, "bias", True),
+        "proj_size": getattr(core, "proj_size", 0),
+        "n_outputs": model.n_outputs,
+        "readout_bias": model.readout.bias is not None,
+        "info": asdict(model.info),
+    }
 
 
 def save_model(model: RecurrentModel, path: str | Path) -> Path:
@@ -185,23 +234,7 @@ def save_model(model: RecurrentModel, path: str | Path) -> Path:
     FileError
         If the file cannot be written.
     """
-    core = model.core
-    kind = "leaky" if isinstance(core, LeakyRNN) else type(core).__name__.lower()
-    described = {
-        "format": FORMAT,
-        "core": kind,
-        "leak": getattr(core, "leak", None),
-        "nonlinearity": getattr(core, "nonlinearity", None),
-        "input_size": core.input_size,
-        "hidden_size": core.hidden_size,
-        "num_layers": core.num_layers,
-        "bidirectional": core.bidirectional,
-        "bias": getattr(core, "bias", True),
-        "proj_size": getattr(core, "proj_size", 0),
-        "n_outputs": model.n_outputs,
-        "readout_bias": model.readout.bias is not None,
-        "info": asdict(model.info),
-    }
+    described = describe_model(model)
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     return write_atomically(path, save(tensors, metadata={KEY: json.dumps(described)}))
 
@@ -241,14 +274,15 @@ def load_model(path: str | Path) -> RecurrentModel:
             f"{FORMAT}; save it again"
         )
     try:
-        model = _build(described, next(iter(tensors.values())).dtype)
+        model = build_model(described, next(iter(tensors.values())).dtype)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:
         raise FileError(f"{str(file)!r} does not describe its weights ({error}); save it again") from None
     return model
 
 
-def _build(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
+def build_model(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
+    """Return a model of random weights after `describe_model`; the global random state is not touched."""
     sizes = (int(described["input_size"]), int(described["hidden_size"]))
     info: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in described["info"].items()
@@ -276,4 +310,13 @@ def _build(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
     return RecurrentModel(core.to(dtype), readout.to(dtype), ModelInfo(**info))
 
 
-__all__ = ["LeakyRNN", "ModelInfo", "RecurrentModel", "load_model", "save_model"]
+__all__ = [
+    "LeakyRNN",
+    "ModelInfo",
+    "RecurrentModel",
+    "build_model",
+    "describe_model",
+    "last_steps",
+    "load_model",
+    "save_model",
+]
