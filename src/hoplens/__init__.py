@@ -29,7 +29,15 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
-from hoplens.export import OnnxExport, export_onnx
+from hoplens.export import (
+    EventCost,
+    NirExport,
+    OnnxExport,
+    event_cost,
+    export_nir,
+    export_onnx,
+    simulate_nir,
+)
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -73,6 +81,7 @@ __all__ = [
     "Blocks",
     "Cell",
     "Ensemble",
+    "EventCost",
     "Explanation",
     "ExportError",
     "Fidelity",
@@ -90,6 +99,7 @@ __all__ = [
     "LowRank",
     "LstmCell",
     "ModelInfo",
+    "NirExport",
     "NonFiniteError",
     "NullComparison",
     "OnnxExport",
@@ -129,7 +139,9 @@ __all__ = [
     "constant",
     "controllability_gramian",
     "dominant_hop",
+    "event_cost",
     "explain",
+    "export_nir",
     "export_onnx",
     "fidelity",
     "fixed_points",
@@ -161,6 +173,7 @@ __all__ = [
     "save_model",
     "shuffle_lags",
     "signal_share",
+    "simulate_nir",
     "spectral_radius",
     "spectrum",
     "strength_error",
