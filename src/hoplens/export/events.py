@@ -9,9 +9,9 @@ over the inputs x(t) (into the first level), the hidden states h(t - 1) (back in
 (into the level above), and what the read-out reads: h(L) where it is not zero, or h(t) after every step.
 Gates count as weights of their own: a GRU unit has up to 3 H recurrent ones, an LSTM unit 4 H (4 P + H with a
 projection). Leaks, gate products and biases happen inside a unit and send nothing. Without a threshold j
-sends whenever its value is not zero. With one, j sends when its value has moved by more than the threshold since it last sent, and all
-others go on with the value last sent (a delta network: Neil et al. 2017, "Delta networks for optimized
-recurrent network computation"); the outputs returned are those of that network.
+sends whenever its value is not zero. With one, j sends when its value has moved by more than the threshold
+since it last sent, and all others go on with the value last sent (a delta network: Neil et al. 2017, "Delta
+networks for optimized recurrent network computation"); the outputs returned are those of that network.
 """
 
 from __future__ import annotations

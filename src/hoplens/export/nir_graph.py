@@ -1,6 +1,6 @@
 """NIR graphs of leaky networks: exact where the units are linear, populations of spiking neurons elsewhere.
 
-A leaky unit ``h' = (1 - a) h + a f(u)``, ``u = W h + W_in x + b``, is a step of ``tau dh/dt = -h + f(u)`` with
+A leaky unit ``h' = (1 - a) h + a f(u)``, ``u = W h + W_in x + b``, is a step of ``tau dh/dt = -h + f(u)``:
 
     tau = dt / a               the Euler step, method="euler"
     tau = -dt / log(1 - a)     the exact step while u is held, method="zoh"; needs a < 1

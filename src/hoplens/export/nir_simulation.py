@@ -150,7 +150,7 @@ class _Machine:
 def _order(
     names: list[str], edges: list[tuple[str, str]], entry: str
 ) -> tuple[list[str], set[tuple[str, str]]]:
-    """Return the nodes so that sources come first, and the edges that close a cycle, found from the entry on."""
+    """Return the nodes so that sources come first, and the edges that close a cycle, seen from the entry."""
     following = {name: [b for a, b in edges if a == name] for name in names}
     state: dict[str, int] = {}  # 1: on the way, 2: done
     done: list[str] = []
