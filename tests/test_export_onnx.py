@@ -245,7 +245,6 @@ def test_bad_requests_are_refused_in_words(tmp_path, monkeypatch):
         (hl.ParameterError, "exclude each other", {"model": rnn, "lengths": True, "stateful": True}),
         (hl.ParameterError, "brings its own read-out", {"model": model, "readout": nn.Linear(5, 2)}),
         (hl.ParameterError, "runs one way", {"model": both, "info": hl.ModelInfo(window=2)}),
-        (hl.ParameterError, "after the last step", {"model": rnn, "info": hl.ModelInfo(True, 2)}),
         (hl.ParameterError, "afresh", {"model": rnn, "info": hl.ModelInfo(window=2), "stateful": True}),
         (hl.ShapeError, "3 entries", {"model": rnn, "info": hl.ModelInfo(input_names=("a",))}),
         (hl.ShapeError, "I = 3", {"model": rnn, "inputs": torch.zeros(1, 2, 4)}),

@@ -6,6 +6,8 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
     TimeSystem,
@@ -80,6 +82,7 @@ __all__ = [
     "Analysis",
     "Blocks",
     "Cell",
+    "EffectiveWindow",
     "Ensemble",
     "EventCost",
     "Explanation",
@@ -110,6 +113,7 @@ __all__ = [
     "PenaltyPlan",
     "PenaltySum",
     "Pseudospectrum",
+    "Quantised",
     "Recipe",
     "Record",
     "RecurrentModel",
@@ -139,6 +143,7 @@ __all__ = [
     "constant",
     "controllability_gramian",
     "dominant_hop",
+    "effective_window",
     "event_cost",
     "explain",
     "export_nir",
@@ -165,6 +170,7 @@ __all__ = [
     "null_network",
     "observability_gramian",
     "pseudospectrum",
+    "quantise",
     "read",
     "recipes",
     "register_reader",
@@ -187,6 +193,7 @@ __all__ = [
     "trajectory_maps",
     "transfer_function",
     "transient_growth",
+    "truncate",
     "warm_up",
     "weight_map",
     "weight_scores",

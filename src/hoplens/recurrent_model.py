@@ -81,7 +81,8 @@ class ModelInfo:
     every_step : bool
         Whether outputs are read after every step, or after the last one.
     window : int or None
-        Number of last steps that a read-out at the end needs; None for all.
+        Number of last steps that a read-out at the end needs: only these are run, from a zero state (see
+        `hoplens.truncate`). None for all; of no effect with ``every_step``.
     input_names, output_names : tuple of str, or None
     input_mean, input_scale : tuple of float, or None
         Normalisation done before the model: ``(x - mean) / scale``, one an input. The model itself takes
@@ -158,6 +159,8 @@ class RecurrentModel(nn.Module):
             )
         if lengths is not None and self.core.bidirectional:
             raise UnsupportedModelError("lengths are for cores that run one way; pass full sequences")
+        if self.info.window is not None and not self.info.every_step:
+            inputs, lengths = last_steps(inputs, self.info.window, lengths)
         states = self.core(inputs)[0]
         if self.info.every_step:
             return self.readout(states)  # type: ignore[no-any-return]
@@ -165,6 +168,31 @@ class RecurrentModel(nn.Module):
             return self.readout(states[:, -1])  # type: ignore[no-any-return]
         rows = torch.arange(len(states), device=states.device)
         return self.readout(states[rows, lengths.to(states.device) - 1])  # type: ignore[no-any-return]
+
+
+def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return the last valid steps of every sequence and how many there are.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (B, L, I)
+        Padded at the end.
+    window : int
+        Steps kept, w; a shorter sequence is kept whole.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps; default all.
+
+    Returns
+    -------
+    Tensor, shape (B, min(w, L), I), and Tensor or None, shape (B,)
+    """
+    if lengths is None:
+        return inputs[:, max(0, inputs.shape[1] - window) :], None
+    lengths = lengths.to(inputs.device)
+    steps = torch.arange(min(window, inputs.shape[1]), device=inputs.device)
+    places = (lengths - window).clamp_min(0)[:, None] + steps
+    places = places.clamp_max(inputs.shape[1] - 1)[..., None].expand(-1, -1, inputs.shape[-1])
+    return inputs.gather(1, places), lengths.clamp_max(window)
 
 
 def save_model(model: RecurrentModel, path: str | Path) -> Path:
@@ -276,4 +304,4 @@ def _build(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
     return RecurrentModel(core.to(dtype), readout.to(dtype), ModelInfo(**info))
 
 
-__all__ = ["LeakyRNN", "ModelInfo", "RecurrentModel", "load_model", "save_model"]
+__all__ = ["LeakyRNN", "ModelInfo", "RecurrentModel", "last_steps", "load_model", "save_model"]

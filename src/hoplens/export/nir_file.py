@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import hoplens
+from hoplens.compress.tuning import score
 from hoplens.errors import ExportError, ParameterError, check_choice, check_count, check_number
 from hoplens.export.nir_graph import leaky_cells, linear_graph, spiking_graph
 from hoplens.export.nir_simulation import METHODS, load_nir, read_nir, simulate_nir
@@ -21,7 +22,6 @@ from hoplens.export.source import Source, read_source
 from hoplens.files import write_atomically
 from hoplens.recurrent_model import ModelInfo
 from hoplens.running import Batch, run
-from hoplens.scores import score
 
 TARGETS = ("auto", "linear", "spiking")
 SAMPLES = (16, 20)  # random sequences and steps to compare on, where none are given
@@ -165,7 +165,8 @@ def export_nir(
             f"the spiking network misses {error:.0%} of the variance of the outputs, so it was not written; "
             "take more neurons or substeps, or train with a smaller leak"
         )
-    before, after = (None, None) if targets is None else (score(wanted, targets), score(found, targets))
+    given = None if targets is None else torch.as_tensor(targets)
+    before, after = (None, None) if given is None else (score(wanted, given), score(found, given))
     return NirExport(
         write_atomically(path, data),
         len(data),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -172,10 +172,8 @@ def _fitting(info: ModelInfo | None, stack: Stack) -> ModelInfo:
         given = getattr(info, name)
         if given is not None and len(given) != wanted:
             raise ShapeError(f"info.{name} must have {wanted} entries, one for each, got {len(given)}")
-    if info.window is not None and info.every_step:
-        raise ParameterError(
-            "a window belongs to a read-out after the last step; with every_step leave info.window at None"
-        )
+    if info.every_step:
+        info = replace(info, window=None)  # of no effect there
     if info.window is not None and stack.bidirectional:
         raise ParameterError("a window belongs to a network that runs one way; leave info.window at None")
     return info
