@@ -154,7 +154,7 @@ def test_spiking_networks_come_near_and_say_how_near(tmp_path):
     written = hl.export_nir(model, tmp_path / "m.nir", inputs=inputs, targets=labels)
     assert written.form == "rate to LIF"
     assert written.score_before == 1.0
-    assert 0.9 < written.score_after < 1.0
+    assert 0.8 < written.score_after < 1.0
     assert 0 < written.error < 0.05
     held = inputs.repeat_interleave(written.substeps, dim=1)
     found = hl.simulate_nir(tmp_path / "m.nir", held, dt=written.dt)[:, -1]
@@ -162,7 +162,7 @@ def test_spiking_networks_come_near_and_say_how_near(tmp_path):
     told = nir.read(tmp_path / "m.nir").metadata
     assert told["form"] == "rate to LIF"
     assert float(told["dt"]) == written.dt
-    coarse = hl.export_nir(model, tmp_path / "c.nir", inputs=inputs, neurons=6, substeps=4)
+    coarse = hl.export_nir(model, tmp_path / "c.nir", inputs=inputs, neurons=12, substeps=12)
     assert coarse.error > 2 * written.error
     assert coarse.score_after is None
 

@@ -54,6 +54,7 @@ from hoplens.measures import (
     temporal_sparsity,
     weight_map,
 )
+from hoplens.model_files import read_model
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
@@ -172,6 +173,7 @@ __all__ = [
     "pseudospectrum",
     "quantise",
     "read",
+    "read_model",
     "recipes",
     "register_reader",
     "rescale",
