@@ -6,6 +6,7 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.int8_onnx import Int8Export, export_int8
 from hoplens.compress.quantisation import Quantised, quantise
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
@@ -96,6 +97,7 @@ __all__ = [
     "HopLogger",
     "HopMaps",
     "HoplensError",
+    "Int8Export",
     "LagMaps",
     "Layer",
     "LeadingEigenvalue",
@@ -147,6 +149,7 @@ __all__ = [
     "effective_window",
     "event_cost",
     "explain",
+    "export_int8",
     "export_nir",
     "export_onnx",
     "fidelity",
