@@ -7,6 +7,7 @@ from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_call
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.compress.int8_onnx import Int8Export, export_int8
+from hoplens.compress.latency import measure_latency
 from hoplens.compress.quantisation import Quantised, quantise
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
@@ -168,6 +169,7 @@ __all__ = [
     "load_model",
     "load_stack",
     "map_correlation",
+    "measure_latency",
     "memory_capacity",
     "memory_function",
     "module_flow",
