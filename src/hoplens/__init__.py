@@ -8,7 +8,9 @@ from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.compress.int8_onnx import Int8Export, export_int8
 from hoplens.compress.latency import measure_latency
+from hoplens.compress.pruning import Pruned, PrunedEnsemble, prune
 from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.removal import remove_units
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
@@ -116,6 +118,8 @@ __all__ = [
     "Penalty",
     "PenaltyPlan",
     "PenaltySum",
+    "Pruned",
+    "PrunedEnsemble",
     "Pseudospectrum",
     "Quantised",
     "Recipe",
@@ -175,12 +179,14 @@ __all__ = [
     "module_flow",
     "null_network",
     "observability_gramian",
+    "prune",
     "pseudospectrum",
     "quantise",
     "read",
     "read_model",
     "recipes",
     "register_reader",
+    "remove_units",
     "rescale",
     "resolvent",
     "save_model",
