@@ -179,6 +179,51 @@ def explain(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="onnx or nir; default the suffix of --out.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="An .npz file: inputs, and if you like targets, to compare on too.")
+    ] = None,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
+    ] = "tanh",
+    every_step: Annotated[bool, typer.Option("--every-step", help="Read out after every step.")] = False,
+    lengths: Annotated[bool, typer.Option("--lengths", help="ONNX: an input for valid steps.")] = False,
+    stateful: Annotated[
+        bool, typer.Option("--stateful", help="ONNX: states as inputs and outputs, for streams.")
+    ] = False,
+    storage: Annotated[str, typer.Option(help="ONNX: auto, dense or half.")] = "auto",
+    dt: Annotated[float, typer.Option(help="NIR: seconds a time step lasts.")] = 1e-3,
+    method: Annotated[str, typer.Option(help="NIR: euler or zoh.")] = "euler",
+) -> None:
+    """Write a trained network as ONNX or NIR, after comparing the file with it."""
+    from hoplens.commands import run_export
+
+    run_export(
+        console,
+        model,
+        out=out,
+        file_format=file_format,
+        data=data,
+        rnn=rnn,
+        readout=readout,
+        nonlinearity=nonlinearity,
+        every_step=every_step,
+        lengths=lengths,
+        stateful=stateful,
+        storage=storage,
+        dt=dt,
+        method=method,
+    )
+
+
+@app.command()
 def tasks() -> None:
     """List the tasks and signal patterns."""
     from hoplens.commands import run_tasks
