@@ -61,12 +61,12 @@ def test_nir_says_what_it_loses(files, tmp_path):
         (("net.pt", "-o", "x.nir"), "no gates"),
         (("nowhere.pt", "-o", "x.onnx"), "no file"),
         (("cut.pt", "-o", "x.onnx"), "cannot read"),
-        (("data.npz", "-o", "x.onnx"), "refused"),
+        (("data.npz", "-o", "x.onnx"), "cannot read"),
         (("net.pt", "-o", "no/x.onnx"), "cannot write"),
         (("net.pt", "-o", "x.onnx", "--storage", "int2"), "unknown storage"),
         (("net.pt", "-o", "x.onnx", "--rnn", "encoder"), "unknown rnn prefix"),
         (("leaky.safetensors", "-o", "x.nir", "--lengths"), "--lengths goes with"),
-        (("net.pt", "-o", "x.onnx", "--data", "net.pt"), "cannot read"),
+        (("net.pt", "-o", "x.onnx", "--data", "net.pt"), "needs an array"),
     ],
 )
 def test_bad_input_is_one_line_and_no_file(files, arguments, says, monkeypatch):
