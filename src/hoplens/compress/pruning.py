@@ -4,89 +4,28 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune as torch_prune
 
 from hoplens.compress.models import as_model, plain_copy
+from hoplens.compress.pruned import Pruned, PrunedEnsemble, gather, hold_masks, networks_of, report_of
 from hoplens.compress.removal import thin_units
 from hoplens.compress.scores import CRITERIA, Criterion, Loss, compensated
-from hoplens.compress.sensitivity import BLOCKS, block_of, white_noise
+from hoplens.compress.sensitivity import BLOCKS, white_noise
 from hoplens.compress.structures import choose, parse_structure
 from hoplens.compress.tuning import fine_tune as train_weights
 from hoplens.compress.tuning import loss as default_loss
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count, check_number
 from hoplens.models import Ensemble
-from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.recurrent_model import RecurrentModel
 from hoplens.thinning import Thinning
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True, eq=False)
-class Pruned:
-    """A pruned model; unpacks as ``core, readout = hl.prune(...)``.
-
-    Attributes
-    ----------
-    model : RecurrentModel
-        New modules; smaller ones where units were removed.
-    masks : dict of Tensor of bool
-        Which weights are left, by the name of the tensor in ``model``; of the pruned matrices only.
-    units : dict of list of int, or None
-        Of structure "unit": the hidden units that are left in every layer, by their old numbers.
-    report : pandas.DataFrame
-        One row a tensor of the model: block, pruned (whether it was asked for), shapes and numbers of
-        non-zero weights before and after, sparsity (share of zeros).
-    """
-
-    model: RecurrentModel
-    masks: dict[str, Tensor]
-    units: dict[str, list[int]] | None
-    report: pd.DataFrame
-
-    @property
-    def core(self) -> nn.Module:
-        """The recurrent module."""
-        return self.model.core
-
-    @property
-    def readout(self) -> nn.Linear:
-        """The read-out."""
-        return self.model.readout
-
-    def __iter__(self) -> Iterator[nn.Module]:
-        return iter((self.model.core, self.model.readout))
-
-    def with_masks(self) -> RecurrentModel:
-        """Return a copy of the model whose masks ``torch.nn.utils.prune`` holds, so that training keeps them.
-
-        `torch.nn.utils.prune.remove`, or `prune` itself, makes plain weights of them again.
-        """
-        return hold_masks(copy.deepcopy(self.model), self.masks)
-
-
-@dataclass(frozen=True, eq=False)
-class PrunedEnsemble:
-    """Pruned networks.
-
-    Attributes
-    ----------
-    ensemble : Ensemble
-    masks : dict of Tensor of bool
-        Which weights are left: "in" (E, H, I), "rec" (E, H, H), "out" (E, O, H), pruned blocks only.
-    report : pandas.DataFrame
-        As of `Pruned`, with a column ``network``.
-    """
-
-    ensemble: Ensemble
-    masks: dict[str, Tensor]
-    report: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -264,8 +203,7 @@ def prune(
         raise ParameterError('name at least one of the blocks "in", "rec", "out"; units take no blocks=')
     if steps and fine_tune is not None:
         raise ParameterError("steps= and fine_tune= are two ways to fine-tune; give one of them")
-    ensemble = isinstance(model, Ensemble)
-    models = _networks(model) if ensemble else [as_model(model, readout)]
+    models = networks_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
     data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, loss or default_loss, torch.Generator().manual_seed(seed), seed)
     tune = None
@@ -289,22 +227,7 @@ def prune(
     done = [_prune(one, job) for one in models]
     if not any(_changed(one.report) for one in done):
         warnings.warn(_nothing(done[0], share), UserWarning, stacklevel=2)
-    return _gather(model, done) if isinstance(model, Ensemble) else done[0]
-
-
-def hold_masks(model: RecurrentModel, masks: dict[str, Tensor]) -> RecurrentModel:
-    """Put masks under ``torch.nn.utils.prune`` in place, and return the model.
-
-    Parameters
-    ----------
-    model : RecurrentModel
-    masks : dict of Tensor of bool
-        By the names of the model's tensors.
-    """
-    for name, mask in masks.items():
-        part, _, tensor = name.partition(".")
-        torch_prune.custom_from_mask(getattr(model, part), tensor, mask)
-    return model
+    return gather(model, done) if isinstance(model, Ensemble) else done[0]
 
 
 def _amount(amount: float | None, pattern: tuple[int, int] | None) -> float:
@@ -383,7 +306,7 @@ def _prune(given: RecurrentModel, job: _Job) -> Pruned:
             with torch.random.fork_rng(devices=[]):  # dropout draws from it
                 job.tune(own, given)
             own = RecurrentModel(plain_copy(own.core), plain_copy(own.readout), own.info).eval()
-    return Pruned(own, masks, units, _report(given, own, job))
+    return Pruned(own, masks, units, report_of(given, own, None if job.kind == "unit" else job.blocks))
 
 
 def _thin_weights(own: RecurrentModel, job: _Job, share: float) -> dict[str, Tensor]:
@@ -407,21 +330,6 @@ def _thin_weights(own: RecurrentModel, job: _Job, share: float) -> dict[str, Ten
     return masks
 
 
-def _report(given: RecurrentModel, own: RecurrentModel, job: _Job) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = []
-    for (name, old), new in zip(given.state_dict().items(), own.state_dict().values(), strict=True):
-        block = block_of(name)
-        pruned = block in job.blocks if job.kind != "unit" else old.shape != new.shape
-        zeros = float((new == 0).double().mean())
-        shapes = (tuple(old.shape), tuple(new.shape))
-        counts = (int((old != 0).sum()), int((new != 0).sum()))
-        rows.append((name, block or "-", pruned, *shapes, *counts, zeros))
-    columns = ["tensor", "block", "pruned", "shape_before", "shape", "weights_before", "weights", "sparsity"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def _changed(report: pd.DataFrame) -> bool:
     return bool((report["weights"] != report["weights_before"]).any())
 
@@ -432,40 +340,4 @@ def _nothing(done: Pruned, share: float) -> str:
     return f"nothing was pruned: a share of {share:g} takes away no more than what is zero already{least}"
 
 
-def _networks(ensemble: Ensemble) -> list[RecurrentModel]:
-    """Return the networks of an ensemble as modules."""
-    h, i = ensemble.n_hidden, ensemble.n_inputs
-    models = []
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        for weight, readout, offset in zip(*ensemble.tensors, strict=True):
-            core = LeakyRNN(i, h, ensemble.leak, nonlinearity=ensemble.activation).to(weight)
-            linear = nn.Linear(h, len(readout)).to(weight)
-            w_rec, w_in, bias = weight.detach().split([h, i, 1])
-            with torch.no_grad():
-                core.weight_hh_l0.copy_(w_rec.mT)
-                core.weight_ih_l0.copy_(w_in.mT)
-                core.bias_ih_l0.copy_(bias[0])
-                core.bias_hh_l0.zero_()
-                linear.weight.copy_(readout)
-                linear.bias.copy_(offset[:, 0])
-            models.append(RecurrentModel(core, linear).eval())
-    return models
-
-
-def _gather(ensemble: Ensemble, done: Sequence[Pruned]) -> PrunedEnsemble:
-    import pandas as pd
-
-    weights = []
-    for one in done:
-        core = one.model.core
-        bias = core.bias_ih_l0 + core.bias_hh_l0
-        weights.append(torch.cat([core.weight_hh_l0.mT, core.weight_ih_l0.mT, bias[None]]).detach())
-    readouts = torch.stack([one.readout.weight.detach() for one in done])
-    offsets = torch.stack([one.readout.bias.detach()[:, None] for one in done])
-    own = replace(ensemble, weight=torch.stack(weights), readout=readouts, offset=offsets)
-    masks = {str(block_of(name)): torch.stack([one.masks[name] for one in done]) for name in done[0].masks}
-    report = pd.concat([one.report.assign(network=n) for n, one in enumerate(done)], ignore_index=True)
-    return PrunedEnsemble(own, masks, report)
-
-
-__all__ = ["Pruned", "PrunedEnsemble", "hold_masks", "prune"]
+__all__ = ["prune"]

@@ -124,8 +124,7 @@ def sensitivities(
             )
             for goal in goals
         ]
-    weights = dict(work.named_parameters())
-    return tape.matrices(weights, grads)
+    return tape.matrices(work.state_dict(), grads)
 
 
 def _goals(outputs: Tensor, seed: int) -> list[Tensor]:

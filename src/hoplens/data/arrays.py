@@ -42,7 +42,9 @@ def sequences_of(arrays: dict[str, Any], path: Path) -> Tensor:
     """
     names = list(arrays)
     if "inputs" not in names and len(names) != 1:
-        raise FileError(f"{path} needs an array called 'inputs'; it holds {', '.join(names[:8]) or 'nothing'}")
+        raise FileError(
+            f"{path} needs an array called 'inputs'; it holds {', '.join(names[:8]) or 'nothing'}"
+        )
     values = arrays["inputs" if "inputs" in names else names[0]]
     if values.ndim != 3 or values.dtype.kind not in "fiu":
         raise FileError(

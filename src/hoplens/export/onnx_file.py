@@ -109,7 +109,7 @@ def export_onnx(
         If the file cannot be written.
     """
     check_choice("storage", storage, STORAGES)
-    session_of = _runtime()
+    session_of = runtime()
     source = read_source(model, readout, info)
     _check_options(source, lengths, stateful)
     told = source
@@ -138,7 +138,7 @@ def export_onnx(
     )
 
 
-def _runtime() -> Any:
+def runtime() -> Any:
     """Return the function that loads a model; complain if onnx or onnxruntime is missing."""
     try:
         import onnx  # noqa: F401
