@@ -9,7 +9,7 @@ from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.compress.int8_onnx import Int8Export, export_int8
 from hoplens.compress.latency import measure_latency
 from hoplens.compress.pruned import Pruned, PrunedEnsemble
-from hoplens.compress.pruning import Pruned, PrunedEnsemble, prune
+from hoplens.compress.pruning import prune
 from hoplens.compress.quantisation import Quantised, quantise
 from hoplens.compress.removal import remove_units
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate

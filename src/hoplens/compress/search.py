@@ -21,12 +21,13 @@ from hoplens.compress.candidates import (
 from hoplens.compress.files import losses, run_onnx
 from hoplens.compress.quantisation import Quantised
 from hoplens.data.sets import Split
-from hoplens.errors import FileError
+from hoplens.errors import ExportError, FileError, NonFiniteError
 from hoplens.export import export_onnx
 from hoplens.files import make_folder, write_atomically
 from hoplens.recurrent_model import RecurrentModel, load_model, save_model
 
 FORMAT = 1  # of the records
+HOPELESS = 0.05  # loss of the score
 MARK = "compress.json"
 MODEL, ONNX, RECORD = "model.safetensors", "model.onnx", "record.json"
 
@@ -127,25 +128,43 @@ class Search:
         """Return the folder of a candidate."""
         return self.kept / digest(FORMAT, self.key, plan)
 
-    def run(self, progress: Callable[[Record, bool], None] | None = None) -> list[Record]:
+    def run(
+        self, *, give_up: float = HOPELESS, progress: Callable[[Plan], None] | None = None
+    ) -> list[Record]:
         """Make all candidates that are not there yet; return the records of all, in order.
 
         Parameters
         ----------
+        give_up : float, default 0.05
+            A window that loses more than this by itself is not combined with anything.
         progress : callable, optional
-            Called with each record, and whether it was there before.
+            Called with each plan when it is done or left out.
         """
         records: list[Record] = []
+        hopeless: set[int | None] = set()
         for plan in self.plans:
-            found = self.load(plan)
-            record = self._make(plan) if found is None else found
-            records.append(record)
+            if plan.window not in hopeless:
+                record = self._record(plan)
+                if record is not None:
+                    records.append(record)
+                    alone = plan == Plan(plan.window)
+                    if alone and plan.window is not None and records[0].score - record.score > give_up:
+                        hopeless.add(plan.window)
             if progress is not None:
-                progress(record, found is not None)
+                progress(plan)
         return records
 
+    def _record(self, plan: Plan) -> Record | None:
+        """Return a candidate's record; None for one that diverged or amplifies rounding: it cannot ship."""
+        try:
+            return self.load(plan) or self._make(plan)
+        except (ExportError, NonFiniteError):
+            if plan == Plan():
+                raise
+            return None
+
     def load(self, plan: Plan) -> Record | None:
-        """Return the record of a finished candidate; None where it is missing or damaged (it is made anew)."""
+        """Return the record of a finished candidate; None where it is missing or damaged: made anew then."""
         place = self.place(plan)
         try:
             told = json.loads((place / RECORD).read_text())
@@ -194,8 +213,9 @@ def multiplications(model: RecurrentModel, length: int) -> int:
     """Return the multiplications by weights of one inference of ``length`` steps."""
     window = None if model.info.every_step else model.info.window
     steps = length if window is None else min(window, length)
-    cells = sum(v.numel() for n, v in model.core.state_dict().items() if "weight" in n)
-    return steps * cells + (steps if model.info.every_step else 1) * model.readout.weight.numel()
+    cells = sum(value.numel() for name, value in model.core.state_dict().items() if "weight" in name)
+    reads = steps if model.info.every_step else 1
+    return int(steps * cells + reads * model.readout.weight.numel())
 
 
 def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Choice:
@@ -250,4 +270,4 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
     return Choice(min(records, key=excess), False, "no candidate is within both limits: " + "; ".join(parts))
 
 
-__all__ = ["MARK", "MODEL", "ONNX", "Choice", "Record", "Search", "choose", "multiplications"]
+__all__ = ["HOPELESS", "MARK", "MODEL", "ONNX", "Choice", "Record", "Search", "choose", "multiplications"]
