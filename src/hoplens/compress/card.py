@@ -26,16 +26,20 @@ def verdict(result: Result, choice: Choice, target_size: float, max_loss: float)
     """Return whether both limits are met, on sequences that the choice has not seen, in two sentences."""
     small = result.size <= target_size
     kept = result.loss.mean <= max_loss
-    size = f"Size {result.size:.1%} of the given model's, limit {target_size:.1%}: {'met' if small else 'not met'}."
+    size = f"Size {result.size:.1%} of the given model's, limit {target_size:.1%}: {_met(small)}."
     low, high = result.loss.low, result.loss.high
     loss = (
         f"Loss of {result.score_name} {result.loss.mean:.4f} (95 % interval {low:.4f} to {high:.4f}, "
-        f"n = {result.n_report}), limit {max_loss:g}: {'met' if kept else 'not met'}."
+        f"n = {result.n_report}), limit {max_loss:g}: {_met(kept)}."
     )
     rest = "" if choice.met else f" {choice.why[0].upper()}{choice.why[1:]}."
     if choice.met and not kept:
         rest = f" It was within the limit on the {result.n_choose} sequences that the choice was made on."
     return f"{size} {loss}{rest}"
+
+
+def _met(done: bool) -> str:
+    return "met" if done else "not met"
 
 
 def describe(model: RecurrentModel) -> str:
@@ -44,7 +48,8 @@ def describe(model: RecurrentModel) -> str:
     kind = "leaky RNN" if isinstance(core, LeakyRNN) else type(core).__name__
     layers = f"{core.num_layers} layers" if core.num_layers > 1 else "1 layer"
     ways = ", bidirectional" if core.bidirectional else ""
-    return f"{kind}, {core.input_size} inputs, {core.hidden_size} hidden units, {layers}{ways}, {model.n_outputs} outputs"
+    sizes = f"{core.input_size} inputs, {core.hidden_size} hidden units, {layers}{ways}"
+    return f"{kind}, {sizes}, {model.n_outputs} outputs"
 
 
 def cells(line: Line) -> dict[str, str]:
@@ -171,7 +176,7 @@ def _arguments(core: nn.Module) -> str:
 
 def render(told: dict[str, Any], figure: Figure) -> tuple[str, str]:
     """Return the card as Markdown and as HTML."""
-    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     loader = PackageLoader("hoplens.compress")
     plain = Environment(loader=loader, autoescape=False, **options)  # Markdown; no page is made of it here
     page = Environment(loader=loader, autoescape=True, **options)

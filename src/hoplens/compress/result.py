@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from hoplens.compress.files import losses, run_onnx
 from hoplens.compress.int8_onnx import export_int8
@@ -126,6 +127,10 @@ def measure(
         else 1 - float(losses(run_onnx(whole, report), report.targets).mean()),
         table=_table(search, records, chosen, report, seconds),
     )
+
+
+def _losses(file: Path, split: Split) -> Tensor:
+    return losses(run_onnx(file, split), split.targets)
 
 
 def _int8(search: Search, chosen: Record) -> Quantised | None:

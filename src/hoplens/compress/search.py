@@ -222,7 +222,8 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
     """Choose by size and score; the first record is the model as given.
 
     Among the candidates within both limits the one of fewest multiplications, then fewest bytes, then best
-    score. If there is none, the one that exceeds its limits by the least share.
+    score; if some lose at most half of what they may, only among these, since a choice by a limit flatters
+    the chosen. If there is none, the one that exceeds its limits by the least share.
 
     Parameters
     ----------
@@ -247,8 +248,9 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
     good = [r for r in records if loss(r) <= max_loss]
     both = [r for r in small if r in good]
     if both:
-        best = min(both, key=cost)
-        return Choice(best, True, f"fewest multiplications of {len(both)} candidates within both limits")
+        safe = [r for r in both if loss(r) <= max_loss / 2]
+        why = f"fewest multiplications of the {len(safe or both)} within both limits"
+        return Choice(min(safe or both, key=cost), True, why + (", at half the loss" if safe else ""))
 
     def excess(record: Record) -> tuple[Any, ...]:
         over = max(0.0, size(record) / target_size - 1) + max(0.0, loss(record) - max_loss) / max(
