@@ -148,9 +148,11 @@ def _show(console: Console, result: Result, choice: Choice, target_size: float, 
         text = cells(line)
         table.add_row(text["label"], text["before"], text["after"], text["ratio"])
     console.print(table)
-    console.print(
-        verdict(result, choice, target_size, max_loss), markup=False, highlight=False, soft_wrap=True
-    )
+    _say(console, verdict(result, choice, target_size, max_loss))
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 __all__ = ["run_compress"]

@@ -80,11 +80,13 @@ def content(
     notes = ["Latencies are medians of one run on one machine, one thread, contestants taking turns."]
     if choice.record.nonzero < choice.record.weights:
         notes.append(
-            "Single zero weights make files smaller and save events; onnxruntime and PyTorch compute with them all the same, so they bring no speed."
+            "Single zero weights make files smaller and save events; onnxruntime and PyTorch compute with them "
+            "all the same, so they bring no speed."
         )
     if result.int8_score is not None:
         notes.append(
-            f"{INT8} multiplies integers; its {result.score_name} on the held-back sequences is {result.int8_score:.4f}."
+            f"{INT8} multiplies integers; its {result.score_name} on the held-back sequences is "
+            f"{result.int8_score:.4f}."
         )
     if choice.record.plan.form != "float32":
         notes.append("The PyTorch file holds the rounded weights as floats.")
@@ -116,7 +118,8 @@ def _made(choice: Choice, settings: Settings, result: Result) -> list[str]:
         )
     elif plan.structure == "weight":
         lines.append(
-            f"{plan.amount:.0%} of the weights of each matrix were set to zero by their pathway scores, in {ROUNDS} rounds."
+            f"{plan.amount:.0%} of the weights of each matrix were set to zero by pathway scores, in "
+            f"{ROUNDS} rounds."
         )
     if plan.form != "float32":
         lines.append(
