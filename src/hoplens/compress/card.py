@@ -80,8 +80,8 @@ def content(
     notes = ["Latencies are medians of one run on one machine, one thread, contestants taking turns."]
     if choice.record.nonzero < choice.record.weights:
         notes.append(
-            "Single zero weights make files smaller and save events; onnxruntime and PyTorch compute with them "
-            "all the same, so they bring no speed."
+            "Single zero weights make files smaller and save events; onnxruntime and PyTorch compute with "
+            "them all the same, so they bring no speed."
         )
     if result.int8_score is not None:
         notes.append(
