@@ -133,8 +133,8 @@ def measure(
 def _interval(change: Tensor) -> Interval:
     """Return the mean loss with its 95 % interval over sequences.
 
-    Where no sequence changed, a bootstrap would claim certainty; then it is by the share of sequences that may
-    change unseen, ``1 - 0.05 ** (1 / n)`` (the rule of three).
+    Where no sequence changed, a bootstrap would claim certainty; then it is by the share of sequences that
+    may change unseen, ``1 - 0.05 ** (1 / n)`` (the rule of three).
     """
     if bool((change == 0).all()):
         unseen = 1 - DOUBT ** (1 / len(change))
