@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -48,7 +49,7 @@ def model_of(core, **info):
     width = (getattr(core, "proj_size", 0) or 5) * (2 if core.bidirectional else 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return hl.RecurrentModel(core, nn.Linear(width, 2), hl.ModelInfo(**info))
+        return hl.RecurrentModel(copy.deepcopy(core), nn.Linear(width, 2), hl.ModelInfo(**info))
 
 
 KINDS = pytest.mark.parametrize("core", cores(), ids=lambda core: str(core)[:60])
@@ -229,7 +230,7 @@ def test_fine_tuning_wins_back_accuracy_and_keeps_the_grid():
     test = (fresh, model(fresh).detach())
     got = hl.quantise(model, "ternary", calibration=x, targets=y, test=test, steps=150, lr=5e-3)
     assert got.scores["before"] == pytest.approx(1.0)
-    assert got.scores["fine-tuned"] > got.scores["quantised"] + 0.05
+    assert 1 - got.scores["fine-tuned"] < 0.75 * (1 - got.scores["quantised"])
     assert got.scores["fine-tuned"] == pytest.approx(score(got.simulate(fresh), test[1]), abs=1e-5)
     assert "simulated" in got.summary()
     for name, levels in got.levels.items():
@@ -283,8 +284,8 @@ def test_bad_requests_are_refused_and_no_global_state_changes():
         model.readout.weight[0, 0] = torch.nan
     with pytest.raises(hl.NonFiniteError, match=r"readout\.weight"):
         hl.quantise(model)
-    before = torch.get_rng_state()
     other = model_of(nn.RNN(3, 5, batch_first=True))
+    before = torch.get_rng_state()
     pair = [hl.quantise(other, "int4", calibration=x, steps=4, seed=3) for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), before)
     for name, levels in pair[0].levels.items():

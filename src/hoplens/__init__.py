@@ -6,6 +6,8 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.int8_onnx import Int8Export, export_int8
+from hoplens.compress.latency import measure_latency
 from hoplens.compress.pruned import Pruned, PrunedEnsemble
 from hoplens.compress.pruning import prune
 from hoplens.compress.quantisation import Quantised, quantise
@@ -34,7 +36,15 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
-from hoplens.export import OnnxExport, export_onnx
+from hoplens.export import (
+    EventCost,
+    NirExport,
+    OnnxExport,
+    event_cost,
+    export_nir,
+    export_onnx,
+    simulate_nir,
+)
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -49,6 +59,7 @@ from hoplens.measures import (
     temporal_sparsity,
     weight_map,
 )
+from hoplens.model_files import read_model
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
@@ -80,6 +91,7 @@ __all__ = [
     "Cell",
     "EffectiveWindow",
     "Ensemble",
+    "EventCost",
     "Explanation",
     "ExportError",
     "Fidelity",
@@ -90,6 +102,7 @@ __all__ = [
     "HopLogger",
     "HopMaps",
     "HoplensError",
+    "Int8Export",
     "LagMaps",
     "Layer",
     "LeadingEigenvalue",
@@ -97,6 +110,7 @@ __all__ = [
     "LowRank",
     "LstmCell",
     "ModelInfo",
+    "NirExport",
     "NonFiniteError",
     "NullComparison",
     "OnnxExport",
@@ -144,7 +158,10 @@ __all__ = [
     "data",
     "dominant_hop",
     "effective_window",
+    "event_cost",
     "explain",
+    "export_int8",
+    "export_nir",
     "export_onnx",
     "fidelity",
     "fixed_points",
@@ -162,6 +179,7 @@ __all__ = [
     "load_model",
     "load_stack",
     "map_correlation",
+    "measure_latency",
     "memory_capacity",
     "memory_function",
     "module_flow",
@@ -171,6 +189,7 @@ __all__ = [
     "pseudospectrum",
     "quantise",
     "read",
+    "read_model",
     "recipes",
     "register_reader",
     "remove_units",
@@ -179,6 +198,7 @@ __all__ = [
     "save_model",
     "shuffle_lags",
     "signal_share",
+    "simulate_nir",
     "spectral_radius",
     "spectrum",
     "strength_error",

@@ -79,7 +79,7 @@ def fake_quantise(values: Tensor, scales: Tensor, largest: int) -> Tensor:
 class Grid(NamedTuple):
     """256 evenly spaced values for an activation, level ``zero`` meaning 0.
 
-    ``zero`` is 128 (levels 1 .. 255, symmetric) or 0 where no value is negative.
+    ``zero`` is 128 (-128 .. 127 scales) or 0 where no value is negative.
     """
 
     scale: Tensor
@@ -88,8 +88,7 @@ class Grid(NamedTuple):
     def __call__(self, values: Tensor) -> Tensor:
         """Return values on the grid; rounding counts as the identity for gradients, clipping does not."""
         ratio = values / self.scale
-        low = (self.zero > 0).to(self.zero) - self.zero  # levels 1 .. 255 around 128, 0 .. 255 above 0
-        ratio = torch.minimum(torch.maximum(ratio, low), 255 - self.zero)
+        ratio = torch.minimum(torch.maximum(ratio, -self.zero), 255 - self.zero)
         return (ratio + (ratio.round() - ratio).detach()) * self.scale
 
 

@@ -107,7 +107,7 @@ def _run_cell(
 def _rnn(core: nn.Module, z: Tensor, h: Tensor) -> Tensor:
     new = z.tanh() if core.nonlinearity == "tanh" else z.relu()
     leak = getattr(core, "leak", 1.0)
-    return new if leak == 1.0 else (1 - leak) * h + leak * new  # type: ignore[operator]
+    return new if leak == 1.0 else (1 - leak) * h + leak * new
 
 
 def _gru(by_x: Tensor, by_h: Tensor, h: Tensor) -> Tensor:
