@@ -6,6 +6,13 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.balanced import (
+    BalancedTruncation,
+    Reduced,
+    balanced_truncation,
+    low_rank,
+    reduce_balanced,
+)
 from hoplens.compress.int8_onnx import Int8Export, export_int8
 from hoplens.compress.latency import measure_latency
 from hoplens.compress.quantisation import Quantised, quantise
@@ -74,6 +81,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Analysis",
+    "BalancedTruncation",
     "Blocks",
     "Cell",
     "EffectiveWindow",
@@ -110,6 +118,7 @@ __all__ = [
     "Recipe",
     "Record",
     "RecurrentModel",
+    "Reduced",
     "Resolvent",
     "RnnCell",
     "ScaledMaps",
@@ -130,6 +139,7 @@ __all__ = [
     "alignment",
     "analyze",
     "approximate_resolvent",
+    "balanced_truncation",
     "blocks",
     "celegans",
     "compare_to_null",
@@ -155,6 +165,7 @@ __all__ = [
     "lightning_callback",
     "load_model",
     "load_stack",
+    "low_rank",
     "map_correlation",
     "measure_latency",
     "memory_capacity",
@@ -166,6 +177,7 @@ __all__ = [
     "quantise",
     "read",
     "recipes",
+    "reduce_balanced",
     "register_reader",
     "rescale",
     "resolvent",

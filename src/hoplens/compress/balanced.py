@@ -1,0 +1,452 @@
+"""Fewer states by their Hankel singular values: balanced truncation, linear and of a recurrent model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hoplens.compress.gramians import Gramians, check_single, data_gramians, linear_gramians, root
+from hoplens.compress.models import as_model
+from hoplens.compress.tuning import fine_tune, score
+from hoplens.dynamics import controllability_gramian, observability_gramian, time_system
+from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count
+from hoplens.pathways import Pathways
+from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+
+BASES = ("units", "states")
+SIZES = (1.0, 0.5, 0.25, 0.1)  # standard deviations of balanced states that are tried: small ones stay linear
+REACHED = 1e-10  # of the largest Hankel singular value: smaller ones are rounding
+RIDGE = 1e-6  # of the mean variance, when units are rebuilt from others
+
+
+@dataclass(frozen=True, eq=False)
+class BalancedTruncation:
+    """A linear network with fewer states.
+
+    Attributes
+    ----------
+    net : Pathways
+        The reduced network, float64; its states are the first balanced ones.
+    values : Tensor, shape (..., H)
+        Hankel singular values of the whole network, largest first.
+    bound : Tensor, shape (...,)
+        Twice the sum of the discarded ones: at no frequency is the gain of the error above it, so no input
+        of unit energy makes an error of more energy than its square. Infinite with a horizon, for which no
+        such bound is known.
+    left, right : Tensor, shape (..., r, H) and (..., H, r)
+        Reduced states are ``left @ h``; ``right`` rebuilds h; ``left @ right`` is the identity.
+    """
+
+    net: Pathways
+    values: Tensor
+    bound: Tensor
+    left: Tensor
+    right: Tensor
+
+
+def balanced_truncation(net: Pathways, units: int, *, horizon: int | None = None) -> BalancedTruncation:
+    """Reduce a linear network to the states that inputs reach most and outputs see most.
+
+    With Gramians ``P = R R^T`` and ``Q = S S^T`` and ``S^T R = U diag(s) V^T``, the projections are
+    ``s^-1/2 U^T S^T`` and ``R V s^-1/2``, first ``units`` rows and columns (Moore 1981; the square-root
+    method of Tombs and Postlethwaite 1987; bound of Glover 1984, in discrete time Al-Saggaf and Franklin
+    1987).
+
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes. Layers are resolved in time: the reduced network has one layer.
+    units : int
+        States kept, r.
+    horizon : int, optional
+        Time steps of both Gramians; None: all, for a spectral radius below 1.
+
+    Returns
+    -------
+    BalancedTruncation
+
+    Raises
+    ------
+    ParameterError
+        If fewer states than ``units`` are both reached and seen.
+    UnstableError
+        Without a horizon, for a spectral radius of 1 or more.
+    """
+    system = time_system(net)
+    kept = check_count("units", units)
+    left, right, values = balance(
+        controllability_gramian(net, horizon), observability_gramian(net, horizon), kept
+    )
+    reduced = Pathways(
+        left @ system.b,
+        left @ system.a @ right,
+        system.c @ right,
+        system.d if bool(system.d.any()) else None,
+        input_names=net.input_names,
+        output_names=net.output_names,
+        provenance=f"{kept} balanced states of {net.n_hidden}, {net.provenance}",
+    )
+    bound = 2 * values[..., kept:].sum(-1)
+    return BalancedTruncation(
+        reduced, values, bound if horizon is None else torch.full_like(bound, math.inf), left, right
+    )
+
+
+def balance(reach: Tensor, show: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both projections and all Hankel singular values of two Gramians.
+
+    Parameters
+    ----------
+    reach, show : Tensor of float64, shape (..., H, H)
+    units : int
+
+    Raises
+    ------
+    ParameterError
+        If fewer states than ``units`` are both reached and seen.
+    """
+    r, s = root(reach), root(show)
+    u, values, vh = torch.linalg.svd(s.mT @ r)
+    alive = int((values > REACHED * values[..., :1]).sum(-1).min())
+    if units > alive:
+        raise ParameterError(
+            f"only {alive} states are both reached by inputs and seen by outputs; keep at most {alive}, got "
+            f"units={units}"
+        )
+    scale = values[..., :units].rsqrt()
+    left = scale.unsqueeze(-1) * (u[..., :units].mT @ s.mT)
+    right = (r @ vh.mT[..., :units]) * scale.unsqueeze(-2)
+    return left, right, values
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """A recurrent model with fewer hidden units, or a recurrent matrix of lower rank.
+
+    Attributes
+    ----------
+    model : RecurrentModel
+    basis : {"units", "states", "rank"}
+        What the hidden units of ``model`` are: units of the old one, its balanced states, or the same ones.
+    values : Tensor, shape (H,)
+        Hankel singular values, largest first; for "rank" singular values of the weighted matrix.
+    bound : float
+        Twice the sum of the discarded Hankel singular values: a bound for the linearised network with white
+        inputs over all time, an indication for the model itself. Infinite for "rank" and with a horizon or
+        data, for which none is known.
+    kept : tuple of int
+        Old units that are the new ones; empty unless ``basis`` is "units".
+    scores : dict of str to float
+        With targets: "before", "reduced" and "fine-tuned", as in `Quantised`. Without: the share of the
+        outputs' variance that is kept, if there are inputs.
+    """
+
+    model: RecurrentModel
+    basis: str
+    values: Tensor
+    bound: float
+    kept: tuple[int, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def reduce_balanced(
+    model: Any,
+    units: int,
+    *,
+    readout: Any = None,
+    basis: str = "units",
+    inputs: Tensor | None = None,
+    targets: Tensor | None = None,
+    test: tuple[Tensor, Tensor] | None = None,
+    horizon: int | None = None,
+    steps: int = 0,
+    lr: float = 1e-3,
+    batch: int = 64,
+    seed: int = 0,
+) -> Reduced:
+    """Make the hidden layer smaller, guided by what inputs reach and outputs see.
+
+    A non-linear unit is not a direction in state space, so balanced states can be made units in two ways:
+
+    * ``"units"``: real units stay, each with its own non-linearity; those are taken that, step by step,
+      leave least of the Gramian-weighted state unexplained, and the others' contributions to every product
+      are rebuilt linearly from them. For every kind of core.
+    * ``"states"``: the balanced states become the units, ``W -> T^-1 W T`` truncated, scaled small enough
+      to work where tanh is nearly linear. Plain and leaky cores only.
+
+    Parameters
+    ----------
+    model : RecurrentModel, or core with ``readout``
+        One layer that runs forward.
+    units : int
+        Hidden units kept.
+    readout : nn.Linear, optional
+        After a bare core.
+    basis : {"units", "states"}, default "units"
+    inputs : Tensor, shape (B, L, I), optional
+        Gramians along these sequences, with the exact slopes there; also training data. Without: those of
+        the network linearised at rest.
+    targets : Tensor, optional
+        As in `quantise`.
+    test : (inputs, targets), optional
+        What ``scores`` are measured on.
+    horizon : int, optional
+        Time steps of the linear Gramians; None: all.
+    steps : int, default 0
+        Steps of fine-tuning.
+    lr, batch, seed
+        Of the fine-tuning.
+
+    Returns
+    -------
+    Reduced
+
+    Raises
+    ------
+    UnsupportedModelError
+        For more layers or directions, and for ``basis="states"`` of a gated core.
+    ParameterError
+        For more units than there are, or a fine-tuning without inputs.
+    UnstableError
+        Without inputs and horizon, if the linearised network is unstable.
+    """
+    own = as_model(model, readout).float()
+    check_choice("basis", basis, BASES)
+    check_single(own)
+    count = check_count("units", units)
+    if count > own.core.hidden_size:
+        raise ParameterError(
+            f"units must be at most {own.core.hidden_size}, those that there are, got {count}"
+        )
+    if inputs is None and (targets is not None or check_count("steps", steps, least=0)):
+        raise ParameterError("targets and fine-tuning need inputs=")
+    gramians = linear_gramians(own, horizon) if inputs is None else data_gramians(own, inputs)
+    values = torch.linalg.svdvals(root(gramians.show).mT @ root(gramians.reach))
+    kept: tuple[int, ...] = ()
+    if basis == "units":
+        kept = choose_units(gramians, count)
+        small = _keep_units(own, gramians, kept)
+    else:
+        small = _keep_states(own, gramians, count, inputs)
+    proven = inputs is None and horizon is None
+    scores = _finish(own, small, inputs, targets, test, steps=steps, lr=lr, batch=batch, seed=seed)
+    return Reduced(
+        small, basis, values, float(2 * values[count:].sum()) if proven else math.inf, kept, scores
+    )
+
+
+def choose_units(gramians: Gramians, count: int) -> tuple[int, ...]:
+    """Return the units from which the others can be rebuilt with least harm to the outputs, ascending.
+
+    Taken one after the other, each the one that lowers ``trace(Q P')`` most, P' the covariance of what the
+    units taken so far leave unexplained.
+
+    Parameters
+    ----------
+    gramians : Gramians
+    count : int
+    """
+    left, kept = gramians.reach.clone(), []
+    floor = 1e-12 * float(left.diagonal().max().clamp_min(1e-300))
+    for _ in range(count):
+        variance = left.diagonal()
+        gain = (left * (gramians.show @ left)).sum(0) / variance.clamp_min(floor)
+        gain[kept] = -1.0
+        gain = torch.where(variance > floor, gain, gain.clamp_max(0.0))  # nothing of it is left to explain
+        unit = int(gain.argmax())
+        if float(variance[unit]) > floor:
+            left = left - left[:, unit, None] * left[unit] / variance[unit]
+        kept.append(unit)
+    return tuple(sorted(kept))
+
+
+def _keep_units(model: RecurrentModel, gramians: Gramians, kept: tuple[int, ...]) -> RecurrentModel:
+    """Return the model of some units; the others are rebuilt as ``m + V (h_kept - m_kept)``."""
+    units = list(kept)
+    reach, mean = gramians.reach, gramians.mean
+    own = reach[units][:, units]
+    ridge = RIDGE * own.diagonal().mean().clamp_min(1e-300)
+    rebuilt = torch.linalg.solve(
+        own + ridge * torch.eye(len(units), dtype=own.dtype), reach[units]
+    ).mT  # (H, r)
+    rebuilt[units] = torch.eye(len(units), dtype=own.dtype)
+    offset = mean - rebuilt @ mean[units]
+    core, hidden = model.core, model.core.hidden_size
+    gates = core.weight_hh_l0.shape[0] // hidden
+    rows = torch.cat([torch.tensor(units) + gate * hidden for gate in range(gates)])
+    recurrent = core.weight_hh_l0.detach().double()
+    blocks = {
+        "weight_ih_l0": core.weight_ih_l0.detach()[rows],
+        "weight_hh_l0": recurrent[rows] @ rebuilt,
+    }
+    if getattr(core, "bias", True) is not False:
+        blocks["bias_ih_l0"] = core.bias_ih_l0.detach()[rows]
+        blocks["bias_hh_l0"] = core.bias_hh_l0.detach()[rows] + (recurrent @ offset)[rows]
+    return _assemble(model, blocks, model.readout.weight.detach().double() @ rebuilt, offset)
+
+
+def _keep_states(
+    model: RecurrentModel, gramians: Gramians, count: int, inputs: Tensor | None
+) -> RecurrentModel:
+    core = model.core
+    if not isinstance(core, nn.RNN | LeakyRNN):
+        raise UnsupportedModelError(
+            f'basis="states" mixes units, but the gates of an nn.{type(core).__name__} act on each; use '
+            'basis="units"'
+        )
+    left, right, _ = balance(gramians.reach, gramians.show, count)
+    spread = (left @ gramians.reach @ left.mT).diagonal().sqrt()  # of the balanced states
+    recurrent, mean = core.weight_hh_l0.detach().double(), gramians.mean
+    offset = mean - right @ (left @ mean)
+    found = []
+    for size in SIZES if inputs is not None else SIZES[-1:]:
+        scale = (size / spread)[:, None]
+        down, up = scale * left, right / scale[:, 0]
+        blocks = {
+            "weight_ih_l0": down @ core.weight_ih_l0.detach().double(),
+            "weight_hh_l0": down @ recurrent @ up,
+        }
+        if getattr(core, "bias", True) is not False:
+            blocks["bias_ih_l0"] = down @ core.bias_ih_l0.detach().double()
+            blocks["bias_hh_l0"] = down @ (core.bias_hh_l0.detach().double() + recurrent @ offset)
+        small = _assemble(model, blocks, model.readout.weight.detach().double() @ up, offset)
+        if inputs is None:
+            return small
+        found.append((_error(model, small, inputs), len(found), small))
+    return min(found)[2]
+
+
+def _error(model: RecurrentModel, other: RecurrentModel, inputs: Tensor) -> float:
+    with torch.no_grad():
+        error = float((model(inputs.float()) - other(inputs.float())).square().mean())
+    return error if math.isfinite(error) else math.inf
+
+
+def _assemble(
+    model: RecurrentModel, blocks: dict[str, Tensor], read: Tensor, offset: Tensor
+) -> RecurrentModel:
+    """Return a smaller model of the same kind; ``offset`` (H,) is a constant part of the old states."""
+    core, hidden = model.core, blocks["weight_hh_l0"].shape[1]
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        small: nn.Module
+        if isinstance(core, LeakyRNN):
+            small = LeakyRNN(core.input_size, hidden, core.leak, nonlinearity=core.nonlinearity)
+        else:
+            options = {"nonlinearity": core.nonlinearity} if isinstance(core, nn.RNN) else {}
+            small = type(core)(core.input_size, hidden, bias=core.bias, batch_first=True, **options)
+        readout = nn.Linear(hidden, model.n_outputs, bias=model.readout.bias is not None)
+    state = {f"core.{name}": block for name, block in blocks.items()}
+    state["readout.weight"] = read
+    if model.readout.bias is not None:
+        state["readout.bias"] = model.readout.bias.detach() + model.readout.weight.detach().double() @ offset
+    result = RecurrentModel(small, readout, model.info).eval()
+    result.load_state_dict({name: block.to(torch.float32) for name, block in state.items()})
+    return result
+
+
+def _finish(
+    model: RecurrentModel,
+    small: RecurrentModel,
+    inputs: Tensor | None,
+    targets: Tensor | None,
+    test: tuple[Tensor, Tensor] | None,
+    *,
+    steps: int,
+    lr: float,
+    batch: int,
+    seed: int,
+) -> dict[str, float]:
+    """Fine-tune in place and return the scores."""
+    data = None if inputs is None else inputs.float()
+    with torch.no_grad():
+        if targets is None and data is not None:
+            targets = model(data)
+    judged = test if test is not None else None if data is None or targets is None else (data, targets)
+    scores: dict[str, float] = {}
+
+    def judge(name: str, which: RecurrentModel) -> None:
+        if judged is not None:
+            with torch.no_grad():
+                scores[name] = score(which(judged[0].float()), judged[1])
+
+    judge("before", model)
+    judge("reduced", small)
+    if steps:
+        assert data is not None
+        assert targets is not None
+        fine_tune(small, list(small.parameters()), data, targets, steps=steps, lr=lr, batch=batch, seed=seed)
+        judge("fine-tuned", small)
+    return scores
+
+
+def low_rank(
+    model: Any,
+    rank: int,
+    *,
+    readout: Any = None,
+    inputs: Tensor | None = None,
+    targets: Tensor | None = None,
+    test: tuple[Tensor, Tensor] | None = None,
+    horizon: int | None = None,
+) -> Reduced:
+    """Replace the recurrent matrix by one of low rank that changes least where it counts.
+
+    The singular value decomposition of ``Q^1/2 W P^1/2``, truncated and unweighted again: errors in
+    directions that inputs hardly reach, or outputs hardly see, cost little. Of a gated core, whose rows are
+    gates, only the inputs' side is weighted. The matrix stays dense in PyTorch and ONNX, so there is no
+    gain in speed; its two factors hold ``rank * (rows + columns)`` numbers.
+
+    Parameters
+    ----------
+    model : RecurrentModel, or core with ``readout``
+        One layer that runs forward.
+    rank : int
+    readout, inputs, targets, test, horizon
+        As in `reduce_balanced`.
+
+    Returns
+    -------
+    Reduced
+        With ``basis`` "rank".
+    """
+    own = as_model(model, readout).float()
+    check_single(own)
+    hidden = own.core.hidden_size
+    if check_count("rank", rank) > hidden:
+        raise ParameterError(f"rank must be at most {hidden}, the hidden units, got {rank}")
+    gramians = linear_gramians(own, horizon) if inputs is None else data_gramians(own, inputs)
+    second = gramians.reach + torch.outer(gramians.mean, gramians.mean)  # products see the mean too
+    right, right_back = _weights(second)
+    matrix = own.core.weight_hh_l0.detach().double()
+    left = left_back = torch.eye(len(matrix), dtype=matrix.dtype)
+    if isinstance(own.core, nn.RNN | LeakyRNN):
+        left, left_back = _weights(gramians.show)
+    u, values, vh = torch.linalg.svd(left @ matrix @ right, full_matrices=False)
+    small = as_model(own)
+    near = left_back @ (u[:, :rank] * values[:rank]) @ vh[:rank] @ right_back
+    with torch.no_grad():
+        small.core.weight_hh_l0.copy_(near)
+    scores = _finish(own, small, inputs, targets, test, steps=0, lr=1.0, batch=1, seed=0)
+    return Reduced(small, "rank", values, math.inf, scores=scores)
+
+
+def _weights(gramian: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the symmetric root of a Gramian and its inverse, with a floor under what is never reached."""
+    values, vectors = torch.linalg.eigh(gramian)
+    values = values.clamp_min(1e-6 * float(values.max().clamp_min(1e-300)))
+    return (vectors * values.sqrt()) @ vectors.mT, (vectors * values.rsqrt()) @ vectors.mT
+
+
+__all__ = [
+    "BalancedTruncation",
+    "Reduced",
+    "balance",
+    "balanced_truncation",
+    "choose_units",
+    "low_rank",
+    "reduce_balanced",
+]
