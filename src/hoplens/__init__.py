@@ -6,16 +6,11 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
-from hoplens.compress.balanced import (
-    BalancedTruncation,
-    Reduced,
-    balanced_truncation,
-    low_rank,
-    reduce_balanced,
-)
+from hoplens.compress.balanced import BalancedTruncation, balanced_truncation
 from hoplens.compress.int8_onnx import Int8Export, export_int8
 from hoplens.compress.latency import measure_latency
 from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.reduction import Reduced, low_rank, reduce_balanced
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,12 +33,11 @@ class Gramians(NamedTuple):
 
 def check_single(model: RecurrentModel) -> None:
     """Raise unless the core has one layer that runs one way."""
-    core = model.core
+    core: Any = model.core
     if core.num_layers > 1 or core.bidirectional or getattr(core, "proj_size", 0):
         raise UnsupportedModelError(
             "a reduction of states is for one layer that runs forward, without a projection; this core has "
-            f"{core.num_layers} layers{', both directions' if core.bidirectional else ''}; remove whole units "
-            "instead"
+            f"{core.num_layers} layers{', both directions' if core.bidirectional else ''}"
         )
 
 
@@ -74,7 +73,8 @@ def data_gramians(model: RecurrentModel, inputs: Tensor) -> Gramians:
     cell, read_out = stack.cells[0], stack.readout(x)
     with torch.enable_grad():
         state = x.new_zeros(len(x), cell.n_state)
-        states, shown = [], []
+        states: list[Tensor] = []
+        shown = []
         for step in x.unbind(1):
             state = cell.step(state, step)
             state = state.detach().requires_grad_() if not states else state
