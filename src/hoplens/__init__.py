@@ -9,8 +9,11 @@ from hoplens.comparison import NullComparison, compare_to_null
 from hoplens.compress.balanced import BalancedTruncation, balanced_truncation
 from hoplens.compress.int8_onnx import Int8Export, export_int8
 from hoplens.compress.latency import measure_latency
+from hoplens.compress.pruned import Pruned, PrunedEnsemble
+from hoplens.compress.pruning import prune
 from hoplens.compress.quantisation import Quantised, quantise
 from hoplens.compress.reduction import Reduced, low_rank, reduce_balanced
+from hoplens.compress.removal import remove_units
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
@@ -108,6 +111,8 @@ __all__ = [
     "Penalty",
     "PenaltyPlan",
     "PenaltySum",
+    "Pruned",
+    "PrunedEnsemble",
     "Pseudospectrum",
     "Quantised",
     "Recipe",
@@ -168,12 +173,14 @@ __all__ = [
     "module_flow",
     "null_network",
     "observability_gramian",
+    "prune",
     "pseudospectrum",
     "quantise",
     "read",
     "recipes",
     "reduce_balanced",
     "register_reader",
+    "remove_units",
     "rescale",
     "resolvent",
     "save_model",

@@ -195,6 +195,27 @@ def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tu
     return inputs.gather(1, places), lengths.clamp_max(window)
 
 
+def describe_model(model: RecurrentModel) -> dict[str, Any]:
+    """Return all that is needed to build a model anew but its weights, fit for JSON."""
+    core = model.core
+    kind = "leaky" if isinstance(core, LeakyRNN) else type(core).__name__.lower()
+    return {
+        "format": FORMAT,
+        "core": kind,
+        "leak": getattr(core, "leak", None),
+        "nonlinearity": getattr(core, "nonlinearity", None),
+        "input_size": core.input_size,
+        "hidden_size": core.hidden_size,
+        "num_layers": core.num_layers,
+        "bidirectional": core.bidirectional,
+        "bias": getattr(core, "bias", True),
+        "proj_size": getattr(core, "proj_size", 0),
+        "n_outputs": model.n_outputs,
+        "readout_bias": model.readout.bias is not None,
+        "info": asdict(model.info),
+    }
+
+
 def save_model(model: RecurrentModel, path: str | Path) -> Path:
     """Write a model as safetensors with its description in the metadata; whole or not at all.
 
@@ -213,23 +234,7 @@ def save_model(model: RecurrentModel, path: str | Path) -> Path:
     FileError
         If the file cannot be written.
     """
-    core = model.core
-    kind = "leaky" if isinstance(core, LeakyRNN) else type(core).__name__.lower()
-    described = {
-        "format": FORMAT,
-        "core": kind,
-        "leak": getattr(core, "leak", None),
-        "nonlinearity": getattr(core, "nonlinearity", None),
-        "input_size": core.input_size,
-        "hidden_size": core.hidden_size,
-        "num_layers": core.num_layers,
-        "bidirectional": core.bidirectional,
-        "bias": getattr(core, "bias", True),
-        "proj_size": getattr(core, "proj_size", 0),
-        "n_outputs": model.n_outputs,
-        "readout_bias": model.readout.bias is not None,
-        "info": asdict(model.info),
-    }
+    described = describe_model(model)
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     return write_atomically(path, save(tensors, metadata={KEY: json.dumps(described)}))
 
@@ -269,14 +274,15 @@ def load_model(path: str | Path) -> RecurrentModel:
             f"{FORMAT}; save it again"
         )
     try:
-        model = _build(described, next(iter(tensors.values())).dtype)
+        model = build_model(described, next(iter(tensors.values())).dtype)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:
         raise FileError(f"{str(file)!r} does not describe its weights ({error}); save it again") from None
     return model
 
 
-def _build(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
+def build_model(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
+    """Return a model of random weights after `describe_model`; the global random state is not touched."""
     sizes = (int(described["input_size"]), int(described["hidden_size"]))
     info: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in described["info"].items()
@@ -304,4 +310,13 @@ def _build(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
     return RecurrentModel(core.to(dtype), readout.to(dtype), ModelInfo(**info))
 
 
-__all__ = ["LeakyRNN", "ModelInfo", "RecurrentModel", "last_steps", "load_model", "save_model"]
+__all__ = [
+    "LeakyRNN",
+    "ModelInfo",
+    "RecurrentModel",
+    "build_model",
+    "describe_model",
+    "last_steps",
+    "load_model",
+    "save_model",
+]

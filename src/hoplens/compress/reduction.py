@@ -15,7 +15,7 @@ from hoplens.compress.models import as_model
 from hoplens.compress.tuning import fine_tune, score
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count
 from hoplens.readers.modules import to_stack
-from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.recurrent_model import LeakyRNN, RecurrentModel, build_model, describe_model
 from hoplens.running import as_batch, run
 from hoplens.stack import Stack
 
@@ -285,22 +285,12 @@ def _assemble(
 
     It has biases even where the old one had none, as what goes leaves a constant behind.
     """
-    core: Any = model.core
-    hidden = blocks["weight_hh_l0"].shape[1]
-    kinds: dict[type, Any] = {kind: kind for kind in (nn.RNN, nn.GRU, nn.LSTM)}
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        small: nn.Module
-        if isinstance(core, LeakyRNN):
-            small = LeakyRNN(core.input_size, hidden, core.leak, nonlinearity=core.nonlinearity)
-        else:
-            options = {"nonlinearity": core.nonlinearity} if isinstance(core, nn.RNN) else {}
-            small = kinds[type(core)](core.input_size, hidden, batch_first=True, **options)
-        readout = nn.Linear(hidden, model.n_outputs)
+    sizes = {"hidden_size": blocks["weight_hh_l0"].shape[1], "bias": True, "readout_bias": True}
+    result = build_model({**describe_model(model), **sizes}, torch.float32).eval()
     state = {f"core.{name}": block for name, block in blocks.items()}
     constant = model.readout.weight.detach().double() @ offset
     state["readout.weight"] = read
     state["readout.bias"] = constant if model.readout.bias is None else model.readout.bias.detach() + constant
-    result = RecurrentModel(small, readout, model.info).eval()
     result.load_state_dict({name: block.to(torch.float32) for name, block in state.items()})
     return result
 
