@@ -60,7 +60,7 @@ def methods() -> list[tuple[Recipe, tuple[float, ...]]]:
 
 
 def quantised(tensors: Tensors, form: str, inputs: Tensor) -> tuple[Tensors, Tensors, dict[str, Grid]]:
-    """Return weights on their grids, their scales, and the activations' grids: each network's best of nine."""
+    """Return weights on their grids, their scales, and the grids of activations: each network's best."""
     names = [name for name in tensors if "weight" in name]
     seen = record(shape_of(tensors), tensors, inputs, None)
     grids = {m: {n: activation_grid(v, m) for n, v in seen.items()} for m in METHODS}
@@ -166,9 +166,9 @@ def report(seconds: float = 50.0, *, full: bool = False) -> str:
     for task in tasks()[: 1 if short else 3 if full else 2]:
         rows += shown(task, study(task, seeds, steps))
     note = (
-        f"Explained share of the variance (below 0: 0) on {len(seeds)} report seeds, {steps} steps, simulated; "
-        "mean [95 % interval] at the strength chosen; * the recommended recipe is ahead, + it is behind (95 % "
-        "interval of the difference paired by seed)\n\n"
+        f"Explained share of the variance (below 0: 0) on {len(seeds)} report seeds, {steps} steps, "
+        "simulated; mean [95 % interval] at the strength chosen; * the recommended recipe is ahead, + it is "
+        "behind (95 % interval of the difference paired by seed)\n\n"
     )
     return note + table(["task", "method", FLOAT, *LARGEST, TUNED], rows)
 
