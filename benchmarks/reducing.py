@@ -117,9 +117,9 @@ def report(seconds: float = 50.0, *, full: bool = False) -> str:
         for recipe in (hl.recipes.none(), hl.recipes.recommended()):
             rows += compared(task, recipe, seeds, steps)
     note = (
-        f"Explained share of the variance (below 0: 0) over {len(seeds)} networks, {steps} steps of training, "
-        f"{TUNING['steps']} of fine-tuning; mean [95 % interval]; * {OURS!r} is ahead, + it is behind (95 % "
-        "interval of the paired difference)\n\n"
+        f"Explained share of the variance (below 0: 0) over {len(seeds)} networks, {steps} steps of "
+        f"training, {TUNING['steps']} of fine-tuning; mean [95 % interval]; * {OURS!r} is ahead, + it is "
+        "behind (95 % interval of the paired difference)\n\n"
     )
     return note + table(["task", "recipe", "units", "reduction", "reduced", "fine-tuned"], rows)
 
