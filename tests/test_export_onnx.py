@@ -193,6 +193,37 @@ def test_storage_makes_sparse_files_smaller_without_changing_them(tmp_path):
     assert whole < 1.05 * sizes["dense"]  # nothing to gain, nothing packed
 
 
+@pytest.mark.parametrize("form", ["int8", "int4", "ternary"])
+@pytest.mark.parametrize("kind", ["gru both ways", "lstm stack", "leaky"])
+def test_quantised_weights_lie_in_few_bits_and_are_the_same_numbers(kind, form, tmp_path):
+    core = cores()[kind]
+    model = hl.RecurrentModel(core, nn.Linear(width(core), 2))
+    quantised = hl.quantise(model, form)
+    written = hl.export_onnx(quantised, tmp_path / "m.onnx")
+    onnx.checker.check_model(onnx.load(written.path), full_check=True)
+    x = torch.randn(4, 9, 3)
+    wanted = quantised.model(x).detach()
+    torch.testing.assert_close(run_file(tmp_path / "m.onnx", x)[0], wanted, atol=1e-6, rtol=0)
+
+
+def test_few_bits_and_zeros_make_small_files(tmp_path):
+    model = hl.RecurrentModel(nn.GRU(3, 64, batch_first=True), nn.Linear(64, 2))
+    whole = hl.export_onnx(model, tmp_path / "m.onnx").n_bytes
+    forms = [hl.quantise(model, form) for form in ("int8", "int4", "ternary")]
+    sizes = [hl.export_onnx(quantised, tmp_path / "m.onnx").n_bytes for quantised in forms]
+    assert sizes[0] < 0.35 * whole
+    assert sizes[1] < 0.7 * sizes[0]
+    assert sizes[2] < 0.8 * sizes[1]
+    with torch.no_grad():
+        model.core.weight_hh_l0 *= torch.rand_like(model.core.weight_hh_l0) < 0.1
+    x = torch.randn(2, 5, 3)
+    quantised = hl.quantise(model)
+    assert hl.export_onnx(quantised, tmp_path / "m.onnx").n_bytes < 0.5 * sizes[0]
+    torch.testing.assert_close(
+        run_file(tmp_path / "m.onnx", x)[0], quantised.model(x).detach(), atol=1e-6, rtol=0
+    )
+
+
 def test_metadata_says_how_to_feed_the_file(tmp_path):
     info = hl.ModelInfo(
         window=4, input_names=("a", "b"), output_names=("y",), input_mean=(1.0, 2.0), input_scale=(0.5, 2.0)
@@ -245,7 +276,6 @@ def test_bad_requests_are_refused_in_words(tmp_path, monkeypatch):
         (hl.ParameterError, "exclude each other", {"model": rnn, "lengths": True, "stateful": True}),
         (hl.ParameterError, "brings its own read-out", {"model": model, "readout": nn.Linear(5, 2)}),
         (hl.ParameterError, "runs one way", {"model": both, "info": hl.ModelInfo(window=2)}),
-        (hl.ParameterError, "after the last step", {"model": rnn, "info": hl.ModelInfo(True, 2)}),
         (hl.ParameterError, "afresh", {"model": rnn, "info": hl.ModelInfo(window=2), "stateful": True}),
         (hl.ShapeError, "3 entries", {"model": rnn, "info": hl.ModelInfo(input_names=("a",))}),
         (hl.ShapeError, "I = 3", {"model": rnn, "inputs": torch.zeros(1, 2, 4)}),

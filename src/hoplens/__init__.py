@@ -38,7 +38,15 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
-from hoplens.export import OnnxExport, export_onnx
+from hoplens.export import (
+    EventCost,
+    NirExport,
+    OnnxExport,
+    event_cost,
+    export_nir,
+    export_onnx,
+    simulate_nir,
+)
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -53,6 +61,7 @@ from hoplens.measures import (
     temporal_sparsity,
     weight_map,
 )
+from hoplens.model_files import read_model
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
@@ -84,6 +93,7 @@ __all__ = [
     "Cell",
     "EffectiveWindow",
     "Ensemble",
+    "EventCost",
     "Explanation",
     "ExportError",
     "Fidelity",
@@ -102,6 +112,7 @@ __all__ = [
     "LowRank",
     "LstmCell",
     "ModelInfo",
+    "NirExport",
     "NonFiniteError",
     "NullComparison",
     "OnnxExport",
@@ -147,8 +158,10 @@ __all__ = [
     "controllability_gramian",
     "dominant_hop",
     "effective_window",
+    "event_cost",
     "explain",
     "export_int8",
+    "export_nir",
     "export_onnx",
     "fidelity",
     "fixed_points",
@@ -177,6 +190,7 @@ __all__ = [
     "pseudospectrum",
     "quantise",
     "read",
+    "read_model",
     "recipes",
     "reduce_balanced",
     "register_reader",
@@ -186,6 +200,7 @@ __all__ = [
     "save_model",
     "shuffle_lags",
     "signal_share",
+    "simulate_nir",
     "spectral_radius",
     "spectrum",
     "strength_error",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,12 +14,17 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from hoplens.cells import Cell
+from hoplens.compress.grids import unpack
 from hoplens.errors import FileError, ShapeError, UnsupportedModelError, check_number
 from hoplens.files import write_atomically
 from hoplens.torch_cells import RnnCell
 
+if TYPE_CHECKING:
+    from hoplens.compress.quantisation import Quantised
+
 FORMAT = 1  # of saved models
 KEY = "hoplens_model"  # of the description in a file's metadata
+SCALES = ".scales"  # after the name of a quantised weight
 CORES: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
@@ -216,12 +222,13 @@ def describe_model(model: RecurrentModel) -> dict[str, Any]:
     }
 
 
-def save_model(model: RecurrentModel, path: str | Path) -> Path:
+def save_model(model: RecurrentModel | Quantised, path: str | Path) -> Path:
     """Write a model as safetensors with its description in the metadata; whole or not at all.
 
     Parameters
     ----------
-    model : RecurrentModel
+    model : RecurrentModel, or Quantised
+        Of a `Quantised` the weights are written in their few bits, with their scales.
     path : str or Path
 
     Returns
@@ -234,13 +241,27 @@ def save_model(model: RecurrentModel, path: str | Path) -> Path:
     FileError
         If the file cannot be written.
     """
-    described = describe_model(model)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    own = model if isinstance(model, RecurrentModel) else model.model
+    described = describe_model(own)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in own.state_dict().items()}
+    if not isinstance(model, RecurrentModel):
+        described["packed"] = {name: [model.form, *tensors[name].shape] for name in model.levels}
+        tensors |= model.packed()
+        tensors |= {name + SCALES: scales.contiguous() for name, scales in model.scales.items()}
     return write_atomically(path, save(tensors, metadata={KEY: json.dumps(described)}))
 
 
+def unpacked(tensors: dict[str, Tensor], packed: dict[str, list[Any]]) -> dict[str, Tensor]:
+    """Return the tensors of a file with packed weights as levels times scales."""
+    found = {name: value for name, value in tensors.items() if name.removesuffix(SCALES) not in packed}
+    for name, (form, *shape) in packed.items():
+        levels = unpack(tensors[name], form, math.prod(shape)).view(shape)
+        found[name] = levels * tensors[name + SCALES]
+    return found
+
+
 def load_model(path: str | Path) -> RecurrentModel:
-    """Load a model that `save_model` wrote. No code is run.
+    """Load a model that `save_model` wrote, quantised or not. No code is run.
 
     Parameters
     ----------
@@ -274,6 +295,7 @@ def load_model(path: str | Path) -> RecurrentModel:
             f"{FORMAT}; save it again"
         )
     try:
+        tensors = unpacked(tensors, described.get("packed", {}))
         model = build_model(described, next(iter(tensors.values())).dtype)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:

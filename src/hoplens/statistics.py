@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 4000
+Front = list[list[float]]
 SEED = 20260503  # of the bootstrap, so that a table comes out the same twice
 
 
@@ -190,3 +192,14 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(stepped, 1.0)
     return corrected
+
+
+def undominated(points: Sequence[Sequence[float]]) -> Front:
+    """Return the points for which no other is at most as large in both coordinates, by rising first one."""
+    front: Front = []
+    least = math.inf
+    for x, y in sorted((float(a), float(b)) for a, b in points if np.isfinite([a, b]).all()):
+        if y < least:
+            front.append([x, y])
+            least = y
+    return front

@@ -89,9 +89,9 @@ def export_int8(
     ParameterError
         Without calibrated activations, or for streams of a bidirectional or truncated model.
     """
-    from hoplens.export.onnx_file import _runtime
+    from hoplens.export.onnx_file import runtime
 
-    session_of = _runtime()
+    session_of = runtime()
     model = quantised.model
     if not quantised.grids:
         raise ParameterError("integer products need 8-bit activations; call quantise with calibration=")

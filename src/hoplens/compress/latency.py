@@ -170,9 +170,9 @@ def _eager(model: RecurrentModel, inputs: list[Tensor], carried: bool) -> Run:
 
 
 def _onnx(path: Path, inputs: list[Tensor], carried: bool) -> Run:
-    from hoplens.export.onnx_file import _runtime
+    from hoplens.export.onnx_file import runtime
 
-    session = _runtime()(path.read_bytes())
+    session = runtime()(path.read_bytes())
     x = [part.to(torch.float32).numpy() for part in inputs]
     names = [put.name for put in session.get_inputs()[1:]]
     outputs = ["outputs", *(f"next_{name}" for name in names)]

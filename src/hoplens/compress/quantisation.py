@@ -149,7 +149,7 @@ def quantise(
     Each row of each matrix (input, recurrent, projection, read-out; every layer and direction) gets a scale
     of its own, levels lie symmetrically around 0, so that zeros stay zeros. Biases, states and gates stay
     float32. With ``steps`` the weights are then fine-tuned through the rounding (straight-through, scales
-    learnt along).
+    learnt along); weights that are zero stay zero.
 
     Parameters
     ----------
@@ -317,13 +317,14 @@ def _tune(
     """Return tensors and scales after fine-tuning through the rounding; the old ones if it did harm."""
     inputs, targets, lengths = data
     leaves = {name: value.clone().requires_grad_() for name, value in tensors.items()}
+    kept = {name: (tensors[name] != 0).to(tensors[name]) for name in scales}  # pruned weights stay zero
     # a scale's logarithm, so that a step changes it by a share and it stays positive
     logs = {name: value.log().requires_grad_() for name, value in scales.items()}
     see = rounded(grids)
 
     def run(x: Tensor, sizes: Tensor | None) -> Tensor:
         on_grid = {
-            name: fake_quantise(leaf, logs[name].exp(), LARGEST[form]) if name in logs else leaf
+            name: fake_quantise(leaf * kept[name], logs[name].exp(), LARGEST[form]) if name in logs else leaf
             for name, leaf in leaves.items()
         }
         return run_model(model, on_grid, x, sizes, tap=see)
@@ -338,7 +339,7 @@ def _tune(
     if not whole() < before:
         return tensors, scales
     return (
-        {name: leaf.detach() for name, leaf in leaves.items()},
+        {name: leaf.detach() * kept.get(name, 1.0) for name, leaf in leaves.items()},
         {name: log.detach().exp() for name, log in logs.items()},
     )
 

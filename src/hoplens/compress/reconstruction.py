@@ -16,6 +16,7 @@ from hoplens.compress.sensitivity import Matrix
 MIX = 0.1  # share of the row sums' own error in the costs; 0.1 did best of 0, 0.1, 0.5 and 1
 RIDGE = 1e-3  # of the mean diagonal of the costs: results hardly change from 1e-4 to 1e-2
 STEPS = 64  # weights of a row go in at most so many goes
+ORDER = 1e-12  # relative rise of the costs from one weight of a row to the next
 
 
 def cost_matrices(matrix: Matrix, rows: slice) -> Tensor:
@@ -55,7 +56,7 @@ def removal_costs(
     """Return what each weight costs when the weights of its row go one after the other, cheapest first.
 
     After each removal the row is fitted anew, so that the cost of a weight counts what the removed ones
-    before it could still be replaced by. Along a row costs never fall. Rows longer than `STEPS` lose several
+    before it could still be replaced by. Along a row costs rise. Rows longer than `STEPS` lose several
     weights at once.
 
     Parameters
@@ -77,6 +78,7 @@ def removal_costs(
     row, active = weight * kept, torch.ones_like(kept)
     cost, worst = torch.full_like(row, torch.inf), torch.zeros_like(row[:, :1])
     at_once = -(-columns // STEPS)
+    place = torch.arange(at_once, dtype=row.dtype, device=row.device)
     while bool(active.any()):
         diagonal = inverse.diagonal(dim1=-2, dim2=-1)
         saliency = torch.where(active, row.square() / diagonal, torch.inf)
@@ -89,7 +91,10 @@ def removal_costs(
         paid = torch.where(valid, goes.values, 0.0).cummax(-1).values
         paid = torch.maximum(paid, worst)
         worst = paid[:, -1:]
-        cost.scatter_(-1, goes.indices, torch.where(valid, paid, cost.gather(-1, goes.indices)))
+        # equal costs keep their order, so that no weight goes before the one that made it cheap
+        ordered = paid * (1 + ORDER * place[: paid.shape[-1]])
+        place = place + at_once
+        cost.scatter_(-1, goes.indices, torch.where(valid, ordered, cost.gather(-1, goes.indices)))
         row, inverse = _remove(row, inverse, goes.indices, valid)
         gone = torch.zeros_like(active).scatter_(-1, goes.indices, valid)
         active = active & ~gone

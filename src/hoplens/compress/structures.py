@@ -81,7 +81,7 @@ def _of_each_group(criterion: Criterion, matrix: Matrix, kept: Tensor, pattern: 
         return pathway_costs(matrix, kept, pattern).isinf()
     groups = torch.where(kept, criterion.plain(matrix), GONE).unflatten(-1, (-1, m))
     # equal scores go by position
-    rank = groups.argsort(-1, stable=True).argsort(-1)
+    rank = groups.argsort(dim=-1, stable=True).argsort(dim=-1)
     stays: Tensor = rank >= m - n
     return stays.flatten(-2)
 

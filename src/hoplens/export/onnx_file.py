@@ -73,9 +73,10 @@ def export_onnx(
 
     Parameters
     ----------
-    model : RecurrentModel, nn.RNN, nn.GRU, nn.LSTM, a cell, LeakyRNN, Stack, Ensemble of one, ...
+    model : RecurrentModel, Quantised, nn.RNN, nn.GRU, nn.LSTM, a cell, LeakyRNN, Stack, Ensemble of one, ...
         All that `hoplens.read` takes as a module, with RNN, leaky, GRU or LSTM cells; stacked, bidirectional
-        and projected ones too.
+        and projected ones too. The weights of a `Quantised` lie in the file in their few bits, but it
+        computes in float32; for integer products see `export_int8`.
     path : str or Path
         Where to.
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, H), optional
@@ -108,12 +109,12 @@ def export_onnx(
         If the file cannot be written.
     """
     check_choice("storage", storage, STORAGES)
-    session_of = _runtime()
+    session_of = runtime()
     source = read_source(model, readout, info)
     _check_options(source, lengths, stateful)
     told = source
     if storage == "half":
-        source = replace(source, stack=_rounded(source.stack), own=None)
+        source = replace(source, stack=_rounded(source.stack), levels={}, own=None)
     proto = build_graph(source, lengths=lengths, stateful=stateful, storage=storage)
     _describe(proto, source, lengths, stateful, storage)
     data = proto.SerializeToString()
@@ -137,7 +138,7 @@ def export_onnx(
     )
 
 
-def _runtime() -> Any:
+def runtime() -> Any:
     """Return the function that loads a model; complain if onnx or onnxruntime is missing."""
     try:
         import onnx  # noqa: F401

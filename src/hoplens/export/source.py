@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hoplens.compress.quantisation import Quantised
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
+from hoplens.export.storage import Levels
 from hoplens.guard import untouched
 from hoplens.models import Ensemble
 from hoplens.pathways import Pathways
@@ -19,6 +21,7 @@ from hoplens.running import Batch, run
 from hoplens.stack import Stack
 from hoplens.torch_cells import GruCell, LstmCell, RnnCell
 
+READOUT = "readout"
 Runner = Callable[[Tensor], Tensor]  # inputs (B, L, I) -> what the last level shows, (B, L, n)
 
 
@@ -33,6 +36,8 @@ class Source:
     offset : Tensor or None, shape (O,)
         Bias of the read-out.
     info : ModelInfo
+    levels : dict of str to Levels
+        Weights that lie on a grid, by torch's names without their prefix; the read-out's is ``readout``.
     own : callable or None
         The user's module itself, (B, L, I) -> states (B, L, n); None where there is nothing but cells.
     """
@@ -40,6 +45,7 @@ class Source:
     stack: Stack
     offset: Tensor | None
     info: ModelInfo
+    levels: dict[str, Levels] = field(default_factory=dict)
     own: Runner | None = None
 
     @property
@@ -86,7 +92,7 @@ def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) 
 
     Parameters
     ----------
-    model : RecurrentModel, nn.RNN, nn.GRU, nn.LSTM, their cells, LeakyRNN, Ensemble of one, Stack, ...
+    model : RecurrentModel, Quantised, Ensemble of one, nn.RNN, nn.GRU, nn.LSTM, LeakyRNN, Stack, ...
         Whatever `hoplens.read` takes as a module or cell.
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, n), optional
         Not with a RecurrentModel or Ensemble, which have theirs.
@@ -100,6 +106,9 @@ def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) 
     NonFiniteError
         If weights are NaN or infinite.
     """
+    levels: dict[str, Levels] = {}
+    if isinstance(model, Quantised):
+        levels, model = _levels(model), model.model
     if isinstance(model, RecurrentModel | Ensemble) and readout is not None:
         raise ParameterError(f"a {type(model).__name__} brings its own read-out; leave readout= out")
     own: Runner | None = None
@@ -126,9 +135,20 @@ def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) 
     if isinstance(core, nn.Module) and hasattr(core, "batch_first"):
         own = _runner(core)
     stack = stack.to(torch.device("cpu"))
-    source = Source(stack, None if offset is None else offset.detach().cpu(), _fitting(info, stack), own)
+    source = Source(
+        stack, None if offset is None else offset.detach().cpu(), _fitting(info, stack), levels, own
+    )
     _check_finite(source)
     return source
+
+
+def _levels(quantised: Quantised) -> dict[str, Levels]:
+    found = {}
+    for name, values in quantised.levels.items():
+        own = READOUT if name.startswith("readout.") else name.removeprefix("core.")
+        scales = quantised.scales[name].numpy().astype("float32")
+        found[own] = Levels(values.numpy(), scales, quantised.form)
+    return found
 
 
 def _row(ensemble: Ensemble) -> tuple[Stack, Tensor]:
@@ -172,10 +192,8 @@ def _fitting(info: ModelInfo | None, stack: Stack) -> ModelInfo:
         given = getattr(info, name)
         if given is not None and len(given) != wanted:
             raise ShapeError(f"info.{name} must have {wanted} entries, one for each, got {len(given)}")
-    if info.window is not None and info.every_step:
-        raise ParameterError(
-            "a window belongs to a read-out after the last step; with every_step leave info.window at None"
-        )
+    if info.every_step:
+        info = replace(info, window=None)  # of no effect there
     if info.window is not None and stack.bidirectional:
         raise ParameterError("a window belongs to a network that runs one way; leave info.window at None")
     return info

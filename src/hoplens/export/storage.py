@@ -1,20 +1,41 @@
-"""How the weights of an ONNX file lie on disk: plain, in half precision, or without their zeros.
+"""How the weights of an ONNX file lie on disk: plain, in half precision, in few bits, or without their zeros.
 
 A packed weight is a bit mask and the values that are not zero, put together again by standard operators
-(BitShift, NonZero, ScatterElements) which onnxruntime folds into a constant when it loads the file. ONNX's
-own sparse initialisers need 8 bytes an index, and shape inference refuses them as weights of RNN, GRU, LSTM.
+(BitShift, CumSum, Gather) which onnxruntime folds into a constant when it loads the file; NonZero and
+ScatterElements it does not fold but runs at every call. ONNX's own sparse initialisers need 8 bytes an index, and shape inference refuses them as weights of RNN, GRU, LSTM.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from hoplens.compress.grids import LARGEST, pack
 from hoplens.errors import NonFiniteError
 
 STORAGES = ("auto", "dense", "half")
 PACKING = 700  # bytes that unpacking one weight adds to the graph
+DIGITS = {
+    "int4": (16, 2),
+    "ternary": (3, 5),
+}  # base, and levels a byte, as `hoplens.compress.grids.pack` has it
+
+
+class Levels(NamedTuple):
+    """A quantised weight: ``values * scales``.
+
+    Attributes
+    ----------
+    values : array of int8, shape (R, C)
+    scales : array of float32, shape (R, 1)
+    form : {"int8", "int4", "ternary"}
+    """
+
+    values: Any
+    scales: Any
+    form: str
 
 
 class Graph:
@@ -79,19 +100,60 @@ class Graph:
             name = self.constant(array, array.dtype, stem)
         return name if array.dtype == np.float32 else str(self.node("Cast", name, to=TensorProto.FLOAT))
 
+    def levels(self, weight: Levels, stem: str) -> str:
+        """Add a quantised weight, packed into bytes; return the name of its float32 form (R, C)."""
+        from onnx import TensorProto
+
+        flat = weight.values.ravel()
+        filled = flat[flat != 0]
+        whole = len(_bytes(flat, weight.form))
+        sparse = len(_bytes(filled, weight.form)) + flat.size // 8 + PACKING < whole
+        given = self._integers(filled if sparse else flat, weight.form, stem)
+        given = self.node("Cast", given, to=TensorProto.FLOAT)
+        if sparse:
+            given = self._spread(given, flat, np.float32, stem)
+        matrix = self.node("Reshape", given, self.constant(weight.values.shape))
+        return str(self.node("Mul", matrix, self.constant(weight.scales, np.float32, f"{stem}_scales")))
+
+    def _integers(self, flat: Any, form: str, stem: str) -> str:
+        """Add levels as bytes, and the nodes that take the bytes apart."""
+        from onnx import TensorProto
+
+        if form == "int8":
+            return self.constant(flat, np.int8, stem)
+        base, each = DIGITS[form]
+        data = self.constant(_bytes(flat, form)[:, None], np.uint8, stem)
+        data = self.node("Cast", data, to=TensorProto.INT32)
+        data = self.node("Div", data, self.constant([base**n for n in range(each)], np.int32))
+        data = self.node("Mod", data, self.constant(base, np.int32))
+        data = self.node("Reshape", data, self.constant([-1]))
+        data = self.node("Slice", data, self.constant([0]), self.constant([flat.size]))
+        return str(self.node("Sub", data, self.constant(LARGEST[form], np.int32)))
+
     def _packed(self, array: Any, stem: str) -> str:
         flat = array.ravel()
+        values = self.constant(flat[flat != 0], array.dtype, f"{stem}_values")
+        whole = self._spread(values, flat, array.dtype, stem)
+        return str(self.node("Reshape", whole, self.constant(array.shape)))
+
+    def _spread(self, values: str, flat: Any, dtype: Any, stem: str) -> str:
+        """Put values in the places where ``flat`` is not zero."""
+        from onnx import TensorProto
+
         bits = np.packbits(flat != 0, bitorder="little")
         mask = self.constant(bits[:, None], np.uint8, f"{stem}_mask")
-        values = self.constant(flat[flat != 0], array.dtype, f"{stem}_values")
         shifts = self.constant(np.arange(8)[None], np.uint8)
         each = self.node("BitShift", mask, shifts, direction="RIGHT")  # (bytes, 8)
         each = self.node("Mod", each, self.constant(2, np.uint8))
-        each = self.node("Reshape", each, self.constant([-1]))
-        places = self.node("Reshape", self.node("NonZero", each), self.constant([-1]))
-        zeros = self.node("Expand", self.constant([0], array.dtype), self.constant([flat.size]))
-        whole = self.node("ScatterElements", zeros, places, values)
-        return str(self.node("Reshape", whole, self.constant(array.shape)))
+        each = self.node("Cast", self.node("Reshape", each, self.constant([-1])), to=TensorProto.INT32)
+        # the n'th place that is not zero takes value n, the others the zero in front of the values
+        places = self.node("Mul", self.node("CumSum", each, self.constant(0)), each)
+        whole = self.node("Gather", self.node("Concat", self.constant([0], dtype), values, axis=0), places)
+        return str(self.node("Slice", whole, self.constant([0]), self.constant([flat.size])))
 
 
-__all__ = ["STORAGES", "Graph"]
+def _bytes(flat: Any, form: str) -> Any:
+    return pack(torch.from_numpy(np.ascontiguousarray(flat)), form).numpy()
+
+
+__all__ = ["STORAGES", "Graph", "Levels"]

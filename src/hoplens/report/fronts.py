@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hoplens.plots.frames import fair_rows
 from hoplens.plots.measures import method_order
+from hoplens.statistics import Front, undominated
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Front = list[list[float]]
 
 
 def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
@@ -76,15 +72,4 @@ def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[st
     return lines
 
 
-def undominated(points: Sequence[Sequence[float]]) -> Front:
-    """Return the points for which no other is at most as large in both coordinates, by rising first one."""
-    front: Front = []
-    least = math.inf
-    for x, y in sorted((float(a), float(b)) for a, b in points if np.isfinite([a, b]).all()):
-        if y < least:
-            front.append([x, y])
-            least = y
-    return front
-
-
-__all__ = ["hop_front", "undominated", "weight_front"]
+__all__ = ["hop_front", "weight_front"]
