@@ -2,7 +2,8 @@
 
 A packed weight is a bit mask and the values that are not zero, put together again by standard operators
 (BitShift, CumSum, Gather) which onnxruntime folds into a constant when it loads the file; NonZero and
-ScatterElements it does not fold but runs at every call. ONNX's own sparse initialisers need 8 bytes an index, and shape inference refuses them as weights of RNN, GRU, LSTM.
+ScatterElements it does not fold but runs at every call. ONNX's own sparse initialisers need 8 bytes an
+index, and shape inference refuses them as weights of RNN, GRU, LSTM.
 """
 
 from __future__ import annotations
