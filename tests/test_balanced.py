@@ -14,8 +14,7 @@ from torch import nn
 from twins import random_network
 
 import hoplens as hl
-from hoplens.compress.gramians import Gramians, data_gramians, linear_gramians
-from hoplens.compress.reduction import choose_units
+from hoplens.compress.gramians import Gramians, choose_units, data_gramians, linear_gramians
 from hoplens.compress.tuning import score
 
 F64 = torch.float64
@@ -206,7 +205,7 @@ def test_doubled_units_are_found_and_removed_at_no_cost(kind):
     x = draw(0, 32, 8, 3).float()
     wide = doubled(model)
     torch.testing.assert_close(wide(x), model(x))
-    got = hl.reduce_balanced(wide, 4, inputs=x)
+    got = hl.reduce_balanced(wide, 4, basis="units", inputs=x)
     assert sorted(unit // 2 for unit in got.kept) == [0, 1, 2, 3]
     assert got.model.core.weight_hh_l0.shape[1] == 4
     assert type(got.model.core) is type(wide.core)
@@ -219,6 +218,7 @@ def test_all_units_kept_is_the_model_itself(kind):
     model = model_of(core_of(kind))
     x = draw(0, 16, 7, 3).float()
     got = hl.reduce_balanced(model.core, 6, readout=model.readout, inputs=x)
+    assert got.basis == "units"
     assert got.kept == tuple(range(6))
     torch.testing.assert_close(got.model(x), model(x), rtol=1e-4, atol=1e-5)
     without_data = hl.reduce_balanced(model, 6, horizon=8)
@@ -252,6 +252,21 @@ def test_states_along_data_keep_a_constant_offset(kind):
     assert got.kept == ()
     fewer = hl.reduce_balanced(model, 2, basis="states", inputs=x)
     assert fewer.model.core.weight_hh_l0.shape == (2, 2)
+
+
+def test_the_best_basis_is_the_one_that_changes_less():
+    model = model_of(core_of("rnn", 8))
+    x = draw(0, 64, 8, 3).float()
+    for units in (2, 6):
+        shares = {
+            basis: hl.reduce_balanced(model, units, basis=basis, inputs=x).scores["reduced"]
+            for basis in ("units", "states")
+        }
+        best = hl.reduce_balanced(model, units, inputs=x)
+        assert best.scores["reduced"] == max(shares.values())
+        assert best.basis == max(shares, key=shares.get)
+        assert len(best.kept) == (units if best.basis == "units" else 0)
+    assert hl.reduce_balanced(model, 2, horizon=8).basis == "units"
 
 
 def test_fine_tuning_wins_back_and_is_scored_on_test_data():

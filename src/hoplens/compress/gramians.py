@@ -106,6 +106,32 @@ def _slopes(total: Tensor, states: list[Tensor]) -> Tensor:
     return torch.cat([torch.zeros_like(s) if g is None else g for g, s in zip(found, states, strict=True)])
 
 
+def choose_units(gramians: Gramians, count: int) -> tuple[int, ...]:
+    """Return the units from which the others can be rebuilt with least harm to the outputs, ascending.
+
+    Taken one after the other, each the one that lowers ``trace(Q P')`` most, P' the covariance of what the
+    units taken so far leave unexplained.
+
+    Parameters
+    ----------
+    gramians : Gramians
+    count : int
+    """
+    left = gramians.reach.clone()
+    kept: list[int] = []
+    floor = 1e-12 * float(left.diagonal().max().clamp_min(1e-300))
+    for _ in range(count):
+        variance = left.diagonal()
+        gain = (left * (gramians.show @ left)).sum(0) / variance.clamp_min(floor)
+        gain[kept] = -1.0
+        gain = torch.where(variance > floor, gain, gain.clamp_max(0.0))  # nothing of it is left to explain
+        unit = int(gain.argmax())
+        if float(variance[unit]) > floor:
+            left = left - left[:, unit, None] * left[unit] / variance[unit]
+        kept.append(unit)
+    return tuple(sorted(kept))
+
+
 def root(gramian: Tensor) -> Tensor:
     """Return R with ``R R^T`` the Gramian, by its eigenvectors."""
     if gramian.dim() < 2 or gramian.shape[-1] != gramian.shape[-2]:
@@ -114,4 +140,4 @@ def root(gramian: Tensor) -> Tensor:
     return vectors * values.clamp_min(0).sqrt().unsqueeze(-2)  # type: ignore[no-any-return]
 
 
-__all__ = ["Gramians", "check_single", "data_gramians", "linear_gramians", "root"]
+__all__ = ["Gramians", "check_single", "choose_units", "data_gramians", "linear_gramians", "root"]

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.compress.balanced import balance
-from hoplens.compress.gramians import Gramians, check_single, data_gramians, linear_gramians, root
+from hoplens.compress.gramians import (
+    Gramians,
+    check_single,
+    choose_units,
+    data_gramians,
+    linear_gramians,
+    root,
+)
 from hoplens.compress.models import as_model
 from hoplens.compress.tuning import fine_tune, score
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count
@@ -19,7 +26,7 @@ from hoplens.recurrent_model import LeakyRNN, RecurrentModel, build_model, descr
 from hoplens.running import as_batch, run
 from hoplens.stack import Stack
 
-BASES = ("units", "states")
+BASES = ("best", "units", "states")
 SIZES = (1.0, 0.5, 0.25, 0.1)  # standard deviations of balanced states that are tried: small ones stay linear
 RIDGE = 1e-6  # of the mean variance, when units are rebuilt from others
 
@@ -59,7 +66,7 @@ def reduce_balanced(
     units: int,
     *,
     readout: Any = None,
-    basis: str = "units",
+    basis: str = "best",
     inputs: Tensor | None = None,
     targets: Tensor | None = None,
     test: tuple[Tensor, Tensor] | None = None,
@@ -87,7 +94,9 @@ def reduce_balanced(
         Hidden units kept.
     readout : nn.Linear, optional
         After a bare core.
-    basis : {"units", "states"}, default "units"
+    basis : {"best", "units", "states"}, default "best"
+        "best" tries both on the inputs and takes the one that changes the outputs less; "units" where there
+        are no inputs or the core allows no states.
     inputs : Tensor, shape (B, L, I), optional
         Gramians along these sequences, with the exact slopes there; also training data. Without: those of
         the network linearised at rest.
@@ -127,43 +136,25 @@ def reduce_balanced(
         raise ParameterError("targets and fine-tuning need inputs=")
     gramians = linear_gramians(own, horizon) if inputs is None else data_gramians(own, inputs)
     values = torch.linalg.svdvals(root(gramians.show).mT @ root(gramians.reach))
-    kept: tuple[int, ...] = ()
-    if basis == "units":
-        kept = choose_units(gramians, count)
-        small = _keep_units(own, gramians, kept)
+    kept = choose_units(gramians, count)
+    found: dict[str, RecurrentModel] = {}
+    if basis != "states":
+        found["units"] = _keep_units(own, gramians, kept)
+    core: Any = own.core
+    mixes = isinstance(core, nn.RNN | LeakyRNN) and core.nonlinearity == "tanh"
+    if basis == "states" or (basis == "best" and mixes and inputs is not None):
+        found["states"] = _keep_states(own, gramians, count, inputs)
+    if inputs is not None:
+        errors = {name: _error(own, small, inputs) for name, small in found.items()}
+        basis = min(errors, key=errors.__getitem__)
     else:
-        small = _keep_states(own, gramians, count, inputs)
+        (basis,) = found
+    small, kept = found[basis], kept if basis == "units" else ()
     proven = inputs is None and horizon is None
     scores = _finish(own, small, inputs, targets, test, steps=steps, lr=lr, batch=batch, seed=seed)
     return Reduced(
         small, basis, values, float(2 * values[count:].sum()) if proven else math.inf, kept, scores
     )
-
-
-def choose_units(gramians: Gramians, count: int) -> tuple[int, ...]:
-    """Return the units from which the others can be rebuilt with least harm to the outputs, ascending.
-
-    Taken one after the other, each the one that lowers ``trace(Q P')`` most, P' the covariance of what the
-    units taken so far leave unexplained.
-
-    Parameters
-    ----------
-    gramians : Gramians
-    count : int
-    """
-    left = gramians.reach.clone()
-    kept: list[int] = []
-    floor = 1e-12 * float(left.diagonal().max().clamp_min(1e-300))
-    for _ in range(count):
-        variance = left.diagonal()
-        gain = (left * (gramians.show @ left)).sum(0) / variance.clamp_min(floor)
-        gain[kept] = -1.0
-        gain = torch.where(variance > floor, gain, gain.clamp_max(0.0))  # nothing of it is left to explain
-        unit = int(gain.argmax())
-        if float(variance[unit]) > floor:
-            left = left - left[:, unit, None] * left[unit] / variance[unit]
-        kept.append(unit)
-    return tuple(sorted(kept))
 
 
 def _keep_units(model: RecurrentModel, gramians: Gramians, kept: tuple[int, ...]) -> RecurrentModel:
@@ -390,4 +381,4 @@ def _weights(gramian: Tensor) -> tuple[Tensor, Tensor]:
     return (vectors * values.sqrt()) @ vectors.mT, (vectors * values.rsqrt()) @ vectors.mT
 
 
-__all__ = ["Reduced", "choose_units", "low_rank", "reduce_balanced"]
+__all__ = ["Reduced", "low_rank", "reduce_balanced"]
