@@ -127,4 +127,4 @@ def report(seconds: float = 50.0, *, full: bool = False) -> str:
 
 
 if __name__ == "__main__":
-    run(report, __doc__, seconds=90.0)
+    run(report, __doc__, seconds=120.0)
