@@ -92,8 +92,9 @@ def test_a_size_that_does_not_fit_or_compile_is_said_as_such(gpu):
 @pytest.mark.parametrize(
     "name",
     [
-        "bench_readers", "cost_plot", "gpu", "latency", "penalty_cost", "penalty_memory", "quantising",
-        "range_cost", "reducing", "savings", "solve_scale", "sparse_scale", "windows",
+        "bench_readers", "cost_plot", "gpu", "latency", "penalty_cost", "penalty_memory", "pruning",
+        "pruning_gated", "quantising", "range_cost", "reducing", "savings", "solve_scale", "sparse_scale",
+        "windows",
     ],
 )  # fmt: skip
 def test_every_benchmark_reports_the_same_way(name, monkeypatch):
