@@ -224,6 +224,22 @@ def test_few_bits_and_zeros_make_small_files(tmp_path):
     )
 
 
+def test_packed_weights_are_unpacked_once_when_the_file_is_loaded(tmp_path):
+    core = nn.GRU(3, 48, batch_first=True)
+    with torch.no_grad():
+        core.weight_hh_l0 *= torch.rand_like(core.weight_hh_l0) < 0.2
+    model = hl.RecurrentModel(core, nn.Linear(48, 2))
+    for network, storage in [(model, "auto"), (model, "half"), (hl.quantise(model, "int4"), "auto")]:
+        hl.export_onnx(network, tmp_path / "m.onnx", storage=storage)
+        stored = {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
+        assert "CumSum" in stored
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+        onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), options, providers=["CPUExecutionProvider"])
+        run = {node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node}
+        assert run <= {"Transpose", "GRU", "Squeeze", "Gather", "Gemm", "MatMul", "Add"}
+
+
 def test_metadata_says_how_to_feed_the_file(tmp_path):
     info = hl.ModelInfo(
         window=4, input_names=("a", "b"), output_names=("y",), input_mean=(1.0, 2.0), input_scale=(0.5, 2.0)

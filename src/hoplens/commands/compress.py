@@ -14,7 +14,7 @@ from hoplens.compress.candidates import Settings
 from hoplens.compress.card import FIGURE, cells, content, render, verdict
 from hoplens.compress.data import every_step, fit_info, halves, load_split
 from hoplens.compress.result import Result, files_of, measure, torch_bytes
-from hoplens.compress.search import HOPELESS, MODEL, ONNX, Choice, Search, choose
+from hoplens.compress.search import HOPELESS, MODEL, ONNX, Choice, Record, Search, choose
 from hoplens.errors import FileError, ParameterError, check_count, check_number
 from hoplens.files import write_atomically
 from hoplens.model_files import read_model
@@ -69,7 +69,7 @@ def run_compress(
         _write(search, choice, result, settings, title=f"{Path(model).stem}, compressed", **limits)
     _show(console, result, choice, target_size, max_loss)
     names = ", ".join([*files_of(out), "card.md", "card.html", FIGURE, "candidates.csv"])
-    console.print(f"wrote {names} to {out}", markup=False, highlight=False, soft_wrap=True)
+    _say(console, f"wrote {names} to {out}")
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def _one_line_for_a_full_disk() -> Iterator[None]:
         raise FileError(f"cannot write{where} ({error.strerror or type(error).__name__})") from None
 
 
-def _search(console: Console, search: Search, max_loss: float) -> list:
+def _search(console: Console, search: Search, max_loss: float) -> list[Record]:
     kept = sum(search.load(plan) is not None for plan in search.plans)
     if kept:
         console.print(
@@ -100,11 +100,7 @@ def _search(console: Console, search: Search, max_loss: float) -> list:
         except KeyboardInterrupt:
             done = sum(search.load(plan) is not None for plan in search.plans)
             bar.stop()
-            console.print(
-                f"{done} of {len(search.plans)} candidates are kept in {search.folder}; the same command goes on",
-                markup=False,
-                highlight=False,
-            )
+            _say(console, f"{done} of {len(search.plans)} candidates are kept; the same command goes on")
             raise
 
 
@@ -152,9 +148,11 @@ def _show(console: Console, result: Result, choice: Choice, target_size: float, 
         text = cells(line)
         table.add_row(text["label"], text["before"], text["after"], text["ratio"])
     console.print(table)
-    console.print(
-        verdict(result, choice, target_size, max_loss), markup=False, highlight=False, soft_wrap=True
-    )
+    _say(console, verdict(result, choice, target_size, max_loss))
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 __all__ = ["run_compress"]

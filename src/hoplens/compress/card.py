@@ -26,16 +26,20 @@ def verdict(result: Result, choice: Choice, target_size: float, max_loss: float)
     """Return whether both limits are met, on sequences that the choice has not seen, in two sentences."""
     small = result.size <= target_size
     kept = result.loss.mean <= max_loss
-    size = f"Size {result.size:.1%} of the given model's, limit {target_size:.1%}: {'met' if small else 'not met'}."
+    size = f"Size {result.size:.1%} of the given model's, limit {target_size:.1%}: {_met(small)}."
     low, high = result.loss.low, result.loss.high
     loss = (
         f"Loss of {result.score_name} {result.loss.mean:.4f} (95 % interval {low:.4f} to {high:.4f}, "
-        f"n = {result.n_report}), limit {max_loss:g}: {'met' if kept else 'not met'}."
+        f"n = {result.n_report}), limit {max_loss:g}: {_met(kept)}."
     )
     rest = "" if choice.met else f" {choice.why[0].upper()}{choice.why[1:]}."
     if choice.met and not kept:
         rest = f" It was within the limit on the {result.n_choose} sequences that the choice was made on."
     return f"{size} {loss}{rest}"
+
+
+def _met(done: bool) -> str:
+    return "met" if done else "not met"
 
 
 def describe(model: RecurrentModel) -> str:
@@ -44,7 +48,8 @@ def describe(model: RecurrentModel) -> str:
     kind = "leaky RNN" if isinstance(core, LeakyRNN) else type(core).__name__
     layers = f"{core.num_layers} layers" if core.num_layers > 1 else "1 layer"
     ways = ", bidirectional" if core.bidirectional else ""
-    return f"{kind}, {core.input_size} inputs, {core.hidden_size} hidden units, {layers}{ways}, {model.n_outputs} outputs"
+    sizes = f"{core.input_size} inputs, {core.hidden_size} hidden units, {layers}{ways}"
+    return f"{kind}, {sizes}, {model.n_outputs} outputs"
 
 
 def cells(line: Line) -> dict[str, str]:
@@ -75,11 +80,13 @@ def content(
     notes = ["Latencies are medians of one run on one machine, one thread, contestants taking turns."]
     if choice.record.nonzero < choice.record.weights:
         notes.append(
-            "Single zero weights make files smaller and save events; onnxruntime and PyTorch compute with them all the same, so they bring no speed."
+            "Single zero weights make files smaller and save events; onnxruntime and PyTorch compute with "
+            "them all the same, so they bring no speed."
         )
     if result.int8_score is not None:
         notes.append(
-            f"{INT8} multiplies integers; its {result.score_name} on the held-back sequences is {result.int8_score:.4f}."
+            f"{INT8} multiplies integers; its {result.score_name} on the held-back sequences is "
+            f"{result.int8_score:.4f}."
         )
     if choice.record.plan.form != "float32":
         notes.append("The PyTorch file holds the rounded weights as floats.")
@@ -111,7 +118,8 @@ def _made(choice: Choice, settings: Settings, result: Result) -> list[str]:
         )
     elif plan.structure == "weight":
         lines.append(
-            f"{plan.amount:.0%} of the weights of each matrix were set to zero by their pathway scores, in {ROUNDS} rounds."
+            f"{plan.amount:.0%} of the weights of each matrix were set to zero by pathway scores, in "
+            f"{ROUNDS} rounds."
         )
     if plan.form != "float32":
         lines.append(
@@ -171,7 +179,7 @@ def _arguments(core: nn.Module) -> str:
 
 def render(told: dict[str, Any], figure: Figure) -> tuple[str, str]:
     """Return the card as Markdown and as HTML."""
-    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     loader = PackageLoader("hoplens.compress")
     plain = Environment(loader=loader, autoescape=False, **options)  # Markdown; no page is made of it here
     page = Environment(loader=loader, autoescape=True, **options)

@@ -52,8 +52,8 @@ def run_onnx(path: Path, split: Split) -> Tensor:
 def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return what each sequence takes away from the score; 1 minus their mean is the score.
 
-    Classes: the share of wrong ones (weighted by valid steps). Values: the squared error over the variance of
-    the targets.
+    Classes: the share of wrong ones (weighted by valid steps). Values: the squared error over the variance
+    of the targets.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from hoplens.compress.files import losses, run_onnx
 from hoplens.compress.int8_onnx import export_int8
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 INT8 = "model-int8.onnx"
 TIMED = 64  # sequences of the larger batch
+DOUBT = 0.05
 COUNTED = 64  # sequences that events are counted on
 
 
@@ -117,7 +119,7 @@ def measure(
         score_name="explained variance" if report.targets.is_floating_point() else "accuracy",
         score_before=1 - float(before.mean()),
         score_after=1 - float(after.mean()),
-        loss=bootstrap_mean((after - before).numpy()),
+        loss=_interval(after - before),
         n_choose=len(search.choose),
         n_report=len(report),
         size=chosen.n_bytes / given.n_bytes,
@@ -126,6 +128,22 @@ def measure(
         else 1 - float(losses(run_onnx(whole, report), report.targets).mean()),
         table=_table(search, records, chosen, report, seconds),
     )
+
+
+def _interval(change: Tensor) -> Interval:
+    """Return the mean loss with its 95 % interval over sequences.
+
+    Where no sequence changed, a bootstrap would claim certainty; then it is by the share of sequences that
+    may change unseen, ``1 - 0.05 ** (1 / n)`` (the rule of three).
+    """
+    if bool((change == 0).all()):
+        unseen = 1 - DOUBT ** (1 / len(change))
+        return Interval(0.0, -unseen, unseen)
+    return bootstrap_mean(change.numpy())
+
+
+def _losses(file: Path, split: Split) -> Tensor:
+    return losses(run_onnx(file, split), split.targets)
 
 
 def _int8(search: Search, chosen: Record) -> Quantised | None:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from hoplens.compress.candidates import (
     Plan,
     Settings,
@@ -49,6 +51,8 @@ class Record:
         Of one inference on hardware that skips no zeros: steps run times weights.
     score : float
         Of the file, in onnxruntime, on the sequences that the choice is made on.
+    doubt : float
+        Standard error of its difference from the score of the model as given, sequence by sequence.
     """
 
     plan: Plan
@@ -58,6 +62,7 @@ class Record:
     nonzero: int
     multiplications: int
     score: float
+    doubt: float
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class Search:
         self._claim()
         self.kept = make_folder(folder / "candidates", "results folder")
         self.key = search_key(model, train, choose, report, settings)
+        self.reference: Tensor | None = None  # losses of the model as given
         self.plans = list(all_plans(windows_to_try(model, train)))
 
     def _claim(self) -> None:
@@ -195,6 +201,10 @@ class Search:
         own = made.model if isinstance(made, Quantised) else made
         matrices = [value for name, value in own.state_dict().items() if "weight" in name]
         count, nonzero = sum(m.numel() for m in matrices), sum(int((m != 0).sum()) for m in matrices)
+        lost = losses(run_onnx(place / ONNX, self.choose), self.choose.targets)
+        if self.reference is None:
+            file = self.place(Plan()) / ONNX
+            self.reference = losses(run_onnx(file, self.choose), self.choose.targets)
         record = Record(
             plan,
             place.name,
@@ -202,7 +212,8 @@ class Search:
             count,
             nonzero,
             multiplications(own, self.train.length),
-            1 - float(losses(run_onnx(place / ONNX, self.choose), self.choose.targets).mean()),
+            1 - float(lost.mean()),
+            float((lost - self.reference).std() / len(lost) ** 0.5),
         )
         # the record comes last and says that the candidate is whole
         write_atomically(place / RECORD, json.dumps(asdict(record), indent=1).encode())
@@ -222,7 +233,8 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
     """Choose by size and score; the first record is the model as given.
 
     Among the candidates within both limits the one of fewest multiplications, then fewest bytes, then best
-    score. If there is none, the one that exceeds its limits by the least share.
+    score; if some are within the loss by a standard error, only among these, since a choice by a limit
+    flatters the chosen. If there is none, the one that exceeds its limits by the least share.
 
     Parameters
     ----------
@@ -247,8 +259,9 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
     good = [r for r in records if loss(r) <= max_loss]
     both = [r for r in small if r in good]
     if both:
-        best = min(both, key=cost)
-        return Choice(best, True, f"fewest multiplications of {len(both)} candidates within both limits")
+        safe = [r for r in both if loss(r) + r.doubt <= max_loss]
+        why = f"fewest multiplications of the {len(safe or both)} within both limits"
+        return Choice(min(safe or both, key=cost), True, why + (" by a standard error" if safe else ""))
 
     def excess(record: Record) -> tuple[Any, ...]:
         over = max(0.0, size(record) / target_size - 1) + max(0.0, loss(record) - max_loss) / max(

@@ -1,9 +1,8 @@
 """How the weights of an ONNX file lie on disk: plain, in half precision, in few bits, or without their zeros.
 
 A packed weight is a bit mask and the values that are not zero, put together again by standard operators
-(BitShift, CumSum, Gather) which onnxruntime folds into a constant when it loads the file; NonZero and
-ScatterElements it does not fold but runs at every call. ONNX's own sparse initialisers need 8 bytes an
-index, and shape inference refuses them as weights of RNN, GRU, LSTM.
+(BitShift, CumSum, Gather) which onnxruntime folds into a constant when it loads the file. ONNX's
+own sparse initialisers need 8 bytes an index, and shape inference refuses them as weights of RNN, GRU, LSTM.
 """
 
 from __future__ import annotations
@@ -106,13 +105,13 @@ class Graph:
         from onnx import TensorProto
 
         flat = weight.values.ravel()
-        filled = flat[flat != 0]
+        filled = _filled(flat)
         whole = len(_bytes(flat, weight.form))
         sparse = len(_bytes(filled, weight.form)) + flat.size // 8 + PACKING < whole
         given = self._integers(filled if sparse else flat, weight.form, stem)
         given = self.node("Cast", given, to=TensorProto.FLOAT)
         if sparse:
-            given = self._spread(given, flat, np.float32, stem)
+            given = self._spread(given, flat, stem)
         matrix = self.node("Reshape", given, self.constant(weight.values.shape))
         return str(self.node("Mul", matrix, self.constant(weight.scales, np.float32, f"{stem}_scales")))
 
@@ -133,12 +132,12 @@ class Graph:
 
     def _packed(self, array: Any, stem: str) -> str:
         flat = array.ravel()
-        values = self.constant(flat[flat != 0], array.dtype, f"{stem}_values")
-        whole = self._spread(values, flat, array.dtype, stem)
+        values = self.constant(_filled(flat), array.dtype, f"{stem}_values")
+        whole = self._spread(values, flat, stem)
         return str(self.node("Reshape", whole, self.constant(array.shape)))
 
-    def _spread(self, values: str, flat: Any, dtype: Any, stem: str) -> str:
-        """Put values in the places where ``flat`` is not zero."""
+    def _spread(self, values: str, flat: Any, stem: str) -> str:
+        """Put values, a zero before them, in the places where ``flat`` is not zero."""
         from onnx import TensorProto
 
         bits = np.packbits(flat != 0, bitorder="little")
@@ -146,11 +145,17 @@ class Graph:
         shifts = self.constant(np.arange(8)[None], np.uint8)
         each = self.node("BitShift", mask, shifts, direction="RIGHT")  # (bytes, 8)
         each = self.node("Mod", each, self.constant(2, np.uint8))
-        each = self.node("Cast", self.node("Reshape", each, self.constant([-1])), to=TensorProto.INT32)
-        # the n'th place that is not zero takes value n, the others the zero in front of the values
-        places = self.node("Mul", self.node("CumSum", each, self.constant(0)), each)
-        whole = self.node("Gather", self.node("Concat", self.constant([0], dtype), values, axis=0), places)
-        return str(self.node("Slice", whole, self.constant([0]), self.constant([flat.size])))
+        each = self.node("Cast", each, to=TensorProto.INT32)
+        each = self.node("Reshape", each, self.constant([-1]))
+        each = self.node("Slice", each, self.constant([0]), self.constant([flat.size]))
+        # the n-th filled place takes value n, all others take number 0, the zero. NonZero and Scatter would
+        # be shorter, but onnxruntime does not fold NonZero: it would unpack at every run
+        number = self.node("Mul", self.node("CumSum", each, self.constant(0)), each)
+        return str(self.node("Gather", values, number))
+
+
+def _filled(flat: Any) -> Any:
+    return np.concatenate([np.zeros(1, flat.dtype), flat[flat != 0]])
 
 
 def _bytes(flat: Any, form: str) -> Any:

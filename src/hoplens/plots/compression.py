@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEIGHT = 3.0  # inches
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RING = 90.0  # points squared, around the chosen one
 COLUMNS = ("form", "size", "ms", "score", "chosen")
 
@@ -65,6 +66,12 @@ def plot_compression(
     left, right = fig.subplots(1, 2, sharey=True)
     _panel(left, candidates, "size", forms)
     _panel(right, candidates, "ms", forms)
+    left.set_xscale("log")
+    least = float(candidates["size"].min())
+    ticks = [tick for tick in TICKS if tick >= least / 2]
+    left.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
+    left.minorticks_off()
+    right.set_xlim(left=0.0)
     if target_size is not None:
         left.axvline(target_size, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
     name_axes(left, "size of the ONNX file, share of the given model's", score)
@@ -111,7 +118,6 @@ def _panel(ax: Axes, candidates: pd.DataFrame, x: str, forms: list[str]) -> None
     ax.scatter(
         chosen[x], chosen["score"], s=RING, facecolors="none", edgecolors=INK, linewidths=1.0, zorder=5
     )
-    ax.set_xscale("log")
 
 
 __all__ = ["plot_compression"]
