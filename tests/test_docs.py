@@ -9,7 +9,7 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = {"reading.md": 4, "seeing.md": 4, "data.md": 4, "gated.md": 2}  # and the least number of blocks
+GUIDES = {"reading.md": 4, "seeing.md": 4, "data.md": 4, "gated.md": 2, "shrinking.md": 2}  # and the least number of blocks
 
 
 @pytest.mark.parametrize("guide", GUIDES)
