@@ -1,5 +1,8 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from hoplens import recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
@@ -63,6 +66,10 @@ from hoplens.torch_cells import GruCell, LstmCell, RnnCell
 from hoplens.training import TrainingResult, train
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths
+
+if TYPE_CHECKING:
+    from hoplens import sweeps
+    from hoplens.sweeps import run_sweep
 
 __version__ = "0.1.0"
 
@@ -153,6 +160,7 @@ __all__ = [
     "register_reader",
     "rescale",
     "resolvent",
+    "run_sweep",
     "save_model",
     "shuffle_lags",
     "signal_share",
@@ -160,6 +168,7 @@ __all__ = [
     "spectrum",
     "strength_error",
     "strengths",
+    "sweeps",
     "switch",
     "tasks",
     "temporal_sparsity",
@@ -175,3 +184,14 @@ __all__ = [
     "window",
     "without",
 ]
+
+LAZY = ("sweeps",)  # modules that take a while to import: loaded when used
+
+if not TYPE_CHECKING:  # a checker shall see the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        if name in LAZY:
+            return importlib.import_module(f"hoplens.{name}")
+        if name == "run_sweep":
+            return importlib.import_module("hoplens.sweeps").run_sweep
+        raise AttributeError(f"module 'hoplens' has no attribute {name!r}")

@@ -8,22 +8,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from hoplens import recipes
 from hoplens import tasks as task_library
 from hoplens.commands.report import write_run_report
 from hoplens.errors import check_choice, check_count, check_number
 from hoplens.files import make_folder
+from hoplens.recipes import RECIPES
 from hoplens.study.measure import measure
 from hoplens.study.saved import save_run
 from hoplens.training import train
 
-RECIPES = {
-    "none": recipes.none,
-    "l1": recipes.l1,
-    "l2": recipes.l2,
-    "paper": recipes.paper,
-    "recommended": recipes.recommended,
-}
 SHOWN = {
     "test_mse": "error",
     "accuracy": "accuracy",

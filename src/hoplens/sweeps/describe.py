@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import math
 from typing import Any
 
 from hoplens.errors import UnsupportedModelError
@@ -25,6 +26,8 @@ def describe(value: Any) -> Any:
     UnsupportedModelError
         If it holds anything else.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):

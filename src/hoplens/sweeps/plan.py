@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from hoplens.errors import ParameterError, check_count
 from hoplens.settings import Network
@@ -132,9 +133,7 @@ def cut(setting: Setting, networks: Iterable[Network], workers: int = 1) -> list
     if len(ordered) >= rounded * size // 2:  # else shards would get too small to be worth it
         pieces = rounded
     bounds = [len(ordered) * n // pieces for n in range(pieces + 1)]
-    return [
-        Shard(setting, tuple(ordered[start:stop])) for start, stop in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [Shard(setting, tuple(ordered[start:stop])) for start, stop in pairwise(bounds)]
 
 
 __all__ = ["MAIN", "MOST_NETWORKS", "SHARD_BYTES", "Member", "Plan", "cut", "shard_size"]

@@ -17,7 +17,9 @@ from hoplens.tasks import Task
 from hoplens.training import TrainingResult, train_networks
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-BUFFERS = 6  # copies of weights that training holds: gradient, Adam's two, the last finite ones, mask, products
+BUFFERS = (
+    6  # copies of weights that training holds: gradient, Adam's two, the last finite ones, mask, products
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ class TaskSetting(Setting):
         s, t = self.settings, self.task
         weights = self._width * s.hidden + (s.hidden + 1) * t.n_outputs
         data = CHUNK * s.batch * t.length * t.n_inputs
-        return 2 * self.state_bytes + self._itemsize * (BUFFERS * weights + 2 * data + s.steps)  # data: as drawn, and laid out
+        return 2 * self.state_bytes + self._itemsize * (
+            BUFFERS * weights + 2 * data + s.steps
+        )  # data: as drawn, and laid out
 
     @property
     def cost(self) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hoplens.errors import FileError, ParameterError, UnknownNameError
+from hoplens.errors import FileError, ParameterError, UnknownNameError, check_choice
 from hoplens.files import write_atomically
 from hoplens.sweeps.schema import VERSION, bring_up_to_date, version_of
 
@@ -200,8 +200,8 @@ class RunStore:
             See `study_id`; the latest by default.
         """
         return self.query(
-            "SELECT position, json_array_length(keys) AS networks, state, attempts, reason, seconds, finished "
-            "FROM shards WHERE study = ? ORDER BY position",
+            "SELECT position, json_array_length(keys) AS networks, state, attempts, reason, seconds, "
+            "finished FROM shards WHERE study = ? ORDER BY position",
             [self.study_id(study)],
         )
 
@@ -263,25 +263,29 @@ class RunStore:
         found, config = self.tensors(key), self.config(key)
         if "weight" not in found:
             raise FileError(f'the weights of network {key} were not kept; set weights = "all" in the study')
-        tensors = (found[name][None] for name in ("weight", "readout", "offset"))
+        weight, readout, offset = (found[name][None] for name in ("weight", "readout", "offset"))
         settings = config["setting"]["settings"]
-        return Ensemble(*tensors, activation=settings["activation"], leak=settings["leak"])
+        return Ensemble(weight, readout, offset, settings["activation"], settings["leak"])
 
     def export(self, path: str | os.PathLike[str], study: str | None = None) -> Path:
-        """Write ``networks(details=True)`` of a study as Parquet.
+        """Write ``networks(details=True)`` of a study as Parquet or CSV.
 
         Parameters
         ----------
         path : path
-            File to write.
+            File to write; its ending says which.
         study : str, optional
             See `study_id`; the latest by default.
         """
+        kind = check_choice("kind of table", Path(path).suffix.lstrip("."), ("csv", "parquet"))
+        frame = self.networks(study, details=True)
+        if kind == "csv":  # 17 digits give back every bit
+            return write_atomically(path, frame.to_csv(index=False, float_format="%.17g").encode())
         try:
             import pyarrow  # noqa: F401 - what pandas writes Parquet with
         except ImportError:
             raise ParameterError("Parquet needs pyarrow: pip install 'hoplens[parquet]'") from None
-        return write_atomically(path, self.networks(study, details=True).to_parquet(index=False))
+        return write_atomically(path, frame.to_parquet(index=False))
 
     def _row(self, key: str) -> dict[str, Any]:
         found = self.query("SELECT config, slot, tensors FROM networks WHERE key = ?", [key])
@@ -311,9 +315,7 @@ def open_store(folder: str | os.PathLike[str]) -> RunStore:
 
 
 def _open(place: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        place, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False
-    )
+    return sqlite3.connect(place, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
 
 
 @contextmanager
@@ -329,14 +331,14 @@ def readable(folder: Path) -> Iterator[None]:
 
 
 def encode(values: dict[str, Any]) -> str:
-    """Return measures as JSON: NaN as null, infinity as a number too large for a float."""
-    return json.dumps({name: _plain(value) for name, value in values.items()}).replace(
-        "Infinity", "9e999"
-    )
+    """Return measures as JSON, to the last bit: NaN as null, infinity as a number too large for a float."""
+    return "{" + ",".join(f"{json.dumps(name)}:{_literal(value)}" for name, value in values.items()) + "}"
 
 
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _literal(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "null" if math.isnan(value) else ("9e999" if value > 0 else "-9e999")
+    return json.dumps(value)
 
 
 def _spread(texts: pd.Series[str]) -> pd.DataFrame:

@@ -8,7 +8,8 @@ import socket
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -190,11 +191,10 @@ def run_shard(shard: Shard, threads: int = 1) -> Finished | Failed:
     threads : int, default 1
         Threads of PyTorch; put back afterwards.
     """
-    before = torch.get_num_threads()
     started = time.perf_counter()
     try:
-        torch.set_num_threads(threads)
-        outcome = shard.setting.run(shard.networks)
+        with _threads(threads):
+            outcome = shard.setting.run(shard.networks)
         if len(outcome.frame) != len(shard.networks):
             raise ParameterError(
                 f"a shard of {len(shard.networks)} networks gave {len(outcome.frame)} rows of measures"
@@ -211,6 +211,27 @@ def run_shard(shard: Shard, threads: int = 1) -> Finished | Failed:
         first = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {first[0] if first else 'no message'}"
         return Failed(reason, traceback.format_exc())
+
+
+def probe(shard: Shard, threads: int = 1) -> float | None:
+    """Return the estimated seconds of a shard, by a short trial of it; None if it cannot be tried.
+
+    Parameters
+    ----------
+    shard : Shard
+    threads : int, default 1
+        Threads of PyTorch; put back afterwards.
+    """
+    with _threads(threads):
+        return shard.setting.probe(shard.networks)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
 
@@ -242,4 +263,4 @@ def _device(name: str) -> str:
     return f"{name} ({platform.machine()})"
 
 
-__all__ = ["Failed", "Finished", "Outcome", "Setting", "Shard", "Value", "run_shard", "versions"]
+__all__ = ["Failed", "Finished", "Outcome", "Setting", "Shard", "Value", "probe", "run_shard", "versions"]

@@ -69,6 +69,15 @@ class StoreWriter:
         found = self._connection.execute("SELECT key FROM networks")
         return {key for (key,) in found if key in plan.by_key}
 
+    def errors(self, plan: Plan) -> dict[str, float | None]:
+        """Return the test errors of the networks of a plan that the store holds, by key."""
+        found = self._connection.execute(
+            "SELECT key, json_extract(metrics, '$.test_mse') FROM networks WHERE key IN "
+            "(SELECT key FROM members WHERE study = ?)",
+            [plan.id],
+        )
+        return dict(found.fetchall())
+
     def add(self, plan: Plan, *, workers: int) -> None:
         """Enter a study, and what of it is to be run, unless it is there."""
         if self._connection.execute("SELECT 1 FROM studies WHERE id = ?", [plan.id]).fetchone():
