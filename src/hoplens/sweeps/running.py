@@ -310,7 +310,7 @@ class _Tally:
 
 
 def _is_long(shards: dict[int, Shard], workers: int) -> bool:
-    """Return whether there is enough to do for processes to pay, by a short trial of the costliest settings."""
+    """Return whether processes pay: the work is long, by a short trial of its costliest settings."""
     if workers == 1 or len(shards) < 2:
         return False
     settings = {shard.setting: shard for shard in shards.values()}

@@ -82,6 +82,8 @@ class RunStore:
             return f"{path.absolute().as_uri()}?mode=ro"
         if not wal.exists():  # SQLite would make files beside it; without a log nobody writes
             return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        if path.with_name(f"{DATABASE}-shm").exists():
+            return f"{path.absolute().as_uri()}?mode=ro"
         self._copy = tempfile.TemporaryDirectory(prefix="hoplens-")
         for source in (path, wal):
             shutil.copy(source, self._copy.name)
