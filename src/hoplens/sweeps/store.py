@@ -78,7 +78,7 @@ class RunStore:
         """Return the database as an address for reading."""
         path = self.folder / DATABASE
         wal = path.with_name(f"{DATABASE}-wal")
-        if os.access(self.folder, os.W_OK):
+        if os.access(self.folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             return f"{path.absolute().as_uri()}?mode=ro"
         if not wal.exists():  # SQLite would make files beside it; without a log nobody writes
             return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
@@ -86,7 +86,7 @@ class RunStore:
             return f"{path.absolute().as_uri()}?mode=ro"
         self._copy = tempfile.TemporaryDirectory(prefix="hoplens-")
         for source in (path, wal):
-            shutil.copy(source, self._copy.name)
+            shutil.copyfile(source, Path(self._copy.name) / source.name)  # not its mode
         return f"{(Path(self._copy.name) / DATABASE).as_uri()}?mode=ro"
 
     def __enter__(self) -> RunStore:
