@@ -57,7 +57,7 @@ def complain(error: ValidationError, model: type[BaseModel], text: str, name: st
 
 def _place(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Return the keys of the file on the way; pydantic puts names of types in between."""
-    return tuple(part for part in loc if isinstance(part, int) or part.isidentifier() or "-" in part)
+    return tuple(part for part in loc if isinstance(part, int) or part.replace("-", "_").isidentifier())
 
 
 def _words(place: tuple[str | int, ...], error: ErrorDetails, model: type[BaseModel]) -> str:

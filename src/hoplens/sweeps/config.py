@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -302,6 +303,10 @@ class Study(Strict):
 
     def plan(self) -> Plan:
         """Return everything that the study trains, network by network."""
+        return self._planned
+
+    @cached_property
+    def _planned(self) -> Plan:
         return Plan(self.name, tuple(self._members()), self.model_dump_json(exclude_defaults=True))
 
     def _members(self) -> Iterator[Member]:

@@ -28,6 +28,8 @@ def describe(value: Any) -> Any:
     """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no word for it
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 1 and 1.0 are equal, and so is what they describe
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
@@ -63,7 +65,12 @@ def canonical(data: Any) -> str:
 
 def content_hash(data: Any) -> str:
     """Return a hash of plain data, 20 hexadecimal digits."""
-    return hashlib.sha256(f"{FORMAT}\n{canonical(data)}".encode()).hexdigest()[:20]
+    return text_hash(canonical(data))
 
 
-__all__ = ["FORMAT", "canonical", "content_hash", "describe"]
+def text_hash(text: str) -> str:
+    """Return the hash of plain data that is canonical JSON already."""
+    return hashlib.sha256(f"{FORMAT}\n{text}".encode()).hexdigest()[:20]
+
+
+__all__ = ["FORMAT", "canonical", "content_hash", "describe", "text_hash"]

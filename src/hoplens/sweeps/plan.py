@@ -130,7 +130,7 @@ def cut(setting: Setting, networks: Iterable[Network], workers: int = 1) -> list
     size = shard_size(setting)
     pieces = -(-len(ordered) // size)
     rounded = -(-pieces // workers) * workers
-    if len(ordered) >= rounded * size // 2:  # else shards would get too small to be worth it
+    if len(ordered) >= rounded * max(2, size) / 2:  # else shards would get too small to be worth it
         pieces = rounded
     bounds = [len(ordered) * n // pieces for n in range(pieces + 1)]
     return [Shard(setting, tuple(ordered[start:stop])) for start, stop in pairwise(bounds)]

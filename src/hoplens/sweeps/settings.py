@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -56,11 +56,9 @@ class TaskSetting(Setting):
         """Return whether the weights of networks of this seed are kept."""
         return self.weights == "all" or (isinstance(self.weights, tuple) and seed in self.weights)
 
-    def describe(self, network: Network) -> dict[str, Any]:
-        """Return all that fixes the numbers of one network, and whether its own weights are kept."""
-        found = super().describe(network)
-        found["setting"]["weights"] = self.keeps(network.seed)
-        return found
+    def counted(self, network: Network) -> TaskSetting:
+        """Return the setting with ``weights`` for this network alone: "all" or "none"."""
+        return replace(self, weights="all" if self.keeps(network.seed) else "none")
 
     def run(self, networks: Sequence[Network]) -> Outcome:
         """Train and measure networks as `hoplens.train` does."""

@@ -11,15 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from hoplens.errors import ParameterError
+from hoplens.recipes import Recipe
 from hoplens.settings import Network
-from hoplens.sweeps.describe import content_hash, describe
+from hoplens.sweeps.describe import canonical, content_hash, describe, text_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,23 +88,35 @@ class Setting(ABC):
         """Return the estimated seconds that these networks take, by a short trial; None if unknown."""
         return None
 
-    def describe(self, network: Network) -> dict[str, Any]:
-        """Return all that fixes the numbers of one network, as plain data.
+    def counted(self, network: Network) -> Setting:  # noqa: ARG002 - for subclasses
+        """Return the setting as it counts for one network, without what concerns only others."""
+        return self
+
+    def config(self, network: Network) -> str:
+        """Return all that fixes the numbers of one network, as JSON.
 
         The recipe's name is left out: it labels, and changes no number.
         """
-        recipe = describe(network.recipe)
-        del recipe["name"]
-        return {
-            "setting": describe(self),
-            "recipe": recipe,
-            "strength": float(network.strength),
-            "seed": network.seed,
-        }
+        recipe, setting = _recipe_text(network.recipe), _setting_text(self.counted(network))
+        strength = canonical(describe(float(network.strength)))
+        return f'{{"recipe":{recipe},"seed":{network.seed},"setting":{setting},"strength":{strength}}}'
 
     def key(self, network: Network) -> str:
         """Return the content hash of one network: another one for any other numbers."""
-        return content_hash(self.describe(network))
+        return text_hash(self.config(network))
+
+
+# thousands of networks share a recipe and a setting
+@lru_cache(maxsize=1024)
+def _setting_text(setting: Setting) -> str:
+    return canonical(describe(setting))
+
+
+@lru_cache(maxsize=1024)
+def _recipe_text(recipe: Recipe) -> str:
+    found = describe(recipe)
+    del found["name"]
+    return canonical(found)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any
 
 from hoplens.errors import FileError
 from hoplens.files import make_folder, write_atomically
-from hoplens.sweeps.describe import canonical
 from hoplens.sweeps.plan import Plan
 from hoplens.sweeps.schema import bring_up_to_date, version_of
 from hoplens.sweeps.store import DATABASE, PATIENCE, TENSORS, encode, readable
@@ -137,7 +136,7 @@ class StoreWriter:
         rows = [
             (
                 key,
-                canonical(shard.setting.describe(network)),
+                shard.setting.config(network),
                 network.seed,
                 encode(record),
                 seconds,
