@@ -22,15 +22,14 @@ from hoplens.sweeps.plan import SHARD_BYTES
 class Toy(Setting):
     """Rows that follow from seed and strength, shards of ``size`` networks, and faults on demand.
 
-    A seed in ``dies`` kills its process: always, or until ``marks`` holds as many files as ``times``.
+    ``dies`` holds seeds, and how often each kills its process; ``marks`` is the folder that counts it.
     """
 
     name: str = "toy"
     size: int = 4
     seconds: float = 0.0
     fails: tuple[int, ...] = ()
-    dies: tuple[int, ...] = ()
-    times: int = 10**9
+    dies: tuple[tuple[int, int], ...] = ()
     marks: str = ""
 
     @property
@@ -60,16 +59,22 @@ class Toy(Setting):
         for network in networks:
             if network.seed in self.fails:
                 raise ArithmeticError(f"seed {network.seed}\nis bad")
-            if network.seed in self.dies and len(list(Path(self.marks).glob("died*"))) < self.times:
-                Path(self.marks, f"died-{time.monotonic_ns()}").touch()
+            times = dict(self.dies).get(network.seed, 0)
+            died = len(list(Path(self.marks).glob(f"died-{network.seed}-*"))) if times else 0
+            if died < times:
+                Path(self.marks, f"died-{network.seed}-{time.monotonic_ns()}").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
         errors = [network.strength + network.seed / 7 for network in networks]
-        frame = pd.DataFrame({"test_mse": errors, "diverged_at": -1, "odd": float("nan"), "big": float("inf")})
+        frame = pd.DataFrame(
+            {"test_mse": errors, "diverged_at": -1, "odd": float("nan"), "big": float("inf")}
+        )
         tensors = {f"{n}/mark": torch.tensor([float(network.seed)]) for n, network in enumerate(networks)}
         return Outcome(frame, tensors, {"train": self.seconds})
 
 
-def toy_plan(setting: Setting | None = None, *, seeds: int = 8, strengths: Sequence[float] = (0.1, 0.2)) -> Plan:
+def toy_plan(
+    setting: Setting | None = None, *, seeds: int = 8, strengths: Sequence[float] = (0.1, 0.2)
+) -> Plan:
     """Return a plan of L1 networks: seeds 0 and 1 validate, the others report."""
     setting = Toy() if setting is None else setting
     members = [

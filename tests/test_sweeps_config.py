@@ -83,7 +83,9 @@ def test_own_method_is_built_as_written():
 
 
 def test_recipe_may_be_changed():
-    text = STUDY.replace('recipe = "l1"', 'recipe = "recommended"\nname = "unthinned"\nthinning = false\ninit = "gaussian"')
+    text = STUDY.replace(
+        'recipe = "l1"', 'recipe = "recommended"\nname = "unthinned"\nthinning = false\ninit = "gaussian"'
+    )
     plan = parse_study(text).plan()
     found = next(m.network.recipe for m in plan.members if m.network.recipe.name == "unthinned")
     assert found.thinning is None
@@ -92,23 +94,30 @@ def test_recipe_may_be_changed():
 
 
 def test_training_settings_reach_the_networks():
-    plan = parse_study(STUDY.replace("steps = 10", 'steps = 11\nlr = 1e-2\nleak = 0.5\ndtype = "float64"')).plan()
+    plan = parse_study(
+        STUDY.replace("steps = 10", 'steps = 11\nlr = 1e-2\nleak = 0.5\ndtype = "float64"')
+    ).plan()
     setting = plan.members[0].setting
     assert setting.settings == Settings(hidden=8, steps=11, lr=1e-2, leak=0.5)
     assert setting.dtype == "float64"
 
 
 def test_parts_have_their_own_tasks_methods_and_strengths():
-    text = STUDY + """
+    text = (
+        STUDY
+        + """
 [[parts]]
 name = "reach"
 strengths = [0.25]
 tasks = [{ name = "addition" }]
 methods = [{ recipe = "l2" }, { recipe = "paper", strengths = [0.125] }]
 """
+    )
     plan = parse_study(text).plan()
     reach = {(m.task, m.network.recipe.name, m.network.strength) for m in plan.members if m.part == "reach"}
-    assert reach == {(f"addition, every, {h} hidden", *ms) for h in (8, 16) for ms in (("L2", 0.25), ("R-RNN", 0.125))}
+    assert reach == {
+        (f"addition, every, {h} hidden", *ms) for h in (8, 16) for ms in (("L2", 0.25), ("R-RNN", 0.125))
+    }
 
 
 def test_study_comes_back_from_what_the_store_keeps():
@@ -138,17 +147,33 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
         ("steps = 10", "steps = 1.5", "line 10: training.steps must be a whole number, got 1.5"),
         ("steps = 10", "lr = nan", "line 10: training.lr must be a finite number, got nan"),
         ("steps = 10", "decay = 2", "line 10: training.decay must be at most 1, got 2"),
-        ("steps = 10", 'activation = "gelu"', "line 10: training.activation must be 'tanh', 'relu' or 'linear', got 'gelu'"),
+        (
+            "steps = 10",
+            'activation = "gelu"',
+            "line 10: training.activation must be 'tanh', 'relu' or 'linear', got 'gelu'",
+        ),
         ("steps = 10", 'device = "gpu"', "line 8: training: device must be cpu or cuda, got 'gpu'"),
         ("hidden = [8, 16]", "hidden = [8, -1]", "line 9: training.hidden[2] must be at least 1, got -1"),
         ("hidden = [8, 16]", "hidden = []", "line 9: training.hidden must hold at least 1, got []"),
         ("[1e-4, 1e-3]", "[1e-4, -1e-3]", "line 2: strengths[2] must be at least 0, got -0.001"),
         ("strengths = [1e-4, 1e-3]\n", "", "method L1 has no strengths"),
-        ("report = [100, 101, 102]", "report = [1, 100]", "line 4: seeds: validation and report seeds must be apart, but both hold 1"),
+        (
+            "report = [100, 101, 102]",
+            "report = [1, 100]",
+            "line 4: seeds: validation and report seeds must be apart, but both hold 1",
+        ),
         ("report = [100, 101, 102]", "report = [100, 100]", "the report seeds hold one seed twice"),
         ("report = [100, 101, 102]", "", "line 4: seeds.report is missing"),
-        ("report = [100, 101, 102]", "report = { count = 0 }", "line 6: seeds.report: count must be a whole number of at least 1, got 0"),
-        ("report = [100, 101, 102]", "report = { first = 3 }", "a range of seeds has count and, if you like, first, got first"),
+        (
+            "report = [100, 101, 102]",
+            "report = { count = 0 }",
+            "line 6: seeds.report: count must be a whole number of at least 1, got 0",
+        ),
+        (
+            "report = [100, 101, 102]",
+            "report = { first = 3 }",
+            "a range of seeds has count and, if you like, first, got first",
+        ),
         ('name = "subtraction"', 'name = "substraction"', "line 16: tasks[2]: unknown task 'substraction'"),
         ('name = "subtraction"', 'name = "substraction"', "did you mean 'subtraction'?"),
         ("lag = 2", "lag = 9", "line 16: tasks[2]: lag must be below the length 4, got 9"),
@@ -156,19 +181,39 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
         ('recipe = "l1"', "", "line 25: methods[2]: a method needs either recipe or penalties"),
         ('recipe = "l1"', 'recipe = "none"', "the study names a network twice: none"),
         ('init = "delay"', 'init = "late"', "line 28: methods[3]: unknown init 'late'"),
-        ('across = "sum"', 'across = "all"', "line 34: methods[3].penalties[1].across must be 'hops' or 'sum', got 'all'"),
-        ('across = "sum"', 'blocks = ["rec"]', "line 34: methods[3].penalties[1]: a pathway penalty has no blocks"),
-        ("weight = 0.25", "weigth = 0.25", "line 35: unknown key methods[3].penalties[2].weigth; known here: penalty, weight"),
+        (
+            'across = "sum"',
+            'across = "all"',
+            "line 34: methods[3].penalties[1].across must be 'hops' or 'sum', got 'all'",
+        ),
+        (
+            'across = "sum"',
+            'blocks = ["rec"]',
+            "line 34: methods[3].penalties[1]: a pathway penalty has no blocks",
+        ),
+        (
+            "weight = 0.25",
+            "weigth = 0.25",
+            "line 35: unknown key methods[3].penalties[2].weigth; known here: penalty, weight",
+        ),
         ("[0.5, 0.0]", "[1.5, 0.0]", "schedule[2][1] must be at most 1, got 1.5"),
-        ("[[0.0, 1.0], [0.5, 0.0]]", "[[0.5, 1.0], [0.0, 0.0]]", "the progress of a schedule's points must not fall"),
+        (
+            "[[0.0, 1.0], [0.5, 0.0]]",
+            "[[0.5, 1.0], [0.0, 0.0]]",
+            "the progress of a schedule's points must not fall",
+        ),
         ("amount = 0.5", "amount = 1.0", "line 32: methods[3].thinning.amount must be below 1, got 1.0"),
         ("amount = 0.5", "start = 0.9, amount = 0.5", "thinning needs 0 <= start < stop"),
         ('name = "demo"', 'name = "../demo"', "line 1: name string should match pattern"),
         ("[training]", "weights = [1]\n[training]", "unknown key seeds.weights"),
-        ('name = "demo"', 'name = "demo"\nweights = "some"', "line 2: weights must be 'none' or 'all', got 'some'"),
+        (
+            'name = "demo"',
+            'name = "demo"\nweights = "some"',
+            "line 2: weights must be 'none' or 'all', got 'some'",
+        ),
         ("[training]", "[training", "is no TOML: Expected ']'"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_told_with_line_key_and_what_is_allowed(tmp_path, old, new, says):
     assert old in STUDY
     path = tmp_path / "study.toml"
@@ -206,7 +251,10 @@ def test_empty_studies_are_refused():
 
 
 def test_lines_of_dotted_quoted_and_nested_keys():
-    text = 'a.b = 1\n"c" = [\n  1,\n  # [no]\n  { d = 2 },\n]\n[e]\nf = "[x]"\n[[g]]\n[[g.h]]\n[[g]]\n[[g.h]]\n[[g.h]]\nk = 1\n'
+    text = (
+        'a.b = 1\n"c" = [\n  1,\n  # [no]\n  { d = 2 },\n]\n[e]\nf = "[x]"\n'
+        "[[g]]\n[[g.h]]\n[[g]]\n[[g.h]]\n[[g.h]]\nk = 1\n"
+    )
     lines = {
         ("a", "b"): 1, ("c",): 2, ("c", 0): 5, ("e", "f"): 8, ("g", 0): 9, ("g", 0, "h", 0): 10, ("g", 1): 11,
         ("g", 1, "h", 1): 13, ("g", 1, "h", 1, "k"): 14, ("g", 1, "h", 1, "k", 5): 14, ("nothing",): None,
@@ -261,7 +309,9 @@ def test_shards_fit_the_cache():
     plan = parse_study(example()).plan()
     setting = plan.members[0].setting
     size = shard_size(setting)
-    assert size == MOST_NETWORKS or size * setting.state_bytes <= SHARD_BYTES < (size + 1) * setting.state_bytes
+    assert (
+        size == MOST_NETWORKS or size * setting.state_bytes <= SHARD_BYTES < (size + 1) * setting.state_bytes
+    )
     huge = parse_study(example().replace("hidden = 16 #", "hidden = 20000 #")).plan().members[0].setting
     assert shard_size(huge) == 1
 

@@ -1,4 +1,4 @@
-"""The run store: keys, queries, migration, readers beside a writer, and everything that goes wrong with disks."""
+"""The run store: keys, queries, migration, readers beside a writer, and what goes wrong with disks."""
 
 from __future__ import annotations
 
@@ -169,7 +169,9 @@ def test_changed_configuration_never_overwrites(tmp_path):
 
 def test_queries_are_answered_and_mistakes_explained(tmp_path):
     with sweep(toy_plan(), tmp_path) as store:
-        found = store.query("SELECT seed, json_extract(metrics, '$.test_mse') AS e FROM networks WHERE seed = ?", [3])
+        found = store.query(
+            "SELECT seed, json_extract(metrics, '$.test_mse') AS e FROM networks WHERE seed = ?", [3]
+        )
         assert set(found["e"]) == {0.1 + 3 / 7, 0.2 + 3 / 7}
         with pytest.raises(ParameterError, match="no such table"):
             store.query("SELECT * FROM nowhere")
@@ -220,15 +222,17 @@ VERSION_1 = """
 PRAGMA application_id = 1752133740; PRAGMA user_version = 1;
 CREATE TABLE studies (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, created REAL NOT NULL,
   versions TEXT NOT NULL);
-CREATE TABLE members (study TEXT NOT NULL REFERENCES studies (id), position INTEGER NOT NULL, part TEXT NOT NULL,
-  task TEXT NOT NULL, method TEXT NOT NULL, strength REAL NOT NULL, seed INTEGER NOT NULL, role TEXT NOT NULL,
+CREATE TABLE members (study TEXT NOT NULL REFERENCES studies (id), position INTEGER NOT NULL,
+  part TEXT NOT NULL, task TEXT NOT NULL, method TEXT NOT NULL,
+  strength REAL NOT NULL, seed INTEGER NOT NULL, role TEXT NOT NULL,
   key TEXT NOT NULL, PRIMARY KEY (study, position)) WITHOUT ROWID;
 CREATE INDEX members_by_key ON members (key);
-CREATE TABLE shards (study TEXT NOT NULL REFERENCES studies (id), position INTEGER NOT NULL, keys TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('open', 'done', 'failed')), attempts INTEGER NOT NULL,
-  reason TEXT NOT NULL, seconds REAL NOT NULL, finished REAL, PRIMARY KEY (study, position)) WITHOUT ROWID;
-CREATE TABLE networks (key TEXT PRIMARY KEY, config TEXT NOT NULL, seed INTEGER NOT NULL, metrics TEXT NOT NULL,
-  seconds TEXT NOT NULL, versions TEXT NOT NULL, device TEXT NOT NULL, finished REAL NOT NULL,
+CREATE TABLE shards (study TEXT NOT NULL REFERENCES studies (id), position INTEGER NOT NULL,
+  keys TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('open', 'done', 'failed')),
+  attempts INTEGER NOT NULL, reason TEXT NOT NULL, seconds REAL NOT NULL, finished REAL, PRIMARY KEY (study, position)) WITHOUT ROWID;
+CREATE TABLE networks (key TEXT PRIMARY KEY, config TEXT NOT NULL, seed INTEGER NOT NULL,
+  metrics TEXT NOT NULL, seconds TEXT NOT NULL, versions TEXT NOT NULL, device TEXT NOT NULL,
+  finished REAL NOT NULL,
   shard TEXT NOT NULL, slot INTEGER NOT NULL, tensors TEXT);
 """
 
@@ -257,7 +261,9 @@ def old_store(tmp_path):
 def schema(folder: Path) -> tuple[int, dict[str, list[tuple[str, str, int]]]]:
     with closing(sqlite3.connect(folder / DATABASE)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        names = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
         columns = {
             name: sorted((c[1], c[2], c[3]) for c in connection.execute(f"PRAGMA table_info({name})"))
             for name in names
@@ -294,7 +300,10 @@ def test_failed_migration_leaves_the_old_store(old_store, monkeypatch):
     before = schema(folder)
     from hoplens.sweeps import schema as schema_module
 
-    steps = ("ALTER TABLE networks ADD COLUMN worker TEXT NOT NULL DEFAULT ''", "ALTER TABLE nowhere ADD COLUMN x")
+    steps = (
+        "ALTER TABLE networks ADD COLUMN worker TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE nowhere ADD COLUMN x",
+    )
     monkeypatch.setattr(schema_module, "MIGRATIONS", {1: steps})
     with pytest.raises(FileError):
         sweep(toy_plan(), folder)
@@ -362,7 +371,9 @@ def test_second_sweep_on_a_store_is_refused_until_the_first_is_gone(tmp_path):
             "try: StoreWriter(Path(sys.argv[1]))\n"
             "except FileError as error: print(error)\n"
         )
-        other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+        other = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+        )
         assert "is writing to" in other.stdout
     assert not is_running(tmp_path)
     sweep(toy_plan(), tmp_path).close()
@@ -406,7 +417,9 @@ def test_full_disk_stops_in_one_line_and_goes_on_when_there_is_room(tmp_path, mo
 def small_disk(size: str):
     """Mount a disk of a few hundred kilobytes, where this is allowed."""
     with tempfile.TemporaryDirectory() as place:
-        made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True)
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True
+        )
         if made.returncode:
             pytest.skip("mounting a small disk is not allowed here")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -47,9 +48,9 @@ def complain(error: ValidationError, model: type[BaseModel], text: str, name: st
     places: dict[tuple[str | int, ...], ErrorDetails] = {}
     for found in error.errors(include_url=False):
         places.setdefault(_place(found["loc"]), found)  # the branches of a union complain one by one
-    lines = {place: line_of(text, place) or 0 for place in places}
-    place = min(places, key=lambda place: lines[place])
-    first, line = places[place], lines[place] or None
+    lines = {place: line_of(text, place) for place in places}
+    place = min(places, key=lambda place: lines[place] or sys.maxsize)
+    first, line = places[place], lines[place]
     where = f"{name}, line {line}" if line is not None else name
     more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
     return f"{where}: {_words(place, first, model)}{more}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hoplens.sweeps.plan import Plan
 from hoplens.sweeps.work import Shard, probe
 
-PROCESS_BYTES = 320 << 20  # of a worker that has imported PyTorch and hoplens; measured on Linux
+PROCESS_BYTES = 512 << 20  # of a worker that has trained and measured something small; measured on Linux
 TRIALS = 12  # settings tried; the time of others is taken to go with their cost
 
 

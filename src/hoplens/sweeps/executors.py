@@ -16,6 +16,7 @@ from hoplens.errors import FileError, ParameterError, check_count
 
 T = TypeVar("T")
 
+PATIENCE = 10.0  # seconds in which a scheduler must answer
 AHEAD = 2  # shards handed to a remote worker at once, so that it never waits for the driver
 KINDS = ("in-process", "processes", "dask://HOST:PORT", "slurm://?OPTIONS")
 
@@ -169,7 +170,7 @@ def _dask(kind: str) -> Executor:
         raise ParameterError(f"{kind} needs dask.distributed: pip install 'hoplens[dask]'") from None
     address = kind.removeprefix("dask://")
     try:
-        client = Client(f"tcp://{address}", timeout=10, set_as_default=False)
+        client = Client(f"tcp://{address}", timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileError(
