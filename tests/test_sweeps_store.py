@@ -229,7 +229,8 @@ CREATE TABLE members (study TEXT NOT NULL REFERENCES studies (id), position INTE
 CREATE INDEX members_by_key ON members (key);
 CREATE TABLE shards (study TEXT NOT NULL REFERENCES studies (id), position INTEGER NOT NULL,
   keys TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('open', 'done', 'failed')),
-  attempts INTEGER NOT NULL, reason TEXT NOT NULL, seconds REAL NOT NULL, finished REAL, PRIMARY KEY (study, position)) WITHOUT ROWID;
+  attempts INTEGER NOT NULL, reason TEXT NOT NULL, seconds REAL NOT NULL, finished REAL,
+  PRIMARY KEY (study, position)) WITHOUT ROWID;
 CREATE TABLE networks (key TEXT PRIMARY KEY, config TEXT NOT NULL, seed INTEGER NOT NULL,
   metrics TEXT NOT NULL, seconds TEXT NOT NULL, versions TEXT NOT NULL, device TEXT NOT NULL,
   finished REAL NOT NULL,

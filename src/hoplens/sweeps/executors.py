@@ -197,7 +197,10 @@ def slots(executor: Executor, workers: int | None) -> int:
         return executor.workers
     client = getattr(executor, "_client", None)  # dask's; its workers come and go
     if client is not None:
-        threads: dict[str, int] = client.nthreads()
+        try:
+            threads: dict[str, int] = client.nthreads()
+        except (OSError, AttributeError):  # the latter from a client that was closed
+            return 0
         return AHEAD * max(1, sum(threads.values()))
     known: int | None = workers or getattr(executor, "_max_workers", None)
     return known or int(getattr(executor, "workers", cores()))
@@ -206,6 +209,17 @@ def slots(executor: Executor, workers: int | None) -> int:
 def stands_in_line(executor: Executor, future: Future[Any]) -> bool:
     """Return whether a shard was handed out and is known not to run yet; dask does not say."""
     return not hasattr(executor, "_client") and not future.running() and not future.done()
+
+
+def end(executor: Executor, *, at_once: bool) -> None:
+    """Close an executor that `connect` opened, after what runs or at once."""
+    client = getattr(executor, "_client", None)
+    if client is None:
+        executor.shutdown(wait=not at_once, cancel_futures=at_once)
+        return
+    if at_once and client.status == "running":
+        executor.shutdown(wait=False)  # takes the shards back from the workers
+    client.close(timeout=PATIENCE if client.status == "running" else 0.5)
 
 
 def is_lost(executor: Executor) -> bool:
@@ -219,6 +233,7 @@ __all__ = [
     "ProcessLanes",
     "connect",
     "cores",
+    "end",
     "is_lost",
     "slots",
     "stands_in_line",

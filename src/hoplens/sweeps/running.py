@@ -188,6 +188,10 @@ class _Driver:
         waiting = deque(self.shards)
         self._report()
         while waiting or self._running:
+            if executors.is_lost(self.executor):
+                raise FileError(
+                    "the executor is gone; all finished shards are kept: start it again and run with --resume"
+                )
             if not self.stop.asked:
                 self._hand_out(waiting)
             else:
@@ -197,10 +201,6 @@ class _Driver:
             done, _ = wait(self._running, timeout=POLL, return_when=FIRST_COMPLETED)
             for future in done:
                 self._take(future, self._running.pop(future), waiting)
-            if not done and executors.is_lost(self.executor):
-                raise FileError(
-                    "the executor is gone; all finished shards are kept: start it again and run with --resume"
-                )
         if self.stop.asked:
             log.info("stopped by Ctrl-C, %d shards left", len(waiting))
             raise KeyboardInterrupt
@@ -353,14 +353,9 @@ def _closed(executor: Executor) -> Iterator[Executor]:
     try:
         yield executor
     except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
+        executors.end(executor, at_once=True)
         raise
-    else:
-        executor.shutdown()
-    finally:
-        client = getattr(executor, "_client", None)
-        if client is not None:
-            client.close()
+    executors.end(executor, at_once=False)
 
 
 class _LogFile(logging.FileHandler):

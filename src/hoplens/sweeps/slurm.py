@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -16,6 +17,7 @@ from hoplens.files import make_folder
 T = TypeVar("T")
 
 POLL = 0.2  # seconds between looks at local jobs; submitit itself asks Slurm far less often
+GRACE = 10.0  # seconds in which a file system must show the result of a job that is over
 IN_QUEUE = 64  # jobs in the queue at once unless the user says otherwise
 NUMBERS = ("timeout_min", "cpus_per_task", "mem_gb", "nodes", "gpus_per_node", "tasks_per_node")
 
@@ -80,6 +82,7 @@ class JobExecutor(Executor):
 
     def _watch(self) -> None:
         """Hand the results of jobs to their futures."""
+        ended: dict[Future[Any], float] = {}  # since when a job is over without a result
         while not self._stopped.wait(POLL):
             with self._mutex:
                 jobs = list(self._jobs.items())
@@ -87,12 +90,15 @@ class JobExecutor(Executor):
                 if future.cancelled():
                     job.cancel()
                 elif job.done():
+                    waited = time.monotonic() - ended.setdefault(future, time.monotonic())
+                    if not job.paths.result_pickle.exists() and waited < GRACE:
+                        continue
                     _settle(future, job)
-                elif not future.running() and job.state == "RUNNING":
-                    future.set_running_or_notify_cancel()
-                    continue
                 else:
+                    if not future.running() and job.state == "RUNNING":
+                        future.set_running_or_notify_cancel()
                     continue
+                ended.pop(future, None)
                 with self._mutex:
                     del self._jobs[future]
 
@@ -100,6 +106,10 @@ class JobExecutor(Executor):
 def _settle(future: Future[Any], job: Any) -> None:
     if not future.running() and not future.set_running_or_notify_cancel():
         return  # cancelled
+    if not job.paths.result_pickle.exists():
+        error = RuntimeError(f"job {job.job_id} ended without a result, in state {job.state}")
+        future.set_exception(error)
+        return
     try:
         future.set_result(job.result())
     except Exception as error:  # whatever it is, it is of the job and not of the shard
