@@ -9,7 +9,7 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ("reading.md", "seeing.md")
+GUIDES = ("reading.md", "seeing.md", "data.md")
 
 
 @pytest.mark.parametrize("guide", GUIDES)
@@ -23,7 +23,7 @@ def test_blocks_run(guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             exec(compile(block, guide, "exec"), names)
 
 
-@pytest.mark.parametrize("guide", GUIDES)
+@pytest.mark.parametrize("guide", [*GUIDES, "real_examples.md"])
 def test_pictures_and_pages_are_there(guide: str) -> None:
     targets = re.findall(r"\[[^\]]*\]\(([^)#]+)\)", (DOCS / guide).read_text(encoding="utf-8"))
     assert targets

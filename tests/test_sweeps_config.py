@@ -11,7 +11,8 @@ from hoplens import recipes
 from hoplens.commands import example
 from hoplens.errors import FileError, ParameterError
 from hoplens.settings import Settings
-from hoplens.sweeps import Plan, Study, load_study, parse_study
+from hoplens.sweeps import Plan, load_study, make_study, parse_study
+from hoplens.sweeps.config import Study
 from hoplens.sweeps.lines import line_of
 from hoplens.sweeps.plan import MOST_NETWORKS, SHARD_BYTES, cut, shard_size
 from hoplens.thinning import Thinning
@@ -248,6 +249,18 @@ def test_empty_studies_are_refused():
         parse_study(seeds + 'tasks = [{ name = "averaging" }]')
     with pytest.raises(ParameterError, match="at least one network"):
         Plan("empty", ())
+
+
+def test_study_may_be_made_in_python():
+    values = {
+        "name": "mine",
+        "seeds": {"validation": (0,), "report": [1]},
+        "tasks": [{"name": "averaging"}],
+        "methods": ({"recipe": "none"},),
+    }
+    assert len(make_study(values).plan().members) == 2
+    with pytest.raises(ParameterError, match=r"^the study: tasks\[1\].length must be at least 1, got 0$"):
+        make_study(values | {"tasks": [{"name": "averaging", "length": 0}]})
 
 
 def test_lines_of_dotted_quoted_and_nested_keys():

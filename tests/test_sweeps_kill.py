@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from hoplens.errors import FileError
-from hoplens.sweeps import Study, open_store, run_sweep
+from hoplens.sweeps import make_study, open_store, run_sweep
 from hoplens.sweeps import plan as plan_module
 from hoplens.sweeps import writer as writer_module
 from hoplens.sweeps.store import DATABASE
@@ -34,8 +34,8 @@ def _small_shards(monkeypatch):
     monkeypatch.setattr(plan_module, "MOST_NETWORKS", 4)
 
 
-def tiny_study() -> Study:
-    return Study.model_validate(
+def tiny_study():
+    return make_study(
         {
             "name": "tiny",
             "strengths": [1e-3, 1e-2],

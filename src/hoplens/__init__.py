@@ -1,9 +1,9 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import typing
 
-from hoplens import recipes, tasks
+from hoplens import data, recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
@@ -59,6 +59,7 @@ from hoplens.rescaling import rescale
 from hoplens.resolvent import Resolvent, resolvent
 from hoplens.scaled import ScaledMaps
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
+from hoplens.sequences import SequenceEnsemble, SequenceResult, TrajectoryPenalty, train_sequences
 from hoplens.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
 from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
@@ -67,7 +68,7 @@ from hoplens.training import TrainingResult, train
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from hoplens import sweeps
     from hoplens.sweeps import run_sweep
 
@@ -111,6 +112,8 @@ __all__ = [
     "ScaledMaps",
     "Schedule",
     "ScheduledPenalty",
+    "SequenceEnsemble",
+    "SequenceResult",
     "ShapeError",
     "Stack",
     "TensorBoardSink",
@@ -118,6 +121,7 @@ __all__ = [
     "TimeSystem",
     "TrainingResult",
     "TrajectoryMaps",
+    "TrajectoryPenalty",
     "UnknownNameError",
     "UnstableError",
     "UnsupportedModelError",
@@ -131,6 +135,7 @@ __all__ = [
     "compare_to_null",
     "constant",
     "controllability_gramian",
+    "data",
     "dominant_hop",
     "explain",
     "fidelity",
@@ -175,6 +180,7 @@ __all__ = [
     "time_system",
     "top_paths",
     "train",
+    "train_sequences",
     "trajectory_maps",
     "transfer_function",
     "transient_growth",
@@ -185,13 +191,16 @@ __all__ = [
     "without",
 ]
 
-LAZY = ("sweeps",)  # modules that take a while to import: loaded when used
+_LAZY = ("run_sweep", "sweeps")  # loaded when used: pydantic and pandas take a while
 
-if not TYPE_CHECKING:  # a checker shall see the names above, and no others
+if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no others
 
-    def __getattr__(name: str) -> Any:
-        if name in LAZY:
-            return importlib.import_module(f"hoplens.{name}")
+    def __getattr__(name: str) -> object:
         if name == "run_sweep":
             return importlib.import_module("hoplens.sweeps").run_sweep
+        if name in _LAZY:
+            return importlib.import_module(f"hoplens.{name}")
         raise AttributeError(f"module 'hoplens' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LAZY})

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hoplens.errors import HoplensError, ParameterError
+from hoplens.errors import HoplensError, ParameterError, check_choice
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 
@@ -46,20 +46,31 @@ def escape(text: str) -> str:
 
 @app.command()
 def reproduce(
+    suite: Annotated[
+        str, typer.Option(help="synthetic (the paper's tasks), or real (speech, text, music, control ...).")
+    ] = "synthetic",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Four tasks, 12 seeds: minutes, not half an hour.")
+        bool, typer.Option("--quick", help="Four tasks, fewer seeds: minutes, not half an hour.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Results folder; an interrupted study in it goes on.")] = Path(
-        "results"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results folder; an interrupted study in it goes on.",
+            show_default="results, or results-real for the real suite",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0,
 ) -> None:
-    """Run the resolvent-RNN study: none, L1, L2, R-RNN and the recommended recipe, compared."""
-    from hoplens.commands import run_reproduce
+    """Run a study: no penalty, L1, L2, R-RNN, the recommended recipe and others, compared."""
+    from hoplens.commands import run_reproduce, run_reproduce_real
 
     if workers < 0:
         raise ParameterError(f"--workers must be 0 or more, got {workers}")
-    run_reproduce(console, quick=quick, out=out, workers=workers or None)
+    check_choice("suite", suite, ("synthetic", "real"))
+    if suite == "real":
+        run_reproduce_real(console, quick=quick, out=out or Path("results-real"), workers=workers or None)
+    else:
+        run_reproduce(console, quick=quick, out=out or Path("results"), workers=workers or None)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hoplens.errors import ShapeError, check_choice, check_number
 from hoplens.pathways import Pathways
+from hoplens.thinning import keep_mask, weight_scores
 
 ACTIVATIONS = ("tanh", "relu", "linear")
 INITS = ("gaussian", "orthogonal", "delay")
@@ -75,6 +76,27 @@ class Ensemble:
     def recurrent(self) -> Tensor:
         """Return W_rec transposed, as stored: a view of shape (E, H from, H to)."""
         return self.weight[:, : self.n_hidden]
+
+    def keep(self, rows: slice, share: Tensor, *, by: str = "magnitude", horizon: int = 1) -> Tensor:
+        """Return which recurrent weights stay when each network loses the share with the lowest scores.
+
+        Parameters
+        ----------
+        rows : slice
+            Which networks.
+        share : Tensor, shape (rows,)
+            Share of all H * H weights.
+        by : {"magnitude", "pathway"}
+            See `hoplens.weight_scores`.
+        horizon : int
+            Time steps, for "pathway".
+
+        Returns
+        -------
+        Tensor of bool, shape (rows, H from, H to)
+            As ``recurrent()`` lies.
+        """
+        return keep_mask(weight_scores(self.pathways()[rows], by, horizon=horizon), share).mT
 
     def pathways(self) -> Pathways:
         """Return the graph of all networks, leading axis E: W_rec and W_in as views of the weights.

@@ -119,8 +119,20 @@ def summarise(networks: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     DataFrame
         Columns task, method, strength, n, diverged, and for each measure m: m, m_low, m_high.
     """
+    return summarise_chosen(chosen_report(networks), measures)
+
+
+def summarise_chosen(report: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Return what `summarise` does for rows that are already those of each method's chosen strength.
+
+    Parameters
+    ----------
+    report : DataFrame
+        One row a network: task, method, strength, diverged_at and the measures.
+    measures : sequence of str
+    """
     rows = []
-    for (task, method), group in chosen_report(networks).groupby(["task", "method"], sort=False):
+    for (task, method), group in report.groupby(["task", "method"], sort=False):
         row: dict[str, object] = {"task": task, "method": method, "strength": group["strength"].iloc[0]}
         row["n"] = len(group)
         row["diverged"] = int((group["diverged_at"] >= 0).sum())
@@ -154,7 +166,22 @@ def paired_differences(
         Columns task, method, reference, measure, difference, low, high, p (Wilcoxon signed-rank,
         two-sided), n, p_holm (corrected over all rows of the same measure).
     """
-    report = chosen_report(networks)
+    return pair_chosen(chosen_report(networks), method, references, measures)
+
+
+def pair_chosen(
+    report: pd.DataFrame, method: str, references: Sequence[str], measures: Sequence[str]
+) -> pd.DataFrame:
+    """Return what `paired_differences` does for rows that are those of each method's chosen strength.
+
+    Parameters
+    ----------
+    report : DataFrame
+        One row a network: task, method, seed and the measures.
+    method : str
+    references : sequence of str
+    measures : sequence of str
+    """
     rows = []
     for task, group in report.groupby("task", sort=False):
         wide = {name: part.set_index("seed") for name, part in group.groupby("method")}

@@ -1,6 +1,6 @@
 """Studies of any size: planned from a file, run anywhere, kept network by network, resumed."""
 
-from hoplens.sweeps.config import Study, load_study, parse_study
+from hoplens.sweeps.config import load_study, make_study, parse_study
 from hoplens.sweeps.plan import Member, Plan
 from hoplens.sweeps.running import Progress, run_sweep
 from hoplens.sweeps.settings import TaskSetting
@@ -15,9 +15,9 @@ __all__ = [
     "RunStore",
     "Setting",
     "Shard",
-    "Study",
     "TaskSetting",
     "load_study",
+    "make_study",
     "open_store",
     "parse_study",
     "run_sweep",

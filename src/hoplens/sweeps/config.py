@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -149,6 +150,7 @@ class ThinningSpec(Strict):
     release: Share = 1.0
     tolerance: Positive | None = None
     by: Literal["magnitude", "pathway"] = "magnitude"
+    least_strength: NotNegative = 0.0
 
     @model_validator(mode="after")
     def _fits(self) -> ThinningSpec:
@@ -183,7 +185,7 @@ class MethodSpec(Strict):
         if (self.recipe is None) == (self.penalties is None):
             raise ParameterError("a method needs either recipe or penalties")
         if self.recipe is not None:
-            base = recipes.RECIPES[check_choice("recipe", self.recipe, recipes.RECIPES)]()
+            base = recipes.BUILT_IN[check_choice("recipe", self.recipe, recipes.BUILT_IN)]()
         else:
             if self.name is None:
                 raise ParameterError("a method of own penalties needs a name")
@@ -191,7 +193,9 @@ class MethodSpec(Strict):
         thinning = base.thinning
         if self.thinning is not None:
             thinning = self.thinning.build() if self.thinning else None
-        return Recipe(self.name or base.name, base.terms, self.init or base.init, thinning)
+        if base.uses == "dropout":
+            raise ParameterError("dropout is for sequences of real data, not for these tasks")
+        return replace(base, name=self.name or base.name, init=self.init or base.init, thinning=thinning)
 
 
 class PartSpec(Strict):
@@ -328,9 +332,11 @@ class Study(Strict):
 
     def _strengths(self, block: PartSpec, method: MethodSpec) -> tuple[float, ...]:
         recipe = method.build()
-        if not recipe.terms:
+        if not recipe.has_strength:
             if method.strengths not in (None, (0.0,)):
-                raise ParameterError(f"method {recipe.name} has no penalty, so it takes no strengths")
+                raise ParameterError(
+                    f"method {recipe.name} has nothing that a strength could scale, so it takes none"
+                )
             return (0.0,)
         found = method.strengths or block.strengths or self.strengths
         if found is None:
@@ -388,10 +394,25 @@ def parse_study(text: str, name: str = "study.toml") -> Study:
     except tomllib.TOMLDecodeError as error:
         raise ParameterError(f"{name} is no TOML: {error}") from None
     found.setdefault("name", Path(name).stem)
+    return _validate(found, text, name)
+
+
+def make_study(values: Mapping[str, Any]) -> Study:
+    """Return the study of these values, named as in a study file; see `load_study`.
+
+    Parameters
+    ----------
+    values : dict
+        E.g. ``{"name": "mine", "tasks": [{"name": "averaging"}], ...}``.
+    """
+    return _validate(values, "", "the study")
+
+
+def _validate(values: Mapping[str, Any], text: str, name: str) -> Study:
     try:
-        return Study.model_validate(found)
+        return Study.model_validate(values)
     except ValidationError as error:
         raise ParameterError(complain(error, Study, text, name)) from None
 
 
-__all__ = ["Study", "load_study", "parse_study"]
+__all__ = ["Study", "load_study", "make_study", "parse_study"]
