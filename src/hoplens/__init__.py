@@ -1,5 +1,8 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
+import importlib
+import typing
+
 from hoplens import data, recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
@@ -84,6 +87,10 @@ from hoplens.torch_cells import GruCell, LstmCell, RnnCell
 from hoplens.training import TrainingResult, train
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths
+
+if typing.TYPE_CHECKING:
+    from hoplens import sweeps
+    from hoplens.sweeps import run_sweep
 
 __version__ = "0.1.0"
 
@@ -202,6 +209,7 @@ __all__ = [
     "remove_units",
     "rescale",
     "resolvent",
+    "run_sweep",
     "save_model",
     "shuffle_lags",
     "signal_share",
@@ -210,6 +218,7 @@ __all__ = [
     "spectrum",
     "strength_error",
     "strengths",
+    "sweeps",
     "switch",
     "tasks",
     "temporal_sparsity",
@@ -227,3 +236,17 @@ __all__ = [
     "window",
     "without",
 ]
+
+_LAZY = ("run_sweep", "sweeps")  # loaded when used: pydantic and pandas take a while
+
+if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no others
+
+    def __getattr__(name: str) -> object:
+        if name == "run_sweep":
+            return importlib.import_module("hoplens.sweeps").run_sweep
+        if name in _LAZY:
+            return importlib.import_module(f"hoplens.{name}")
+        raise AttributeError(f"module 'hoplens' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LAZY})

@@ -105,6 +105,60 @@ def train(
 
 
 @app.command()
+def sweep(
+    study: Annotated[Path | None, typer.Argument(help="A study file; --example prints one.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder to keep the networks in; by default NAME.store.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --store.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many networks, how long and how much memory.")
+    ] = False,
+    show_example: Annotated[bool, typer.Option("--example", help="Print a small study and stop.")] = False,
+    executor: Annotated[
+        str | None,
+        typer.Option(help="in-process, processes, dask://HOST:PORT or slurm://?OPTIONS; chosen if left out."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes or jobs at once; 0 takes one a core.")] = 0,
+    attempts: Annotated[int, typer.Option(help="Workers that may be lost over one batch.")] = 3,
+) -> None:
+    """Run a study of any size into a store; what is there is never trained again."""
+    from hoplens.commands import example, run_sweep_command
+
+    if show_example:
+        typer.echo(example(), nl=False)
+        return
+    if workers < 0:
+        raise ParameterError(f"--workers must be 0 or more, got {workers}")
+    code = run_sweep_command(
+        console,
+        study,
+        store=store,
+        resume=resume,
+        dry_run=dry_run,
+        executor=executor,
+        workers=workers or None,
+        attempts=attempts,
+    )
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store of `hoplens sweep`.")],
+    study: Annotated[str | None, typer.Option(help="Name or id; the latest if left out.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Write all networks to this file, .csv or .parquet.")
+    ] = None,
+) -> None:
+    """Say how far a sweep is, running or not."""
+    from hoplens.commands import run_status
+
+    run_status(console, folder, study=study, table=table)
+
+
+@app.command()
 def analyze(
     model: Annotated[
         str, typer.Argument(help="A safetensors or state_dict file, or the example `celegans`.")

@@ -7,9 +7,12 @@ from hoplens.commands.export import run_export
 from hoplens.commands.report import run_report
 from hoplens.commands.reproduce import run_reproduce
 from hoplens.commands.reproduce_real import run_reproduce_real
+from hoplens.commands.status import run_status
+from hoplens.commands.sweep import example, run_sweep_command
 from hoplens.commands.train import run_tasks, run_train
 
 __all__ = [
+    "example",
     "run_analyze",
     "run_compress",
     "run_explain",
@@ -17,6 +20,8 @@ __all__ = [
     "run_report",
     "run_reproduce",
     "run_reproduce_real",
+    "run_status",
+    "run_sweep_command",
     "run_tasks",
     "run_train",
 ]
