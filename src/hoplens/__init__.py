@@ -1,5 +1,8 @@
 """hoplens: see and train the multi-hop pathways of recurrent networks."""
 
+import importlib
+import typing
+
 from hoplens import recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
@@ -63,6 +66,9 @@ from hoplens.torch_cells import GruCell, LstmCell, RnnCell
 from hoplens.training import TrainingResult, train
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths
+
+if typing.TYPE_CHECKING:
+    from hoplens import statistics
 
 __version__ = "0.1.0"
 
@@ -158,6 +164,7 @@ __all__ = [
     "signal_share",
     "spectral_radius",
     "spectrum",
+    "statistics",
     "strength_error",
     "strengths",
     "switch",
@@ -175,3 +182,15 @@ __all__ = [
     "window",
     "without",
 ]
+
+_LAZY = ("statistics",)  # imports pandas and scipy.stats, which take a second: loaded when used
+
+if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no others
+
+    def __getattr__(name: str) -> object:
+        if name in _LAZY:
+            return importlib.import_module(f"hoplens.{name}")
+        raise AttributeError(f"module 'hoplens' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LAZY})
