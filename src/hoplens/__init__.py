@@ -3,7 +3,7 @@
 import importlib
 import typing
 
-from hoplens import recipes, tasks
+from hoplens import extensions, recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
@@ -21,6 +21,8 @@ from hoplens.dynamics import (
     transfer_function,
 )
 from hoplens.errors import (
+    ContractError,
+    ExtensionError,
     FileError,
     HoplensError,
     NonFiniteError,
@@ -31,6 +33,7 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
+from hoplens.extensions import register_measure, register_recipe, register_task
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -68,7 +71,7 @@ from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths
 
 if typing.TYPE_CHECKING:
-    from hoplens import statistics
+    from hoplens import statistics, testing
 
 __version__ = "0.1.0"
 
@@ -76,8 +79,10 @@ __all__ = [
     "Analysis",
     "Blocks",
     "Cell",
+    "ContractError",
     "Ensemble",
     "Explanation",
+    "ExtensionError",
     "Fidelity",
     "FileError",
     "FixedPoints",
@@ -132,6 +137,7 @@ __all__ = [
     "controllability_gramian",
     "dominant_hop",
     "explain",
+    "extensions",
     "fidelity",
     "fixed_points",
     "flow",
@@ -156,7 +162,10 @@ __all__ = [
     "pseudospectrum",
     "read",
     "recipes",
+    "register_measure",
     "register_reader",
+    "register_recipe",
+    "register_task",
     "rescale",
     "resolvent",
     "save_model",
@@ -170,6 +179,7 @@ __all__ = [
     "switch",
     "tasks",
     "temporal_sparsity",
+    "testing",
     "time_system",
     "top_paths",
     "train",
@@ -183,7 +193,7 @@ __all__ = [
     "without",
 ]
 
-_LAZY = ("statistics",)  # imports pandas and scipy.stats, which take a second: loaded when used
+_LAZY = ("statistics", "testing")  # loaded when used; statistics takes a second for pandas and scipy.stats
 
 if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no others
 

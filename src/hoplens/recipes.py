@@ -167,3 +167,12 @@ def recommended() -> Recipe:
     """
     thinning = Thinning(0.9, start=0.2, stop=0.75, release=0.8, tolerance=0.2)
     return Recipe("recommended", (Term(PathwaySpec("hops")),), init="delay", thinning=thinning)
+
+
+BUILT_IN: dict[str, Callable[[], Recipe]] = {
+    "none": none,
+    "l1": l1,
+    "l2": l2,
+    "paper": paper,
+    "recommended": recommended,
+}

@@ -8,22 +8,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from hoplens import recipes
 from hoplens import tasks as task_library
 from hoplens.commands.report import write_run_report
-from hoplens.errors import check_choice, check_count, check_number
+from hoplens.errors import check_count, check_number
+from hoplens.extensions import make_recipe
 from hoplens.files import make_folder
 from hoplens.study.measure import measure
 from hoplens.study.saved import save_run
 from hoplens.training import train
 
-RECIPES = {
-    "none": recipes.none,
-    "l1": recipes.l1,
-    "l2": recipes.l2,
-    "paper": recipes.paper,
-    "recommended": recipes.recommended,
-}
 SHOWN = {
     "test_mse": "error",
     "accuracy": "accuracy",
@@ -50,7 +43,7 @@ def run_train(
     out: Path | None = None,
 ) -> None:
     """Train some networks, print their measures, and keep them with their page in ``out``."""
-    method = RECIPES[check_choice("recipe", recipe, RECIPES)]()
+    method = make_recipe(recipe)
     task = task_library.make(name, signal=signal, lag=lag, length=length)
     count = check_count("seeds", seeds)
     check_number("strength", strength, least=0.0)
