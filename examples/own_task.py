@@ -64,7 +64,7 @@ def main() -> None:
         task, [hl.recipes.none(), recipe], seeds=range(12), strengths=[1e-3, 1e-2], hidden=12, steps=400
     )
     networks = run.metrics.rename(columns={"penalty": "method"})
-    networks["senders"] = hl.extensions.apply_measures(["senders"], run.pathways, task)["senders"]
+    networks["senders"] = senders(run.pathways, task).numpy()
     networks = hl.statistics.assign_roles(networks, validation=range(4))
     for metric in ("test_mse", "senders"):
         table = hl.statistics.compare(networks, metric, choose_by="test_mse")

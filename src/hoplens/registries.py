@@ -137,9 +137,9 @@ class Registry(Generic[T]):
     def _only(self, name: str) -> EntryPoint:
         points = self._announced[name]
         if len({point.value for point in points}) > 1:
+            packages = ", ".join(sorted(map(_whose, points)))
             raise ExtensionError(
-                f"several packages define the {self.kind} {name!r}: {', '.join(map(_whose, points))}; "
-                "uninstall all but one"
+                f"several packages define the {self.kind} {name!r}: {packages}; uninstall all but one"
             )
         return points[0]
 

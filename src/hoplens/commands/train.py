@@ -12,6 +12,7 @@ from hoplens import tasks as task_library
 from hoplens.commands.report import write_run_report
 from hoplens.errors import check_count, check_number
 from hoplens.extensions import make_recipe
+from hoplens.extensions.kinds import TASKS
 from hoplens.files import make_folder
 from hoplens.study.measure import measure
 from hoplens.study.saved import save_run
@@ -91,5 +92,8 @@ def run_tasks(console: Console) -> None:
         table.add_row(
             name, meaning.get(name, ""), "exact hop maps" if exact else "Jacobian at the mean input"
         )
+    for name in TASKS.names():
+        if name not in task_library.FUNCTIONS:
+            table.add_row(name, f"of {TASKS.source(name)}", "")
     console.print(table)
     console.print(f"signals: {', '.join(task_library.SIGNALS)} (sparse takes a lag or a number of steps)")
