@@ -3,7 +3,7 @@
 import importlib
 import typing
 
-from hoplens import data, recipes, tasks
+from hoplens import data, extensions, recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
@@ -30,7 +30,9 @@ from hoplens.dynamics import (
     transfer_function,
 )
 from hoplens.errors import (
+    ContractError,
     ExportError,
+    ExtensionError,
     FileError,
     HoplensError,
     NonFiniteError,
@@ -50,6 +52,7 @@ from hoplens.export import (
     export_onnx,
     simulate_nir,
 )
+from hoplens.extensions import register_measure, register_recipe, register_task
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -89,7 +92,7 @@ from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths
 
 if typing.TYPE_CHECKING:
-    from hoplens import sweeps
+    from hoplens import statistics, sweeps, testing
     from hoplens.sweeps import run_sweep
 
 __version__ = "0.1.0"
@@ -99,11 +102,13 @@ __all__ = [
     "BalancedTruncation",
     "Blocks",
     "Cell",
+    "ContractError",
     "EffectiveWindow",
     "Ensemble",
     "EventCost",
     "Explanation",
     "ExportError",
+    "ExtensionError",
     "Fidelity",
     "FileError",
     "FixedPoints",
@@ -175,6 +180,7 @@ __all__ = [
     "export_int8",
     "export_nir",
     "export_onnx",
+    "extensions",
     "fidelity",
     "fixed_points",
     "flow",
@@ -205,7 +211,10 @@ __all__ = [
     "read_model",
     "recipes",
     "reduce_balanced",
+    "register_measure",
     "register_reader",
+    "register_recipe",
+    "register_task",
     "remove_units",
     "rescale",
     "resolvent",
@@ -216,12 +225,14 @@ __all__ = [
     "simulate_nir",
     "spectral_radius",
     "spectrum",
+    "statistics",
     "strength_error",
     "strengths",
     "sweeps",
     "switch",
     "tasks",
     "temporal_sparsity",
+    "testing",
     "time_system",
     "top_paths",
     "train",
@@ -237,7 +248,12 @@ __all__ = [
     "without",
 ]
 
-_LAZY = ("run_sweep", "sweeps")  # loaded when used: pydantic and pandas take a while
+_LAZY = ("run_sweep", "statistics", "sweeps", "testing")  # loaded when used: pandas and pydantic take a while
+    "run_sweep",
+    "statistics",
+    "sweeps",
+    "testing",
+)  # loaded when used: pandas, scipy and pydantic take a while
 
 if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no others
 

@@ -43,6 +43,14 @@ class UnsupportedModelError(HoplensError, TypeError):
     """A model or object that hoplens cannot read as a graph."""
 
 
+class ExtensionError(HoplensError, ImportError):
+    """An extension, a file or a package's entry point, that cannot be loaded."""
+
+
+class ContractError(HoplensError, AssertionError):
+    """An own task, penalty, measure or reader that does not keep what hoplens builds on."""
+
+
 class FileError(HoplensError, OSError):
     """A file or folder that cannot be read, written or trusted."""
 

@@ -20,7 +20,7 @@ from hoplens.plots.style import (
     plain,
     quiet,
 )
-from hoplens.statistics import undominated
+from hoplens.statistics import front_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ def _panel(ax: Axes, candidates: pd.DataFrame, x: str, forms: list[str]) -> None
         ax.scatter(own[x], own["score"], s=14, color=style.color, marker=style.marker, linewidths=0, zorder=3)
     first = candidates.iloc[:1]
     ax.scatter(first[x], first["score"], s=28, color=INK, marker="x", linewidths=1.2, zorder=4)
-    front = undominated([[a, -b] for a, b in candidates[[x, "score"]].to_numpy(float)])
+    front = front_points([[a, -b] for a, b in candidates[[x, "score"]].to_numpy(float)])
     ax.plot(
         [a for a, _ in front],
         [-b for _, b in front],

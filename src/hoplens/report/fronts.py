@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from hoplens.plots.frames import fair_rows
 from hoplens.plots.measures import method_order
-from hoplens.statistics import Front, undominated
+from hoplens.statistics import front_points
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Front = list[list[float]]
 
 
 def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
@@ -35,7 +37,7 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
         own = means.loc[method].dropna()
         points: Front = own.reset_index()[["active_hops", "test_mse", "strength"]].to_numpy(float).tolist()
         lines.append({"method": method, "points": points})
-    return lines, undominated([[x, y] for line in lines for x, y, _ in line["points"]])
+    return lines, front_points([[x, y] for line in lines for x, y, _ in line["points"]])
 
 
 def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
