@@ -42,7 +42,7 @@ class RealSet:
     cell: str
     loader: str
     options: tuple[tuple[str, object], ...] = ()
-    hidden: int = 32
+    hidden: int = 48
     steps: int = 800
     batch: int = 32
 
@@ -221,8 +221,8 @@ def all_sets() -> tuple[RealSet, ...]:
         RealSet("power", "tanh", "power", (("fractions", (0.1, 0.2, 0.7)),), steps=600),
         RealSet("digits-rows", "tanh", "digits", (("rows", True),)),
         RealSet("digits", "lstm", "digits"),
-        RealSet("text", "gru", "text", hidden=48),
-        RealSet("chorales", "leaky", "chorales", hidden=48, steps=600),
+        RealSet("text", "gru", "text"),
+        RealSet("chorales", "leaky", "chorales"),
         RealSet("cartpole", "tanh", "cartpole"),
         RealSet("pendulum", "leaky", "pendulum"),
     )
