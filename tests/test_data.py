@@ -132,7 +132,7 @@ def test_vowels_have_the_classes_of_the_archive(sets: dict[str, hl.data.Sequence
     lengths = torch.cat([split.lengths for split in splits(data)])
     assert (int(lengths.min()), int(lengths.max())) == (7, 29)
     first = (data.test.inputs * data.scale + data.mean)[0, 0]
-    assert torch.allclose(first[:2], torch.tensor([1.733439, -0.160918]), atol=2)  # order of magnitude
+    assert torch.allclose(first[:3], torch.tensor([1.635533, 0.024848, 0.432087]), atol=1e-5)  # the file's
     assert data.output_names[0] == "speaker 1"
 
 

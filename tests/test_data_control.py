@@ -203,12 +203,27 @@ def test_an_ensemble_acts_at_once() -> None:
         assert torch.equal(alone.returns, whole.returns[n])
 
 
+@pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
+def test_a_trained_ensemble_acts_as_its_models_do(cell: str) -> None:
+    data = hl.data.load("pendulum")
+    result = hl.train_sequences(
+        data, hl.recipes.none(), seeds=range(3), cell=cell, hidden=6, steps=2, dtype=torch.float64
+    )
+    whole = hl.data.closed_loop_return(result.ensemble, data, episodes=4)
+    assert whole.returns.shape == (3, 4)
+    for n in range(3):
+        alone = hl.data.closed_loop_return(result.model(n), data, episodes=4)
+        assert torch.allclose(alone.returns, whole.returns[n], rtol=1e-6)
+
+
 def test_wrong_closed_loops() -> None:
     data = hl.data.load("cartpole")
     with pytest.raises(hl.ShapeError, match=r"outputs \(\.\.\., 4, 2\), got \(4, 3\)"):
         hl.data.closed_loop_return(lambda seen, state: (torch.zeros(4, 3), None), data, episodes=4)
     with pytest.raises(hl.UnknownNameError, match="control task"):
         hl.data.closed_loop_return(lambda seen, state: (seen, None), hl.data.load("power"))
+    with pytest.raises(hl.UnsupportedModelError, match="a RecurrentModel, a SequenceEnsemble or a callable"):
+        hl.data.closed_loop_return(3, data)
     both = hl.RecurrentModel(nn.GRU(2, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2))
     with pytest.raises(hl.UnsupportedModelError, match="reads the future"):
         hl.data.closed_loop_return(both, data)

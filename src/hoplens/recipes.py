@@ -241,3 +241,14 @@ def recommended() -> Recipe:
     """
     thinning = Thinning(0.9, start=0.2, stop=0.75, release=0.8, tolerance=0.9, least_strength=2e-4)
     return Recipe("recommended", (Term(PathwaySpec("hops")),), init="delay", thinning=thinning)
+
+
+BUILT_IN: dict[str, Callable[[], Recipe]] = {
+    "none": none,
+    "l1": l1,
+    "l2": l2,
+    "weight_decay": weight_decay,
+    "dropout": dropout,
+    "paper": paper,
+    "recommended": recommended,
+}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hoplens.data.control import random_actions
 from hoplens.data.dynamics import Plant, plant_of
@@ -15,6 +15,9 @@ from hoplens.data.experts import expert
 from hoplens.data.sets import SequenceData
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+
+if TYPE_CHECKING:
+    from hoplens.sequences import SequenceEnsemble
 
 Policy = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
@@ -48,13 +51,18 @@ class ClosedLoop:
 
 
 def closed_loop_return(
-    policy: Policy | nn.Module, data: SequenceData, *, episodes: int = 32, seed: int = 0
+    policy: Policy | RecurrentModel | SequenceEnsemble,
+    data: SequenceData,
+    *,
+    episodes: int = 32,
+    seed: int = 0,
 ) -> ClosedLoop:
     """Let a policy act and add up the rewards, all episodes (and networks) at once.
 
     Parameters
     ----------
-    policy : RecurrentModel or callable
+    policy : RecurrentModel, SequenceEnsemble or callable
+        A model, the networks of an ensemble (``train_sequences(...).ensemble``), or a function
         ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) in the first step, or
         (..., episodes, I) where the outputs had leading axes, e.g. (E, episodes, I) for an ensemble, always
         standardised as ``data``; state is None first, then what the policy returned; outputs
@@ -85,7 +93,7 @@ def closed_loop_return(
     """
     plant, n = plant_of(data.name), check_count("episodes", episodes)
     start = plant.start(n, torch.Generator().manual_seed(check_count("seed", seed, least=0)))
-    act = step_by_step(policy) if isinstance(policy, RecurrentModel) else policy
+    act = policy if callable(policy) and not isinstance(policy, RecurrentModel) else step_by_step(policy)
     memory: Any = None
 
     def clone(state: Tensor) -> Tensor:
@@ -126,24 +134,40 @@ def _play(plant: Plant, state: Tensor, act: Callable[[Tensor], Tensor]) -> Tenso
     return total
 
 
-def step_by_step(model: RecurrentModel) -> Policy:
-    """Return a model as a policy for `closed_loop_return`.
+def step_by_step(model: RecurrentModel | SequenceEnsemble) -> Policy:
+    """Return a model, or an ensemble, as a policy for `closed_loop_return`.
 
     Parameters
     ----------
-    model : RecurrentModel
-        One that runs one way; it is left as it is.
+    model : RecurrentModel or SequenceEnsemble
+        A model must run one way. It is left as it is.
 
     Returns
     -------
     callable
-        Observations (B, I) and state to outputs (B, O) and state.
+        Observations (B, I) and state to outputs (B, O) and state; of an ensemble, (B, I) or (E, B, I) to
+        (E, B, O).
 
     Raises
     ------
     UnsupportedModelError
-        For a bidirectional core, which needs the future.
+        For a bidirectional core, which needs the future, or what is neither model nor ensemble.
     """
+    from hoplens.sequences import SequenceEnsemble  # training is built on data sets, so not from the top
+
+    if isinstance(model, SequenceEnsemble):
+        ensemble = model
+
+        def together(observations: Tensor, state: Any) -> tuple[Tensor, Any]:
+            seen = observations.to(ensemble.weight).mT
+            after = ensemble.advance(seen if seen.dim() == 3 else seen[None], state)
+            return torch.baddbmm(ensemble.offset, ensemble.readout, after[0]).mT, after
+
+        return together
+    if not isinstance(model, RecurrentModel):
+        raise UnsupportedModelError(
+            f"a policy must be a RecurrentModel, a SequenceEnsemble or a callable, got {type(model).__name__}"
+        )
     core = model.core
     if getattr(core, "bidirectional", False):
         raise UnsupportedModelError(

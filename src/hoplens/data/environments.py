@@ -68,10 +68,10 @@ def from_environment(
     -----
     The protocol is neurogym's (M. Molano-Mazon et al., NeuroGym, PsyArXiv 2022): ``reset(seed=)`` starts
     anew; ``new_trial()`` draws a trial and sets ``ob``, its observations (T, I), and ``gt``, the right action
-    at each step: (T,) whole numbers where ``action_space.n`` says that actions are discrete, else (T, O) numbers.
-    ``observation_space.name`` and ``action_space.name``, dicts of a word to one index or several, give inputs
-    and outputs their names where they are there. Checked by hand with neurogym 2.3.1, which pins older numpy
-    and gymnasium and so lives in an environment of its own.
+    at each step: (T,) whole numbers where ``action_space.n`` says that actions are discrete, else (T, O)
+    numbers. ``observation_space.name`` and ``action_space.name``, dicts of a word to one index or several,
+    give inputs and outputs their names where they are there. Checked by hand with neurogym 2.3.1, which pins
+    older numpy and gymnasium and so lives in an environment of its own.
     """
     inner = getattr(env, "unwrapped", env)
     missing = [part for part in NEEDED if not hasattr(inner, part)]

@@ -37,12 +37,13 @@ def create_sequence_ensemble(
 
     * "gaussian", "orthogonal": gates' weights are normal with variance 1/H and 1/I, biases 0 but for 1 on an
       LSTM's forget gate.
-    * "delay": units of delay lines (`hoplens.models.delay_lines`; half of the units, or fewer) hand on what
-      they hold in the cell *linearised at the origin*, as those of the tanh network of the same seed do. Their
-      gates start nearly constant (weights scaled by 0.1, biases of 2 or -2): GRU r = 0.88 and u = 0.12, LSTM
-      i = o = 0.88 and f = 0.12. With D the lines, their candidate's weights are ``(D - u I) / ((1 - u) r)``
-      (GRU), ``(D - f I) / (i o)`` (LSTM), ``(D - (1 - a) I) / a`` (leaky), and those of the input are divided
-      by 1 - u, i and a. All other units start as in "orthogonal", free to keep things with their gates.
+    * "delay": units of delay lines (`hoplens.models.delay_lines`; of a leaky or gated cell at most half of
+      the units, in lines that may be shorter than the sequences) hand on what they hold in the cell
+      *linearised at the origin*. Their gates start nearly constant (weights scaled by 0.1, biases of 2 or
+      -2): GRU r = 0.88 and u = 0.12, LSTM i = o = 0.88 and f = 0.12. With D the lines, their candidate's
+      weights are ``(D - u I) / ((1 - u) r)`` (GRU), ``(D - f I) / (i o)`` (LSTM), ``(D - (1 - a) I) / a``
+      (leaky), and those of the input are divided by 1 - u, i and a. All other units start as in
+      "orthogonal", free to keep things with their gates.
 
     Parameters
     ----------
@@ -59,13 +60,15 @@ def create_sequence_ensemble(
     dtype, device
         Of the weights. Numbers are drawn on the CPU.
     """
+    # cells that hold things by themselves keep half of their units free of lines, however long sequences are
+    span = length if cell == "tanh" else min(length, max(1, hidden // 2))
     base = create_ensemble(
         seeds,
         inits,
         n_inputs=n_inputs,
         hidden=hidden,
         n_outputs=n_outputs,
-        length=length,
+        length=span,
         dtype=torch.float64,
     )
     if w_rec is not None:
@@ -80,7 +83,7 @@ def create_sequence_ensemble(
         base.recurrent().copy_(given.mT)
     in_line = torch.zeros(len(seeds), 1, hidden, dtype=torch.bool)
     for n, init in enumerate(inits):
-        in_line[n, :, : line_units(hidden, length) if init == "delay" else 0] = True
+        in_line[n, :, : line_units(hidden, span) if init == "delay" else 0] = True
     readout = base.readout
     if cell == "tanh":
         weight = base.weight

@@ -220,11 +220,11 @@ def all_sets() -> tuple[RealSet, ...]:
         RealSet("motions", "tanh", "motions", (("every", 4), *POOLED), steps=400),
         RealSet("power", "tanh", "power", (("fractions", (0.1, 0.2, 0.7)),), steps=600),
         RealSet("digits-rows", "tanh", "digits", (("rows", True),)),
-        RealSet("digits", "lstm", "digits"),
+        RealSet("digits", "lstm", "digits", hidden=32),
         RealSet("text", "gru", "text"),
-        RealSet("chorales", "leaky", "chorales"),
-        RealSet("cartpole", "tanh", "cartpole"),
-        RealSet("pendulum", "leaky", "pendulum"),
+        RealSet("chorales", "leaky", "chorales", steps=500),
+        RealSet("cartpole", "tanh", "cartpole", hidden=64),
+        RealSet("pendulum", "leaky", "pendulum", hidden=64),
     )
 
 
@@ -257,8 +257,8 @@ def full_real_plan() -> RealPlan:
         "real",
         all_sets(),
         all_methods(),
-        tuple(range(4)),
-        tuple(range(100, 112)),
+        tuple(range(3)),
+        tuple(range(100, 110)),
         wired,
         tuple(range(12)),
         4,
