@@ -249,11 +249,6 @@ __all__ = [
 ]
 
 _LAZY = ("run_sweep", "statistics", "sweeps", "testing")  # loaded when used: pandas and pydantic take a while
-    "run_sweep",
-    "statistics",
-    "sweeps",
-    "testing",
-)  # loaded when used: pandas, scipy and pydantic take a while
 
 if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no others
 

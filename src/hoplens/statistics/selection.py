@@ -250,5 +250,6 @@ __all__ = [
     "chosen_report",
     "groups",
     "summarise",
+    "summarise_chosen",
     "values_of",
 ]
