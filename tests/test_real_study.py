@@ -147,7 +147,7 @@ def test_equal_errors_are_decided_by_the_loss():
 
 
 def test_without_l1_lean_is_best():
-    chosen = choose(validation_rows().query("method == 'ours'")).set_index("pick")["strength"]
+    chosen = choose(validation_rows().query("method == 'recommended'")).set_index("pick")["strength"]
     assert chosen[LEAN] == chosen[BEST]
 
 
