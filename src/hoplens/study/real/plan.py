@@ -222,9 +222,9 @@ def all_sets() -> tuple[RealSet, ...]:
         RealSet("digits-rows", "tanh", "digits", (("rows", True),)),
         RealSet("digits", "lstm", "digits", hidden=32),
         RealSet("text", "gru", "text"),
-        RealSet("chorales", "leaky", "chorales", steps=500),
         RealSet("cartpole", "tanh", "cartpole", hidden=64),
         RealSet("pendulum", "leaky", "pendulum", hidden=64),
+        RealSet("chorales", "leaky", "chorales", steps=500),
     )
 
 
