@@ -180,7 +180,15 @@ class Recipe:
         return replace(self, name=name, thinning=None)
 
     def always_thinned(self, *, name: str, like: Recipe) -> Recipe:
-        """Return this recipe with another's thinning, at every strength (for ablations)."""
+        """Return this recipe with another's thinning, at every strength (for ablations).
+
+        Parameters
+        ----------
+        name : str
+            Name of the new recipe.
+        like : Recipe
+            Whose thinning to take.
+        """
         thinning = None if like.thinning is None else replace(like.thinning, least_strength=0.0)
         return replace(self, name=name, thinning=thinning)
 
