@@ -52,7 +52,8 @@ def test_a_trained_gru_is_understood_along_its_trajectory(capsys: pytest.Capture
 def test_digits_are_compressed(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     example = runpy.run_path(str(EXAMPLES / "compress_digits.py"))
-    example["main"](str(tmp_path), hidden=12, steps=300, tuning=10)
+    options = ("--quick", "--steps", "10", "--seconds", "0.01")
+    example["main"](str(tmp_path), *options, hidden=12, steps=300)
     shown = capfd.readouterr().out
     assert "of the given model's, limit 25.0%" in shown
     card = (tmp_path / "out" / "card.md").read_text()
