@@ -1,8 +1,8 @@
 """Train a GRU to read handwritten digits row by row, and compress it.
 
 scikit-learn's digits are pictures of 8 x 8 pixels: 8 steps of 8 inputs. Needs scikit-learn and the extra onnx
-(``pip install scikit-learn "hoplens[onnx]"``). Run: python examples/compress_digits.py [folder]; a second run
-in the same folder goes on where the first one stopped.
+(``pip install scikit-learn "hoplens[onnx]"``). Run: python examples/compress_digits.py [folder] [options]; a
+second run in the same folder goes on where the first one stopped.
 """
 
 import subprocess
@@ -48,17 +48,16 @@ def train(data: Path, *, hidden: int = 64, steps: int = 1200) -> hl.RecurrentMod
     return model.eval()
 
 
-def main(folder: str = "digits", *, hidden: int = 64, steps: int = 1200, tuning: int = 300) -> None:
-    """Train, save, and run ``hoplens compress`` on the file."""
+def main(folder: str = "digits", *options: str, hidden: int = 64, steps: int = 1200) -> None:
+    """Train, save, and run ``hoplens compress`` on the file, with further options if you like."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     data, test = make_data(place)
     model = hl.save_model(train(data, hidden=hidden, steps=steps), place / "gru.safetensors")
     command = [sys.executable, "-m", "hoplens.cli", "compress", str(model), "--data", str(data)]
     command += ["--test", str(test), "--target-size", "0.25", "--max-loss", "0.01"]
-    command += ["--steps", str(tuning), "-o", str(place / "out")]
-    subprocess.run(command, check=True)
+    subprocess.run([*command, "-o", str(place / "out"), *options], check=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(*sys.argv[1:])

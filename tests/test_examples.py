@@ -89,7 +89,8 @@ def test_what_was_learnt_from_real_sequences(
 def test_digits_are_compressed(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     example = runpy.run_path(str(EXAMPLES / "compress_digits.py"))
-    example["main"](str(tmp_path), hidden=12, steps=300, tuning=10)
+    options = ("--quick", "--steps", "10", "--seconds", "0.01")
+    example["main"](str(tmp_path), *options, hidden=12, steps=300)
     shown = capfd.readouterr().out
     assert "of the given model's, limit 25.0%" in shown
     card = (tmp_path / "out" / "card.md").read_text()

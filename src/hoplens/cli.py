@@ -270,6 +270,7 @@ def compress(
     batch: Annotated[int, typer.Option(help="Sequences an optimiser step.")] = 64,
     seed: Annotated[int, typer.Option(help="Of batches and of the halves of the test data.")] = 0,
     seconds: Annotated[float, typer.Option(help="How long each comparison of latencies takes.")] = 1.0,
+    quick: Annotated[bool, typer.Option("--quick", help="One amount of each kind of pruning.")] = False,
 ) -> None:
     """Make a trained network smaller within limits, and write it in three formats with a model card."""
     from hoplens.commands import run_compress
@@ -290,6 +291,7 @@ def compress(
         batch=batch,
         seed=seed,
         seconds=seconds,
+        quick=quick,
     )
 
 

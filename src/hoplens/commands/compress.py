@@ -38,6 +38,7 @@ def run_compress(
     batch: int,
     seed: int,
     seconds: float,
+    quick: bool = False,
 ) -> None:
     """Search, choose, measure on held-back sequences, write all files, print before and after."""
     check_number("--target-size", target_size, above=0.0, most=1.0)
@@ -61,7 +62,7 @@ def run_compress(
         raise ParameterError("a bidirectional model needs sequences of one length; cut or group them")
     with _one_line_for_a_full_disk():
         chosen_on, reported_on = halves(unseen, seed)
-        search = Search(own, train, chosen_on, reported_on, settings, out)
+        search = Search(own, train, chosen_on, reported_on, settings, out, quick=quick)
         records = _search(console, search, max_loss)
         choice = choose(records, target_size, max_loss)
         result = measure(search, records, choice, reported_on, seconds=seconds)

@@ -86,11 +86,15 @@ class Settings:
     seed: int = 0
 
 
-def all_plans(windows: list[int | None]) -> Iterator[Plan]:
-    """Yield every combination; each quantised plan comes after the one that it quantises."""
+def all_plans(windows: list[int | None], *, quick: bool = False) -> Iterator[Plan]:
+    """Yield every combination; each quantised plan comes after the one that it quantises.
+
+    With ``quick``, only the middle amount of each structure.
+    """
     for window in windows:
         yield from (Plan(window, form=form) for form in FORMS)
-        for structure, amounts in (("unit", UNITS), ("weight", WEIGHTS)):
+        for structure, all_amounts in (("unit", UNITS), ("weight", WEIGHTS)):
+            amounts = all_amounts[len(all_amounts) // 2 :][:1] if quick else all_amounts
             yield from (Plan(window, structure, a, form) for a in amounts for form in FORMS)
 
 

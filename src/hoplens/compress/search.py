@@ -96,6 +96,8 @@ class Search:
     settings : Settings
     folder : Path
         Made if missing; one that holds something else is refused.
+    quick : bool, default False
+        Try one amount of each kind of pruning instead of three.
 
     Raises
     ------
@@ -111,6 +113,8 @@ class Search:
         report: Split,
         settings: Settings,
         folder: Path,
+        *,
+        quick: bool = False,
     ) -> None:
         self.model, self.train, self.choose, self.settings = model, train, choose, settings
         self.folder = make_folder(folder, "results folder")
@@ -118,7 +122,7 @@ class Search:
         self.kept = make_folder(folder / "candidates", "results folder")
         self.key = search_key(model, train, choose, report, settings)
         self.reference: Tensor | None = None  # losses of the model as given
-        self.plans = list(all_plans(windows_to_try(model, train)))
+        self.plans = list(all_plans(windows_to_try(model, train), quick=quick))
 
     def _claim(self) -> None:
         mark = self.folder / MARK
