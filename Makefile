@@ -47,4 +47,6 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
+# only the data files of aeon are read; it would pull in other numpy and pandas than those pinned
+	$(PIP) --no-deps aeon
 	touch $@

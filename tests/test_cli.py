@@ -95,3 +95,16 @@ def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
     assert "Traceback" not in stdout + stderr
     assert "goes on from there" in stdout
     assert not list(out.glob("**/.*"))
+
+
+def test_interrupt_while_pytorch_loads_is_one_line():
+    code = "print('up', flush=True); from hoplens_command import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (130, "stopped\n")

@@ -47,3 +47,51 @@ def test_a_trained_gru_is_understood_along_its_trajectory(capsys: pytest.Capture
     out = capsys.readouterr().out
     lag = next(line for line in out.splitlines() if line.startswith("  lag 2"))
     assert 0.8 < float(lag.split("map ")[1].split(" ")[0]) < 1.2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shown"),
+    [
+        (
+            "chorales",
+            {"steps": 100, "hidden": 8, "moments": 1},
+            "nats a chord from the frequency of each pitch: 10.6",
+        ),
+        ("vowels", {"steps": 120}, "speaker 9: coefficient"),
+    ],
+)
+def test_what_was_learnt_from_real_sequences(
+    name: str,
+    options: dict[str, int],
+    shown: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    state = torch.get_rng_state()
+    runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](str(tmp_path), **options)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (tmp_path / f"{name}.png").stat().st_size > 50_000
+    out = capsys.readouterr().out
+    assert shown in out
+    for line in out.splitlines():  # shares of lags fall
+        if line.startswith("pathway penalty, exact"):
+            first, *_, last = (float(x) for x in line.split(": ")[1].split(","))
+            assert 1 > first > 2 * last
+    if name == "vowels":
+        accuracy = next(line for line in out.splitlines() if line.strip().startswith("recommended")).split()[
+            -1
+        ]
+        assert float(accuracy) > 0.8  # chance is 0.13
+
+
+def test_digits_are_compressed(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    example = runpy.run_path(str(EXAMPLES / "compress_digits.py"))
+    example["main"](str(tmp_path), hidden=12, steps=300, tuning=10)
+    shown = capfd.readouterr().out
+    assert "of the given model's, limit 25.0%" in shown
+    card = (tmp_path / "out" / "card.md").read_text()
+    accuracy = float(card.split("accuracy (n = 299, held back) | ")[1].split(" ")[0])
+    assert accuracy > 0.7

@@ -389,3 +389,72 @@ def test_gradients_are_due_in_one_call_out_of_every_so_many():
         assert_near(value, wanted_value * (3 if call % 3 == 0 else 0))
         for own, twin in zip(grads, wanted, strict=True):
             assert own is None if call % 3 else torch.allclose(own, 3 * twin)
+
+
+# a loss that reads out after every step
+
+
+def literal_every(net, damping, horizon, length, **kind):
+    """The mean over read-outs t = 1 .. L of the penalty that a read-out after step t deserves."""
+    return sum(literal_penalty(net, damping, min(t, horizon), **kind) for t in range(1, length + 1)) / length
+
+
+EVERY = [{k: v for k, v in kind.items() if k != "horizon"} for kind in KINDS if kind["horizon"] is not None]
+
+
+@given(
+    networks(least_radius=0.1, most_radius=1.2), st.sampled_from(EVERY), st.integers(1, 4), st.integers(0, 3)
+)
+def test_with_every_read_out_it_is_the_mean_over_read_outs(net, kind, horizon, more):
+    assume(has_cycles(net))
+    penalty = hl.PathwayPenalty(horizon, 0.8, readouts="every", length=horizon + more, **kind)
+    wanted = [literal_every(one, 0.8, horizon, horizon + more, **kind) for one in one_by_one(net)]
+    assert_near(penalty(net), torch.stack(wanted).reshape(net.batch_shape), 1e-10)
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=str)
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("length", [5, 8])
+def test_gradients_with_every_read_out(kind, skip, length):
+    net = random_network(4, skip=skip, requires_grad=True)
+    penalty = hl.PathwayPenalty(5, 0.8, readouts="every", length=length, **kind)
+    twins = torch.autograd.grad(literal_every(net, 0.8, 5, length, **kind), blocks_of(net))
+    for own, twin in zip(torch.autograd.grad(penalty(net), blocks_of(net)), twins, strict=True):
+        assert_near(own, twin, 1e-10)
+    _, by_hand = penalty.gradients(net, torch.tensor(1.0, dtype=torch.float64))
+    for own, twin in zip(by_hand, twins, strict=False):
+        assert_near(own, twin, 1e-10)
+
+
+@pytest.mark.parametrize("across", ["hops", "sum"])
+def test_every_read_out_of_a_sparse_network_and_by_repeated_squaring(across):
+    net = random_network(5, hidden=6)
+    penalty = hl.PathwayPenalty(12, readouts="every", across=across)  # long enough to be squared
+    wanted = literal_every(net, 0.9, 12, 12, across=across, norm="l1", normalise=False)
+    assert_near(penalty(net), wanted, 1e-10)
+    sparse = hl.Pathways(net.w_in, sp.csr_array(net.w_rec.numpy()), net.w_out)
+    assert_near(penalty(sparse), wanted, 1e-10)
+
+
+def test_the_mean_of_every_read_out_is_unbiased_when_sampled():
+    net = random_network(6, inputs=4, requires_grad=True)
+    penalty = hl.PathwayPenalty(4, readouts="every", sample=1, generator=torch.Generator().manual_seed(0))
+    mean = torch.stack([penalty(net).detach() for _ in range(2000)]).mean()
+    assert math.isclose(float(mean), float(penalty.eval()(net.detach())), rel_tol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"horizon": 5, "readouts": "all"}, "unknown readouts 'all'"),
+        ({"horizon": 5, "length": 7}, 'length= goes with readouts="every"'),
+        (
+            {"horizon": 5, "readouts": "every", "length": 4},
+            "length must be a whole number of at least 5, got 4",
+        ),
+        ({"horizon": None, "across": "sum", "readouts": "every"}, 'readouts="every" needs a finite horizon'),
+    ],
+)
+def test_options_of_read_outs_are_checked(options, message):
+    with pytest.raises(hl.HoplensError, match=re.escape(message)):
+        hl.PathwayPenalty(**options)

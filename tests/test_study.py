@@ -79,11 +79,11 @@ def test_interrupted_study_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     whole = run_study(tiny_plan(), tmp_path / "whole", workers=1)
     real, calls = study_runner.run_shard, []
 
-    def run_two_then_stop(shard: Shard, seed: int):
+    def run_two_then_stop(shard: Shard, example_seed: int):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(shard)
-        return real(shard, seed)
+        return real(shard, example_seed)
 
     monkeypatch.setattr(study_runner, "run_shard", run_two_then_stop)
     with pytest.raises(KeyboardInterrupt):

@@ -3,12 +3,21 @@
 import importlib
 import typing
 
-from hoplens import extensions, recipes, tasks
+from hoplens import data, extensions, recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.balanced import BalancedTruncation, balanced_truncation
+from hoplens.compress.int8_onnx import Int8Export, export_int8
+from hoplens.compress.latency import measure_latency
+from hoplens.compress.pruned import Pruned, PrunedEnsemble
+from hoplens.compress.pruning import prune
+from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.reduction import Reduced, low_rank, reduce_balanced
+from hoplens.compress.removal import remove_units
+from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
     TimeSystem,
@@ -22,6 +31,7 @@ from hoplens.dynamics import (
 )
 from hoplens.errors import (
     ContractError,
+    ExportError,
     ExtensionError,
     FileError,
     HoplensError,
@@ -33,6 +43,15 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
+from hoplens.export import (
+    EventCost,
+    NirExport,
+    OnnxExport,
+    event_cost,
+    export_nir,
+    export_onnx,
+    simulate_nir,
+)
 from hoplens.extensions import register_measure, register_recipe, register_task
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
@@ -48,6 +67,7 @@ from hoplens.measures import (
     temporal_sparsity,
     weight_map,
 )
+from hoplens.model_files import read_model
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
@@ -62,6 +82,7 @@ from hoplens.rescaling import rescale
 from hoplens.resolvent import Resolvent, resolvent
 from hoplens.scaled import ScaledMaps
 from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
+from hoplens.sequences import SequenceEnsemble, SequenceResult, TrajectoryPenalty, train_sequences
 from hoplens.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
 from hoplens.stack import Stack
 from hoplens.thinning import Thinning, keep_mask, weight_scores
@@ -71,17 +92,22 @@ from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths
 
 if typing.TYPE_CHECKING:
-    from hoplens import statistics, testing
+    from hoplens import statistics, sweeps, testing
+    from hoplens.sweeps import run_sweep
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Analysis",
+    "BalancedTruncation",
     "Blocks",
     "Cell",
     "ContractError",
+    "EffectiveWindow",
     "Ensemble",
+    "EventCost",
     "Explanation",
+    "ExportError",
     "ExtensionError",
     "Fidelity",
     "FileError",
@@ -91,6 +117,7 @@ __all__ = [
     "HopLogger",
     "HopMaps",
     "HoplensError",
+    "Int8Export",
     "LagMaps",
     "Layer",
     "LeadingEigenvalue",
@@ -98,23 +125,31 @@ __all__ = [
     "LowRank",
     "LstmCell",
     "ModelInfo",
+    "NirExport",
     "NonFiniteError",
     "NullComparison",
+    "OnnxExport",
     "ParameterError",
     "PathwayPenalty",
     "Pathways",
     "Penalty",
     "PenaltyPlan",
     "PenaltySum",
+    "Pruned",
+    "PrunedEnsemble",
     "Pseudospectrum",
+    "Quantised",
     "Recipe",
     "Record",
     "RecurrentModel",
+    "Reduced",
     "Resolvent",
     "RnnCell",
     "ScaledMaps",
     "Schedule",
     "ScheduledPenalty",
+    "SequenceEnsemble",
+    "SequenceResult",
     "ShapeError",
     "Stack",
     "TensorBoardSink",
@@ -122,6 +157,7 @@ __all__ = [
     "TimeSystem",
     "TrainingResult",
     "TrajectoryMaps",
+    "TrajectoryPenalty",
     "UnknownNameError",
     "UnstableError",
     "UnsupportedModelError",
@@ -130,13 +166,20 @@ __all__ = [
     "alignment",
     "analyze",
     "approximate_resolvent",
+    "balanced_truncation",
     "blocks",
     "celegans",
     "compare_to_null",
     "constant",
     "controllability_gramian",
+    "data",
     "dominant_hop",
+    "effective_window",
+    "event_cost",
     "explain",
+    "export_int8",
+    "export_nir",
+    "export_onnx",
     "extensions",
     "fidelity",
     "fixed_points",
@@ -153,29 +196,39 @@ __all__ = [
     "lightning_callback",
     "load_model",
     "load_stack",
+    "low_rank",
     "map_correlation",
+    "measure_latency",
     "memory_capacity",
     "memory_function",
     "module_flow",
     "null_network",
     "observability_gramian",
+    "prune",
     "pseudospectrum",
+    "quantise",
     "read",
+    "read_model",
     "recipes",
+    "reduce_balanced",
     "register_measure",
     "register_reader",
     "register_recipe",
     "register_task",
+    "remove_units",
     "rescale",
     "resolvent",
+    "run_sweep",
     "save_model",
     "shuffle_lags",
     "signal_share",
+    "simulate_nir",
     "spectral_radius",
     "spectrum",
     "statistics",
     "strength_error",
     "strengths",
+    "sweeps",
     "switch",
     "tasks",
     "temporal_sparsity",
@@ -183,9 +236,11 @@ __all__ = [
     "time_system",
     "top_paths",
     "train",
+    "train_sequences",
     "trajectory_maps",
     "transfer_function",
     "transient_growth",
+    "truncate",
     "warm_up",
     "weight_map",
     "weight_scores",
@@ -193,11 +248,13 @@ __all__ = [
     "without",
 ]
 
-_LAZY = ("statistics", "testing")  # loaded when used; statistics takes a second for pandas and scipy.stats
+_LAZY = ("run_sweep", "statistics", "sweeps", "testing")  # loaded when used: pandas and pydantic take a while
 
 if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no others
 
     def __getattr__(name: str) -> object:
+        if name == "run_sweep":
+            return importlib.import_module("hoplens.sweeps").run_sweep
         if name in _LAZY:
             return importlib.import_module(f"hoplens.{name}")
         raise AttributeError(f"module 'hoplens' has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hoplens.errors import HoplensError, ParameterError
+from hoplens.errors import HoplensError, ParameterError, check_choice
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 
@@ -46,20 +46,31 @@ def escape(text: str) -> str:
 
 @app.command()
 def reproduce(
+    suite: Annotated[
+        str, typer.Option(help="synthetic (the paper's tasks), or real (speech, text, music, control ...).")
+    ] = "synthetic",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Four tasks, 12 seeds: minutes, not half an hour.")
+        bool, typer.Option("--quick", help="Four tasks, fewer seeds: minutes, not half an hour.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Results folder; an interrupted study in it goes on.")] = Path(
-        "results"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results folder; an interrupted study in it goes on.",
+            show_default="results, or results-real for the real suite",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0,
 ) -> None:
-    """Run the resolvent-RNN study: none, L1, L2, R-RNN and the recommended recipe, compared."""
-    from hoplens.commands import run_reproduce
+    """Run a study: no penalty, L1, L2, R-RNN, the recommended recipe and others, compared."""
+    from hoplens.commands import run_reproduce, run_reproduce_real
 
     if workers < 0:
         raise ParameterError(f"--workers must be 0 or more, got {workers}")
-    run_reproduce(console, quick=quick, out=out, workers=workers or None)
+    check_choice("suite", suite, ("synthetic", "real"))
+    if suite == "real":
+        run_reproduce_real(console, quick=quick, out=out or Path("results-real"), workers=workers or None)
+    else:
+        run_reproduce(console, quick=quick, out=out or Path("results"), workers=workers or None)
 
 
 @app.command()
@@ -91,6 +102,60 @@ def train(
         steps=steps,
         out=out,
     )
+
+
+@app.command()
+def sweep(
+    study: Annotated[Path | None, typer.Argument(help="A study file; --example prints one.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder to keep the networks in; by default NAME.store.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --store.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many networks, how long and how much memory.")
+    ] = False,
+    show_example: Annotated[bool, typer.Option("--example", help="Print a small study and stop.")] = False,
+    executor: Annotated[
+        str | None,
+        typer.Option(help="in-process, processes, dask://HOST:PORT or slurm://?OPTIONS; chosen if left out."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes or jobs at once; 0 takes one a core.")] = 0,
+    attempts: Annotated[int, typer.Option(help="Workers that may be lost over one batch.")] = 3,
+) -> None:
+    """Run a study of any size into a store; what is there is never trained again."""
+    from hoplens.commands import example, run_sweep_command
+
+    if show_example:
+        typer.echo(example(), nl=False)
+        return
+    if workers < 0:
+        raise ParameterError(f"--workers must be 0 or more, got {workers}")
+    code = run_sweep_command(
+        console,
+        study,
+        store=store,
+        resume=resume,
+        dry_run=dry_run,
+        executor=executor,
+        workers=workers or None,
+        attempts=attempts,
+    )
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store of `hoplens sweep`.")],
+    study: Annotated[str | None, typer.Option(help="Name or id; the latest if left out.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Write all networks to this file, .csv or .parquet.")
+    ] = None,
+) -> None:
+    """Say how far a sweep is, running or not."""
+    from hoplens.commands import run_status
+
+    run_status(console, folder, study=study, table=table)
 
 
 @app.command()
@@ -175,6 +240,101 @@ def explain(
         output=output,
         baseline=baseline,
         out=out,
+    )
+
+
+@app.command()
+def compress(
+    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Training .npz: inputs (N, L, I), targets, and lengths (N,) if sequences differ."),
+    ],
+    test: Annotated[
+        Path, typer.Option(help="Test .npz of the same form; half of it chooses, half of it reports.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Results folder; an interrupted search in it goes on.")
+    ],
+    target_size: Annotated[
+        float, typer.Option(help="Largest size of the ONNX file, as a share of the given model's.")
+    ] = 0.25,
+    max_loss: Annotated[float, typer.Option(help="Largest loss of accuracy or explained variance.")] = 0.01,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
+    ] = "tanh",
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each fine-tuning.")] = 300,
+    lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="Sequences an optimiser step.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of batches and of the halves of the test data.")] = 0,
+    seconds: Annotated[float, typer.Option(help="How long each comparison of latencies takes.")] = 1.0,
+) -> None:
+    """Make a trained network smaller within limits, and write it in three formats with a model card."""
+    from hoplens.commands import run_compress
+
+    run_compress(
+        console,
+        model,
+        data=data,
+        test=test,
+        target_size=target_size,
+        max_loss=max_loss,
+        out=out,
+        rnn=rnn,
+        readout=readout,
+        nonlinearity=nonlinearity,
+        steps=steps,
+        lr=lr,
+        batch=batch,
+        seed=seed,
+        seconds=seconds,
+    )
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="onnx or nir; default the suffix of --out.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="An .npz file: inputs, and if you like targets, to compare on too.")
+    ] = None,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
+    ] = "tanh",
+    every_step: Annotated[bool, typer.Option("--every-step", help="Read out after every step.")] = False,
+    lengths: Annotated[bool, typer.Option("--lengths", help="ONNX: an input for valid steps.")] = False,
+    stateful: Annotated[
+        bool, typer.Option("--stateful", help="ONNX: states as inputs and outputs, for streams.")
+    ] = False,
+    storage: Annotated[str, typer.Option(help="ONNX: auto, dense or half.")] = "auto",
+    dt: Annotated[float, typer.Option(help="NIR: seconds a time step lasts.")] = 1e-3,
+    method: Annotated[str, typer.Option(help="NIR: euler or zoh.")] = "euler",
+) -> None:
+    """Write a trained network as ONNX or NIR, after comparing the file with it."""
+    from hoplens.commands import run_export
+
+    run_export(
+        console,
+        model,
+        out=out,
+        file_format=file_format,
+        data=data,
+        rnn=rnn,
+        readout=readout,
+        nonlinearity=nonlinearity,
+        every_step=every_step,
+        lengths=lengths,
+        stateful=stateful,
+        storage=storage,
+        dt=dt,
+        method=method,
     )
 
 

@@ -55,6 +55,10 @@ class FileError(HoplensError, OSError):
     """A file or folder that cannot be read, written or trusted."""
 
 
+class ExportError(HoplensError, RuntimeError):
+    """An exported file that does not compute what the model computes; it is not written."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a misspelt name, with the nearest legal one."""
     names = sorted(known)

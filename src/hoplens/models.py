@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hoplens.errors import ShapeError, check_choice, check_number
 from hoplens.pathways import Pathways
+from hoplens.thinning import keep_mask, weight_scores
 
 ACTIVATIONS = ("tanh", "relu", "linear")
 INITS = ("gaussian", "orthogonal", "delay")
@@ -75,6 +76,27 @@ class Ensemble:
     def recurrent(self) -> Tensor:
         """Return W_rec transposed, as stored: a view of shape (E, H from, H to)."""
         return self.weight[:, : self.n_hidden]
+
+    def keep(self, rows: slice, share: Tensor, *, by: str = "magnitude", horizon: int = 1) -> Tensor:
+        """Return which recurrent weights stay when each network loses the share with the lowest scores.
+
+        Parameters
+        ----------
+        rows : slice
+            Which networks.
+        share : Tensor, shape (rows,)
+            Share of all H * H weights.
+        by : {"magnitude", "pathway"}
+            See `hoplens.weight_scores`.
+        horizon : int
+            Time steps, for "pathway".
+
+        Returns
+        -------
+        Tensor of bool, shape (rows, H from, H to)
+            As ``recurrent()`` lies.
+        """
+        return keep_mask(weight_scores(self.pathways()[rows], by, horizon=horizon), share).mT
 
     def pathways(self) -> Pathways:
         """Return the graph of all networks, leading axis E: W_rec and W_in as views of the weights.
@@ -250,9 +272,7 @@ def delay_lines(noise: Tensor, length: int) -> tuple[Tensor, Tensor]:
         1 for the first unit of each line and for every unit of the rotation, else 0: who hears the input.
     """
     hidden = noise.shape[-1]
-    span = min(length, hidden)
-    lines = max(1, hidden // (2 * span))
-    taken = lines * span
+    span, taken = min(length, hidden), line_units(hidden, length)
     w_rec = torch.diag(noise.new_ones(hidden - 1), -1) if hidden > 1 else noise.new_zeros(1, 1)
     w_rec[taken:] = 0.0
     w_rec[taken:, taken:] = rotation(noise[taken:, taken:])
@@ -261,6 +281,12 @@ def delay_lines(noise: Tensor, length: int) -> tuple[Tensor, Tensor]:
     entries[:taken] = 0.0
     entries[:taken:span] = 1.0
     return w_rec, entries
+
+
+def line_units(hidden: int, length: int) -> int:
+    """Return how many units, the first ones, delay lines take; see `delay_lines`."""
+    span = min(length, hidden)
+    return max(1, hidden // (2 * span)) * span
 
 
 def rotation(noise: Tensor) -> Tensor:

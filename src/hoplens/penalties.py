@@ -2,118 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count, check_number
+from hoplens.errors import ParameterError, check_choice, check_count, check_number
 from hoplens.fused import pathway_gradients, pathway_size
 from hoplens.kernels import thin_products, widen
-from hoplens.pathways import Pathways, replace_blocks
+from hoplens.pathways import Pathways
+from hoplens.penalty_base import Penalty, PenaltySum, WeightPenalty, check_pathways, check_penalties
 from hoplens.plans import PenaltyPlan, make_plan, starts_at_inputs, use_doubling
 from hoplens.radius import spectral_radius
 from hoplens.resolvent import check_converges, normalising_scale, scale_blocks
 from hoplens.solves import solve_resolvent
 from hoplens.steps import Grads
 
-BLOCKS = ("in", "rec", "out")
-
-
-class Penalty(nn.Module):
-    """Base class: maps a `Pathways` to one value a network, shape (...,) (a scalar for one network).
-
-    Penalties add up and scale: ``PathwayPenalty(horizon=20) + 0.1 * WeightPenalty(norm="l1")``.
-    An own penalty subclasses this and implements ``forward(net)``.
-    """
-
-    def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network of ``net``, shape (...,)."""
-        raise NotImplementedError(f"{type(self).__name__} must implement forward(net)")
-
-    def gradients(self, net: Pathways, factors: Tensor) -> tuple[Tensor, Grads]:
-        """Return the penalty and the gradients of ``(factors * penalty).sum()`` by the three blocks.
-
-        The same as ``forward`` and autograd; training calls this, and subclasses may know a faster way.
-
-        Parameters
-        ----------
-        net : Pathways
-            Any; direct edges count in the penalty but get no gradient.
-        factors : Tensor, shape (...,)
-
-        Returns
-        -------
-        penalty : Tensor, shape (...,)
-        gradients : tuple of Tensor or None
-            By w_in, w_rec and w_out; None where a block does not matter.
-        """
-        with torch.enable_grad():
-            w_in, w_rec, w_out = (b.detach().requires_grad_() for b in (net.w_in, net.w_rec, net.w_out))
-            value = self(replace_blocks(net, w_in, w_rec, w_out, net.w_skip))
-            total = (factors * value).sum()
-            found = torch.autograd.grad(total, (w_in, w_rec, w_out), allow_unused=True)
-        return value.detach(), (found[0], found[1], found[2])
-
-    def __add__(self, other: Penalty) -> PenaltySum:
-        if not isinstance(other, Penalty):
-            return NotImplemented
-        return PenaltySum([*_terms(self), *_terms(other)])
-
-    def __radd__(self, other: int) -> PenaltySum:
-        # the built-in sum() starts from the integer 0
-        return PenaltySum(_terms(self)) if other == 0 else NotImplemented
-
-    def __mul__(self, weight: float) -> PenaltySum:
-        return PenaltySum([(weight * own, penalty) for own, penalty in _terms(self)])
-
-    __rmul__ = __mul__
-
-
-def check_pathways(net: object) -> None:
-    """Raise unless ``net`` is a `Pathways`, the one thing that a penalty takes."""
-    if not isinstance(net, Pathways):
-        raise UnsupportedModelError(
-            f"a penalty takes a Pathways, got {type(net).__name__}; "
-            "write penalty(hl.read(rnn, readout=linear))"
-        )
-
-
-def check_penalties(terms: Iterable[object]) -> None:
-    """Raise unless all terms of a sum are penalties."""
-    for term in terms:
-        if not isinstance(term, Penalty):
-            raise ParameterError(f"a sum of penalties takes hl.Penalty objects, got {type(term).__name__}")
-
-
-class PenaltySum(Penalty):
-    """A weighted sum of penalties.
-
-    Parameters
-    ----------
-    terms : iterable of (float, Penalty)
-        Weights and penalties. No term at all is the penalty 0.
-    """
-
-    def __init__(self, terms: Iterable[tuple[float, Penalty]]) -> None:
-        super().__init__()
-        pairs = list(terms)
-        check_penalties(penalty for _, penalty in pairs)
-        self.weights = [check_number("the weight of a penalty", weight) for weight, _ in pairs]
-        self.penalties = nn.ModuleList([penalty for _, penalty in pairs])
-
-    def forward(self, net: Pathways) -> Tensor:
-        """Return the weighted sum of the penalties of ``net``, shape (...,)."""
-        check_pathways(net)
-        total = net.w_in.new_zeros(net.batch_shape)
-        for weight, penalty in zip(self.weights, self.penalties, strict=True):
-            total = total + weight * penalty(net)
-        return total
-
-    def extra_repr(self) -> str:
-        """Show the weights."""
-        return f"weights={self.weights}"
+READOUTS = ("last", "every")
 
 
 def _nothing(net: Pathways) -> Tensor:
@@ -123,14 +28,6 @@ def _nothing(net: Pathways) -> Tensor:
     if trained is None:
         trained = net.w_rec.values()[None] if net.is_sparse else net.w_rec
     return trained[..., :0].sum(dim=(-2, -1))
-
-
-def _terms(penalty: Penalty) -> list[tuple[float, Penalty]]:
-    if isinstance(penalty, PenaltySum):
-        return [
-            (w, p) for w, p in zip(penalty.weights, penalty.penalties, strict=True) if isinstance(p, Penalty)
-        ]
-    return [(1.0, penalty)]
 
 
 class PathwayPenalty(Penalty):
@@ -144,6 +41,16 @@ class PathwayPenalty(Penalty):
 
     With "sum", hops of opposite sign cancel, so that pathways can grow while the penalty falls; "hops"
     closes that loophole. Finite and differentiable at any spectral radius where the horizon is finite.
+
+    Where a loss reads out after every step t = 1 .. L, read-out t sees hops 2 .. t + 1 only.
+    ``readouts="every"`` is the mean over these read-outs of the penalty that each deserves,
+    ``1/L sum_t penalty(hops 2 .. t + 1)``:
+
+    * ``across="hops"``: ``sum_k (L - k + 2) / L |a^k H_k|``, hop k counting for the L - k + 2 read-outs
+      that see it;
+    * ``across="sum"``: ``1/L sum_t |P_t|`` with the partial sums ``P_t = sum_(k <= t + 1) a^k H_k``.
+
+    A horizon below L leaves out hops beyond it at every read-out: ``min(t, horizon)`` in place of t.
 
     Parameters
     ----------
@@ -167,6 +74,10 @@ class PathwayPenalty(Penalty):
         Follow only so many nodes of the side with fewer nodes (inputs or outputs), drawn without
         replacement each training call, and scale up: the expectation is exact. ``norm="l1"`` only, where
         the penalty is a sum over nodes; needs ``generator``.
+    readouts : {"last", "every"}, default "last"
+        Whether the loss reads out after the last step or after every one.
+    length : int, optional
+        Steps L of a sequence, for ``readouts="every"``; default ``horizon``.
     generator : torch.Generator, optional
         Source of the draws, a CPU generator. The global random state is never used.
     dtype : torch.dtype, optional
@@ -194,6 +105,8 @@ class PathwayPenalty(Penalty):
         normalise: bool = False,
         every: int = 1,
         sample: int | None = None,
+        readouts: Literal["last", "every"] = "last",
+        length: int | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -205,6 +118,8 @@ class PathwayPenalty(Penalty):
         self.normalise = normalise
         self.every = check_count("every", every)
         self.sample = None if sample is None else check_count("sample", sample)
+        self.readouts = check_choice("readouts", readouts, READOUTS)
+        self.length = self._check_length(length)
         self.generator = generator
         self.dtype = dtype
         self.calls = 0
@@ -216,6 +131,20 @@ class PathwayPenalty(Penalty):
             raise ParameterError(f'sample= needs norm="l1", a sum over nodes, got norm={norm!r}')
         if sample is not None and generator is None:
             raise ParameterError("sample= needs generator=; pass torch.Generator().manual_seed(...)")
+
+    @property
+    def steps(self) -> int | None:
+        """Number of read-outs that the mean is over; None for the last one only."""
+        return None if self.readouts == "last" else self.length
+
+    def _check_length(self, length: int | None) -> int | None:
+        if self.readouts == "last":
+            if length is not None:
+                raise ParameterError('length= goes with readouts="every"; leave it out')
+            return None
+        if self.horizon is None:
+            raise ParameterError('readouts="every" needs a finite horizon')
+        return self.horizon if length is None else check_count("length", length, least=self.horizon)
 
     def forward(self, net: Pathways) -> Tensor:
         """Return the penalty of each network of ``net``, shape (...,)."""
@@ -261,6 +190,7 @@ class PathwayPenalty(Penalty):
             across=self.across,
             norm=self.norm,
             doubling=self._doubles(net, self.horizon),
+            steps=self.steps,
         )
         return value * weight if weight > 1 else value, grads
 
@@ -302,8 +232,12 @@ class PathwayPenalty(Penalty):
             return self._size(total)
         if net.w_skip is not None and self.across == "sum":
             w_in, w_rec, w_out = (widen(w) for w in (net.w_in, net.w_rec, net.w_out))
-            maps = thin_products(w_in, w_rec, w_out, self.horizon, factor=self.damping)
-            return self._size(self.damping**2 * maps.sum(dim=-3) + self.damping * widen(net.w_skip))
+            maps = self.damping**2 * thin_products(w_in, w_rec, w_out, self.horizon, factor=self.damping)
+            direct = self.damping * widen(net.w_skip)
+            if self.steps is None:
+                return self._size(maps.sum(dim=-3) + direct)
+            sizes = self._size(maps.cumsum(dim=-3) + direct.unsqueeze(-3))
+            return (sizes.sum(dim=-1) + (self.steps - self.horizon) * sizes[..., -1]) / self.steps
         value = pathway_size(
             net.w_in,
             net.w_rec,
@@ -313,6 +247,7 @@ class PathwayPenalty(Penalty):
             across=self.across,
             norm=self.norm,
             doubling=not net.is_sparse and self._doubles(net, self.horizon),
+            steps=self.steps,
         )
         return value if net.w_skip is None else value + self._size(self.damping * widen(net.w_skip))
 
@@ -329,51 +264,8 @@ class PathwayPenalty(Penalty):
             + (", normalise=True" if self.normalise else "")
             + (f", every={self.every}" if self.every > 1 else "")
             + (f", sample={self.sample}" if self.sample is not None else "")
+            + (f", readouts='every', length={self.length}" if self.steps is not None else "")
         )
 
 
-class WeightPenalty(Penalty):
-    """Penalise single weights: the baselines ``sum |W|`` and ``sum W^2``.
-
-    Parameters
-    ----------
-    norm : {"l1", "l2"}, default "l1"
-        Sum of absolute values or of squares.
-    blocks : sequence of {"in", "rec", "out"}, default all three
-        Which blocks of the graph count.
-    """
-
-    def __init__(self, norm: Literal["l1", "l2"] = "l1", blocks: Sequence[str] = BLOCKS) -> None:
-        super().__init__()
-        self.norm = check_choice("norm", norm, ("l1", "l2"))
-        if isinstance(blocks, str) or not blocks:
-            raise ParameterError(f"blocks must be a non-empty sequence out of {BLOCKS}, got {blocks!r}")
-        self.blocks = tuple(check_choice("block", block, BLOCKS) for block in blocks)
-
-    def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network of ``net``, shape (...,)."""
-        check_pathways(net)
-        total = net.w_in.new_zeros(net.batch_shape)
-        for block in self.blocks:
-            weight: Tensor = getattr(net, f"w_{block}")
-            # a sparse block belongs to one network, so that its stored values can be summed as they are
-            entries = weight.values()[None] if weight.layout == torch.sparse_csr else weight
-            size = entries.abs() if self.norm == "l1" else entries.square()
-            total = total + size.sum(dim=(-2, -1))
-        return total
-
-    def gradients(self, net: Pathways, factors: Tensor) -> tuple[Tensor, Grads]:
-        """Return the penalty of ``net`` and its gradients times ``factors``; see `Penalty.gradients`."""
-        if net.is_sparse:
-            return super().gradients(net, factors)
-        grads: list[Tensor | None] = []
-        with torch.no_grad():
-            for block in BLOCKS:
-                weight: Tensor = getattr(net, f"w_{block}")
-                slope = weight.sign() if self.norm == "l1" else 2.0 * weight
-                grads.append(slope.mul_(factors[..., None, None]) if block in self.blocks else None)
-            return self(net), (grads[0], grads[1], grads[2])
-
-    def extra_repr(self) -> str:
-        """Show the options."""
-        return f"norm={self.norm!r}, blocks={self.blocks}"
+__all__ = ["PathwayPenalty", "Penalty", "PenaltySum", "WeightPenalty", "check_pathways", "check_penalties"]

@@ -102,11 +102,14 @@ class Thinning:
         Progress from which removed weights may come back (1: never). The networks are then dense again,
         but the weights that came back late are small and carry little.
     tolerance : float, default infinity
-        A network is thinned only while its training error (share of the target variance, smoothed over
-        time) is at most this; meanwhile its schedule waits. One that has not learnt the task yet keeps
-        its weights, and one that learns late is thinned less.
+        A network is thinned only while its training loss (smoothed over time, as a share of the loss of a
+        constant best guess) is at most this; meanwhile its schedule waits. One that has not learnt the task
+        yet keeps its weights, and one that learns late is thinned less.
     by : {"magnitude", "pathway"}
         The score.
+    least_strength : float, default 0
+        Networks whose strength is below this are not thinned: a weak penalty asks for the best error, a
+        strong one for few weights.
     """
 
     amount: float
@@ -115,9 +118,11 @@ class Thinning:
     release: float = 1.0
     tolerance: float = math.inf
     by: Literal["magnitude", "pathway"] = "magnitude"
+    least_strength: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("amount", self.amount, least=0.0, below=1.0)
+        check_number("least_strength", self.least_strength, least=0.0)
         check_choice("score", self.by, SCORES)
         if not self.tolerance > 0:
             raise ParameterError(f"tolerance must be above 0, got {self.tolerance!r}")

@@ -141,7 +141,7 @@ def train(
     networks = [
         Network(r, float(strength), int(seed))
         for r in recipes
-        for strength in (strengths if r.terms else (0.0,))
+        for strength in (strengths if r.has_strength else (0.0,))
         for seed in seeds
     ]
     settings = Settings(
@@ -177,10 +177,14 @@ def train_networks(
     if not networks:
         raise ParameterError("nothing to train: give at least one recipe, strength and seed")
     for network in networks:
+        if network.recipe.uses == "dropout":
+            raise UnsupportedModelError(
+                f"recipe {network.recipe.name!r} uses dropout, which only hoplens.train_sequences knows"
+            )
         check_number("strength", network.strength, least=0.0)
         check_count("seed", network.seed, least=0)
     order = torch.tensor(neighbours(networks))
-    mask = _check_mask(mask, len(networks), settings.hidden)
+    mask = check_mask(mask, len(networks), settings.hidden)
     run = Trainer(
         task,
         [networks[n] for n in order.tolist()],
@@ -198,7 +202,7 @@ def train_networks(
     )
 
 
-def _check_mask(mask: Tensor | None, networks: int, hidden: int) -> Tensor | None:
+def check_mask(mask: Tensor | None, networks: int, hidden: int) -> Tensor | None:
     """Return the mask on the CPU, zeros and ones, or raise."""
     if mask is None:
         return None

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from hoplens import plots
 from hoplens.files import make_folder, write_atomically
 from hoplens.hops import HopMaps
 from hoplens.report import write_study_report
-from hoplens.study import StudyPlan, StudyResults, full_plan, quick_plan, run_study
+from hoplens.study import StudyResults, full_plan, quick_plan, run_study
 from hoplens.study.markdown import to_markdown
-from hoplens.study.plan import Shard
+from hoplens.study.pool import Progress
+from hoplens.study.store import AnyShard
 
 SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 2), ("kept_90", 2))
 
@@ -31,20 +35,17 @@ SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 2), 
 def run_reproduce(console: Console, *, quick: bool, out: Path, workers: int | None) -> None:
     """Run or resume the study in ``out``; finished shards survive an interrupt."""
     plan = quick_plan() if quick else full_plan()
-    try:
-        results = _run_with_bar(console, plan, out, workers)
-    except KeyboardInterrupt:
-        console.print(
-            f"\nstopped; every finished shard is kept in {out}. The same command goes on from there."
-        )
-        raise
+    with show_progress(console, f"{plan.name} study", out) as progress:
+        results = run_study(plan, out, workers=workers, progress=progress)
     print_comparison(console, results)
-    print_aims(console, results)
+    console.print(aims_table(results.aims, "Aims of the recommended recipe"))
     written = write_results(results, out)
     console.print(f"\nreport: [bold]{written}[/]   tables and figures: {out}")
 
 
-def _run_with_bar(console: Console, plan: StudyPlan, out: Path, workers: int | None) -> StudyResults:
+@contextmanager
+def show_progress(console: Console, title: str, out: Path) -> Iterator[Progress]:
+    """Show a bar while shards get done; say on Ctrl-C that they are kept."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,16 +54,20 @@ def _run_with_bar(console: Console, plan: StudyPlan, out: Path, workers: int | N
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
-        total = sum(len(shard.networks) for shard in plan.shards())
-        row = bar.add_task(f"{plan.name} study", total=total)
+    try:
+        with Bar(*columns, console=console) as bar:
+            row = bar.add_task(title, total=None)
 
-        def show(shard: Shard, done: int, total: int) -> None:
-            bar.update(row, completed=done, total=total, description=f"{plan.name} study: {shard.task.label}")
+            def show(shard: AnyShard, done: int, total: int) -> None:
+                bar.update(row, completed=done, total=total, description=f"{title}: {shard.label}")
 
-        results = run_study(plan, out, workers=workers, progress=show)
-        bar.update(row, completed=total, description=f"{plan.name} study")
-    return results
+            yield show
+            bar.update(row, description=title)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nstopped; every finished shard is kept in {out}. The same command goes on from there."
+        )
+        raise
 
 
 def print_comparison(console: Console, results: StudyResults) -> None:
@@ -97,14 +102,14 @@ def print_comparison(console: Console, results: StudyResults) -> None:
     console.print("at 70, at 90: share of performance kept with 70 or 90 % of the recurrent weights removed")
 
 
-def print_aims(console: Console, results: StudyResults) -> None:
-    """Print which aims of the recommended recipe are met."""
-    table = Table(title="Aims of the recommended recipe", title_justify="left")
+def aims_table(aims: pd.DataFrame, title: str) -> Table:
+    """Return which aims are met, to print."""
+    table = Table(title=title, title_justify="left")
     for heading in ("aim", "target", "measured", "met", "missed on"):
         table.add_column(heading)
-    for row in results.aims.to_dict("records"):
+    for row in aims.to_dict("records"):
         table.add_row(row["aim"], row["target"], row["measured"], "yes" if row["met"] else "no", row["where"])
-    console.print(table)
+    return table
 
 
 def write_results(results: StudyResults, out: Path) -> Path:

@@ -1,5 +1,34 @@
-"""Sequence data sets: splits, masks, where they come from. And the worm's wiring (`hoplens.connectome`)."""
+"""Sequence data sets: speech, sensors, images, language, music, control."""
 
+from hoplens.data.building import from_sequences
+from hoplens.data.chorales import chorales
+from hoplens.data.closed_loop import ClosedLoop, closed_loop_return, step_by_step
+from hoplens.data.control import cartpole, pendulum
+from hoplens.data.digits import digits
+from hoplens.data.environments import from_environment
+from hoplens.data.registry import describe, load, names
 from hoplens.data.sets import SequenceData, Split
+from hoplens.data.text import text
+from hoplens.data.ucr import motions, power, read_ts, vowels
 
-__all__ = ["SequenceData", "Split"]
+__all__ = [
+    "ClosedLoop",
+    "SequenceData",
+    "Split",
+    "cartpole",
+    "chorales",
+    "closed_loop_return",
+    "describe",
+    "digits",
+    "from_environment",
+    "from_sequences",
+    "load",
+    "motions",
+    "names",
+    "pendulum",
+    "power",
+    "read_ts",
+    "step_by_step",
+    "text",
+    "vowels",
+]

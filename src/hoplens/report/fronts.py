@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hoplens.plots.frames import fair_rows
 from hoplens.plots.measures import method_order
-from hoplens.statistics import undominated
+from hoplens.statistics import front_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +37,7 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
         own = means.loc[method].dropna()
         points: Front = own.reset_index()[["active_hops", "test_mse", "strength"]].to_numpy(float).tolist()
         lines.append({"method": method, "points": points})
-    spots = sorted({(float(x), float(y)) for line in lines for x, y, _ in line["points"]})
-    mask = undominated(np.array(spots).reshape(-1, 2))
-    return lines, [list(point) for point, best in zip(spots, mask, strict=True) if best]
+    return lines, front_points([[x, y] for line in lines for x, y, _ in line["points"]])
 
 
 def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,13 +4,14 @@ from hoplens.statistics.comparing import (
     cliffs_delta,
     compare,
     holm,
+    pair_chosen,
     paired_d,
     paired_differences,
     paired_test,
     superiority,
 )
 from hoplens.statistics.curves import curve_area, near_best, robustness
-from hoplens.statistics.fronts import dominates, hypervolume, pareto_front, undominated
+from hoplens.statistics.fronts import dominates, front_points, hypervolume, pareto_front, undominated
 from hoplens.statistics.intervals import Interval, bootstrap_mean
 from hoplens.statistics.seeds import detectable_effect, power, power_note, seeds_needed
 from hoplens.statistics.selection import (
@@ -19,6 +20,7 @@ from hoplens.statistics.selection import (
     choose_strengths,
     chosen_report,
     summarise,
+    summarise_chosen,
 )
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "curve_area",
     "detectable_effect",
     "dominates",
+    "front_points",
     "holm",
     "hypervolume",
     "near_best",
+    "pair_chosen",
     "paired_d",
     "paired_differences",
     "paired_test",
@@ -45,6 +49,7 @@ __all__ = [
     "robustness",
     "seeds_needed",
     "summarise",
+    "summarise_chosen",
     "superiority",
     "undominated",
 ]

@@ -274,7 +274,25 @@ def paired_differences(
         Columns task, method, reference, measure, difference, low, high, p (Wilcoxon signed-rank,
         two-sided), n, p_holm (corrected over all rows of the same measure).
     """
-    report = chosen_report(networks)
+    return pair_chosen(chosen_report(networks), method, references, measures)
+
+
+def pair_chosen(
+    report: pd.DataFrame, method: str, references: Sequence[str], measures: Sequence[str]
+) -> pd.DataFrame:
+    """Return what `paired_differences` does for rows that are those of each method's chosen strength.
+
+    Parameters
+    ----------
+    report : DataFrame
+        One row a network: task, method, seed and the measures.
+    method : str
+        The method whose differences are taken (method minus reference).
+    references : sequence of str
+        Methods compared with.
+    measures : sequence of str
+        Columns compared.
+    """
     rows = []
     for task, group in report.groupby("task", sort=False):
         wide = {name: part.set_index("seed") for name, part in group.groupby("method")}
@@ -326,6 +344,7 @@ __all__ = [
     "cliffs_delta",
     "compare",
     "holm",
+    "pair_chosen",
     "paired_d",
     "paired_differences",
     "paired_test",

@@ -43,6 +43,19 @@ def undominated(points: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(~below.any(axis=0) & ~np.isnan(p).any(axis=1), dtype=np.bool_)
 
 
+def front_points(points: ArrayLike) -> list[list[float]]:
+    """Return the distinct points that no other dominates, in rising order of the first measure.
+
+    Parameters
+    ----------
+    points : array, shape (N, D)
+        Low is good.
+    """
+    distinct = np.unique(_points(points), axis=0)
+    found: list[list[float]] = distinct[undominated(distinct)].tolist()
+    return found
+
+
 def pareto_front(frame: pd.DataFrame, better: Mapping[str, Better]) -> pd.DataFrame:
     """Return the rows that no other row dominates, by rising value of the first measure.
 
@@ -109,4 +122,4 @@ def _points(points: ArrayLike) -> NDArray[np.float64]:
     return p
 
 
-__all__ = ["dominates", "hypervolume", "pareto_front", "undominated"]
+__all__ = ["dominates", "front_points", "hypervolume", "pareto_front", "undominated"]

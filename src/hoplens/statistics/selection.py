@@ -164,8 +164,21 @@ def summarise(networks: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     DataFrame
         Columns task, method, strength, n, diverged, and for each measure m: m, m_low, m_high.
     """
+    return summarise_chosen(chosen_report(networks), measures)
+
+
+def summarise_chosen(report: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Return what `summarise` does for rows that are already those of each method's chosen strength.
+
+    Parameters
+    ----------
+    report : DataFrame
+        One row a network: task, method, strength, diverged_at and the measures.
+    measures : sequence of str
+        Columns to summarise.
+    """
     rows = []
-    for (task, method), group in chosen_report(networks).groupby(["task", "method"], sort=False):
+    for (task, method), group in report.groupby(["task", "method"], sort=False):
         row: dict[str, object] = {"task": task, "method": method, "strength": group["strength"].iloc[0]}
         row["n"] = len(group)
         row["diverged"] = int((group["diverged_at"] >= 0).sum())
@@ -237,5 +250,6 @@ __all__ = [
     "chosen_report",
     "groups",
     "summarise",
+    "summarise_chosen",
     "values_of",
 ]

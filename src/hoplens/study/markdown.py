@@ -19,19 +19,27 @@ def to_markdown(results: StudyResults) -> str:
         f"Structure and pruning ({' / '.join((*RIVALS, OURS))})": _structure(results.summary),
         "Ablation: which part brings what": _ablation(results.ablation),
         "Reach: test error by lag": _reach(results.reach),
-        "Aims of the recommended recipe": _table(results.aims.columns, results.aims.to_numpy().tolist()),
+        "Aims of the recommended recipe": table(results.aims.columns, results.aims.to_numpy().tolist()),
         "Beside the paper": _anchors(results.anchors),
     }
     return "\n".join(f"## {title}\n\n{body}\n" for title, body in sections.items() if body)
 
 
-def _table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a Markdown table.
+
+    Parameters
+    ----------
+    headings : iterable of str
+    rows : iterable of iterable
+    """
     names = list(headings)
     lines = [names, ["---"] * len(names), *rows]
-    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return a value as a cell of a Markdown table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value).replace("|", "\\|")
@@ -45,7 +53,7 @@ def _errors(summary: pd.DataFrame) -> str:
         others = [f"{error[name]:.4f}" if name in error else "" for name in OTHERS]
         ours = f"{error[OURS]:.4f} [{by['test_mse_low'][OURS]:.4f}, {by['test_mse_high'][OURS]:.4f}]"
         rows.append([task, *others, ours, f"{error[OURS] / error.reindex(list(RIVALS)).min():.2f}"])
-    return _table(["task", *OTHERS, f"{OURS} [95 %]", "ratio to the better of L1 and R-RNN"], rows)
+    return table(["task", *OTHERS, f"{OURS} [95 %]", "ratio to the better of L1 and R-RNN"], rows)
 
 
 def _structure(summary: pd.DataFrame) -> str:
@@ -56,7 +64,7 @@ def _structure(summary: pd.DataFrame) -> str:
         cells = [" / ".join(f"{value:.{digits}f}" for value in by[name]) for name, digits in shown.items()]
         rows.append([task, *cells, f"{group['target_active_hops'].iloc[0]:.2f}"])
     headings = ["accuracy", "alignment", "active hops", "kept at 70 % removed", "kept at 90 % removed"]
-    return _table(["task", *headings, "true active hops"], rows)
+    return table(["task", *headings, "true active hops"], rows)
 
 
 def _ablation(ablation: pd.DataFrame) -> str:
@@ -68,7 +76,7 @@ def _ablation(ablation: pd.DataFrame) -> str:
         [task, arm, *(f"{value:.{4 if n == 0 else 3}f}" for n, value in enumerate(values))]
         for task, arm, *values in records
     ]
-    return _table(["task", "arm", "test error", *shown[1:]], rows)
+    return table(["task", "arm", "test error", *shown[1:]], rows)
 
 
 def _reach(reach: pd.DataFrame) -> str:
@@ -76,7 +84,7 @@ def _reach(reach: pd.DataFrame) -> str:
         return ""
     means = reach_means(reach)
     rows = [[method, *(f"{value:.3f}" for value in row)] for method, row in means.iterrows()]
-    return _table(["method", *(f"lag {lag}" for lag in means.columns)], rows)
+    return table(["method", *(f"lag {lag}" for lag in means.columns)], rows)
 
 
 def _anchors(anchors: pd.DataFrame) -> str:
@@ -84,4 +92,4 @@ def _anchors(anchors: pd.DataFrame) -> str:
     for row in anchors.to_dict("records"):
         bounds = "" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
         rows.append([row["claim"], row["paper"], f"{row['ours']:.2f}{bounds}", row["agrees"], row["note"]])
-    return _table(["claim", "paper", "ours [95 %]", "agrees", "note"], rows)
+    return table(["claim", "paper", "ours [95 %]", "agrees", "note"], rows)

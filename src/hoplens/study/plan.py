@@ -76,7 +76,7 @@ class StudyPlan:
         networks = [
             Network(recipe, strength, seed)
             for recipe, strengths in part.methods
-            for strength in (strengths if recipe.terms else (0.0,))
+            for strength in (strengths if recipe.has_strength else (0.0,))
             for seed in seeds
         ]
         pieces = -(-len(networks) // SHARD_SIZE)
@@ -93,6 +93,11 @@ class Shard:
     task: Task
     networks: tuple[Network, ...]
     settings: Settings
+
+    @property
+    def label(self) -> str:
+        """What it works on, for a progress bar."""
+        return self.task.label
 
     @property
     def key(self) -> str:
@@ -141,12 +146,13 @@ def ablation_arms(strengths: Sequence[float], own: Sequence[float]) -> tuple[Met
     Each other method gets the recipe's start, then its start and thinning; the recipe loses each.
     """
     ours = recipes.recommended()
-    start, thinning = ours.init, ours.thinning
+    start = ours.init
     arms: list[Method] = []
     for base in (recipes.none(), recipes.l1(), recipes.paper()):
         own_strengths = tuple(strengths) if base.terms else (0.0,)
-        arms.append((base.but(name=f"{base.name} + start", init=start), own_strengths))
-        both = base.but(name=f"{base.name} + start + thinning", init=start, thinning=thinning)
+        started = base.but(name=f"{base.name} + start", init=start)
+        arms.append((started, own_strengths))
+        both = started.always_thinned(name=f"{base.name} + start + thinning", like=ours)
         arms.append((both, own_strengths))
     arms.append((ours, tuple(own)))
     arms.append((ours.but(name="recommended - start", init="orthogonal"), tuple(own)))

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import functools
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
 
-from hoplens.errors import check_count
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.statistics import paired_differences, summarise
 from hoplens.study import aims, anchors
 from hoplens.study.measure import PRUNING_LEVELS, measure
 from hoplens.study.plan import ABLATION, MAIN, REACH, Shard, StudyPlan
+from hoplens.study.pool import Finished, Progress, run_shards
 from hoplens.study.results import StudyResults
 from hoplens.study.store import ShardStore
 from hoplens.training import train_networks
@@ -39,15 +34,13 @@ MEASURES = (
 )
 COMPARED = ("test_mse", "accuracy", "alignment", "kept_70", "kept_90")
 
-Finished = tuple[pd.DataFrame, dict[str, Tensor]]
-
 
 def run_study(
     plan: StudyPlan,
     folder: Path,
     *,
     workers: int | None = None,
-    progress: Callable[[Shard, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> StudyResults:
     """Train and measure everything in a plan that the folder does not hold yet, and assemble the tables.
 
@@ -75,48 +68,9 @@ def run_study(
     """
     started = time.monotonic()
     store = ShardStore(Path(folder), plan)
-    shards = plan.shards()
-    total = sum(len(shard.networks) for shard in shards)
-    missing = [shard for shard in shards if store.load(shard) is None]
-    done = total - sum(len(shard.networks) for shard in missing)
-    if progress is not None and missing and done:
-        progress(missing[0], done, total)
-    count = min(check_count("workers", workers or os.cpu_count() or 1), max(1, len(missing)))
-    for shard, (frame, maps) in _finished(plan, missing, count):
-        store.save(shard, frame, maps)
-        done += len(shard.networks)
-        if progress is not None:
-            progress(shard, done, total)
+    work = functools.partial(run_shard, example_seed=plan.report_seeds[0])
+    run_shards(plan.shards(), store, work, workers=workers, progress=progress)
     return assemble(plan, store, seconds=time.monotonic() - started)
-
-
-def _finished(plan: StudyPlan, shards: list[Shard], workers: int) -> Iterator[tuple[Shard, Finished]]:
-    """Yield shards as they get done, in any order."""
-    example = plan.report_seeds[0]
-    if workers == 1:
-        for shard in shards:
-            yield shard, run_shard(shard, example)
-        return
-    # One thread a process: small batched products gain nothing from threads, and two busy thread pools on
-    # the same cores slow each other down. Spawned, not forked: PyTorch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    try:
-        running: dict[Future[Finished], Shard] = {pool.submit(run_shard, s, example): s for s in shards}
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    pool.shutdown()
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the workers
-    torch.set_num_threads(1)
 
 
 def run_shard(shard: Shard, example_seed: int) -> Finished:

@@ -1,0 +1,140 @@
+"""Networks on one of the synthetic tasks: the setting of the paper's study."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hoplens.settings import Network, Settings
+from hoplens.streams import CHUNK
+from hoplens.sweeps.work import Outcome, Setting
+from hoplens.tasks import Task
+from hoplens.training import TrainingResult, train_networks
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+BUFFERS = (
+    6  # copies of weights that training holds: gradient, Adam's two, the last finite ones, mask, products
+)
+
+
+@dataclass(frozen=True)
+class TaskSetting(Setting):
+    """Networks trained on one task with one set of training settings.
+
+    Parameters
+    ----------
+    task : Task
+    settings : Settings
+    device : str, default "cpu"
+    dtype : {"float32", "float64"}
+    weights : "none", "all" or tuple of int
+        Whose weights are kept: nobody's, everybody's, or those of these seeds.
+    """
+
+    task: Task
+    settings: Settings
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    weights: Literal["none", "all"] | tuple[int, ...] = "none"
+
+    @property
+    def label(self) -> str:
+        """What tables call the task."""
+        return self.task.label
+
+    @property
+    def hidden(self) -> int:
+        """Hidden units."""
+        return self.settings.hidden
+
+    def keeps(self, seed: int) -> bool:
+        """Return whether the weights of networks of this seed are kept."""
+        return self.weights == "all" or (isinstance(self.weights, tuple) and seed in self.weights)
+
+    def counted(self, network: Network) -> TaskSetting:
+        """Return the setting with ``weights`` for this network alone: "all" or "none"."""
+        return replace(self, weights="all" if self.keeps(network.seed) else "none")
+
+    def run(self, networks: Sequence[Network]) -> Outcome:
+        """Train and measure networks as `hoplens.train` does."""
+        from hoplens.study.measure import measure  # the study is built on sweeps
+
+        started = time.perf_counter()
+        result = train_networks(
+            self.task, networks, self.settings, device=self.device, dtype=DTYPES[self.dtype]
+        )
+        trained = time.perf_counter()
+        frame = measure(result).drop(columns=["penalty", "strength", "seed"])
+        seconds = {"train": trained - started, "measure": time.perf_counter() - trained}
+        return Outcome(frame, self._kept(result), seconds)
+
+    def _kept(self, result: TrainingResult) -> dict[str, Tensor]:
+        rows = [n for n, network in enumerate(result.networks) if self.keeps(network.seed)]
+        names = ("weight", "readout", "offset")
+        return {
+            f"{n}/{name}": tensor[n].cpu().contiguous()
+            for n in rows
+            for name, tensor in zip(names, result.ensemble.tensors, strict=True)
+        }
+
+    @property
+    def _width(self) -> int:
+        return self.settings.hidden + self.task.n_inputs + 1
+
+    @property
+    def _itemsize(self) -> int:
+        return DTYPES[self.dtype].itemsize
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory of one network's states over a batch: (L, H + I + 1, B) numbers."""
+        return self.task.length * self._width * self.settings.batch * self._itemsize
+
+    @property
+    def network_bytes(self) -> int:
+        """Memory of one network in all: states, what goes backwards through them, data, weights, losses."""
+        s, t = self.settings, self.task
+        weights = self._width * s.hidden + (s.hidden + 1) * t.n_outputs
+        data = CHUNK * s.batch * t.length * t.n_inputs
+        return 2 * self.state_bytes + self._itemsize * (
+            BUFFERS * weights + 2 * data + s.steps
+        )  # data: as drawn, and laid out
+
+    @property
+    def cost(self) -> float:
+        """Multiplications of one network's training, forwards and backwards."""
+        s, t = self.settings, self.task
+        return 3.0 * s.steps * s.batch * t.length * s.hidden * self._width
+
+    def probe(self, networks: Sequence[Network]) -> float:
+        """Return the estimated seconds of these networks' training, from a few steps of it."""
+        from hoplens.trainer import Trainer, neighbours
+
+        order = neighbours(networks)
+        trainer = Trainer(
+            self.task,
+            [networks[n] for n in order],
+            self.settings,
+            device=self.device,
+            dtype=DTYPES[self.dtype],
+        )
+        steps = min(2 * CHUNK, self.settings.steps)
+        first = steps // 2  # a whole round of data is drawn in the half that counts
+        for step in range(steps):
+            if step == first:
+                started = self._clock()
+            trainer.step(step, *trainer.data.batch(step))
+        return (self._clock() - started) / (steps - first) * self.settings.steps
+
+    def _clock(self) -> float:
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+__all__ = ["DTYPES", "TaskSetting"]

@@ -1,0 +1,357 @@
+"""Read a run store: an SQLite database and safetensors files in one folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from hoplens.errors import FileError, ParameterError, UnknownNameError, check_choice
+from hoplens.files import write_atomically
+from hoplens.sweeps.schema import VERSION, bring_up_to_date, version_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hoplens.models import Ensemble
+
+DATABASE = "runs.sqlite"
+TENSORS = "tensors"
+PATIENCE = 20.0  # seconds to wait for a writer's commit
+
+NETWORKS = """
+SELECT m.study, m.part, m.task, m.method, m.strength, m.seed, m.role, n.*
+FROM members m JOIN networks n ON n.key = m.key
+"""
+
+
+class RunStore:
+    """A run store, opened for reading; any number of readers may look on while a sweep writes.
+
+    Parameters
+    ----------
+    folder : path
+        What `run_sweep` wrote.
+
+    Raises
+    ------
+    FileError
+        If there is none, or it is damaged, or of a later version of hoplens.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        if not (self.folder / DATABASE).is_file():
+            raise FileError(f"{self.folder} holds no run store ({DATABASE}); `hoplens sweep` writes one")
+        with readable(self.folder):
+            self._connection = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = _open(self._place())
+        try:
+            version = version_of(connection, str(self.folder))
+            if version == VERSION:
+                return connection
+            # readers change nothing on disk: an older store is brought up to date in memory
+            memory = sqlite3.connect(":memory:", isolation_level=None)
+            connection.backup(memory)
+            bring_up_to_date(memory, version)
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        return memory
+
+    def _place(self) -> str:
+        """Return the database as an address for reading."""
+        path = self.folder / DATABASE
+        wal = path.with_name(f"{DATABASE}-wal")
+        if os.access(self.folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            return f"{path.absolute().as_uri()}?mode=ro"
+        if not wal.exists():  # SQLite would make files beside it; without a log nobody writes
+            return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        if path.with_name(f"{DATABASE}-shm").exists():
+            return f"{path.absolute().as_uri()}?mode=ro"
+        self._copy = tempfile.TemporaryDirectory(prefix="hoplens-")
+        for source in (path, wal):
+            shutil.copyfile(source, Path(self._copy.name) / source.name)  # not its mode
+        return f"{(Path(self._copy.name) / DATABASE).as_uri()}?mode=ro"
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> pd.DataFrame:
+        """Return the rows of an SQL question as a table.
+
+        Parameters
+        ----------
+        sql : str
+            One SELECT; the tables stand in `hoplens.sweeps.schema`.
+        values : sequence, optional
+            For its question marks.
+        """
+        import pandas as pd
+
+        with readable(self.folder):
+            try:
+                cursor = self._connection.execute(sql, tuple(values))
+            except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
+                if "locked" in str(error) or "disk" in str(error):
+                    raise
+                raise ParameterError(f"SQLite cannot answer {sql!r} ({error})") from None
+            rows = cursor.fetchall()
+        return pd.DataFrame(rows, columns=[column[0] for column in cursor.description or ()])
+
+    def studies(self) -> pd.DataFrame:
+        """Return the studies, oldest first: id, name, created, rows, done (rows whose networks are there)."""
+        return self.query(
+            "SELECT s.id, s.name, s.created, count(m.key) AS rows, count(n.key) AS done "
+            "FROM studies s JOIN members m ON m.study = s.id LEFT JOIN networks n ON n.key = m.key "
+            "GROUP BY s.id ORDER BY s.created, s.rowid"
+        )
+
+    def study_id(self, study: str | None = None) -> str:
+        """Return the id of a study by its id or name; the latest one by default.
+
+        Parameters
+        ----------
+        study : str, optional
+            Id or name; of several of one name the latest.
+        """
+        found = self.studies()
+        if study is not None:
+            matches = found[(found["id"] == study) | (found["name"] == study)]
+            if matches.empty:
+                known = ", ".join(dict.fromkeys(found["name"]))
+                raise UnknownNameError(f"{self.folder} holds no study {study!r}; it holds: {known}")
+            found = matches
+        if found.empty:
+            raise FileError(f"{self.folder} holds no study yet; `hoplens sweep` runs one into it")
+        return str(found["id"].iloc[-1])
+
+    def source(self, study: str | None = None) -> str:
+        """Return a study as JSON, for `hoplens.sweeps.Study`; empty if it was made in Python.
+
+        Parameters
+        ----------
+        study : str, optional
+            See `study_id`.
+        """
+        return str(self.query("SELECT source FROM studies WHERE id = ?", [self.study_id(study)]).iloc[0, 0])
+
+    def networks(self, study: str | None = None, *, details: bool = False) -> pd.DataFrame:
+        """Return one row a finished network of a study, in the order of the study.
+
+        Parameters
+        ----------
+        study : str, optional
+            See `study_id`; the latest by default.
+        details : bool, default False
+            Add what differs from run to run: time by part (``seconds_*``), device, worker, versions,
+            finished (seconds since 1970), and the whole configuration as JSON.
+
+        Returns
+        -------
+        DataFrame
+            Columns part, task, method, strength, seed, role, key, then the measures.
+        """
+        rows = self.query(f"{NETWORKS} WHERE m.study = ? ORDER BY m.position", [self.study_id(study)])
+        rows = rows.loc[:, ~rows.columns.duplicated()]  # the seed is in both tables
+        columns = ["part", "task", "method", "strength", "seed", "role", "key"]
+        parts = [rows[columns], _spread(rows["metrics"])]
+        if details:
+            seconds, versions = _spread(rows["seconds"]), _spread(rows["versions"])
+            parts += [
+                seconds.add_prefix("seconds_"),
+                rows[["device", "worker", "finished", "config"]],
+                versions.add_prefix("version_"),
+            ]
+        import pandas as pd
+
+        return pd.concat(parts, axis=1)
+
+    def shards(self, study: str | None = None) -> pd.DataFrame:
+        """Return the shards of a study: position, networks, state, attempts, reason, seconds, finished.
+
+        Parameters
+        ----------
+        study : str, optional
+            See `study_id`; the latest by default.
+        """
+        return self.query(
+            "SELECT position, json_array_length(keys) AS networks, state, attempts, reason, seconds, "
+            "finished FROM shards WHERE study = ? ORDER BY position",
+            [self.study_id(study)],
+        )
+
+    def failures(self, study: str | None = None) -> pd.DataFrame:
+        """Return the shards of a study that failed.
+
+        Parameters
+        ----------
+        study : str, optional
+            See `study_id`; the latest by default.
+        """
+        found = self.shards(study)
+        return found[found["state"] == "failed"].reset_index(drop=True)
+
+    def config(self, key: str) -> dict[str, Any]:
+        """Return the whole configuration of a network.
+
+        Parameters
+        ----------
+        key : str
+            Its content hash, from ``networks()``.
+        """
+        return dict(json.loads(self._row(key)["config"]))
+
+    def tensors(self, key: str) -> dict[str, Tensor]:
+        """Return what is kept of a network beside its measures; empty if nothing is.
+
+        Parameters
+        ----------
+        key : str
+            Its content hash, from ``networks()``.
+        """
+        row = self._row(key)
+        if row["tensors"] is None:
+            return {}
+        path, start = self.folder / row["tensors"], f"{row['slot']}/"
+        try:
+            with safe_open(path, "pt") as file:
+                names = [name for name in file.keys() if name.startswith(start)]  # noqa: SIM118 - no dict
+                return {name.removeprefix(start): file.get_tensor(name) for name in names}
+        except (OSError, SafetensorError) as error:
+            raise FileError(f"cannot read {path} ({str(error).splitlines()[0]}); it was damaged") from None
+
+    def ensemble(self, key: str) -> Ensemble:
+        """Return a trained network as an ensemble of one.
+
+        Parameters
+        ----------
+        key : str
+            Its content hash, from ``networks()``.
+
+        Raises
+        ------
+        FileError
+            If its weights were not kept.
+        """
+        from hoplens.models import Ensemble
+
+        found, config = self.tensors(key), self.config(key)
+        if "weight" not in found:
+            raise FileError(f'the weights of network {key} were not kept; set weights = "all" in the study')
+        weight, readout, offset = (found[name][None] for name in ("weight", "readout", "offset"))
+        settings = config["setting"]["settings"]
+        return Ensemble(weight, readout, offset, settings["activation"], settings["leak"])
+
+    def export(self, path: str | os.PathLike[str], study: str | None = None) -> Path:
+        """Write ``networks(details=True)`` of a study as Parquet or CSV.
+
+        Parameters
+        ----------
+        path : path
+            File to write; its ending says which.
+        study : str, optional
+            See `study_id`; the latest by default.
+        """
+        kind = check_choice("kind of table", Path(path).suffix.lstrip("."), ("csv", "parquet"))
+        frame = self.networks(study, details=True)
+        if kind == "csv":  # 17 digits give back every bit
+            return write_atomically(path, frame.to_csv(index=False, float_format="%.17g").encode())
+        try:
+            import pyarrow  # noqa: F401 - what pandas writes Parquet with
+        except ImportError:
+            raise ParameterError("Parquet needs pyarrow: pip install 'hoplens[parquet]'") from None
+        return write_atomically(path, frame.to_parquet(index=False))
+
+    def _row(self, key: str) -> dict[str, Any]:
+        found = self.query("SELECT config, slot, tensors FROM networks WHERE key = ?", [key])
+        if found.empty:
+            raise UnknownNameError(f"{self.folder} holds no network {key!r}; take a key from networks()")
+        return {str(name): value for name, value in found.astype(object).iloc[0].items()}
+
+
+def open_store(folder: str | os.PathLike[str]) -> RunStore:
+    """Open a run store for reading, also while a sweep writes into it.
+
+    Parameters
+    ----------
+    folder : path
+        What `run_sweep` or ``hoplens sweep`` wrote.
+
+    Returns
+    -------
+    RunStore
+
+    Raises
+    ------
+    FileError
+        If there is none, or it is damaged, or of a later version of hoplens.
+    """
+    return RunStore(folder)
+
+
+def _open(place: str) -> sqlite3.Connection:
+    return sqlite3.connect(place, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn what SQLite says about a damaged or locked file into a FileError."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise FileError(
+            f"cannot use the run store {folder} ({error}); if a copy exists, take that, else sweep into "
+            "another folder"
+        ) from None
+
+
+def encode(values: dict[str, Any]) -> str:
+    """Return measures as JSON, to the last bit: NaN as null, infinity as a number too large for a float."""
+    return "{" + ",".join(f"{json.dumps(name)}:{_literal(value)}" for name, value in values.items()) + "}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "null" if math.isnan(value) else ("9e999" if value > 0 else "-9e999")
+    return json.dumps(value)
+
+
+def _spread(texts: pd.Series[str]) -> pd.DataFrame:
+    """Return JSON objects as a table; null is NaN."""
+    import pandas as pd
+
+    frame = pd.DataFrame([json.loads(text) for text in texts], index=texts.index)
+    for name in frame.columns:
+        if frame[name].map(lambda value: value is None or isinstance(value, int | float)).all():
+            frame[name] = pd.to_numeric(frame[name])
+    return frame
+
+
+__all__ = ["DATABASE", "PATIENCE", "TENSORS", "RunStore", "encode", "open_store", "readable"]
