@@ -38,8 +38,6 @@ class Machine:
         A step of the optimiser, whatever its size: calls from Python.
     tick : float
         A time step of the sequences: calls.
-    product : float
-        A product of one network's small matrices.
     multiply : float
         A multiplication and addition in the products of training.
     state : float
@@ -64,15 +62,12 @@ class Machine:
         A weight penalty of a group of networks.
     entry : float
         A weight that it penalises.
-    thinned : float
-        A recurrent weight of a network that is thinned.
     tested : float
         A number of the hidden states in the test after training.
     """
 
     step: float
     tick: float
-    product: float
     multiply: float
     state: float
     far: float
@@ -85,7 +80,6 @@ class Machine:
     hop_multiply: float
     weights: float
     entry: float
-    thinned: float
     tested: float
 
     def seconds(self, work: Machine) -> float:
@@ -110,27 +104,25 @@ class Machine:
         return Machine(**{name: getattr(self, name) * factor for name, factor in factors.items()})
 
 
-CALLS = ("step", "tick", "product", "pathway", "hop", "hop_product", "weights")
+CALLS = ("step", "tick", "pathway", "hop", "hop_product", "weights")
 NOTHING = Machine(*[0.0] * len(fields(Machine)))
-# One thread of an AMD EPYC (2 MiB of second-level cache) with torch 2.13, by benchmarks/scaling.py
+# One thread of an AMD EPYC (1 MiB of second-level cache a core) with torch 2.13, by benchmarks/scaling.py
 REFERENCE = Machine(
-    step=3.52e-4,
-    tick=8.81e-6,
-    product=4e-8,
-    multiply=2e-11,
-    state=2.33e-9,
-    far=5.5e-10,
-    weight=6.5e-9,
-    draw=8.65e-9,
-    copy=1.31e-9,
-    pathway=3.41e-4,
-    hop=3.53e-6,
-    hop_product=2.79e-7,
-    hop_multiply=1.34e-10,
-    weights=1.73e-4,
-    entry=1.88e-9,
-    thinned=5.5e-9,
-    tested=2e-9,
+    step=3.44e-4,
+    tick=1.02e-5,
+    multiply=2.17e-11,
+    state=2.25e-9,
+    far=6.62e-10,
+    weight=6.39e-9,
+    draw=8.25e-9,
+    copy=2.57e-9,
+    pathway=3.92e-4,
+    hop=1.7e-6,
+    hop_product=4.32e-7,
+    hop_multiply=7.43e-11,
+    weights=1.42e-4,
+    entry=3.37e-9,
+    tested=4.06e-9,
 )
 
 
@@ -161,7 +153,8 @@ def predict_seconds(
     -----
     Counts kinds of work (calls, multiplications, states, weights, random numbers) and adds up their times.
     ``docs/scaling.md`` says how close that comes. Leaky units, ``eager`` and single networks with long
-    horizons are taken as the common case; a penalty of one's own as a `PathwayPenalty` of all hops.
+    horizons are taken as the common case, the removal of weights as free, and a penalty of one's own as a
+    `PathwayPenalty` of all hops.
     """
     if not networks:
         raise ParameterError("there is nothing to predict: give at least one network")
@@ -194,7 +187,6 @@ def work_of_step(task: TrainingTask, networks: Sequence[Network], settings: Sett
         NOTHING,
         step=1.0,
         tick=length,
-        product=3 * e * length,
         multiply=e * b * (products + 3 * reads * o * h),
         state=e * length * h * b,
         far=max(0.0, e * length * width * b - CACHE_BYTES / 4),
@@ -208,9 +200,6 @@ def work_of_step(task: TrainingTask, networks: Sequence[Network], settings: Sett
     groups: dict[tuple[object, ...], tuple[Recipe, int]] = {}
     for recipe, n in counts.items():  # recipes of the same terms share one penalty
         groups[recipe.terms] = (recipe, n + groups.get(recipe.terms, (recipe, 0))[1])
-        if recipe.thinning is not None:
-            share = max(0.0, recipe.thinning.stop - recipe.thinning.start)
-            work = replace(work, thinned=work.thinned + share * n * h * h)
     for recipe, n in groups.values():
         for penalty, share in _active(recipe, length):
             work = _with_penalty(work, penalty, share, n, (h, i, o, length))
@@ -315,14 +304,14 @@ class StepTimer:
         return (time.process_time() - start) / steps
 
 
-def calibrate(*, rounds: int = 3) -> Machine:
+def calibrate(*, rounds: int = 5) -> Machine:
     """Return the cost model scaled to this machine, by about a second of measurement.
 
     Two factors are fitted, one for calls and one for all other work, to steps of four small trainings.
 
     Parameters
     ----------
-    rounds : int, default 3
+    rounds : int, default 5
         Each training is timed so often, in turn; the fastest counts.
 
     Returns
