@@ -9,3 +9,11 @@ from hypothesis import settings
 settings.register_profile("hoplens", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("hoplens")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_modules_in_any_order():
+    """Fresh torch modules draw from the global generator: a test must not depend on those before it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

@@ -301,7 +301,11 @@ def test_own_penalties_keep_the_contract_and_their_mode(penalty):
     assert penalty.training
 
 
-@pytest.mark.parametrize("recipe", [make() for make in hl.recipes.BUILT_IN.values()], ids=lambda r: r.name)
+# dropout is for hl.train_sequences, which has tests of its own
+FOR_TASKS = [make() for name, make in hl.recipes.BUILT_IN.items() if name != "dropout"]
+
+
+@pytest.mark.parametrize("recipe", FOR_TASKS, ids=lambda r: r.name)
 def test_own_recipes_keep_the_contract(recipe):
     check_recipe(recipe)
 
