@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from hypothesis import settings
 
@@ -12,7 +15,7 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _same_modules_in_any_order():
+def _same_modules_in_any_order() -> Iterator[None]:
     """Fresh torch modules draw from the global generator: a test must not depend on those before it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
