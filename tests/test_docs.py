@@ -9,7 +9,7 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ("reading.md", "seeing.md", "data.md")
+GUIDES = ("reading.md", "seeing.md", "data.md", "sweeps.md")
 
 
 @pytest.mark.parametrize("guide", GUIDES)
