@@ -191,3 +191,23 @@ assert not heavy, heavy
 def test_import_changes_no_global_state_and_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+LAZY = """
+import sys
+import hoplens as hl
+assert not {"pandas", "scipy.stats", "hoplens.statistics"} & set(sys.modules)
+assert "statistics" in dir(hl)
+assert hl.statistics.holm is sys.modules["hoplens.statistics"].holm
+try:
+    hl.statistic
+except AttributeError as error:
+    assert "no attribute 'statistic'" in str(error)
+else:
+    raise SystemExit("a name that does not exist was found")
+"""
+
+
+def test_modules_that_take_a_second_are_loaded_when_used():
+    done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

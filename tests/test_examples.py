@@ -84,3 +84,14 @@ def test_what_was_learnt_from_real_sequences(
             -1
         ]
         assert float(accuracy) > 0.8  # chance is 0.13
+
+
+def test_digits_are_compressed(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    example = runpy.run_path(str(EXAMPLES / "compress_digits.py"))
+    example["main"](str(tmp_path), hidden=12, steps=300, tuning=10)
+    shown = capfd.readouterr().out
+    assert "of the given model's, limit 25.0%" in shown
+    card = (tmp_path / "out" / "card.md").read_text()
+    accuracy = float(card.split("accuracy (n = 299, held back) | ")[1].split(" ")[0])
+    assert accuracy > 0.7

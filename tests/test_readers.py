@@ -12,6 +12,7 @@ from twins import assert_near, blocks_of, literal_maps, random_network
 
 import hoplens as hl
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
+from hoplens.testing.models import same_snapshot, snapshot
 
 
 def rnn_and_readout(*, inputs=3, hidden=4, outputs=2, **options):
@@ -22,28 +23,6 @@ def rnn_and_readout(*, inputs=3, hidden=4, outputs=2, **options):
         for parameter in (*torch_rnn.parameters(), *linear.parameters()):
             parameter.copy_(torch.randn(parameter.shape, generator=source, dtype=torch.float64) / 2)
     return torch_rnn, linear
-
-
-def snapshot(*modules):
-    """Everything that reading must not change: weights, grad flags, memory, mode, hooks, attributes."""
-    state = []
-    for module in modules:
-        for name, p in module.named_parameters():
-            state.append((name, p.detach().clone(), p.requires_grad, p.grad is None, p.data_ptr()))
-        for part in module.modules():
-            hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)
-            state.append((part.training, *map(len, hooks), sorted(vars(part))))
-    return state
-
-
-def same(before, after):
-    def equal(a, b):
-        return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-
-    return all(
-        all(equal(a, b) for a, b in zip(old, new, strict=True))
-        for old, new in zip(before, after, strict=True)
-    )
 
 
 # modules
@@ -107,7 +86,7 @@ def test_reading_and_analysing_leaves_the_module_untouched(training):
     maps = hl.hop_maps(net, horizon=5)
     hl.resolvent(net), hl.active_hops(maps), hl.weight_map(net), hl.spectral_radius(net)
     hl.weight_scores(net, "pathway", horizon=4), hl.PathwayPenalty(4)(net), net.to_networkx()
-    assert same(before, snapshot(rnn, linear))
+    assert same_snapshot(before, snapshot(rnn, linear))
 
 
 def test_a_failed_reading_leaves_the_module_untouched():
@@ -116,7 +95,7 @@ def test_a_failed_reading_leaves_the_module_untouched():
     before = snapshot(rnn, misfit)
     with pytest.raises(hl.ShapeError, match=r"4 hidden units .* takes 7 features"):
         hl.read(rnn, readout=misfit)
-    assert same(before, snapshot(rnn, misfit))
+    assert same_snapshot(before, snapshot(rnn, misfit))
     with torch.no_grad():
         rnn.weight_ih_l0[0, 0] = torch.nan
     before = snapshot(rnn, misfit)
@@ -124,18 +103,18 @@ def test_a_failed_reading_leaves_the_module_untouched():
         hl.hop_maps(hl.read(rnn), horizon=3)
     after = snapshot(rnn, misfit)
     before[0][1][0, 0] = after[0][1][0, 0] = 0.0  # NaN is not equal to itself
-    assert same(before, after)
+    assert same_snapshot(before, after)
 
 
 def test_the_snapshot_would_notice_a_change():
     rnn, linear = rnn_and_readout()
     before = snapshot(rnn, linear)
     handle = rnn.register_forward_hook(lambda *_: None)
-    assert not same(before, snapshot(rnn, linear))
+    assert not same_snapshot(before, snapshot(rnn, linear))
     handle.remove()
-    assert same(before, snapshot(rnn, linear))
+    assert same_snapshot(before, snapshot(rnn, linear))
     linear.weight.requires_grad_(False)
-    assert not same(before, snapshot(rnn, linear))
+    assert not same_snapshot(before, snapshot(rnn, linear))
 
 
 @pytest.mark.parametrize("model", [nn.Conv1d(2, 2, 1), nn.Identity(), object(), 3])

@@ -86,3 +86,24 @@ def test_files_that_are_no_models_are_refused(tmp_path):
     save_file({"w": torch.zeros(2)}, file, metadata={KEY: json.dumps({"format": 1, "core": "rnn"})})
     with pytest.raises(hl.FileError, match="does not describe"):
         load_model(file)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("form", ["int8", "int4", "ternary"])
+@pytest.mark.parametrize("core", cores(), ids=lambda core: type(core).__name__)
+def test_quantised_models_are_saved_in_few_bits(core, form, tmp_path):
+    quantised = hl.quantise(model_of(core), form)
+    back = load_model(save_model(quantised, tmp_path / "model.safetensors"))
+    inputs = torch.randn(4, 6, 3)
+    assert torch.equal(back(inputs), quantised.model(inputs))
+
+
+def test_few_bits_make_small_files_and_damaged_ones_are_refused(tmp_path):
+    model = RecurrentModel(nn.GRU(8, 64, batch_first=True), nn.Linear(64, 10))
+    whole = save_model(model, tmp_path / "m.safetensors").stat().st_size
+    file = save_model(hl.quantise(model, "int4"), tmp_path / "q.safetensors")
+    assert file.stat().st_size < 0.25 * whole
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b'\\"int4\\"', b'\\"int9\\"'))
+    with pytest.raises(hl.FileError, match="does not describe"):
+        load_model(file)

@@ -380,11 +380,35 @@ def test_training_may_start_from_a_given_recurrent_matrix(cell):
 
 @each_cell
 def test_delay_lines_are_there_in_every_cells_linearisation(cell):
-    options = {"n_inputs": 2, "hidden": 16, "n_outputs": 3, "length": 5, "dtype": torch.float64}
-    plain = create_sequence_ensemble([4], ["delay"], cell="tanh", **options)
-    other = create_sequence_ensemble([4], ["delay"], cell=cell, leak=0.4, **options)
-    wanted = hl.hop_maps(plain.pathways(), 9).values
-    assert_near(hl.hop_maps(other.pathways(), 9).values, wanted, 1e-10)
+    options = {"n_inputs": 2, "hidden": 16, "n_outputs": 3, "length": 4, "dtype": torch.float64}
+    plain = create_sequence_ensemble([4], ["delay"], cell="tanh", **options).pathways()
+    other = create_sequence_ensemble([4], ["delay"], cell=cell, leak=0.4, **options).pathways()
+    lines = slice(0, 8)  # two lines of four
+    rows = slice(16, 24) if cell == "lstm" else lines  # of an LSTM its cells c hand on what they hold
+
+    def own(net, rows):
+        return hl.Pathways(
+            net.w_in[:, rows], net.w_rec[:, rows, rows], torch.eye(8, dtype=torch.float64)[None]
+        )
+
+    if cell == "lstm":  # c of a line: its own forgetting, and what comes by way of h = o tanh(c)
+        by_h, by_c = other.w_rec[:, rows, :8], other.w_rec[:, rows, rows]
+        shown = other.w_rec[:, :8, rows].diagonal(dim1=1, dim2=2) / by_c.diagonal(dim1=1, dim2=2)
+        got = hl.Pathways(other.w_in[:, rows], by_h * shown[:, None] + by_c, own(plain, lines).w_out)
+        torch.testing.assert_close(other.w_out[:, :, :8] * shown[:, None], plain.w_out[:, :, :8])
+    else:
+        got = own(other, rows)
+    assert_near(hl.hop_maps(got, 7).values, hl.hop_maps(own(plain, lines), 7).values, 1e-10)
+    assert bool(hl.hop_maps(got, 7).values[:, 3].any())
+
+
+@each_cell
+def test_units_outside_delay_lines_start_as_without_them(cell):
+    options = {"n_inputs": 2, "hidden": 16, "n_outputs": 3, "length": 4, "cell": cell, "leak": 0.4}
+    lines, without = (create_sequence_ensemble([4], [init], **options) for init in ("delay", "orthogonal"))
+    blocks = lines.kernel.blocks
+    for one, other in zip(lines.weight.chunk(blocks, 2), without.weight.chunk(blocks, 2), strict=True):
+        torch.testing.assert_close(one[:, 16:, 8:], other[:, 16:, 8:])
 
 
 @pytest.mark.parametrize(

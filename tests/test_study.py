@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from hoplens import recipes
 from hoplens.errors import FileError
 from hoplens.settings import Settings
-from hoplens.statistics import (
-    bootstrap_mean,
-    choose_strengths,
-    chosen_report,
-    holm,
-    paired_differences,
-    summarise,
-)
 from hoplens.study import StudyPlan, anchors, full_plan, quick_plan, run_study
 from hoplens.study import runner as study_runner
 from hoplens.study.aims import check, longest_lags, reach_means
@@ -141,63 +131,6 @@ def test_folder_that_is_a_file_is_refused(tmp_path):
 def test_mark_says_what_the_folder_holds(tmp_path):
     ShardStore(tmp_path, tiny_plan())
     assert json.loads((tmp_path / "study.json").read_text())["key"] == tiny_plan().key
-
-
-def test_bootstrap_covers_at_its_level():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(300):
-        interval = bootstrap_mean(rng.normal(1.0, 1.0, size=20))
-        hits += interval.low <= 1.0 <= interval.high
-    # 95 % nominal, a few percent less at n = 20; binomial spread at 300 is 1.3 %
-    assert 0.89 <= hits / 300 <= 0.98
-
-
-def test_bootstrap_of_degenerate_data():
-    assert bootstrap_mean([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
-    assert bootstrap_mean([1.0, np.nan, 1.0]).mean == 1.0
-    assert np.isnan(bootstrap_mean([1.0]).low)
-    assert np.isnan(bootstrap_mean([]).mean)
-
-
-def test_holm_equals_the_textbook_example():
-    corrected = holm(np.array([0.01, 0.04, 0.03, 0.005]))
-    np.testing.assert_allclose(corrected, [0.03, 0.06, 0.06, 0.02])
-
-
-def networks_frame(errors: dict[tuple[str, float], list[float]]) -> pd.DataFrame:
-    rows = []
-    for (method, strength), values in errors.items():
-        for seed, value in enumerate(values):
-            role = "validation" if seed < 2 else "report"
-            rows.append(("t", method, strength, seed, role, value, -1))
-    return pd.DataFrame(
-        rows, columns=["task", "method", "strength", "seed", "role", "test_mse", "diverged_at"]
-    )
-
-
-def test_strength_is_chosen_on_validation_seeds_only():
-    frame = networks_frame({("a", 1.0): [0.1, 0.1, 9.0, 9.0, 9.0], ("a", 2.0): [0.2, 0.2, 0.0, 0.0, 0.0]})
-    assert choose_strengths(frame)["strength"].tolist() == [1.0]
-    assert chosen_report(frame)["test_mse"].tolist() == [9.0, 9.0, 9.0]
-    summary = summarise(frame, ["test_mse"])
-    assert summary["n"].tolist() == [3]
-    assert summary["test_mse"].tolist() == [9.0]
-
-
-def test_diverged_strength_is_not_chosen():
-    frame = networks_frame({("a", 1.0): [np.nan, 0.0, 0, 0, 0], ("a", 2.0): [0.2, 0.2, 0.3, 0.3, 0.3]})
-    assert choose_strengths(frame)["strength"].tolist() == [2.0]
-
-
-def test_paired_difference_equals_scipy():
-    rng = np.random.default_rng(1)
-    a, b = rng.normal(size=12), rng.normal(size=12) + 0.5
-    frame = networks_frame({("ours", 1.0): list(a), ("ref", 1.0): list(b)})
-    row = paired_differences(frame, "ours", ["ref"], ["test_mse"]).iloc[0]
-    assert row["difference"] == pytest.approx(np.mean(a[2:] - b[2:]))
-    assert row["p"] == pytest.approx(stats.wilcoxon(a[2:], b[2:]).pvalue)
-    assert row["low"] < row["difference"] < row["high"]
 
 
 def test_longest_lag_uses_report_seeds():

@@ -3,12 +3,21 @@
 import importlib
 import typing
 
-from hoplens import data, recipes, tasks
+from hoplens import data, extensions, recipes, tasks
 from hoplens.analysis import Analysis, analyze
 from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.balanced import BalancedTruncation, balanced_truncation
+from hoplens.compress.int8_onnx import Int8Export, export_int8
+from hoplens.compress.latency import measure_latency
+from hoplens.compress.pruned import Pruned, PrunedEnsemble
+from hoplens.compress.pruning import prune
+from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.reduction import Reduced, low_rank, reduce_balanced
+from hoplens.compress.removal import remove_units
+from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
 from hoplens.dynamics import (
     TimeSystem,
@@ -21,6 +30,9 @@ from hoplens.dynamics import (
     transfer_function,
 )
 from hoplens.errors import (
+    ContractError,
+    ExportError,
+    ExtensionError,
     FileError,
     HoplensError,
     NonFiniteError,
@@ -31,6 +43,16 @@ from hoplens.errors import (
     UnsupportedModelError,
 )
 from hoplens.explanations import Explanation, explain
+from hoplens.export import (
+    EventCost,
+    NirExport,
+    OnnxExport,
+    event_cost,
+    export_nir,
+    export_onnx,
+    simulate_nir,
+)
+from hoplens.extensions import register_measure, register_recipe, register_task
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.fixed_points import FixedPoints, fixed_points
 from hoplens.hops import HopMaps, hop_maps
@@ -45,6 +67,7 @@ from hoplens.measures import (
     temporal_sparsity,
     weight_map,
 )
+from hoplens.model_files import read_model
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
@@ -69,17 +92,23 @@ from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, module_flow, top_paths
 
 if typing.TYPE_CHECKING:
-    from hoplens import sweeps
+    from hoplens import statistics, sweeps, testing
     from hoplens.sweeps import run_sweep
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Analysis",
+    "BalancedTruncation",
     "Blocks",
     "Cell",
+    "ContractError",
+    "EffectiveWindow",
     "Ensemble",
+    "EventCost",
     "Explanation",
+    "ExportError",
+    "ExtensionError",
     "Fidelity",
     "FileError",
     "FixedPoints",
@@ -88,6 +117,7 @@ __all__ = [
     "HopLogger",
     "HopMaps",
     "HoplensError",
+    "Int8Export",
     "LagMaps",
     "Layer",
     "LeadingEigenvalue",
@@ -95,18 +125,24 @@ __all__ = [
     "LowRank",
     "LstmCell",
     "ModelInfo",
+    "NirExport",
     "NonFiniteError",
     "NullComparison",
+    "OnnxExport",
     "ParameterError",
     "PathwayPenalty",
     "Pathways",
     "Penalty",
     "PenaltyPlan",
     "PenaltySum",
+    "Pruned",
+    "PrunedEnsemble",
     "Pseudospectrum",
+    "Quantised",
     "Recipe",
     "Record",
     "RecurrentModel",
+    "Reduced",
     "Resolvent",
     "RnnCell",
     "ScaledMaps",
@@ -130,6 +166,7 @@ __all__ = [
     "alignment",
     "analyze",
     "approximate_resolvent",
+    "balanced_truncation",
     "blocks",
     "celegans",
     "compare_to_null",
@@ -137,7 +174,13 @@ __all__ = [
     "controllability_gramian",
     "data",
     "dominant_hop",
+    "effective_window",
+    "event_cost",
     "explain",
+    "export_int8",
+    "export_nir",
+    "export_onnx",
+    "extensions",
     "fidelity",
     "fixed_points",
     "flow",
@@ -153,30 +196,43 @@ __all__ = [
     "lightning_callback",
     "load_model",
     "load_stack",
+    "low_rank",
     "map_correlation",
+    "measure_latency",
     "memory_capacity",
     "memory_function",
     "module_flow",
     "null_network",
     "observability_gramian",
+    "prune",
     "pseudospectrum",
+    "quantise",
     "read",
+    "read_model",
     "recipes",
+    "reduce_balanced",
+    "register_measure",
     "register_reader",
+    "register_recipe",
+    "register_task",
+    "remove_units",
     "rescale",
     "resolvent",
     "run_sweep",
     "save_model",
     "shuffle_lags",
     "signal_share",
+    "simulate_nir",
     "spectral_radius",
     "spectrum",
+    "statistics",
     "strength_error",
     "strengths",
     "sweeps",
     "switch",
     "tasks",
     "temporal_sparsity",
+    "testing",
     "time_system",
     "top_paths",
     "train",
@@ -184,6 +240,7 @@ __all__ = [
     "trajectory_maps",
     "transfer_function",
     "transient_growth",
+    "truncate",
     "warm_up",
     "weight_map",
     "weight_scores",
@@ -191,7 +248,7 @@ __all__ = [
     "without",
 ]
 
-_LAZY = ("run_sweep", "sweeps")  # loaded when used: pydantic and pandas take a while
+_LAZY = ("run_sweep", "statistics", "sweeps", "testing")  # loaded when used: pandas and pydantic take a while
 
 if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no others
 

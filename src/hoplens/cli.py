@@ -244,6 +244,101 @@ def explain(
 
 
 @app.command()
+def compress(
+    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Training .npz: inputs (N, L, I), targets, and lengths (N,) if sequences differ."),
+    ],
+    test: Annotated[
+        Path, typer.Option(help="Test .npz of the same form; half of it chooses, half of it reports.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Results folder; an interrupted search in it goes on.")
+    ],
+    target_size: Annotated[
+        float, typer.Option(help="Largest size of the ONNX file, as a share of the given model's.")
+    ] = 0.25,
+    max_loss: Annotated[float, typer.Option(help="Largest loss of accuracy or explained variance.")] = 0.01,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
+    ] = "tanh",
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each fine-tuning.")] = 300,
+    lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="Sequences an optimiser step.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of batches and of the halves of the test data.")] = 0,
+    seconds: Annotated[float, typer.Option(help="How long each comparison of latencies takes.")] = 1.0,
+) -> None:
+    """Make a trained network smaller within limits, and write it in three formats with a model card."""
+    from hoplens.commands import run_compress
+
+    run_compress(
+        console,
+        model,
+        data=data,
+        test=test,
+        target_size=target_size,
+        max_loss=max_loss,
+        out=out,
+        rnn=rnn,
+        readout=readout,
+        nonlinearity=nonlinearity,
+        steps=steps,
+        lr=lr,
+        batch=batch,
+        seed=seed,
+        seconds=seconds,
+    )
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="onnx or nir; default the suffix of --out.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="An .npz file: inputs, and if you like targets, to compare on too.")
+    ] = None,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
+    ] = "tanh",
+    every_step: Annotated[bool, typer.Option("--every-step", help="Read out after every step.")] = False,
+    lengths: Annotated[bool, typer.Option("--lengths", help="ONNX: an input for valid steps.")] = False,
+    stateful: Annotated[
+        bool, typer.Option("--stateful", help="ONNX: states as inputs and outputs, for streams.")
+    ] = False,
+    storage: Annotated[str, typer.Option(help="ONNX: auto, dense or half.")] = "auto",
+    dt: Annotated[float, typer.Option(help="NIR: seconds a time step lasts.")] = 1e-3,
+    method: Annotated[str, typer.Option(help="NIR: euler or zoh.")] = "euler",
+) -> None:
+    """Write a trained network as ONNX or NIR, after comparing the file with it."""
+    from hoplens.commands import run_export
+
+    run_export(
+        console,
+        model,
+        out=out,
+        file_format=file_format,
+        data=data,
+        rnn=rnn,
+        readout=readout,
+        nonlinearity=nonlinearity,
+        every_step=every_step,
+        lengths=lengths,
+        stateful=stateful,
+        storage=storage,
+        dt=dt,
+        method=method,
+    )
+
+
+@app.command()
 def tasks() -> None:
     """List the tasks and signal patterns."""
     from hoplens.commands import run_tasks

@@ -43,8 +43,20 @@ class UnsupportedModelError(HoplensError, TypeError):
     """A model or object that hoplens cannot read as a graph."""
 
 
+class ExtensionError(HoplensError, ImportError):
+    """An extension, a file or a package's entry point, that cannot be loaded."""
+
+
+class ContractError(HoplensError, AssertionError):
+    """An own task, penalty, measure or reader that does not keep what hoplens builds on."""
+
+
 class FileError(HoplensError, OSError):
     """A file or folder that cannot be read, written or trusted."""
+
+
+class ExportError(HoplensError, RuntimeError):
+    """An exported file that does not compute what the model computes; it is not written."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:

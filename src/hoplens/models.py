@@ -272,9 +272,7 @@ def delay_lines(noise: Tensor, length: int) -> tuple[Tensor, Tensor]:
         1 for the first unit of each line and for every unit of the rotation, else 0: who hears the input.
     """
     hidden = noise.shape[-1]
-    span = min(length, hidden)
-    lines = max(1, hidden // (2 * span))
-    taken = lines * span
+    span, taken = min(length, hidden), line_units(hidden, length)
     w_rec = torch.diag(noise.new_ones(hidden - 1), -1) if hidden > 1 else noise.new_zeros(1, 1)
     w_rec[taken:] = 0.0
     w_rec[taken:, taken:] = rotation(noise[taken:, taken:])
@@ -283,6 +281,12 @@ def delay_lines(noise: Tensor, length: int) -> tuple[Tensor, Tensor]:
     entries[:taken] = 0.0
     entries[:taken:span] = 1.0
     return w_rec, entries
+
+
+def line_units(hidden: int, length: int) -> int:
+    """Return how many units, the first ones, delay lines take; see `delay_lines`."""
+    span = min(length, hidden)
+    return max(1, hidden // (2 * span)) * span
 
 
 def rotation(noise: Tensor) -> Tensor:

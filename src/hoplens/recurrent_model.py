@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,12 +14,17 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from hoplens.cells import Cell
+from hoplens.compress.grids import unpack
 from hoplens.errors import FileError, ShapeError, UnsupportedModelError, check_number
 from hoplens.files import write_atomically
 from hoplens.torch_cells import RnnCell
 
+if TYPE_CHECKING:
+    from hoplens.compress.quantisation import Quantised
+
 FORMAT = 1  # of saved models
 KEY = "hoplens_model"  # of the description in a file's metadata
+SCALES = ".scales"  # after the name of a quantised weight
 CORES: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
@@ -81,7 +87,8 @@ class ModelInfo:
     every_step : bool
         Whether outputs are read after every step, or after the last one.
     window : int or None
-        Number of last steps that a read-out at the end needs; None for all.
+        Number of last steps that a read-out at the end needs: only these are run, from a zero state (see
+        `hoplens.truncate`). None for all; of no effect with ``every_step``.
     input_names, output_names : tuple of str, or None
     input_mean, input_scale : tuple of float, or None
         Normalisation done before the model: ``(x - mean) / scale``, one an input. The model itself takes
@@ -158,6 +165,8 @@ class RecurrentModel(nn.Module):
             )
         if lengths is not None and self.core.bidirectional:
             raise UnsupportedModelError("lengths are for cores that run one way; pass full sequences")
+        if self.info.window is not None and not self.info.every_step:
+            inputs, lengths = last_steps(inputs, self.info.window, lengths)
         states = self.core(inputs)[0]
         if self.info.every_step:
             return self.readout(states)  # type: ignore[no-any-return]
@@ -167,27 +176,36 @@ class RecurrentModel(nn.Module):
         return self.readout(states[rows, lengths.to(states.device) - 1])  # type: ignore[no-any-return]
 
 
-def save_model(model: RecurrentModel, path: str | Path) -> Path:
-    """Write a model as safetensors with its description in the metadata; whole or not at all.
+def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return the last valid steps of every sequence and how many there are.
 
     Parameters
     ----------
-    model : RecurrentModel
-    path : str or Path
+    inputs : Tensor, shape (B, L, I)
+        Padded at the end.
+    window : int
+        Steps kept, w; a shorter sequence is kept whole.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps; default all.
 
     Returns
     -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be written.
+    Tensor, shape (B, min(w, L), I), and Tensor or None, shape (B,)
     """
+    if lengths is None:
+        return inputs[:, max(0, inputs.shape[1] - window) :], None
+    lengths = lengths.to(inputs.device)
+    steps = torch.arange(min(window, inputs.shape[1]), device=inputs.device)
+    places = (lengths - window).clamp_min(0)[:, None] + steps
+    places = places.clamp_max(inputs.shape[1] - 1)[..., None].expand(-1, -1, inputs.shape[-1])
+    return inputs.gather(1, places), lengths.clamp_max(window)
+
+
+def describe_model(model: RecurrentModel) -> dict[str, Any]:
+    """Return all that is needed to build a model anew but its weights, fit for JSON."""
     core = model.core
     kind = "leaky" if isinstance(core, LeakyRNN) else type(core).__name__.lower()
-    described = {
+    return {
         "format": FORMAT,
         "core": kind,
         "leak": getattr(core, "leak", None),
@@ -202,12 +220,48 @@ def save_model(model: RecurrentModel, path: str | Path) -> Path:
         "readout_bias": model.readout.bias is not None,
         "info": asdict(model.info),
     }
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+
+
+def save_model(model: RecurrentModel | Quantised, path: str | Path) -> Path:
+    """Write a model as safetensors with its description in the metadata; whole or not at all.
+
+    Parameters
+    ----------
+    model : RecurrentModel, or Quantised
+        Of a `Quantised` the weights are written in their few bits, with their scales.
+    path : str or Path
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    own = model if isinstance(model, RecurrentModel) else model.model
+    described = describe_model(own)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in own.state_dict().items()}
+    if not isinstance(model, RecurrentModel):
+        described["packed"] = {name: [model.form, *tensors[name].shape] for name in model.levels}
+        tensors |= model.packed()
+        tensors |= {name + SCALES: scales.contiguous() for name, scales in model.scales.items()}
     return write_atomically(path, save(tensors, metadata={KEY: json.dumps(described)}))
 
 
+def unpacked(tensors: dict[str, Tensor], packed: dict[str, list[Any]]) -> dict[str, Tensor]:
+    """Return the tensors of a file with packed weights as levels times scales."""
+    found = {name: value for name, value in tensors.items() if name.removesuffix(SCALES) not in packed}
+    for name, (form, *shape) in packed.items():
+        levels = unpack(tensors[name], form, math.prod(shape)).view(shape)
+        found[name] = levels * tensors[name + SCALES]
+    return found
+
+
 def load_model(path: str | Path) -> RecurrentModel:
-    """Load a model that `save_model` wrote. No code is run.
+    """Load a model that `save_model` wrote, quantised or not. No code is run.
 
     Parameters
     ----------
@@ -241,14 +295,16 @@ def load_model(path: str | Path) -> RecurrentModel:
             f"{FORMAT}; save it again"
         )
     try:
-        model = _build(described, next(iter(tensors.values())).dtype)
+        tensors = unpacked(tensors, described.get("packed", {}))
+        model = build_model(described, next(iter(tensors.values())).dtype)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:
         raise FileError(f"{str(file)!r} does not describe its weights ({error}); save it again") from None
     return model
 
 
-def _build(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
+def build_model(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
+    """Return a model of random weights after `describe_model`; the global random state is not touched."""
     sizes = (int(described["input_size"]), int(described["hidden_size"]))
     info: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in described["info"].items()
@@ -276,4 +332,13 @@ def _build(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
     return RecurrentModel(core.to(dtype), readout.to(dtype), ModelInfo(**info))
 
 
-__all__ = ["LeakyRNN", "ModelInfo", "RecurrentModel", "load_model", "save_model"]
+__all__ = [
+    "LeakyRNN",
+    "ModelInfo",
+    "RecurrentModel",
+    "build_model",
+    "describe_model",
+    "last_steps",
+    "load_model",
+    "save_model",
+]

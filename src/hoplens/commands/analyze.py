@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-import numpy as np
-import torch
 from rich.console import Console
 from torch import Tensor
 
 from hoplens.analysis import FORMATS, Analysis, analyze, check_parquet
 from hoplens.connectome import celegans
+from hoplens.data.arrays import load_arrays, sequences_of
 from hoplens.errors import FileError, ParameterError, check_choice
 from hoplens.pathways import Pathways
 from hoplens.readers import read
@@ -97,31 +95,6 @@ def _worm() -> Pathways:
     return read(graph, inputs=ends["sensory"], outputs=ends["motor"], attach=True)
 
 
-def _one_name(path: Path, names: list[str]) -> str:
-    if "inputs" in names or len(names) == 1:
-        return "inputs" if "inputs" in names else names[0]
-    raise FileError(f"{path} needs an array called 'inputs'; it holds {', '.join(names) or 'nothing'}")
-
-
 def load_inputs(path: Path) -> Tensor:
     """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, its only array, or an .npy file."""
-    try:
-        with path.open("rb") as file:  # np.load leaves a damaged file open
-            archive = np.load(file, allow_pickle=False)
-            plain = isinstance(archive, np.ndarray)
-            values = archive if plain else archive[_one_name(path, list(archive.files))]
-    except FileError:
-        raise
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise FileError(f"cannot read {path} as an .npz file of arrays ({error})") from None
-    if values.ndim != 3 or values.dtype.kind not in "fiu":
-        raise FileError(
-            f"{path}: inputs must be finite numbers of shape (B, L, I), got {values.dtype} {values.shape}"
-        )
-    bad = values.size - int(np.isfinite(values).sum())
-    if bad:
-        raise FileError(
-            f"{path}: inputs must be finite numbers, but {bad} of {values.size} are NaN or infinite; "
-            "fill or drop these steps"
-        )
-    return torch.as_tensor(values)
+    return sequences_of(load_arrays(path), path)

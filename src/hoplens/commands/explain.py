@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from hoplens.commands.analyze import load_inputs
+from hoplens.data.arrays import load_arrays, names_of, sequences_of
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.explanations import explain, words
 from hoplens.explanations.page import write_page
@@ -36,8 +35,8 @@ def run_explain(
     path = Path(model)
     if not path.is_file():
         raise FileError(f"no such file: {model}; give a safetensors or state_dict file")
-    sequences = load_inputs(inputs)
-    names = _names(inputs)
+    arrays = load_arrays(inputs)
+    sequences, names = sequences_of(arrays, inputs), names_of(arrays, inputs)
     if sample >= len(sequences):
         raise ParameterError(
             f"--sample must lie in 0 .. {len(sequences) - 1} for the {len(sequences)} sequences of {inputs}, "
@@ -101,21 +100,6 @@ def _baseline(given: str, sequences: Tensor) -> Tensor | None:
     if len(sequences) < 2:
         raise ParameterError("--baseline mean needs a file of several sequences; use zeros")
     return sequences.double().mean(0)
-
-
-def _names(path: Path) -> dict[str, list[str]]:
-    """Return the optional arrays ``input_names`` and ``output_names`` of the file."""
-    found = {}
-    with np.load(path, allow_pickle=False) as archive:
-        for key in ("input_names", "output_names"):
-            if key in archive.files:
-                values = archive[key]
-                if values.ndim != 1 or values.dtype.kind not in "US":
-                    raise FileError(
-                        f"{path}: {key} must be a list of texts, got {values.dtype} {values.shape}"
-                    )
-                found[key] = [str(value) for value in values.astype(str)]
-    return found
 
 
 __all__ = ["run_explain"]

@@ -18,6 +18,11 @@ from hoplens.study.real.choosing import BEST, LEAN, PRUNED
 from hoplens.study.real.figure import plot_real_summary
 from hoplens.study.real.markdown import to_markdown
 
+NOTE = (
+    "at 90: error with 90 % of the recurrent weights removed, at the strength chosen for that; int8: weights "
+    "rounded to 8 bits; hops: active hops; lean: those of the leanest network as good as L1 on validation"
+)
+
 
 def run_reproduce_real(console: Console, *, quick: bool, out: Path, workers: int | None) -> None:
     """Run or resume the study in ``out``; finished shards survive an interrupt."""
@@ -26,10 +31,7 @@ def run_reproduce_real(console: Console, *, quick: bool, out: Path, workers: int
         results = run_real_study(plan, out, workers=workers, progress=progress)
     for task in dict.fromkeys(results.summary["task"]):
         console.print(_comparison(results, str(task)))
-    console.print(
-        "at 90: error with 90 % of the recurrent weights removed, at the strength chosen for that; int8: "
-        "weights rounded to 8 bits; hops: active hops, and those of the leanest network as good as L1 on validation"
-    )
+    console.print(NOTE)
     if len(results.wiring):
         console.print(_wiring(results.wiring))
     console.print(aims_table(results.aims, "Aims of the recommended recipe on real sequences"))

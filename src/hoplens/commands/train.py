@@ -10,9 +10,10 @@ from rich.table import Table
 
 from hoplens import tasks as task_library
 from hoplens.commands.report import write_run_report
-from hoplens.errors import check_choice, check_count, check_number
+from hoplens.errors import check_count, check_number
+from hoplens.extensions import make_recipe
+from hoplens.extensions.kinds import TASKS
 from hoplens.files import make_folder
-from hoplens.recipes import BUILT_IN
 from hoplens.study.measure import measure
 from hoplens.study.saved import save_run
 from hoplens.training import train
@@ -43,7 +44,7 @@ def run_train(
     out: Path | None = None,
 ) -> None:
     """Train some networks, print their measures, and keep them with their page in ``out``."""
-    method = BUILT_IN[check_choice("recipe", recipe, BUILT_IN)]()
+    method = make_recipe(recipe)
     task = task_library.make(name, signal=signal, lag=lag, length=length)
     count = check_count("seeds", seeds)
     check_number("strength", strength, least=0.0)
@@ -91,5 +92,8 @@ def run_tasks(console: Console) -> None:
         table.add_row(
             name, meaning.get(name, ""), "exact hop maps" if exact else "Jacobian at the mean input"
         )
+    for name in TASKS.names():
+        if name not in task_library.FUNCTIONS:
+            table.add_row(name, f"of {TASKS.source(name)}", "")
     console.print(table)
     console.print(f"signals: {', '.join(task_library.SIGNALS)} (sparse takes a lag or a number of steps)")

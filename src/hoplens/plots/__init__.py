@@ -5,6 +5,7 @@ into. Nothing is shown and no global setting changes; `save_figure` writes files
 """
 
 from hoplens.plots.comparison import plot_comparison
+from hoplens.plots.compression import plot_compression
 from hoplens.plots.curves import plot_pruning, plot_reach, plot_strength_sweep
 from hoplens.plots.graphs import plot_paths, plot_routing_graph, plot_spectrum
 from hoplens.plots.maps import plot_hop_grid, plot_hops, plot_map
@@ -20,6 +21,7 @@ __all__ = [
     "method_order",
     "method_styles",
     "plot_comparison",
+    "plot_compression",
     "plot_hop_grid",
     "plot_hops",
     "plot_map",

@@ -20,6 +20,7 @@ from hoplens.plots.measures import method_label, method_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 INK = "#1c2024"
 MUTED = "#616a75"
@@ -129,11 +130,21 @@ def name_panel(ax: Axes, title: str) -> None:
         ax.set_title(plain(title), loc="left", fontsize=FONT, color=INK, pad=6)
 
 
-def method_legend(ax: Axes, methods: Iterable[str], *, lines: bool) -> None:
-    """Put one row of method names above the axes."""
+LEGEND: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": SMALL,
+    "labelcolor": INK,
+    "handlelength": 1.6,
+    "columnspacing": 1.2,
+    "borderaxespad": 0.3,
+}
+
+
+def method_handles(methods: Iterable[str], *, lines: bool) -> list[Line2D]:
+    """Return what a legend shows for each method."""
     from matplotlib.lines import Line2D
 
-    handles = [
+    return [
         Line2D(
             [],
             [],
@@ -146,17 +157,13 @@ def method_legend(ax: Axes, methods: Iterable[str], *, lines: bool) -> None:
         )
         for method, style in method_styles(methods).items()
     ]
+
+
+def method_legend(ax: Axes, methods: Iterable[str], *, lines: bool) -> None:
+    """Put rows of method names above the axes."""
+    handles = method_handles(methods, lines=lines)
     ax.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=min(3, len(handles)),
-        frameon=False,
-        fontsize=SMALL,
-        labelcolor=INK,
-        handlelength=1.6,
-        columnspacing=1.2,
-        borderaxespad=0.3,
+        handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(3, len(handles)), **LEGEND
     )
 
 

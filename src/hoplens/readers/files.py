@@ -124,6 +124,28 @@ def load_stack(
     ParameterError
         If a prefix must be given because several fit.
     """
+    state, prefix = _recurrent(path, rnn)
+    levels = _levels(state, prefix, nonlinearity)
+    label = f"{levels[0][0].label} {prefix.rstrip('.') or '(no prefix)'} of {Path(path).name}"
+    if readout is not None and not isinstance(readout, str):
+        return Stack(levels, readout_matrix(readout), label)
+    chosen = _linear(state, prefix, levels, readout)
+    return Stack(levels, None if chosen is None else readout_matrix(state[chosen + "weight"]), label)
+
+
+def locate(
+    path: str | Path, *, rnn: str | None = None, readout: str | None = None
+) -> tuple[dict[str, Tensor], str, str | None]:
+    """Return the tensors of a file, masks applied, and the prefixes of its recurrent module and read-out.
+
+    Prefixes end in a dot or are empty; that of the read-out is None where no linear layer fits. Arguments and
+    errors are those of `load_stack`.
+    """
+    state, prefix = _recurrent(path, rnn)
+    return state, prefix, _linear(state, prefix, _levels(state, prefix, "tanh"), readout)
+
+
+def _recurrent(path: str | Path, rnn: str | None) -> tuple[dict[str, Tensor], str]:
     state = _unmasked(load_state(path))
     prefixes = sorted({m["prefix"] for key in state if (m := RECURRENT_KEY.match(key))})
     if not prefixes:
@@ -136,21 +158,19 @@ def load_stack(
             f"{str(path)!r} holds no recurrent weights (no key ends in weight_hh or weight_hh_l0); its keys: "
             f"{', '.join(sorted(state)[:8])}"
         )
-    prefix = _choose("rnn", rnn, prefixes)
-    levels = _levels(state, prefix, nonlinearity)
+    return state, _choose("rnn", rnn, prefixes)
+
+
+def _linear(
+    state: dict[str, Tensor], prefix: str, levels: tuple[tuple[Cell, ...], ...], readout: str | None
+) -> str | None:
     shown = sum(cell.n_outputs for cell in levels[-1])
-    label = f"{levels[0][0].label} {prefix.rstrip('.') or '(no prefix)'} of {Path(path).name}"
-    if readout is not None and not isinstance(readout, str):
-        return Stack(levels, readout_matrix(readout), label)
     fits = [
         key.removesuffix("weight")
         for key, value in sorted(state.items())
         if key.endswith("weight") and not (prefix and key.startswith(prefix)) and _is_readout(value, shown)
     ]
-    if readout is None and not fits:
-        return Stack(levels, None, label)
-    chosen = _choose("readout", readout, fits)
-    return Stack(levels, readout_matrix(state[chosen + "weight"]), label)
+    return None if readout is None and not fits else _choose("readout", readout, fits)
 
 
 def _is_readout(value: Tensor, shown: int) -> bool:
@@ -217,4 +237,4 @@ def _cell(state: dict[str, Tensor], prefix: str, suffix: str, nonlinearity: str)
     return cell
 
 
-__all__ = ["load_stack", "load_state"]
+__all__ = ["load_stack", "load_state", "locate"]

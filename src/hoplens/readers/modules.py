@@ -12,6 +12,7 @@ from hoplens.cells import Cell
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError
 from hoplens.pathways import Pathways, as_tensor
 from hoplens.readers.weights import effective_weight
+from hoplens.registries import Registry, owner_of
 from hoplens.stack import Stack
 from hoplens.torch_cells import GruCell, LstmCell, RnnCell, leak_of
 
@@ -27,7 +28,8 @@ HOW_TO = (
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 Reading = Cell | Pathways | Stack | list[Cell] | tuple[Cell, ...]
-_readers: dict[type, Callable[[Any], Reading]] = {}
+# by "module.Class": a package's reader is loaded only when its class is met
+READERS: Registry[Callable[[Any], Reading]] = Registry("reader", "hoplens.readers", {})
 
 
 def register_reader(kind: type, reader: Callable[[Any], Reading]) -> None:
@@ -40,20 +42,26 @@ def register_reader(kind: type, reader: Callable[[Any], Reading]) -> None:
     reader : callable
         Takes an instance and returns a `Cell`, a list of cells (a stack, lowest first), a `Stack`, or a
         `Pathways`. A class may define a method ``to_hoplens(self)`` instead.
+
+    Raises
+    ------
+    ParameterError
+        If another function reads that class already; the same function, defined again, replaces itself.
     """
     if not isinstance(kind, type) or not callable(reader):
         raise ParameterError(
             f"register_reader takes a class and a function, got {type(kind).__name__} and "
             f"{type(reader).__name__}"
         )
-    _readers[kind] = reader
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    READERS.add(name, reader, owner=owner_of(reader))
 
 
 def find_reader(model: object) -> Callable[[Any], Reading] | None:
     """Return the reader registered for the model's class or the nearest class above it."""
     for kind in type(model).__mro__:
-        if kind in _readers:
-            return _readers[kind]
+        if (reader := READERS.find(f"{kind.__module__}.{kind.__qualname__}")) is not None:
+            return reader
     method = getattr(type(model), "to_hoplens", None)
     return method if callable(method) else None
 

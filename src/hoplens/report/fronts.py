@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hoplens.plots.frames import fair_rows
 from hoplens.plots.measures import method_order
+from hoplens.statistics import front_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +37,7 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
         own = means.loc[method].dropna()
         points: Front = own.reset_index()[["active_hops", "test_mse", "strength"]].to_numpy(float).tolist()
         lines.append({"method": method, "points": points})
-    return lines, undominated([[x, y] for line in lines for x, y, _ in line["points"]])
+    return lines, front_points([[x, y] for line in lines for x, y, _ in line["points"]])
 
 
 def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -76,15 +74,4 @@ def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[st
     return lines
 
 
-def undominated(points: Sequence[Sequence[float]]) -> Front:
-    """Return the points for which no other is at most as large in both coordinates, by rising first one."""
-    front: Front = []
-    least = math.inf
-    for x, y in sorted((float(a), float(b)) for a, b in points if np.isfinite([a, b]).all()):
-        if y < least:
-            front.append([x, y])
-            least = y
-    return front
-
-
-__all__ = ["hop_front", "undominated", "weight_front"]
+__all__ = ["hop_front", "weight_front"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError
-from hoplens.models import create_ensemble
+from hoplens.models import create_ensemble, line_units
 from hoplens.sequences.ensemble import SequenceEnsemble
 
 GATES_STREAM = 1 << 33  # added to a network's seed: gates must not share numbers with the candidate
@@ -37,11 +37,13 @@ def create_sequence_ensemble(
 
     * "gaussian", "orthogonal": gates' weights are normal with variance 1/H and 1/I, biases 0 but for 1 on an
       LSTM's forget gate.
-    * "delay": the cell *linearised at the origin* starts as delay lines. Gates start nearly constant (weights
-      scaled by 0.1, biases of 2 or -2): GRU r = 0.88 and u = 0.12, LSTM i = o = 0.88 and f = 0.12. With D the
-      matrix of lines (`hoplens.models.delay_lines`) the candidate's weights are then ``(D - u I) / ((1 - u)
-      r)`` (GRU), ``(D - f I) / (i o)`` (LSTM), ``(D - (1 - a) I) / a`` (leaky), and those of the input are
-      divided by 1 - u, i and a. So every cell starts with the hop maps of the tanh network of the same seed.
+    * "delay": units of delay lines (`hoplens.models.delay_lines`; of a leaky or gated cell at most half of
+      the units, in lines that may be shorter than the sequences) hand on what they hold in the cell
+      *linearised at the origin*. Their gates start nearly constant (weights scaled by 0.1, biases of 2 or
+      -2): GRU r = 0.88 and u = 0.12, LSTM i = o = 0.88 and f = 0.12. With D the lines, their candidate's
+      weights are ``(D - u I) / ((1 - u) r)`` (GRU), ``(D - f I) / (i o)`` (LSTM), ``(D - (1 - a) I) / a``
+      (leaky), and those of the input are divided by 1 - u, i and a. All other units start as in
+      "orthogonal", free to keep things with their gates.
 
     Parameters
     ----------
@@ -58,13 +60,15 @@ def create_sequence_ensemble(
     dtype, device
         Of the weights. Numbers are drawn on the CPU.
     """
+    # cells that hold things by themselves keep half of their units free of lines, however long sequences are
+    span = length if cell == "tanh" else min(length, max(1, hidden // 2))
     base = create_ensemble(
         seeds,
         inits,
         n_inputs=n_inputs,
         hidden=hidden,
         n_outputs=n_outputs,
-        length=length,
+        length=span,
         dtype=torch.float64,
     )
     if w_rec is not None:
@@ -77,14 +81,16 @@ def create_sequence_ensemble(
         if not bool(torch.isfinite(given).all()):
             raise ParameterError("w_rec must be finite; it is what training starts from")
         base.recurrent().copy_(given.mT)
-    lines = torch.tensor([init == "delay" for init in inits])[:, None, None]
+    in_line = torch.zeros(len(seeds), 1, hidden, dtype=torch.bool)
+    for n, init in enumerate(inits):
+        in_line[n, :, : line_units(hidden, span) if init == "delay" else 0] = True
     readout = base.readout
     if cell == "tanh":
         weight = base.weight
     elif cell == "leaky":
-        weight = torch.where(lines, _rescaled(base.weight, hidden, keep=1 - leak, gain=leak), base.weight)
+        weight = torch.where(in_line, _rescaled(base.weight, hidden, keep=1 - leak, gain=leak), base.weight)
     else:
-        weight, readout = _gated(base.weight, readout, seeds, lines, cell)
+        weight, readout = _gated(base.weight, readout, seeds, in_line, cell)
     weight, readout, offset = (t.to(device, dtype).contiguous() for t in (weight, readout, base.offset))
     return SequenceEnsemble(weight, readout, offset, cell, leak if cell == "leaky" else 1.0)
 
@@ -96,32 +102,27 @@ def _rescaled(weight: Tensor, hidden: int, *, keep: float, gain: float, gate: fl
 
 
 def _gated(
-    base: Tensor, readout: Tensor, seeds: Sequence[int], lines: Tensor, cell: str
+    base: Tensor, readout: Tensor, seeds: Sequence[int], in_line: Tensor, cell: str
 ) -> tuple[Tensor, Tensor]:
     """Return the weights (E, H + I + 1, 4 H) around a candidate (E, H + I + 1, H), and the read-out."""
     _, f, h = base.shape
-    count = 2 if cell == "gru" else 3
-    gates = torch.stack([_gate_weights(seed, f, h, count) for seed in seeds])
-    plain_bias = torch.zeros(count * h, dtype=base.dtype)
-    opened, closed = torch.full((h,), OPEN, dtype=base.dtype), torch.full((h,), -OPEN, dtype=base.dtype)
-    wide, shut = torch.sigmoid(opened[0]).item(), torch.sigmoid(closed[0]).item()
-    if cell == "gru":
-        line_bias = torch.cat([opened, closed])  # r, u
-        candidate = _rescaled(base, h, keep=shut, gain=1 - shut, gate=wide)
-    else:
-        plain_bias[h : 2 * h] = 1.0
-        line_bias = torch.cat([opened, closed, opened])  # i, f, o
-        candidate = _rescaled(base, h, keep=shut, gain=wide, gate=wide)
-        readout = torch.where(lines, readout / wide, readout)
-    gates = torch.where(lines, GATE_SCALE * gates, gates)
-    gates[:, -1] = torch.where(lines[:, 0], line_bias, plain_bias)
-    candidate = torch.where(lines, candidate, base)
+    # biases of the gates: of units in a line, and of the others
+    biases = [(OPEN, 0.0), (-OPEN, 0.0)] if cell == "gru" else [(OPEN, 0.0), (-OPEN, 1.0), (OPEN, 0.0)]
+    drawn = torch.stack([_gate_weights(seed, f, h, len(biases)) for seed in seeds])
+    gates = []
+    for gate, (line, other) in zip(drawn.split(h, dim=2), biases, strict=True):
+        part = torch.where(in_line, GATE_SCALE * gate, gate)
+        part[:, -1] = torch.where(in_line[:, 0], line, other).to(part)
+        gates.append(part)
+    wide, shut = (torch.sigmoid(torch.tensor(bias, dtype=base.dtype)).item() for bias in (OPEN, -OPEN))
+    gain = 1 - shut if cell == "gru" else wide
+    candidate = torch.where(in_line, _rescaled(base, h, keep=shut, gain=gain, gate=wide), base)
     if cell == "lstm":
-        return torch.cat([gates, candidate], dim=2), readout
+        return torch.cat([*gates, candidate], dim=2), torch.where(in_line, readout / wide, readout)
     from_input, from_state = candidate.clone(), candidate.clone()
     from_input[:, :h] = 0.0
     from_state[:, h:] = 0.0
-    return torch.cat([gates, from_input, from_state], dim=2), readout
+    return torch.cat([*gates, from_input, from_state], dim=2), readout
 
 
 def _gate_weights(seed: int, rows: int, hidden: int, count: int) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hoplens.errors import UnsupportedModelError
+from hoplens.errors import ParameterError
 from hoplens.evaluation import evaluate
+from hoplens.extensions import apply_measures
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.measures import (
     active_hops,
@@ -20,7 +22,6 @@ from hoplens.measures import (
 )
 from hoplens.models import Ensemble
 from hoplens.resolvent import resolvent
-from hoplens.tasks import Task
 from hoplens.thinning import keep_mask, weight_scores
 from hoplens.training import TrainingResult
 
@@ -32,36 +33,46 @@ PRUNING_SAMPLES = 1024
 RESOLVENT_DAMPING = 0.8
 
 
-def measure(result: TrainingResult) -> pd.DataFrame:
+def measure(result: TrainingResult, measures: Sequence[str] = ()) -> pd.DataFrame:
     """Return one row a network: the training metrics and everything that the study compares.
 
-    Columns beside those of ``result.metrics``: resolvent_corr, weight_corr, active_hops,
-    target_active_hops, alignment, temporal_sparsity, signal_share, kept_10 .. kept_90. A network that
-    diverged, or whose spectral radius is 0 (all recurrent weights gone), has NaN where there is nothing
-    to measure.
+    Columns beside those of ``result.metrics``: active_hops, temporal_sparsity, kept_10 .. kept_90; where the
+    task declares its ``target_maps`` also resolvent_corr, weight_corr, alignment and target_active_hops, and
+    with ``signal_hops`` signal_share. A network that diverged, or whose spectral radius is 0 (all recurrent
+    weights gone), has NaN where there is nothing to measure.
+
+    Parameters
+    ----------
+    result : TrainingResult
+    measures : sequence of str
+        Measures of `hoplens.register_measure` to add, one column each.
     """
     task, frame = result.task, result.metrics.copy()
-    if not isinstance(task, Task):
-        raise UnsupportedModelError(
-            f"the study's measures need the target maps of a hoplens.tasks.Task, got {type(task).__name__}"
-        )
     net = result.pathways.to(torch.float64)
     maps = hop_maps(net, task.length)
-    target = task.target_maps.to(maps.values.device)
-    total = target.sum(dim=0)
-    columns: dict[str, Tensor] = {
-        "resolvent_corr": _resolvent_corr(result, total),
-        "weight_corr": map_correlation(weight_map(net), total),
-        "active_hops": active_hops(maps).double().mean(dim=(-2, -1)),
-        "alignment": alignment(maps, target),
-        "temporal_sparsity": mass_weighted(temporal_sparsity(maps), maps),
-        "signal_share": signal_share(maps, task.signal_hops),
-        **pruning_curve(result),
-    }
+    target, signal = getattr(task, "target_maps", None), getattr(task, "signal_hops", None)
+    columns: dict[str, Tensor] = {}
+    if target is not None:
+        total = target.to(maps.values.device).sum(dim=0)
+        columns["resolvent_corr"] = _resolvent_corr(result, total)
+        columns["weight_corr"] = map_correlation(weight_map(net), total)
+    columns["active_hops"] = active_hops(maps).double().mean(dim=(-2, -1))
+    if target is not None:
+        columns["alignment"] = alignment(maps, target.to(maps.values.device))
+    columns["temporal_sparsity"] = mass_weighted(temporal_sparsity(maps), maps)
+    if signal is not None:
+        columns["signal_share"] = signal_share(maps, signal)
+    columns |= pruning_curve(result)
+    own = apply_measures(measures, net, task)
+    taken = [name for name in own if name in columns or name in frame or name == "target_active_hops"]
+    if taken:
+        raise ParameterError(f"the measure {taken[0]!r} has the name of a column of hoplens; rename it")
+    columns |= own
     lost = result.diverged_at >= 0
     for name, values in columns.items():
         frame[name] = values.double().masked_fill(lost, torch.nan).cpu().numpy()
-    frame["target_active_hops"] = task.target_active_hops
+    if target is not None:
+        frame["target_active_hops"] = float((target != 0).sum(dim=0).double().mean())
     return frame
 
 

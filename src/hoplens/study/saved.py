@@ -77,6 +77,10 @@ def load_study(folder: Path) -> StudyResults:
         If it is damaged, unfinished, or of another version of hoplens.
     """
     mark = _read_json(folder / MARK)
+    if str(mark.get("plan")).startswith("real"):
+        raise FileError(
+            f"{folder} holds a study on real sequences, which has no page; read summary.md and figures/ in it"
+        )
     plans = {plan.name: plan for plan in (quick_plan(), full_plan())}
     plan = plans.get(str(mark.get("plan")))
     if plan is None or plan.key != mark.get("key"):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from hoplens.study.aims import OURS
+
 BEST, PRUNED, LEAN = "best", "pruned", "lean"
 REFERENCE = "L1"  # whose error a lean network must match
+LEAN_METHODS = (REFERENCE, "R-RNN", OURS, f"{OURS} - thinning")  # with a strength of their own for few hops
 
 
 def choose(validation: pd.DataFrame) -> pd.DataFrame:
@@ -15,7 +18,8 @@ def choose(validation: pd.DataFrame) -> pd.DataFrame:
     * "best": least mean validation error; of equal ones the least mean validation loss.
     * "pruned": least mean validation error with 90 % of the recurrent weights removed.
     * "lean": fewest active hops among the strengths whose mean validation error is within one standard error
-      of the best one of L1 (Breiman's rule); "best" where there is none, or no L1.
+      of the best one of L1 (Breiman's rule); "best" where there is none, or no L1, and for methods that do
+      not penalise hops (`LEAN_METHODS`): their networks are reported once.
 
     A strength at which a network diverged is chosen only where there is no other.
 
@@ -36,7 +40,7 @@ def choose(validation: pd.DataFrame) -> pd.DataFrame:
         for method, own in group.groupby("method", sort=False):
             means = _means(own)
             best = _first(means, ["validation_error", "validation_loss"])
-            within = means[means["validation_error"] <= limit]
+            within = means[means["validation_error"] <= (limit if method in LEAN_METHODS else -np.inf)]
             picks = {
                 BEST: best,
                 PRUNED: _first(means, ["validation_error_90", "validation_error"]),

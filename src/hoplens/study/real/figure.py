@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from hoplens.plots.style import (
     FONT,
     INK,
+    LEGEND,
     MUTED,
     PAGE,
     PAPER_WHITE,
     RULE,
     SMALL,
-    method_legend,
+    method_handles,
     method_styles,
     name_axes,
     plain,
@@ -60,7 +61,7 @@ def plot_real_summary(summary: pd.DataFrame) -> Figure:
         name_axes(axes, label, "")
     panels[0].set_yticks(range(len(tasks)), [plain(task) for task in tasks], fontsize=FONT, color=INK)
     panels[0].set_ylim(len(tasks) - 0.4, -0.6)
-    method_legend(panels[0], methods, lines=False)
+    figure.legend(handles=method_handles(methods, lines=False), loc="outside upper left", ncols=5, **LEGEND)
     return figure
 
 

@@ -134,13 +134,15 @@ def _control(summary: pd.DataFrame) -> str:
 
 
 def _view(summary: pd.DataFrame) -> str:
+    digits = {"correlation": 2, "reach": 1, "flow_reach": 1, "active_hops": 1, "flow_hops": 1}
+    digits |= {"saturated": 2, "gate": 2}
     rows = []
     for task in _tasks(summary):
         own = _of(summary, task, BEST)
         for method in VIEWED:
-            digits = {"explained": 2, "correlation": 2, "reach": 1, "flow_reach": 1, "active_hops": 1}
-            digits |= {"flow_hops": 1, "saturated": 2, "gate": 2}
-            rows.append([task, method, *(_mean(own, method, name, d) for name, d in digits.items())])
+            if method in own.index:
+                cells = [_mean(own, method, name, d) for name, d in digits.items()]
+                rows.append([task, method, _explained(own, method), *cells])
     headings = [
         "flow explained",
         "correlation",
@@ -149,6 +151,12 @@ def _view(summary: pd.DataFrame) -> str:
         "active hops, weights",
     ]
     return table(["set", "method", *headings, "active hops, flow", "saturated", "memory gate"], rows)
+
+
+def _explained(own: pd.DataFrame, method: str) -> str:
+    """Return the share of the flow explained; far below 0 only the fact matters."""
+    value = float(own["explained"][method])
+    return "below -10" if value < -10 else f"{value:.2f}"
 
 
 def _wiring(wiring: pd.DataFrame) -> str:

@@ -258,7 +258,7 @@ def full_real_plan() -> RealPlan:
         all_sets(),
         all_methods(),
         tuple(range(3)),
-        tuple(range(100, 112)),
+        tuple(range(100, 110)),
         wired,
         tuple(range(12)),
         4,

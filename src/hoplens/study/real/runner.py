@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import platform
 import time
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hoplens.data import SequenceData
 from hoplens.sequences import train_sequence_networks
 from hoplens.statistics import bootstrap_mean, pair_chosen, summarise_chosen
 from hoplens.study.aims import OURS
@@ -80,7 +78,7 @@ def run_real_study(
 
 
 def run_real_shard(shard: RealShard) -> Finished:
-    """Train and measure one shard; also return the hop maps of one network a method and strength."""
+    """Train and measure one shard; no maps are kept."""
     data = shard.data.load()
     options: dict[str, Any] = {}
     if shard.stage == WIRING:
@@ -180,12 +178,6 @@ def _settings(plan: RealPlan, networks: int, seconds: float) -> dict[str, object
         "python": platform.python_version(),
         "seconds in this run": round(seconds),
     }
-
-
-@functools.cache
-def loaded(plan: RealPlan) -> dict[str, SequenceData]:
-    """Return the data sets of a plan by name."""
-    return {data.name: data.load() for data in plan.sets}
 
 
 __all__ = ["run_real_study"]

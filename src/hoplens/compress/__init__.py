@@ -1,0 +1,1 @@
+"""From a trained network to a smaller one: what `hoplens compress` is made of."""

@@ -1,0 +1,78 @@
+"""Run ONNX files on a data set, and say how well they do, sequence by sequence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hoplens.data.sets import IGNORED, Split
+from hoplens.errors import FileError
+from hoplens.export.onnx_file import runtime
+
+BATCH = 256  # sequences run at once, to bound memory
+
+
+def run_onnx(path: Path, split: Split) -> Tensor:
+    """Return the outputs of an ONNX file of hoplens in onnxruntime.
+
+    Sequences of one length go together, without their padding.
+
+    Parameters
+    ----------
+    path : Path
+    split : Split
+
+    Returns
+    -------
+    Tensor of float32, shape (N, O), or (N, L, O) with zeros where padded
+    """
+    try:
+        session = runtime()(path.read_bytes())
+    except OSError as error:
+        raise FileError(f"cannot read {path} ({error.strerror or type(error).__name__})") from None
+    found: Any = None
+    for length in split.lengths.unique().tolist():
+        chosen = (split.lengths == length).nonzero()[:, 0]
+        for part in chosen.split(BATCH):
+            shown = session.run(["outputs"], {"inputs": split.inputs[part, :length].numpy()})[0]
+            if found is None:
+                steps = (split.length,) if shown.ndim == 3 else ()
+                found = np.zeros((len(split), *steps, shown.shape[-1]), np.float32)
+            if shown.ndim == 3:
+                found[part.numpy(), :length] = shown
+            else:
+                found[part.numpy()] = shown
+    return torch.from_numpy(found)
+
+
+def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return what each sequence takes away from the score; 1 minus their mean is the score.
+
+    Classes: the share of wrong ones (weighted by valid steps). Values: the squared error over the variance
+    of the targets.
+
+    Parameters
+    ----------
+    outputs, targets : Tensor
+        As in `hoplens.compress.tuning.score`.
+
+    Returns
+    -------
+    Tensor of float64, shape (N,)
+    """
+    if not targets.is_floating_point():
+        valid = (targets != IGNORED).double()
+        wrong = (outputs.argmax(-1) != targets).double() * valid
+        per = wrong.reshape(len(targets), -1).sum(1)
+        return per * len(targets) / valid.sum()
+    aimed = targets.double()
+    variance = aimed.flatten(0, -2).var(dim=0, correction=0).mean()
+    squared = (outputs.double() - aimed).square().reshape(len(targets), -1).mean(1)
+    return squared / variance
+
+
+__all__ = ["losses", "run_onnx"]

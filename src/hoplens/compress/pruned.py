@@ -1,0 +1,165 @@
+"""What pruning returns, and ensembles as single models."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+
+from hoplens.compress.sensitivity import block_of
+from hoplens.models import Ensemble
+from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A pruned model; unpacks as ``core, readout = hl.prune(...)``.
+
+    Attributes
+    ----------
+    model : RecurrentModel
+        New modules; smaller ones where units were removed.
+    masks : dict of Tensor of bool
+        Which weights are left, by the name of the tensor in ``model``; of the pruned matrices only.
+    units : dict of list of int, or None
+        Of structure "unit": the hidden units that are left in every layer, by their old numbers.
+    report : pandas.DataFrame
+        One row a tensor of the model: block, pruned (whether it was asked for), shapes and numbers of
+        non-zero weights before and after, sparsity (share of zeros).
+    """
+
+    model: RecurrentModel
+    masks: dict[str, Tensor]
+    units: dict[str, list[int]] | None
+    report: pd.DataFrame
+
+    @property
+    def core(self) -> nn.Module:
+        """The recurrent module."""
+        return self.model.core
+
+    @property
+    def readout(self) -> nn.Linear:
+        """The read-out."""
+        return self.model.readout
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter((self.model.core, self.model.readout))
+
+    def with_masks(self) -> RecurrentModel:
+        """Return a copy of the model whose masks ``torch.nn.utils.prune`` holds, so that training keeps them.
+
+        `torch.nn.utils.prune.remove`, or `prune` itself, makes plain weights of them again.
+        """
+        return hold_masks(copy.deepcopy(self.model), self.masks)
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedEnsemble:
+    """Pruned networks.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+    masks : dict of Tensor of bool
+        Which weights are left: "in" (E, H, I), "rec" (E, H, H), "out" (E, O, H), pruned blocks only.
+    report : pandas.DataFrame
+        As of `Pruned`, with a column ``network``.
+    """
+
+    ensemble: Ensemble
+    masks: dict[str, Tensor]
+    report: pd.DataFrame
+
+
+def hold_masks(model: RecurrentModel, masks: dict[str, Tensor]) -> RecurrentModel:
+    """Put masks under ``torch.nn.utils.prune`` in place, and return the model.
+
+    Parameters
+    ----------
+    model : RecurrentModel
+    masks : dict of Tensor of bool
+        By the names of the model's tensors.
+    """
+    for name, mask in masks.items():
+        part, _, tensor = name.partition(".")
+        torch_prune.custom_from_mask(getattr(model, part), tensor, mask)
+    return model
+
+
+def report_of(given: RecurrentModel, own: RecurrentModel, blocks: Sequence[str] | None) -> pd.DataFrame:
+    """Return one row a tensor: what it was and what it is.
+
+    Parameters
+    ----------
+    given, own : RecurrentModel
+        Before and after.
+    blocks : sequence of str, or None
+        What was pruned; None: units.
+    """
+    import pandas as pd
+
+    rows = []
+    for (name, old), new in zip(given.state_dict().items(), own.state_dict().values(), strict=True):
+        block = block_of(name)
+        pruned = old.shape != new.shape if blocks is None else block in blocks
+        zeros = float((new == 0).double().mean())
+        shapes = (tuple(old.shape), tuple(new.shape))
+        counts = (int((old != 0).sum()), int((new != 0).sum()))
+        rows.append((name, block or "-", pruned, *shapes, *counts, zeros))
+    columns = ["tensor", "block", "pruned", "shape_before", "shape", "weights_before", "weights", "sparsity"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def networks_of(ensemble: Ensemble) -> list[RecurrentModel]:
+    """Return the networks of an ensemble as modules."""
+    h, i = ensemble.n_hidden, ensemble.n_inputs
+    models = []
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        for weight, readout, offset in zip(*ensemble.tensors, strict=True):
+            core = LeakyRNN(i, h, ensemble.leak, nonlinearity=ensemble.activation).to(weight)
+            linear = nn.Linear(h, len(readout)).to(weight)
+            w_rec, w_in, bias = weight.detach().split([h, i, 1])
+            with torch.no_grad():
+                core.weight_hh_l0.copy_(w_rec.mT)
+                core.weight_ih_l0.copy_(w_in.mT)
+                core.bias_ih_l0.copy_(bias[0])
+                core.bias_hh_l0.zero_()
+                linear.weight.copy_(readout)
+                linear.bias.copy_(offset[:, 0])
+            models.append(RecurrentModel(core, linear).eval())
+    return models
+
+
+def gather(ensemble: Ensemble, done: Sequence[Pruned]) -> PrunedEnsemble:
+    """Return pruned networks as an ensemble like the one they came from.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    done : sequence of Pruned
+    """
+    import pandas as pd
+
+    weights = []
+    for one in done:
+        state = one.model.state_dict()
+        bias = state["core.bias_ih_l0"] + state["core.bias_hh_l0"]
+        weights.append(torch.cat([state["core.weight_hh_l0"].mT, state["core.weight_ih_l0"].mT, bias[None]]))
+    readouts = torch.stack([one.readout.weight.detach() for one in done])
+    offsets = torch.stack([one.readout.bias.detach()[:, None] for one in done])
+    own = replace(ensemble, weight=torch.stack(weights), readout=readouts, offset=offsets)
+    masks = {str(block_of(name)): torch.stack([one.masks[name] for one in done]) for name in done[0].masks}
+    report = pd.concat([one.report.assign(network=n) for n, one in enumerate(done)], ignore_index=True)
+    return PrunedEnsemble(own, masks, report)
+
+
+__all__ = ["Pruned", "PrunedEnsemble", "gather", "hold_masks", "networks_of", "report_of"]

@@ -1,0 +1,346 @@
+"""`hoplens.prune`: fewer weights, or fewer units, with the outputs kept."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from hoplens.compress.models import as_model, plain_copy
+from hoplens.compress.pruned import Pruned, PrunedEnsemble, gather, hold_masks, networks_of, report_of
+from hoplens.compress.removal import thin_units
+from hoplens.compress.scores import CRITERIA, Criterion, Loss, compensated
+from hoplens.compress.sensitivity import BLOCKS, white_noise
+from hoplens.compress.structures import choose, parse_structure
+from hoplens.compress.tuning import fine_tune as train_weights
+from hoplens.compress.tuning import loss as default_loss
+from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count, check_number
+from hoplens.models import Ensemble
+from hoplens.recurrent_model import RecurrentModel
+from hoplens.thinning import Thinning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is asked for, checked."""
+
+    criterion: Criterion
+    amount: float
+    kind: str
+    pattern: tuple[int, int] | None
+    blocks: tuple[str, ...]
+    block_size: int
+    rounds: int
+    compensate: bool
+    tune: Callable[[RecurrentModel, RecurrentModel], None] | None
+
+    def share(self, done: int) -> float:
+        """Return the share that is gone after so many rounds."""
+        if done == self.rounds:
+            return self.amount
+        return float(Thinning(self.amount).share(torch.tensor(done / self.rounds, dtype=torch.float64)))
+
+
+@overload
+def prune(
+    model: Ensemble,
+    amount: float | None = ...,
+    *,
+    by: str = ...,
+    structure: str = ...,
+    readout: None = ...,
+    blocks: Sequence[str] = ...,
+    inputs: Tensor | None = ...,
+    targets: Tensor | None = ...,
+    loss: Loss | None = ...,
+    horizon: int = ...,
+    samples: int = ...,
+    rounds: int = ...,
+    compensate: bool | None = ...,
+    block_size: int = ...,
+    steps: int = ...,
+    lr: float = ...,
+    batch: int = ...,
+    fine_tune: Callable[[RecurrentModel], Any] | None = ...,
+    seed: int = ...,
+) -> PrunedEnsemble: ...
+
+
+@overload
+def prune(
+    model: nn.Module,
+    amount: float | None = ...,
+    *,
+    by: str = ...,
+    structure: str = ...,
+    readout: nn.Linear | None = ...,
+    blocks: Sequence[str] = ...,
+    inputs: Tensor | None = ...,
+    targets: Tensor | None = ...,
+    loss: Loss | None = ...,
+    horizon: int = ...,
+    samples: int = ...,
+    rounds: int = ...,
+    compensate: bool | None = ...,
+    block_size: int = ...,
+    steps: int = ...,
+    lr: float = ...,
+    batch: int = ...,
+    fine_tune: Callable[[RecurrentModel], Any] | None = ...,
+    seed: int = ...,
+) -> Pruned: ...
+
+
+def prune(
+    model: nn.Module | Ensemble,
+    amount: float | None = None,
+    *,
+    by: str = "pathway",
+    structure: str = "weight",
+    readout: nn.Linear | None = None,
+    blocks: Sequence[str] = ("rec",),
+    inputs: Tensor | None = None,
+    targets: Tensor | None = None,
+    loss: Loss | None = None,
+    horizon: int = 20,
+    samples: int = 128,
+    rounds: int = 1,
+    compensate: bool | None = None,
+    block_size: int = 4,
+    steps: int = 0,
+    lr: float = 1e-3,
+    batch: int = 64,
+    fine_tune: Callable[[RecurrentModel], Any] | None = None,
+    seed: int = 0,
+) -> Pruned | PrunedEnsemble:
+    """Remove weights or hidden units of a recurrent network; the model given stays as it was.
+
+    ``by="pathway"`` asks what the outputs lose. Edge j -> i carries ``dy / dW[i, j] = sum_t (dy / dz_(t,i))
+    h_(t,j)``: every walk that arrives at j, crosses the edge, and goes on to an output. The matrix of these
+    for all edges into a unit is its block of the Gauss-Newton matrix (in a linear network under white noise:
+    of the squared hop maps). Weights of a unit go one by one, always the one that the others can best make
+    up for, and in the end what stays is fitted anew (`compensate`). No targets are needed, and no data
+    either: without inputs white noise is sent through the network. In our comparison (``docs/pruning.md``)
+    this kept more than magnitude, Taylor and first-order hop-map scores at every level, on every task.
+
+    Parameters
+    ----------
+    model : RecurrentModel, core with ``readout``, or Ensemble
+        nn.RNN, nn.GRU, nn.LSTM (stacked, bidirectional, projected) or LeakyRNN with ``batch_first=True``.
+        Masks of ``torch.nn.utils.prune`` are applied first; weights that are zero stay zero and count.
+    amount : float
+        Share of each matrix's weights that is zero in the end, in [0, 1), rounded to whole weights; share of
+        tiles ("block") or of the units of each layer ("unit"). Not needed for n:m.
+    by : {"pathway", "magnitude", "taylor", "random"}, default "pathway"
+        ``magnitude``: |W|. ``taylor``: ``W^2 mean_s (d loss_s / dW)^2`` over samples, needs inputs and
+        targets (Molchanov et al. 2019). A unit's score is the sum over all weights into and out of it;
+        pathway scores of units see `hoplens.compress.removal.Folding`.
+    structure : {"weight", "unit", "block", "2:4", ...}, default "weight"
+        Single weights; whole hidden units, cut out of the module; tiles of ``block_size``; n of every m
+        neighbours in a row left.
+    readout : nn.Linear, optional
+        After a bare core.
+    blocks : tuple of {"in", "rec", "out"}, default ("rec",)
+        What is pruned: edges from inputs, between hidden units (from layer to layer too), to outputs. Every
+        matrix loses the same share. An LSTM's projection is never pruned. Not for units.
+    inputs : Tensor, shape (B, L, I), optional
+        Sequences to weigh by; default white noise of ``horizon`` steps.
+    targets : Tensor, optional
+        int64 classes, or numbers; for Taylor scores and fine-tuning.
+    loss : callable, optional
+        Maps (outputs, targets) to a mean over samples; default cross-entropy for classes, else squared
+        error.
+    horizon : int, default 20
+        Steps of white noise.
+    samples : int, default 128
+        Sequences used for scores, taken evenly from the inputs.
+    rounds : int, default 1
+        Scores are taken anew in every round; the share that is gone follows the cubic schedule of
+        `Thinning`. 1: all at once.
+    compensate : bool, optional
+        Fit what stays to the outputs; default: for pathway scores only.
+    block_size : int, default 4
+        Side of a tile; tiles at the edges may be smaller.
+    steps : int, default 0
+        Steps of fine-tuning after each round (Adam, masks held), towards the targets, or the outputs of the
+        model given if there are none.
+    lr, batch : float, int
+        Of that fine-tuning.
+    fine_tune : callable, optional
+        Own fine-tuning after each round: takes a RecurrentModel and trains its parameters in place; masks
+        are held by ``torch.nn.utils.prune`` meanwhile.
+    seed : int, default 0
+        Of random scores, white noise and fine-tuning. The global random state is not touched.
+
+    Returns
+    -------
+    Pruned or PrunedEnsemble
+        Warns if nothing changed.
+
+    Raises
+    ------
+    ParameterError
+        For an amount outside [0, 1), Taylor scores or fine-tuning without data, or options that do not go
+        together.
+    UnknownNameError
+        For an unknown criterion, structure or block.
+    UnsupportedModelError
+        For a model that cannot be pruned.
+    """
+    check_choice("criterion", by, CRITERIA)
+    kind, pattern = parse_structure(structure)
+    share = _amount(amount, pattern)
+    chosen = tuple(check_choice("block", name, BLOCKS) for name in blocks)
+    if not chosen or (kind == "unit" and chosen != ("rec",)):
+        raise ParameterError('name at least one of the blocks "in", "rec", "out"; units take no blocks=')
+    if steps and fine_tune is not None:
+        raise ParameterError("steps= and fine_tune= are two ways to fine-tune; give one of them")
+    if isinstance(model, Ensemble) and readout is not None:
+        raise ParameterError("an Ensemble has its own read-outs; leave readout= out")
+    inputs, targets = (None if x is None else torch.as_tensor(x) for x in (inputs, targets))
+    models = networks_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
+    data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
+    criterion = Criterion(by, data, aims, loss or default_loss, torch.Generator().manual_seed(seed), seed)
+    tune = None
+    if steps:
+        check_count("steps", steps)
+        assert inputs is not None
+        tune = _tuner(inputs, targets, steps=steps, lr=lr, batch=batch, seed=seed)
+    elif fine_tune is not None:
+        tune = lambda own, _: fine_tune(own)  # noqa: E731
+    job = _Job(
+        criterion=criterion,
+        amount=share,
+        kind=kind,
+        pattern=pattern,
+        blocks=chosen,
+        block_size=check_count("block_size", block_size),
+        rounds=check_count("rounds", rounds),
+        compensate=by == "pathway" if compensate is None else compensate,
+        tune=tune,
+    )
+    done = [_prune(one, job) for one in models]
+    if not any(_changed(one.report) for one in done):
+        warnings.warn(_nothing(done[0], share), UserWarning, stacklevel=2)
+    return gather(model, done) if isinstance(model, Ensemble) else done[0]
+
+
+def _amount(amount: float | None, pattern: tuple[int, int] | None) -> float:
+    if pattern is None:
+        if amount is None:
+            raise ParameterError("amount is missing: the share to remove, at least 0 and below 1")
+        return check_number("amount", amount, least=0.0, below=1.0)
+    n, m = pattern
+    if amount is not None and abs(check_number("amount", amount) - (1 - n / m)) > 1e-9:
+        raise ParameterError(f"{n}:{m} removes the share {1 - n / m:g}, so leave amount out, got {amount!r}")
+    return 1 - n / m
+
+
+def _data(
+    model: RecurrentModel,
+    by: str,
+    inputs: Tensor | None,
+    targets: Tensor | None,
+    steps: int,
+    samples: int,
+    horizon: int,
+    seed: int,
+) -> tuple[Tensor, Tensor | None]:
+    """Return the sequences that scores are measured on and their targets, checked."""
+    count = check_count("samples", samples)
+    if inputs is None:
+        if by == "taylor" or steps or targets is not None:
+            raise ParameterError("Taylor scores, targets and fine-tuning need data: pass inputs=")
+        return white_noise(model, count, check_count("horizon", horizon), seed), None
+    if by == "taylor" and targets is None:
+        raise ParameterError("Taylor scores need the targets of the inputs: pass targets=")
+    if inputs.dim() != 3 or inputs.shape[-1] != model.n_inputs or 0 in inputs.shape:
+        raise ShapeError(
+            f"inputs must have shape (B, L, I) with I = {model.n_inputs}, got {tuple(inputs.shape)}"
+        )
+    if targets is not None and len(targets) != len(inputs):
+        raise ShapeError(f"there are {len(inputs)} sequences, but targets for {len(targets)}")
+    if not bool(torch.isfinite(inputs).all()):
+        raise NonFiniteError("inputs must be finite numbers, but some are NaN or infinite; drop them")
+    rows = torch.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().long()
+    return inputs[rows].detach().double(), None if targets is None else targets[rows]
+
+
+def _tuner(
+    inputs: Tensor, targets: Tensor | None, *, steps: int, lr: float, batch: int, seed: int
+) -> Callable[[RecurrentModel, RecurrentModel], None]:
+    def tune(own: RecurrentModel, given: RecurrentModel) -> None:
+        data = inputs.to(given.readout.weight)
+        with torch.no_grad():
+            aims = given(data) if targets is None else targets
+        train_weights(own, list(own.parameters()), data, aims, steps=steps, lr=lr, batch=batch, seed=seed)
+
+    return tune
+
+
+def _prune(given: RecurrentModel, job: _Job) -> Pruned:
+    """Prune one model of plain parameters; it is left as it is."""
+    for name, value in given.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise NonFiniteError(
+                f"{name} must hold finite numbers; prune a model whose training did not diverge"
+            )
+    own = copy.deepcopy(given)
+    size = given.core.hidden_size
+    units: dict[str, list[int]] | None = None
+    masks: dict[str, Tensor] = {}
+    for done in range(1, job.rounds + 1):
+        if job.kind == "unit":
+            left = size - min(size - 1, round(job.share(done) * size))
+            own, kept = thin_units(job.criterion, own, own.core.hidden_size - left, compensate=job.compensate)
+            units = kept if units is None else {n: [units[n][k] for k in ks] for n, ks in kept.items()}
+        else:
+            masks = _thin_weights(own, job, job.share(done))
+        if job.tune is not None:
+            own = hold_masks(own, masks).train()
+            with torch.random.fork_rng(devices=[]):  # dropout draws from it
+                job.tune(own, given)
+            own = RecurrentModel(plain_copy(own.core), plain_copy(own.readout), own.info).eval()
+    return Pruned(own, masks, units, report_of(given, own, None if job.kind == "unit" else job.blocks))
+
+
+def _thin_weights(own: RecurrentModel, job: _Job, share: float) -> dict[str, Tensor]:
+    """Zero weights in place; return what is left."""
+    masks = {}
+    parameters = dict(own.named_parameters())
+    for name, matrix in job.criterion.matrices(own).items():
+        if matrix.block not in job.blocks:
+            continue
+        before = matrix.weight != 0
+        if share <= float((~before).double().mean()) and job.kind == "weight":
+            masks[name] = before  # sparse enough already
+            continue
+        mask = choose(job.criterion, matrix, share, job.kind, pattern=job.pattern, block_size=job.block_size)
+        weight = matrix.weight * mask
+        if job.compensate and not torch.equal(mask, before):
+            weight = compensated(matrix, mask)
+        masks[name] = mask
+        with torch.no_grad():
+            parameters[name].copy_(weight)
+    return masks
+
+
+def _changed(report: pd.DataFrame) -> bool:
+    return bool((report["weights"] != report["weights_before"]).any())
+
+
+def _nothing(done: Pruned, share: float) -> str:
+    pruned = done.report[done.report["pruned"]]
+    least = f"; the least sparse matrix has {pruned['sparsity'].min():.1%} zeros" if len(pruned) else ""
+    return f"nothing was pruned: a share of {share:g} takes away no more than what is zero already{least}"
+
+
+__all__ = ["prune"]

@@ -1,0 +1,372 @@
+"""Few-bit weights and 8-bit activations: calibrated, fine-tuned, counted to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hoplens.compress.grids import (
+    LARGEST,
+    METHODS,
+    Grid,
+    activation_grid,
+    fake_quantise,
+    pack,
+    row_scales,
+    to_levels,
+)
+from hoplens.compress.models import as_model
+from hoplens.compress.simulation import record, rounded, run_model
+from hoplens.compress.tuning import fine_tune, loss, score
+from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count
+from hoplens.recurrent_model import RecurrentModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FLOAT = 4  # bytes of a float32: biases, scales, and every weight before
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised:
+    """A quantised model.
+
+    Attributes
+    ----------
+    model : RecurrentModel
+        Weights on their grids, as floats: for running, saving and exporting anywhere. Its activations are
+        floats.
+    form : {"int8", "int4", "ternary"}
+    levels : dict of str to Tensor of int8
+        The integer weights by the model's own names, shape (R, C).
+    scales : dict of str to Tensor, shape (R, 1)
+        ``model``'s weights are ``levels * scales``.
+    grids : dict of str to Grid
+        Grids of the activations, empty without calibration; names as in `hoplens.compress.simulation`.
+    table : pandas.DataFrame
+        One row a tensor: tensor, shape, form, bytes_before, bytes_after, max_error, max_scale. Biases stay
+        in float32 and have that as their form.
+    tried : pandas.DataFrame
+        One row for each pair of ways to set scales: weights, activations, error (root mean squared change
+        of the outputs on the calibration data, simulated).
+    scores : dict of str to float
+        With targets: "before" (the float model), "quantised" (after calibration) and "fine-tuned", on the
+        test data where given, else on the data given; simulated but for "before". Accuracy for whole-number
+        targets, else the explained share of the variance.
+    """
+
+    model: RecurrentModel
+    form: str
+    levels: dict[str, Tensor]
+    scales: dict[str, Tensor]
+    grids: dict[str, Grid]
+    table: pd.DataFrame = field(repr=False)
+    tried: pd.DataFrame = field(repr=False)
+    scores: dict[str, float]
+
+    @property
+    def bytes_before(self) -> int:
+        """Bytes of all weights and biases in float32."""
+        return int(self.table["bytes_before"].sum())
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of packed weights, their scales in float32, and biases in float32."""
+        return int(self.table["bytes_after"].sum())
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many tensors are quantised, out of how many."""
+        return len(self.levels), len(self.table)
+
+    def packed(self) -> dict[str, Tensor]:
+        """Return the integer weights as bytes: two int4 or five ternary values in one.
+
+        Returns
+        -------
+        dict of str to Tensor of uint8
+        """
+        return {name: pack(levels, self.form) for name, levels in self.levels.items()}
+
+    def simulate(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Run the model with weights and activations on their grids, in floats: a simulation.
+
+        `hoplens.export_int8` writes the file that computes with integers.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (B, L, I)
+        lengths : Tensor of int64, shape (B,), optional
+
+        Returns
+        -------
+        Tensor, shape (B, O), or (B, L, O) where ``model.info.every_step``
+        """
+        with torch.no_grad():
+            return run_model(
+                self.model, dict(self.model.state_dict()), inputs, lengths, tap=rounded(self.grids)
+            )
+
+    def summary(self) -> str:
+        """Return what was done, in one paragraph."""
+        done, out_of = self.counts
+        kept = ", ".join(self.table["tensor"][self.table["form"] == "float32"])
+        parts = [
+            f"{done} of {out_of} tensors are {self.form} with one scale a row"
+            + (f"; in float32: {kept}" if kept else ""),
+            f"{self.bytes_before} bytes before, {self.n_bytes} after "
+            f"({self.n_bytes / self.bytes_before:.1%})",
+            f"activations: {'int8' if self.grids else 'float32 (no calibration data)'}",
+        ]
+        if self.scores:
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
+            parts.append(f"{shown} (simulated but for the first)")
+        return "; ".join(parts)
+
+
+def quantise(
+    model: Any,
+    form: str = "int8",
+    *,
+    readout: Any = None,
+    calibration: Tensor | None = None,
+    lengths: Tensor | None = None,
+    targets: Tensor | None = None,
+    test: tuple[Tensor, Tensor] | None = None,
+    activations: bool = True,
+    scales: str = "best",
+    steps: int = 0,
+    lr: float = 1e-3,
+    batch: int = 64,
+    seed: int = 0,
+) -> Quantised:
+    """Round every weight matrix to a few levels a row, and activations to 8 bits.
+
+    Each row of each matrix (input, recurrent, projection, read-out; every layer and direction) gets a scale
+    of its own, levels lie symmetrically around 0, so that zeros stay zeros. Biases, states and gates stay
+    float32. With ``steps`` the weights are then fine-tuned through the rounding (straight-through, scales
+    learnt along); weights that are zero stay zero.
+
+    Parameters
+    ----------
+    model : RecurrentModel, or core with ``readout``
+        nn.RNN, nn.GRU, nn.LSTM (stacked, bidirectional, projected) or LeakyRNN.
+    form : {"int8", "int4", "ternary"}, default "int8"
+        Levels -127 .. 127, -7 .. 7, or -1 .. 1.
+    readout : nn.Linear, optional
+        After a bare core.
+    calibration : Tensor, shape (B, L, I), optional
+        Inputs that the scales of activations are set on and ways to set scales are compared on; also the
+        training data of a fine-tuning. Without them weights alone are quantised, by least squared error.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps of the calibration sequences.
+    targets : Tensor, optional
+        Of the calibration sequences: int64 classes, or numbers. Fine-tuning without targets aims at the
+        outputs of the model itself.
+    test : (inputs, targets), optional
+        What ``scores`` are measured on.
+    activations : bool, default True
+        False leaves activations in floats.
+    scales : {"best", "minmax", "percentile", "mse"}, default "best"
+        How scales are set; "best" tries all for weights and activations and takes the pair that changes the
+        outputs least.
+    steps : int, default 0
+        Steps of fine-tuning; 0: none.
+    lr, batch, seed
+        Of the fine-tuning: Adam's learning rate, sequences a step, seed of the draws.
+
+    Returns
+    -------
+    Quantised
+
+    Raises
+    ------
+    ParameterError
+        For a fine-tuning or a choice of scales that needs calibration data and has none.
+    """
+    check_choice("form", form, LARGEST)
+    check_choice("scales", scales, ("best", *METHODS))
+    own = as_model(model, readout)
+    tensors = {name: value.detach().float() for name, value in own.state_dict().items()}
+    own = own.float()
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise NonFiniteError(
+                f"{name} must hold finite numbers; quantise a model whose training did not diverge"
+            )
+    if calibration is None and (targets is not None or check_count("steps", steps, least=0)):
+        raise ParameterError("targets and fine-tuning need calibration= inputs")
+    data = None if calibration is None else calibration.float()
+    chosen, grids, tried = _choose(own, tensors, form, scales, data, lengths, activations)
+    scores: dict[str, float] = {}
+    judge = _judge(own, data, lengths, targets, test)
+    if judge:
+        scores["before"] = judge(tensors, {})
+        scores["quantised"] = judge(_on_grid(tensors, chosen, form), grids)
+    if steps:
+        assert data is not None
+        aim = run_model(own, tensors, data, lengths).detach() if targets is None else targets
+        tensors, chosen = _tune(
+            own,
+            tensors,
+            chosen,
+            grids,
+            form,
+            (data, aim, lengths),
+            steps=steps,
+            lr=lr,
+            batch=batch,
+            seed=seed,
+        )
+        if judge:
+            scores["fine-tuned"] = judge(_on_grid(tensors, chosen, form), grids)
+    levels = {n: to_levels(tensors[n], s, LARGEST[form]).to(torch.int8) for n, s in chosen.items()}
+    final = _on_grid(tensors, chosen, form)
+    own.load_state_dict(final)
+    return Quantised(own, form, levels, chosen, grids, _table(tensors, final, chosen, form), tried, scores)
+
+
+def _matrices(tensors: Mapping[str, Tensor]) -> list[str]:
+    return [name for name, value in tensors.items() if "weight" in name and value.dim() >= 2]
+
+
+def _on_grid(tensors: Mapping[str, Tensor], scales: Mapping[str, Tensor], form: str) -> dict[str, Tensor]:
+    return {
+        name: value if name not in scales else to_levels(value, scales[name], LARGEST[form]) * scales[name]
+        for name, value in tensors.items()
+    }
+
+
+def _choose(
+    model: RecurrentModel,
+    tensors: dict[str, Tensor],
+    form: str,
+    scales: str,
+    data: Tensor | None,
+    lengths: Tensor | None,
+    activations: bool,
+) -> tuple[dict[str, Tensor], dict[str, Grid], pd.DataFrame]:
+    """Return scales of the weights, grids of the activations, and what was tried."""
+    import pandas as pd
+
+    methods = METHODS if scales == "best" else (scales,)
+    if data is None:
+        method = "mse" if scales == "best" else scales
+        found = {name: row_scales(tensors[name], form, method) for name in _matrices(tensors)}
+        return (
+            found,
+            {},
+            pd.DataFrame({"weights": [method], "activations": ["float32"], "error": [torch.nan]}),
+        )
+    weights = {m: {n: row_scales(tensors[n], form, m) for n in _matrices(tensors)} for m in methods}
+    seen = record(model, tensors, data, lengths) if activations else {}
+    grids = {m: {n: activation_grid(v, m) for n, v in seen.items()} for m in (methods if activations else [])}
+    rows, best, least = [], (weights[methods[0]], grids.get(methods[0], {})), torch.inf
+    with torch.no_grad():
+        wanted = run_model(model, tensors, data, lengths)
+        for by, own in weights.items():
+            on_grid = _on_grid(tensors, own, form)
+            for also, grid in (grids or {"float32": {}}).items():
+                got = run_model(model, on_grid, data, lengths, tap=rounded(grid))
+                error = float((got - wanted).square().mean().sqrt())
+                rows.append((by, also, error))
+                if error < least:
+                    best, least = (own, grid), error
+    return *best, pd.DataFrame(rows, columns=["weights", "activations", "error"])
+
+
+def _judge(
+    model: RecurrentModel,
+    data: Tensor | None,
+    lengths: Tensor | None,
+    targets: Tensor | None,
+    test: tuple[Tensor, Tensor] | None,
+) -> Any:
+    """Return the function that scores tensors and grids; None where there is nothing to score on."""
+    if test is None and targets is None:
+        return None
+    inputs, wanted = (data, targets) if test is None else test
+    assert inputs is not None
+    assert wanted is not None
+    own_lengths = lengths if test is None else None
+
+    def judge(tensors: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> float:
+        with torch.no_grad():
+            return score(run_model(model, tensors, inputs.float(), own_lengths, tap=rounded(grids)), wanted)
+
+    return judge
+
+
+def _tune(
+    model: RecurrentModel,
+    tensors: dict[str, Tensor],
+    scales: dict[str, Tensor],
+    grids: dict[str, Grid],
+    form: str,
+    data: tuple[Tensor, Tensor, Tensor | None],
+    *,
+    steps: int,
+    lr: float,
+    batch: int,
+    seed: int,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return tensors and scales after fine-tuning through the rounding; the old ones if it did harm."""
+    inputs, targets, lengths = data
+    leaves = {name: value.clone().requires_grad_() for name, value in tensors.items()}
+    kept = {name: (tensors[name] != 0).to(tensors[name]) for name in scales}  # pruned weights stay zero
+    # a scale's logarithm, so that a step changes it by a share and it stays positive
+    logs = {name: value.log().requires_grad_() for name, value in scales.items()}
+    see = rounded(grids)
+
+    def run(x: Tensor, sizes: Tensor | None) -> Tensor:
+        on_grid = {
+            name: fake_quantise(leaf * kept[name], logs[name].exp(), LARGEST[form]) if name in logs else leaf
+            for name, leaf in leaves.items()
+        }
+        return run_model(model, on_grid, x, sizes, tap=see)
+
+    def whole() -> float:
+        with torch.no_grad():
+            return float(loss(run(inputs, lengths), targets))
+
+    before = whole()
+    parameters = [*leaves.values(), *logs.values()]
+    fine_tune(run, parameters, inputs, targets, lengths, steps=steps, lr=lr, batch=batch, seed=seed)
+    if not whole() < before:
+        return tensors, scales
+    return (
+        {name: leaf.detach() * kept.get(name, 1.0) for name, leaf in leaves.items()},
+        {name: log.detach().exp() for name, log in logs.items()},
+    )
+
+
+def _table(
+    tensors: Mapping[str, Tensor], final: Mapping[str, Tensor], scales: Mapping[str, Tensor], form: str
+) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for name, value in tensors.items():
+        after, largest = value.numel() * FLOAT, 0.0
+        if name in scales:
+            after = len(pack(torch.zeros(value.shape), form)) + scales[name].numel() * FLOAT
+            largest = float(scales[name].max())
+        rows.append(
+            {
+                "tensor": name,
+                "shape": tuple(value.shape),
+                "form": form if name in scales else "float32",
+                "bytes_before": value.numel() * FLOAT,
+                "bytes_after": after,
+                "max_error": float((final[name] - value).abs().max()),
+                "max_scale": largest,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+__all__ = ["Quantised", "quantise"]

@@ -1,0 +1,251 @@
+"""What came of a search: measured once more on held-back sequences, beside the model as given."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hoplens.compress.files import losses, run_onnx
+from hoplens.compress.int8_onnx import export_int8
+from hoplens.compress.latency import measure_latency
+from hoplens.compress.quantisation import Quantised
+from hoplens.compress.search import MODEL, ONNX, Choice, Record, Search
+from hoplens.data.sets import Split
+from hoplens.errors import ExportError
+from hoplens.export import event_cost
+from hoplens.recurrent_model import RecurrentModel
+from hoplens.statistics import Interval, bootstrap_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INT8 = "model-int8.onnx"
+TIMED = 64  # sequences of the larger batch
+DOUBT = 0.05
+COUNTED = 64  # sequences that events are counted on
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table before / after; numbers, or None where there is none."""
+
+    label: str
+    before: float | None
+    after: float | None
+    unit: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """After over before."""
+        return self.after / self.before if self.before and self.after is not None else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """All measured figures of a finished search.
+
+    Attributes
+    ----------
+    lines : tuple of Line
+        Sizes, counts, latencies and events, before and after.
+    score_name : str
+        "accuracy", or "explained variance" (1 minus the error's share).
+    score_before, score_after : float
+        On ``n_report`` sequences that neither training nor the choice has seen.
+    loss : Interval
+        Their difference, with its 95 % bootstrap interval over sequences.
+    n_choose, n_report : int
+    size : float
+        Of the chosen ONNX file, as a share of that of the model as given.
+    int8_score : float or None
+        Of the file that multiplies integers, on the same sequences.
+    table : DataFrame
+        All candidates: name, form, bytes, size, weights, nonzero, multiplications, ms (one sequence in
+        onnxruntime; measured once a shape, since zeros bring no speed there), score (where the choice was
+        made), chosen.
+    """
+
+    lines: tuple[Line, ...]
+    score_name: str
+    score_before: float
+    score_after: float
+    loss: Interval
+    n_choose: int
+    n_report: int
+    size: float
+    int8_score: float | None
+    table: pd.DataFrame
+
+
+def torch_bytes(model: RecurrentModel) -> bytes:
+    """Return a state_dict as torch.save writes it."""
+    buffer = io.BytesIO()
+    torch.save({name: value.detach().clone() for name, value in model.state_dict().items()}, buffer)
+    return buffer.getvalue()
+
+
+def measure(
+    search: Search, records: Sequence[Record], choice: Choice, report: Split, *, seconds: float
+) -> Result:
+    """Measure the chosen candidate and the model as given on the sequences held back.
+
+    Parameters
+    ----------
+    search : Search
+    records : sequence of Record
+        Of ``search``; the first is the model as given.
+    choice : Choice
+    report : Split
+    seconds : float
+        How long each comparison of latencies takes.
+    """
+    given, chosen = records[0], choice.record
+    before, after = (
+        losses(run_onnx(search.place(r.plan) / ONNX, report), report.targets) for r in (given, chosen)
+    )
+    int8 = _int8(search, chosen)
+    whole = search.folder / INT8
+    lines = [*_sizes(search, given, chosen, None if int8 is None else whole.stat().st_size)]
+    lines += _counts(search, given, chosen, report)
+    lines += _latencies(search, given, chosen, int8, report, seconds)
+    return Result(
+        lines=tuple(lines),
+        score_name="explained variance" if report.targets.is_floating_point() else "accuracy",
+        score_before=1 - float(before.mean()),
+        score_after=1 - float(after.mean()),
+        loss=_interval(after - before),
+        n_choose=len(search.choose),
+        n_report=len(report),
+        size=chosen.n_bytes / given.n_bytes,
+        int8_score=None
+        if int8 is None
+        else 1 - float(losses(run_onnx(whole, report), report.targets).mean()),
+        table=_table(search, records, chosen, report, seconds),
+    )
+
+
+def _interval(change: Tensor) -> Interval:
+    """Return the mean loss with its 95 % interval over sequences.
+
+    Where no sequence changed, a bootstrap would claim certainty; then it is by the share of sequences that
+    may change unseen, ``1 - 0.05 ** (1 / n)`` (the rule of three).
+    """
+    if bool((change == 0).all()):
+        unseen = 1 - DOUBT ** (1 / len(change))
+        return Interval(0.0, -unseen, unseen)
+    return bootstrap_mean(change.numpy())
+
+
+def _losses(file: Path, split: Split) -> Tensor:
+    return losses(run_onnx(file, split), split.targets)
+
+
+def _int8(search: Search, chosen: Record) -> Quantised | None:
+    """Write the file that multiplies integers, where the chosen weights are int8 and it agrees."""
+    whole = search.folder / INT8
+    whole.unlink(missing_ok=True)  # of an earlier search in the same folder
+    if chosen.plan.form != "int8":
+        return None
+    made = search.make(chosen.plan)
+    assert isinstance(made, Quantised)
+    try:
+        export_int8(made, whole)
+    except ExportError:  # a network that amplifies rounding: there is the other file
+        return None
+    return made
+
+
+def _sizes(search: Search, given: Record, chosen: Record, int8: int | None) -> list[Line]:
+    rows = [Line("ONNX file", given.n_bytes, chosen.n_bytes, "bytes")]
+    if int8 is not None:
+        rows.append(Line("ONNX file, integer products", given.n_bytes, int8, "bytes"))
+    own = [(search.place(r.plan) / MODEL).stat().st_size for r in (given, chosen)]
+    rows.append(Line("safetensors file", own[0], own[1], "bytes"))
+    plain = [len(torch_bytes(search.model_of(r.plan))) for r in (given, chosen)]
+    rows.append(Line("PyTorch file (float32)", plain[0], plain[1], "bytes"))
+    return rows
+
+
+def _counts(search: Search, given: Record, chosen: Record, report: Split) -> list[Line]:
+    rows = [
+        Line("weights", given.weights, chosen.weights),
+        Line("weights that are not zero", given.nonzero, chosen.nonzero),
+        Line("multiplications a sequence", given.multiplications, chosen.multiplications),
+    ]
+    models = [search.model_of(record.plan) for record in (given, chosen)]
+    if not models[0].core.bidirectional:
+        x = report.inputs[:COUNTED]
+        events = [float(event_cost(model, x).events.mean()) for model in models]
+        rows.append(Line("synaptic events a sequence", events[0], events[1]))
+    return rows
+
+
+def _latencies(
+    search: Search, given: Record, chosen: Record, int8: Quantised | None, report: Split, seconds: float
+) -> list[Line]:
+    pair: dict[str, RecurrentModel | Quantised] = {
+        "given": search.model_of(given.plan),
+        "chosen": search.model_of(chosen.plan),
+    }
+    if int8 is not None:
+        pair["int8"] = int8
+    one, many = report.inputs[:1], report.inputs[torch.arange(TIMED) % len(report)]
+    rows = []
+    for inputs, mode, label in (
+        (one, "stream", "one step of a stream"),
+        (one, "batch", "one sequence"),
+        (many, "batch", f"{TIMED} sequences"),
+    ):
+        frame = measure_latency(pair, inputs, reference="given", seconds=seconds)
+        own = frame[frame["mode"] == mode].set_index(["model", "runtime"])["ms"].to_dict()
+        for runtime, shown in (("onnx", "onnxruntime"), ("eager", "PyTorch")):
+            if ("given", runtime) in own:
+                rows.append(Line(f"{label}, {shown}", own["given", runtime], own["chosen", runtime], "ms"))
+        if ("int8", "int8") in own:
+            rows.append(Line(f"{label}, integer products", own["given", "onnx"], own["int8", "int8"], "ms"))
+    return rows
+
+
+def _table(
+    search: Search, records: Sequence[Record], chosen: Record, report: Split, seconds: float
+) -> pd.DataFrame:
+    import pandas as pd
+
+    shapes = {(record.plan.window, record.weights): record for record in records[::-1]}
+    models = {str(key): search.model_of(record.plan) for key, record in shapes.items()}
+    reference = str((records[0].plan.window, records[0].weights))
+    frame = measure_latency(
+        models, report.inputs[:1], runtimes=("onnx",), reference=reference, seconds=seconds
+    )
+    ms = frame[frame["mode"] == "batch"].set_index("model")["ms"]
+    rows = [
+        {
+            "name": record.plan.name,
+            "form": record.plan.form,
+            "bytes": record.n_bytes,
+            "size": record.n_bytes / records[0].n_bytes,
+            "weights": record.weights,
+            "nonzero": record.nonzero,
+            "multiplications": record.multiplications,
+            "ms": float(ms[str((record.plan.window, record.weights))]),
+            "score": record.score,
+            "chosen": record.plan == chosen.plan,
+        }
+        for record in records
+    ]
+    return pd.DataFrame(rows)
+
+
+def files_of(folder: Path) -> list[str]:
+    """Return the names of the model files in a results folder."""
+    names = (ONNX, INT8, MODEL, "model.pt")
+    return [name for name in names if (folder / name).is_file()]
+
+
+__all__ = ["INT8", "Line", "Result", "files_of", "measure", "torch_bytes"]

@@ -1,0 +1,157 @@
+"""Run a model on given weights, with what its matrix products see rounded to grids: a simulation in floats.
+
+A matrix product of a quantised network takes integer weights and integer activations; states, biases and
+gates stay in floats. Rounding the operands of each product and multiplying in floats gives the same numbers,
+up to rounding of the last bit, so this is how such a network is judged and trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from hoplens.compress.grids import Grid
+from hoplens.recurrent_model import RecurrentModel, last_steps
+
+Tap = Callable[[str, Tensor], Tensor]  # name and values of an operand -> what the product sees
+
+
+def run_model(
+    model: RecurrentModel,
+    tensors: Mapping[str, Tensor],
+    inputs: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    tap: Tap | None = None,
+) -> Tensor:
+    """Run a model's structure on other weights, step by step, differentiable.
+
+    Parameters
+    ----------
+    model : RecurrentModel
+        Gives the structure: kind of core, layers, directions, ``info``.
+    tensors : mapping of str to Tensor
+        Weights under the model's own names; they may have leading axes (...), one network each.
+    inputs : Tensor, shape (B, L, I)
+    lengths : Tensor of int64, shape (B,), optional
+        As in `RecurrentModel.forward`.
+    tap : callable, optional
+        Sees every operand of a matrix product, by name: ``x_l0`` (inputs of a level), ``h_l0``,
+        ``h_l0_reverse`` (its states), ``p_l0`` (before a projection), ``shown`` (what is read out), each of
+        shape (..., B, n); what it returns is multiplied.
+
+    Returns
+    -------
+    Tensor, shape (..., B, O), or (..., B, L, O) where ``info.every_step``
+    """
+    see: Tap = (lambda _, values: values) if tap is None else tap
+    info, core = model.info, model.core
+    if info.window is not None and not info.every_step:
+        inputs, lengths = last_steps(inputs, info.window, lengths)
+    steps = list(inputs.unbind(1))
+    for level in range(core.num_layers):
+        seen = [see(f"x_l{level}", x) for x in steps]
+        ways = [
+            _run_cell(core, tensors, f"_l{level}{suffix}", seen, see)
+            for suffix in ("", "_reverse")[: 2 if core.bidirectional else 1]
+        ]
+        steps = ways[0] if len(ways) == 1 else [torch.cat(pair, dim=-1) for pair in zip(*ways, strict=True)]
+    if info.every_step:
+        return torch.stack([_read_out(tensors, see("shown", h)) for h in steps], dim=-2)
+    last = steps[-1]
+    if lengths is not None:
+        picked = (lengths.to(inputs.device) - 1)[:, None]  # (B, 1)
+        stacked = torch.stack(steps)  # (L, ..., B, n)
+        places = picked.expand(*stacked.shape[1:])[None]
+        last = stacked.gather(0, places)[0]
+    return _read_out(tensors, see("shown", last))
+
+
+def _read_out(tensors: Mapping[str, Tensor], shown: Tensor) -> Tensor:
+    return _affine(tensors, "readout.weight", "readout.bias", shown)
+
+
+def _affine(tensors: Mapping[str, Tensor], weight: str, bias: str, x: Tensor) -> Tensor:
+    y = x @ tensors[weight].mT
+    return y + tensors[bias].unsqueeze(-2) if bias in tensors else y
+
+
+def _run_cell(
+    core: nn.Module, tensors: Mapping[str, Tensor], suffix: str, inputs: list[Tensor], see: Tap
+) -> list[Tensor]:
+    """Return the shown states after every step, each (..., B, n), in the order of time."""
+    names = {
+        part: f"core.{part}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    }
+    recurrent = tensors[names["weight_hh"]]
+    rows = inputs[0].shape[-2]
+    h = recurrent.new_zeros(*recurrent.shape[:-2], rows, recurrent.shape[-1])
+    c = recurrent.new_zeros(*recurrent.shape[:-2], rows, recurrent.shape[-2] // 4)
+    backwards = suffix.endswith("_reverse")
+    shown = []
+    for x in reversed(inputs) if backwards else inputs:
+        by_x = _affine(tensors, names["weight_ih"], names["bias_ih"], x)
+        by_h = _affine(tensors, names["weight_hh"], names["bias_hh"], see(f"h{suffix}", h))
+        if isinstance(core, nn.LSTM):
+            h, c = _lstm(by_x + by_h, c)
+            if names["weight_hr"] in tensors:
+                h = see(f"p{suffix}", h) @ tensors[names["weight_hr"]].mT
+        else:
+            h = _gru(by_x, by_h, h) if isinstance(core, nn.GRU) else _rnn(core, by_x + by_h, h)
+        shown.append(h)
+    return shown[::-1] if backwards else shown
+
+
+def _rnn(core: nn.Module, z: Tensor, h: Tensor) -> Tensor:
+    new = z.tanh() if core.nonlinearity == "tanh" else z.relu()
+    leak = getattr(core, "leak", 1.0)
+    return new if leak == 1.0 else (1 - leak) * h + leak * new
+
+
+def _gru(by_x: Tensor, by_h: Tensor, h: Tensor) -> Tensor:
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = by_x.chunk(3, dim=-1), by_h.chunk(3, dim=-1)
+    n = (x_n + (x_r + h_r).sigmoid() * h_n).tanh()
+    return n + (x_z + h_z).sigmoid() * (h - n)
+
+
+def _lstm(z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = z.chunk(4, dim=-1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def record(
+    model: RecurrentModel, tensors: Mapping[str, Tensor], inputs: Tensor, lengths: Tensor | None
+) -> dict[str, Tensor]:
+    """Return all values of every operand in a run without rounding, each of shape (..., n).
+
+    Operands at padded steps count too.
+    """
+    seen: dict[str, list[Tensor]] = {}
+
+    def tap(name: str, values: Tensor) -> Tensor:
+        seen.setdefault(name, []).append(values.flatten(-2))
+        return values
+
+    with torch.no_grad():
+        run_model(model, tensors, inputs, lengths, tap=tap)
+    lead = max((len(v[0].shape) for v in seen.values()), default=1) - 1
+    shape = next((v[0].shape[:lead] for v in seen.values() if v[0].dim() == lead + 1), torch.Size())
+    return {name: torch.cat([v.expand(*shape, -1) for v in values], dim=-1) for name, values in seen.items()}
+
+
+def rounded(grids: Mapping[str, Grid]) -> Tap:
+    """Return a tap that puts every operand on its grid; operands without one stay as they are."""
+
+    def tap(name: str, values: Tensor) -> Tensor:
+        grid = grids.get(name)
+        if grid is None:
+            return values
+        return Grid(grid.scale[..., None, None], grid.zero[..., None, None])(values)
+
+    return tap
+
+
+__all__ = ["Tap", "record", "rounded", "run_model"]

@@ -1,0 +1,110 @@
+"""Fine-tuning of a changed model, and how well a model does: shared by all ways to compress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hoplens.data.sets import IGNORED
+from hoplens.errors import ShapeError, check_count, check_number
+
+CLIP = 1.0  # largest norm of a gradient
+
+
+def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean loss: cross-entropy for whole-number targets (classes), else the squared error.
+
+    Parameters
+    ----------
+    outputs : Tensor, shape (..., O)
+    targets : Tensor of int64, shape (...,), or of the outputs' shape
+        Classes of -100 do not count.
+    """
+    _check(outputs, targets)
+    if targets.is_floating_point():
+        return torch.nn.functional.mse_loss(outputs, targets.to(outputs))
+    return torch.nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
+
+
+def score(outputs: Tensor, targets: Tensor) -> float:
+    """Return accuracy for whole-number targets, else the explained share of the targets' variance.
+
+    Parameters
+    ----------
+    outputs : Tensor, shape (..., O)
+    targets : Tensor of int64, shape (...,), or of the outputs' shape
+    """
+    _check(outputs, targets)
+    if targets.is_floating_point():
+        aimed = targets.to(outputs)
+        variance = aimed.flatten(0, -2).var(dim=0, correction=0).mean()
+        return float(1 - (outputs - aimed).square().mean() / variance)
+    counted = targets != IGNORED
+    return float((outputs.argmax(-1) == targets)[counted].double().mean())
+
+
+def _check(outputs: Tensor, targets: Tensor) -> None:
+    wanted = outputs.shape if targets.is_floating_point() else outputs.shape[:-1]
+    if targets.shape != wanted:
+        raise ShapeError(
+            f"targets must have shape {tuple(outputs.shape)} (numbers) or {tuple(outputs.shape[:-1])} "
+            f"(int64 classes), got {targets.dtype} {tuple(targets.shape)}"
+        )
+
+
+def fine_tune(
+    run: Callable[[Tensor, Tensor | None], Tensor],
+    parameters: Sequence[Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    steps: int,
+    lr: float = 1e-3,
+    batch: int = 64,
+    seed: int = 0,
+) -> float:
+    """Train parameters in place with Adam; the learning rate falls linearly to 0.
+
+    Parameters
+    ----------
+    run : callable
+        Takes inputs (B, L, I) and lengths or None, returns outputs.
+    parameters : sequence of Tensor
+        Leaves that require a gradient.
+    inputs, targets, lengths
+        All training data; each step draws ``batch`` of them.
+    steps, lr, batch : int, float, int
+    seed : int
+        Of the draws; the global random state is not touched.
+
+    Returns
+    -------
+    float
+        Mean loss over the last tenth of the steps.
+    """
+    check_count("steps", steps)
+    check_number("lr", lr, above=0.0)
+    source = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(parameters, lr=lr)
+    losses = []
+    with torch.enable_grad():
+        for step in range(steps):
+            rows = torch.randint(len(inputs), (check_count("batch", batch),), generator=source)
+            value = loss(run(inputs[rows], None if lengths is None else lengths[rows]), targets[rows])
+            grads = torch.autograd.grad(value, parameters, allow_unused=True)
+            for parameter, grad in zip(parameters, grads, strict=True):
+                parameter.grad = grad
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimiser.param_groups[0]["lr"] = lr * (1 - step / steps)
+            optimiser.step()
+            losses.append(float(value.detach()))
+    for parameter in parameters:
+        parameter.grad = None
+    last = losses[-max(1, steps // 10) :]
+    return sum(last) / len(last)
+
+
+__all__ = ["fine_tune", "loss", "score"]

@@ -1,0 +1,74 @@
+"""Read arrays from .npz and .npy files; nothing is unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hoplens.errors import FileError
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of an .npz file by name; of an .npy file its array under the name ``inputs``.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or holds objects instead of numbers and texts.
+    """
+    try:
+        with path.open("rb") as file:  # np.load leaves a damaged file open
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                return {"inputs": archive}
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise FileError(f"cannot read {path} as an .npz file of arrays ({error})") from None
+
+
+def sequences_of(arrays: dict[str, Any], path: Path) -> Tensor:
+    """Return the sequences (B, L, I): the array ``inputs``, or the only one.
+
+    Raises
+    ------
+    FileError
+        If there are none, or they are no finite numbers.
+    """
+    names = list(arrays)
+    if "inputs" not in names and len(names) != 1:
+        raise FileError(
+            f"{path} needs an array called 'inputs'; it holds {', '.join(names[:8]) or 'nothing'}"
+        )
+    values = arrays["inputs" if "inputs" in names else names[0]]
+    if values.ndim != 3 or values.dtype.kind not in "fiu":
+        raise FileError(
+            f"{path}: inputs must be finite numbers of shape (B, L, I), got {values.dtype} {values.shape}"
+        )
+    bad = values.size - int(np.isfinite(values).sum())
+    if bad:
+        raise FileError(
+            f"{path}: inputs must be finite numbers, but {bad} of {values.size} are NaN or infinite; "
+            "fill or drop these steps"
+        )
+    return torch.as_tensor(values)
+
+
+def names_of(arrays: dict[str, Any], path: Path) -> dict[str, list[str]]:
+    """Return the optional lists of texts ``input_names`` and ``output_names``."""
+    found: dict[str, list[str]] = {}
+    for key in ("input_names", "output_names"):
+        if key in arrays:
+            values = arrays[key]
+            if values.ndim != 1 or values.dtype.kind not in "US":
+                raise FileError(f"{path}: {key} must be a list of texts, got {values.dtype} {values.shape}")
+            found[key] = [str(value) for value in values.astype(str)]
+    return found
+
+
+__all__ = ["load_arrays", "names_of", "sequences_of"]

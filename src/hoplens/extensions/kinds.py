@@ -1,0 +1,207 @@
+"""What can be extended: tasks, recipes, measures (readers are registered with `hoplens.register_reader`)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from hoplens import tasks
+from hoplens.errors import ContractError, ParameterError, unknown_name
+from hoplens.pathways import Pathways
+from hoplens.readers.modules import READERS
+from hoplens.recipes import BUILT_IN, Recipe
+from hoplens.registries import Registry, owner_of
+from hoplens.streams import TrainingTask
+
+MakeTask = Callable[..., TrainingTask]
+MakeRecipe = Callable[..., Recipe]
+Measure = Callable[[Pathways, Any], Tensor]
+F = TypeVar("F", bound=Callable[..., Any])
+
+TASKS: Registry[MakeTask] = Registry(
+    "task", "hoplens.tasks", {name: partial(tasks.make, name) for name in tasks.names()}
+)
+RECIPES: Registry[MakeRecipe] = Registry("recipe", "hoplens.recipes", BUILT_IN)
+MEASURES: Registry[Measure] = Registry("measure", "hoplens.measures", {})
+ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, MEASURES, READERS)
+
+
+def register_task(name: str) -> Callable[[F], F]:
+    """Name a function that makes a task, as a decorator.
+
+    Parameters
+    ----------
+    name : str
+        What studies call it. Taken names are refused; the same function, defined again, replaces itself.
+
+    Returns
+    -------
+    callable
+        Takes a function (or class) whose keyword arguments are the task's options and which returns a
+        `hoplens.streams.TrainingTask`; returns it unchanged. Prove the task with
+        `hoplens.testing.check_task`.
+    """
+    return partial(_register, TASKS, name)
+
+
+def register_recipe(name: str) -> Callable[[F], F]:
+    """Name a function that makes a recipe (penalties and how they are used), as a decorator.
+
+    Parameters
+    ----------
+    name : str
+        What studies call it. Taken names are refused; the same function, defined again, replaces itself.
+
+    Returns
+    -------
+    callable
+        Takes a function whose keyword arguments are options and which returns a `Recipe`; returns it
+        unchanged. Prove its penalties with `hoplens.testing.check_recipe`.
+    """
+    return partial(_register, RECIPES, name)
+
+
+def register_measure(name: str) -> Callable[[F], F]:
+    """Name a function that measures trained networks, as a decorator.
+
+    Parameters
+    ----------
+    name : str
+        The column of tables. Taken names are refused; the same function, defined again, replaces itself.
+
+    Returns
+    -------
+    callable
+        Takes a function ``(net, task) -> Tensor`` of a `Pathways` with leading axes (E,) and the task, which
+        returns one number a network, shape (E,); returns it unchanged. Prove it with
+        `hoplens.testing.check_measure`.
+    """
+    return partial(_register, MEASURES, name)
+
+
+def _register(registry: Registry[Any], name: str, function: F) -> F:
+    if not callable(function):
+        raise ParameterError(f"a {registry.kind} is registered as a function, got {type(function).__name__}")
+    registry.add(name, function, owner=owner_of(function))
+    return function
+
+
+def make_task(name: str, options: Mapping[str, Any] | None = None) -> TrainingTask:
+    """Make a task by name, a built-in or a registered one.
+
+    Parameters
+    ----------
+    name : str
+        E.g. "subtraction", see `hoplens.tasks.make`, or one of `register_task`.
+    options : dict, optional
+        Its options by name.
+
+    Raises
+    ------
+    UnknownNameError
+        For a task or option that does not exist, with the nearest one.
+    ParameterError
+        If an option is missing or wrong.
+    """
+    task = _call(TASKS, name, options)
+    if not isinstance(task, TrainingTask):
+        raise ContractError(
+            f"the task {name!r} of {TASKS.source(name)} must have n_inputs, n_outputs, length, form and "
+            f"sample(n, generator=, dtype=), got {type(task).__name__}; see hoplens.testing.check_task"
+        )
+    return task
+
+
+def make_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
+    """Make a recipe by name, a built-in or a registered one.
+
+    Parameters
+    ----------
+    name : str
+        "none", "l1", "l2", "paper", "recommended", or one of `register_recipe`.
+    options : dict, optional
+        Its options by name.
+
+    Raises
+    ------
+    UnknownNameError
+        For a recipe or option that does not exist, with the nearest one.
+    ParameterError
+        If an option is missing or wrong.
+    """
+    recipe = _call(RECIPES, name, options)
+    if not isinstance(recipe, Recipe):
+        raise ContractError(
+            f"the recipe {name!r} of {RECIPES.source(name)} must return a hoplens.Recipe, got "
+            f"{type(recipe).__name__}"
+        )
+    return recipe
+
+
+def apply_measures(names: Sequence[str], net: Pathways, task: Any) -> dict[str, Tensor]:
+    """Return registered measures of an ensemble by name, each of the ensemble's shape (E,), float64.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of `register_measure`.
+    net : Pathways
+        Leading axes (E,).
+    task : TrainingTask
+        What the networks were trained on.
+
+    Raises
+    ------
+    UnknownNameError
+        For a measure that does not exist.
+    ContractError
+        If a measure does not return one number a network.
+    """
+    return {name: one_number(MEASURES.get(name)(net, task), net, name) for name in names}
+
+
+def one_number(value: Any, net: Pathways, name: str) -> Tensor:
+    """Return a measure's value as float64, or raise unless it is one real number a network."""
+    if not isinstance(value, Tensor) or value.shape != net.batch_shape or torch.is_complex(value):
+        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ContractError(
+            f"the measure {name!r} must return one real number a network, a tensor of shape "
+            f"{tuple(net.batch_shape)}, got {came}"
+        )
+    return value.detach().double()
+
+
+def _call(registry: Registry[Callable[..., Any]], name: str, options: Mapping[str, Any] | None) -> Any:
+    make, given = registry.get(name), dict(options or {})
+    signature = inspect.signature(make)
+    kinds = {p.kind for p in signature.parameters.values()}
+    known = [p.name for p in signature.parameters.values() if p.kind is not p.POSITIONAL_ONLY]
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        for option in given:
+            if option not in known:
+                raise unknown_name(f"option of the {registry.kind} {name!r}:", option, known)
+    try:
+        bound = signature.bind(**given)
+    except TypeError as error:
+        raise ParameterError(f"the {registry.kind} {name!r} cannot be made: {error}") from None
+    return make(*bound.args, **bound.kwargs)
+
+
+__all__ = [
+    "ALL",
+    "MEASURES",
+    "RECIPES",
+    "TASKS",
+    "apply_measures",
+    "make_recipe",
+    "make_task",
+    "one_number",
+    "register_measure",
+    "register_recipe",
+    "register_task",
+]

@@ -1,0 +1,79 @@
+"""``hoplens export`` as a user runs it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from test_cli import hoplens
+from torch import nn
+from typer.testing import CliRunner
+
+import hoplens as hl
+from hoplens.cli import app
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.ModuleDict({"rnn": nn.GRU(3, 6, batch_first=True), "out": nn.Linear(6, 2)})
+        leaky = hl.RecurrentModel(hl.LeakyRNN(3, 6, 0.2), nn.Linear(6, 2))
+    torch.save(net.state_dict(), folder / "net.pt")
+    hl.save_model(leaky, folder / "leaky.safetensors")
+    (folder / "cut.pt").write_bytes((folder / "net.pt").read_bytes()[:500])
+    x = np.random.default_rng(0).standard_normal((12, 7, 3)).astype(np.float32)
+    np.savez(folder / "data.npz", inputs=x, targets=np.arange(12) % 2)
+    return folder, net
+
+
+def test_onnx_from_a_state_dict(files, tmp_path):
+    folder, net = files
+    out = tmp_path / "net.onnx"
+    shown = hoplens("export", str(folder / "net.pt"), "-o", str(out), "--data", str(folder / "data.npz"))
+    assert shown.returncode == 0, shown.stderr
+    assert f"{out.stat().st_size} bytes, opset 17" in shown.stdout
+    assert "(12, 7, 3)" in shown.stdout
+    x = torch.randn(2, 5, 3)
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        wanted = net["out"](net["rnn"](x)[0][:, -1])
+    torch.testing.assert_close(torch.from_numpy(session.run(None, {"inputs": x.numpy()})[0]), wanted)
+
+
+def test_nir_says_what_it_loses(files, tmp_path):
+    folder, _ = files
+    shown = hoplens(
+        *("export", str(folder / "leaky.safetensors"), "--format", "nir", "-o", str(tmp_path / "m.nir")),
+        *("--data", str(folder / "data.npz")),
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "rate to LIF" in shown.stdout
+    assert "on the targets: network 0." in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("net.pt", "-o", "x.h5"), "unknown format 'h5'"),
+        (("net.pt", "-o", "x.nir"), "no gates"),
+        (("nowhere.pt", "-o", "x.onnx"), "no file"),
+        (("cut.pt", "-o", "x.onnx"), "cannot read"),
+        (("data.npz", "-o", "x.onnx"), "cannot read"),
+        (("net.pt", "-o", "no/x.onnx"), "cannot write"),
+        (("net.pt", "-o", "x.onnx", "--storage", "int2"), "unknown storage"),
+        (("net.pt", "-o", "x.onnx", "--rnn", "encoder"), "unknown rnn prefix"),
+        (("leaky.safetensors", "-o", "x.nir", "--lengths"), "--lengths goes with"),
+        (("net.pt", "-o", "x.onnx", "--data", "net.pt"), "needs an array"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_file(files, arguments, says, monkeypatch):
+    folder, _ = files
+    monkeypatch.chdir(folder)
+    error = CliRunner().invoke(app, ["export", *arguments]).exception
+    assert isinstance(error, hl.HoplensError)  # what main() prints as one line, exit code 2
+    assert says in str(error)
+    assert "\n" not in str(error)
+    assert not list(folder.glob("x.*"))
