@@ -18,6 +18,7 @@ GUIDES = {  # and the least number of blocks
     "pruning.md": 4,
     "extending.md": 2,
     "statistics.md": 2,
+    "sweeps.md": 4,
 }
 
 
