@@ -26,6 +26,7 @@ PARTS = [
     ("range_cost", "Number range: denormals and large radii", 20),
     ("cost_plot", "Cost against hidden units, time steps and networks", 45),
     ("bench_readers", "Hop maps and trajectory maps of read networks", 40),
+    ("latency", "Latency before and after compression", 60),
 ]
 
 

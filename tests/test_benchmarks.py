@@ -92,8 +92,9 @@ def test_a_size_that_does_not_fit_or_compile_is_said_as_such(gpu):
 @pytest.mark.parametrize(
     "name",
     [
-        "bench_readers", "cost_plot", "gpu", "penalty_cost", "penalty_memory", "range_cost", "savings",
-        "solve_scale", "sparse_scale",
+        "bench_readers", "cost_plot", "gpu", "latency", "penalty_cost", "penalty_memory", "pruning",
+        "pruning_gated", "quantising", "range_cost", "reducing", "savings", "solve_scale", "sparse_scale",
+        "windows",
     ],
 )  # fmt: skip
 def test_every_benchmark_reports_the_same_way(name, monkeypatch):
@@ -113,3 +114,36 @@ def test_a_short_report_is_a_table_with_its_aims(monkeypatch):
     assert len(lines) == 2 + 2 * 3
     assert len({line.count("|") for line in lines}) == 1
     assert all("at most 1.2: " in line for line in lines[2:] if "plain" not in line)
+
+
+def test_networks_of_an_ensemble_run_and_tune_as_one_batch_like_one_by_one(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    batched = importlib.import_module("batched")
+    task = hl.tasks.make("averaging", modules=2, length=4)
+    ensemble = hl.train(task, hl.recipes.none(), seeds=range(3), hidden=5, steps=2).ensemble
+    inputs, _ = data = batched.samples(task, 40, 1)
+    models = batched.models_of(ensemble)
+    tensors = batched.tensors_of(ensemble)
+    torch.testing.assert_close(batched.outputs(tensors, inputs), ensemble.predict(inputs))
+    for row, model in enumerate(models):
+        torch.testing.assert_close(model(inputs), ensemble.predict(inputs)[row])
+    again = batched.stacked(models)
+    assert all(torch.equal(value, again[name]) for name, value in tensors.items())
+    whole = batched.tune(tensors, data, steps=5, lr=1e-2)
+    alone = batched.tune(batched.stacked(models[1:2]), data, steps=5, lr=1e-2)
+    torch.testing.assert_close(whole["core.weight_hh_l0"][1:2], alone["core.weight_hh_l0"])
+    assert (batched.explained(whole, data) > batched.explained(tensors, data)).all()
+
+
+def test_each_network_gets_its_best_grids(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    batched, quantising = importlib.import_module("batched"), importlib.import_module("quantising")
+    task = hl.tasks.make("averaging", modules=2, length=4)
+    ensemble = hl.train(task, hl.recipes.none(), seeds=range(2), hidden=5, steps=2).ensemble
+    inputs, _ = batched.samples(task, 40, 1)
+    tensors = batched.tensors_of(ensemble)
+    on_grid, _, grids = quantising.quantised(tensors, "int4", inputs)
+    got = batched.outputs(on_grid, inputs, quantising.rounded(grids))
+    for row, model in enumerate(batched.models_of(ensemble)):
+        alone = hl.quantise(model, "int4", calibration=inputs)
+        torch.testing.assert_close(got[row], alone.simulate(inputs), rtol=1e-3, atol=1e-4)

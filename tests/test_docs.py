@@ -9,7 +9,7 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ("reading.md", "seeing.md")
+GUIDES = ("reading.md", "seeing.md", "shrinking.md")
 
 
 @pytest.mark.parametrize("guide", GUIDES)

@@ -92,3 +92,22 @@ def test_a_bidirectional_model_has_no_stream_and_bad_requests_are_refused():
         hl.measure_latency({"a": model.core}, x)
     with pytest.raises(hl.UnknownNameError, match="eager"):
         hl.measure_latency(model, x, runtimes=("eagre",))
+
+
+@pytest.mark.parametrize("how", ["zeros", "int4", "ternary"])
+def test_packed_weights_are_unpacked_at_loading_and_not_at_every_call(how, tmp_path):
+    onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    core = nn.GRU(16, 64, batch_first=True)
+    model = hl.RecurrentModel(core, nn.Linear(64, 2))
+    if how == "zeros":
+        hl.export_onnx(hl.prune(model, 0.9, by="magnitude").model, tmp_path / "m.onnx")
+    else:
+        hl.export_onnx(hl.quantise(model, how), tmp_path / "m.onnx")
+    kinds = {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
+    assert kinds & {"CumSum", "Mod"}  # packed
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    ort.InferenceSession(str(tmp_path / "m.onnx"), options, providers=["CPUExecutionProvider"])
+    left = {node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node}
+    assert left <= {"Transpose", "GRU", "Squeeze", "Gather", "Gemm", "MatMul", "Add", "Identity"}

@@ -1,6 +1,8 @@
 """hl.prune: exact counts, patterns, costs against brute force, masks in and out, and refusals."""
 
 import copy
+import importlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import hoplens as hl
+from hoplens.compress.pruned import networks_of
 from hoplens.compress.reconstruction import MIX, cost_matrices, refit, removal_costs
 from hoplens.compress.sensitivity import PROBES, sensitivities
 from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
@@ -461,8 +464,18 @@ def test_bad_requests_are_refused(options, error, message):
         hl.prune(model_of("rnn"), **{"amount": 0.5, **options})
 
 
+def test_arrays_are_taken_as_data():
+    model, (inputs, targets) = model_of("rnn"), data()
+    options = {"by": "taylor", "inputs": inputs.numpy(), "targets": targets.numpy()}
+    wanted = hl.prune(model, 0.5, by="taylor", inputs=inputs, targets=targets)
+    assert torch.equal(hl.prune(model, 0.5, **options).core.weight_hh_l0, wanted.core.weight_hh_l0)
+
+
 def test_bad_models_are_refused():
     model = model_of("rnn")
+    weights = torch.ones(1, 7, 4), torch.ones(1, 1, 4), torch.zeros(1, 1, 1)
+    with pytest.raises(hl.ParameterError, match="leave readout= out"):
+        hl.prune(hl.Ensemble(*weights), 0.5, readout=model.readout)
     with pytest.raises(hl.UnsupportedModelError, match="readout="):
         hl.prune(model.core, 0.5)
     with pytest.raises(hl.UnsupportedModelError, match="batch_first=True"):
@@ -471,3 +484,45 @@ def test_bad_models_are_refused():
         model.core.weight_hh_l0[0, 0] = torch.nan
     with pytest.raises(hl.NonFiniteError, match=r"core\.weight_hh_l0"):
         hl.prune(model, 0.5)
+
+
+def test_the_benchmark_prunes_as_prune_does(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    benchmark, networks = importlib.import_module("pruning"), importlib.import_module("pruning_networks")
+    task = hl.tasks.make("averaging", length=benchmark.LENGTH)
+    ensemble = hl.train(task, hl.recipes.none(), seeds=[0], hidden=8, steps=20).ensemble
+    inputs, targets = networks.calibration(task)
+    (model,) = networks_of(ensemble)
+    found = benchmark.choices(model, inputs, targets, 0)
+    few = inputs[: networks.CALIBRATION]
+    options = {
+        benchmark.OURS: {"inputs": few},
+        benchmark.MAGNITUDE: {"by": "magnitude"},
+        benchmark.TAYLOR: {"by": "taylor", "inputs": inputs, "targets": targets, "samples": len(inputs)},
+        benchmark.RANDOM: {"by": "random"},
+        "pathway, no data": {"horizon": benchmark.LENGTH},
+        "pathway, not refitted": {"inputs": few, "compensate": False},
+        "magnitude, refitted": {"by": "magnitude", "compensate": True, "inputs": few},
+    }
+    assert set(options) | {benchmark.FIRST} == set(found)
+    for method, choice in found.items():
+        weight, mask = choice(0.7)
+        assert int((~mask).sum()) == round(0.7 * 64)
+        if method in options:
+            small = hl.prune(model, 0.7, **options[method])
+            assert torch.equal(small.masks["core.weight_hh_l0"], mask)
+            torch.testing.assert_close(small.core.weight_hh_l0.double(), weight, rtol=1e-5, atol=1e-6)
+
+
+def test_fine_tuning_of_the_benchmark_holds_masks_and_starts_from_the_pruned_networks(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    networks = importlib.import_module("pruning_networks")
+    task = hl.tasks.make("averaging", length=5)
+    ensemble = hl.train(task, hl.recipes.none(), seeds=[0, 1], hidden=8, steps=200).ensemble
+    small = hl.prune(ensemble, 0.6, by="magnitude")
+    later = networks.tuned(task, small.ensemble, small.masks["rec"], range(2), 30)
+    assert bool((later.recurrent().mT[~small.masks["rec"]] == 0).all())
+    before, after = (networks.performance(task, nets) for nets in (small.ensemble, later))
+    assert bool((after > before).all())
+    short = networks.tuned(task, small.ensemble, small.masks["rec"], range(2), 1)
+    assert float((short.weight - small.ensemble.weight).abs().max()) < 0.01

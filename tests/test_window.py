@@ -187,6 +187,9 @@ def test_a_proven_window_is_small_enough_and_the_one_before_is_not():
     near = hl.effective_window(model, inputs, 1e-2, bound="pasts")
     seen = hl.effective_window(model, inputs, 1e-2, bound="measured")
     assert seen.window <= near.window <= wide.window < 30
+    assert hl.effective_window(model_of("tanh", gain=0.3), inputs, 1e-2, bound="pasts").window <= (
+        hl.effective_window(model_of("tanh", gain=0.3), inputs, 1e-2).window
+    )
     frame = wide.to_dataframe().set_index("window")
     assert frame.loc[wide.window, "bound"] <= 1e-2 < frame.loc[wide.window - 1, "bound"]
     assert seen.errors[seen.window - 2] > 1e-2 >= seen.errors[seen.window - 1 :].max()

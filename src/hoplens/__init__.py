@@ -6,11 +6,13 @@ from hoplens.approximate import approximate_resolvent
 from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
 from hoplens.cells import Cell, FunctionCell
 from hoplens.comparison import NullComparison, compare_to_null
+from hoplens.compress.balanced import BalancedTruncation, balanced_truncation
 from hoplens.compress.int8_onnx import Int8Export, export_int8
 from hoplens.compress.latency import measure_latency
 from hoplens.compress.pruned import Pruned, PrunedEnsemble
 from hoplens.compress.pruning import prune
 from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.reduction import Reduced, low_rank, reduce_balanced
 from hoplens.compress.removal import remove_units
 from hoplens.compress.window import EffectiveWindow, effective_window, truncate
 from hoplens.connectome import celegans
@@ -86,6 +88,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Analysis",
+    "BalancedTruncation",
     "Blocks",
     "Cell",
     "EffectiveWindow",
@@ -126,6 +129,7 @@ __all__ = [
     "Recipe",
     "Record",
     "RecurrentModel",
+    "Reduced",
     "Resolvent",
     "RnnCell",
     "ScaledMaps",
@@ -146,6 +150,7 @@ __all__ = [
     "alignment",
     "analyze",
     "approximate_resolvent",
+    "balanced_truncation",
     "blocks",
     "celegans",
     "compare_to_null",
@@ -173,6 +178,7 @@ __all__ = [
     "lightning_callback",
     "load_model",
     "load_stack",
+    "low_rank",
     "map_correlation",
     "measure_latency",
     "memory_capacity",
@@ -186,6 +192,7 @@ __all__ = [
     "read",
     "read_model",
     "recipes",
+    "reduce_balanced",
     "register_reader",
     "remove_units",
     "rescale",

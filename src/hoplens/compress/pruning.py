@@ -44,7 +44,7 @@ class _Job:
 
     def share(self, done: int) -> float:
         """Return the share that is gone after so many rounds."""
-        if self.amount >= 1 or done == self.rounds:
+        if done == self.rounds:
             return self.amount
         return float(Thinning(self.amount).share(torch.tensor(done / self.rounds, dtype=torch.float64)))
 
@@ -203,6 +203,9 @@ def prune(
         raise ParameterError('name at least one of the blocks "in", "rec", "out"; units take no blocks=')
     if steps and fine_tune is not None:
         raise ParameterError("steps= and fine_tune= are two ways to fine-tune; give one of them")
+    if isinstance(model, Ensemble) and readout is not None:
+        raise ParameterError("an Ensemble has its own read-outs; leave readout= out")
+    inputs, targets = (None if x is None else torch.as_tensor(x) for x in (inputs, targets))
     models = networks_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
     data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, loss or default_loss, torch.Generator().manual_seed(seed), seed)

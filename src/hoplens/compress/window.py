@@ -266,15 +266,17 @@ def _prove(
     steps = int(windows[-1])
     bounds = torch.full((len(windows),), math.nan, dtype=torch.float64)
     bounds[-1] = 0.0
+    everywhere = bound_everywhere(stack, box, steps).amax(-1)[windows].cpu()
     if kind == "range":
-        bounds[:-1] = bound_everywhere(stack, box, steps).amax(-1)[windows[:-1]].cpu()
+        bounds[:-1] = everywhere[:-1]
         return bounds
     pasts = reachable(stack, box, steps)
     for place in (len(windows) - 2, *range(first, len(windows) - 2)):  # no bound is below the error
         window = int(windows[place])
         long = slice(None) if lengths is None else lengths > window
         last, _ = last_steps(inputs[long], window, None if lengths is None else lengths[long])
-        bounds[place] = bound_after_any_past(stack, last, pasts).max() if len(last) else 0.0
+        own = float(bound_after_any_past(stack, last, pasts).max()) if len(last) else 0.0
+        bounds[place] = min(own, float(everywhere[place]))  # what holds for all sequences holds for these
         proven = bool(bounds[place] <= limit)
         if proven != (place == len(windows) - 2):
             break  # the longest window fails, or the shortest that succeeds is found
