@@ -9,7 +9,7 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ("reading.md", "seeing.md", "shrinking.md")
+GUIDES = ("export.md", "pruning.md", "reading.md", "seeing.md", "shrinking.md")
 
 
 @pytest.mark.parametrize("guide", GUIDES)
