@@ -109,7 +109,8 @@ def overhead(steps: int) -> None:
     ratio = wall * workers / pure
     print(
         f"\n{len(table)} networks of {len(METHODS)} penalties x {len(STRENGTHS)} strengths x 20 seeds, "
-        f"{steps} steps, {len(shards)} shards of up to {max(len(s.networks) for s in shards)}, {workers} processes\n"
+        f"{steps} steps, {len(shards)} shards of up to {max(len(s.networks) for s in shards)}, "
+        f"{workers} processes\n"
         f"  wall time {wall:.1f} s; training {pure / workers:.1f} s, measuring {measured / workers:.1f} s a "
         f"process\n  sweep over pure training of its batches: {ratio:.2f} (aim: at most 1.3)",
         flush=True,

@@ -16,7 +16,6 @@ GUIDES = {  # and the least number of blocks
     "gated.md": 2,
     "shrinking.md": 6,
     "pruning.md": 4,
-    "export.md": ,
     "extending.md": 2,
     "statistics.md": 2,
     "sweeps.md": 4,
