@@ -1,4 +1,4 @@
-"""Where to look at pathways: the same penalty on bare weights, at the batch's mean point, and along the data."""
+"""Where to look at pathways: one penalty on bare weights, at the batch's mean point, and along the data."""
 
 from __future__ import annotations
 
