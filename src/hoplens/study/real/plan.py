@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -239,8 +240,12 @@ def quick_real_plan() -> RealPlan:
         (ours, few),
         (thinned(recipes.none()), (0.0,)),
     )
-    sets = {data.name: data for data in all_sets()}
-    chosen = (sets["vowels"], sets["motions"], sets["power"], sets["digits-rows"])
+    sizes = {"vowels": 300, "motions": 300, "power": 300, "digits-rows": 400}
+    chosen = tuple(
+        dataclasses.replace(data, hidden=32, steps=sizes[data.name])
+        for data in all_sets()
+        if data.name in sizes
+    )
     wired = (RealSet("digits-rows", "tanh", "digits", (("rows", True),), hidden=280, steps=100),)
     return RealPlan(
         "real quick", chosen, methods, tuple(range(2)), tuple(range(100, 106)), wired, tuple(range(3)), 2
