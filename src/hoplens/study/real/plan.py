@@ -215,7 +215,7 @@ POOLED = (("fractions", (0.35, 0.25, 0.4)),)  # official training parts are smal
 
 
 def all_sets() -> tuple[RealSet, ...]:
-    """Return the eight data sets of the study with their cells; chorales would take as long as four others."""
+    """Return the eight data sets with their cells; chorales would take as long as four others."""
     return (
         RealSet("vowels", "gru", "vowels", POOLED, steps=600),
         RealSet("motions", "tanh", "motions", (("every", 4), *POOLED), steps=400),
