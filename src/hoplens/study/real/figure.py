@@ -77,7 +77,8 @@ def _panel(
 ) -> None:
     quiet(axes, grid="x")
     axes.tick_params(axis="y", length=0)
-    axes.set_xscale("log")
+    if measure != "error":  # whole networks differ little: no need for a logarithm
+        axes.set_xscale("log")
     styles = method_styles(methods)
     for t, task in enumerate(tasks):
         own = summary[(summary["task"] == task) & (summary["pick"] == pick)].set_index("method")
@@ -97,7 +98,8 @@ def _panel(
                 axes.plot(value, y, style.marker, color=style.color, markersize=3.8, markeredgewidth=0)
     if relative:
         axes.axvline(1.0, color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)))
-    _few_ticks(axes)
+    if axes.get_xscale() == "log":
+        _few_ticks(axes)
 
 
 def _few_ticks(axes: Axes) -> None:
