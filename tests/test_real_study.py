@@ -67,7 +67,7 @@ def test_plans_keep_validation_and_report_seeds_apart(plan):
 def test_the_full_plan_has_every_cell_every_set_and_enough_seeds():
     plan = full_real_plan()
     assert {data.cell for data in plan.sets} == {"tanh", "leaky", "gru", "lstm"}
-    assert {data.name for data in plan.sets} == set(hl.data.names())
+    assert {data.name for data in plan.sets} == set(hl.data.names()) - {"chorales"}
     assert len(plan.report_seeds) >= 10
     assert len(plan.wiring_seeds) >= 10
     assert len(plan.wired) == 2

@@ -82,6 +82,8 @@ class Visit:
             "request", lambda r: None if r.url.startswith(("file:", "blob:")) else self.wrong.append(r.url)
         )
         self.page.goto(path.as_uri())
+        # charts are drawn when they come into view, and on a narrow page the first lies below the words
+        self.page.locator("figure").first.scroll_into_view_if_needed()
         self.page.wait_for_selector("figure svg")
 
     def __enter__(self) -> Visit:
