@@ -4,11 +4,13 @@ Tanh networks of 48 units, trained with no penalty, L1, the paper's penalty and 
 at the strength that four validation seeds choose; 20 other seeds are pruned. Recurrent weights are removed
 at once, and then fine-tuned for a short while with masks held. "kept" is performance after over performance
 before, not below 0: the explained share of the targets' variance, or accuracy above chance (digits). Means
-over networks, paired differences with 95 % bootstrap intervals. --full draws docs/images/pruning.svg too.
+over networks, paired differences with 95 % bootstrap intervals. --full draws docs/images/pruning.svg too,
+and keeps each task and recipe in results/pruning as it finishes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ import hoplens as hl
 from hoplens.compress.pruned import networks_of
 from hoplens.compress.scores import Criterion, compensated, loss, pathway_costs
 from hoplens.compress.sensitivity import Matrix, white_noise
+from hoplens.files import write_atomically
 from hoplens.models import Ensemble
 from hoplens.plots.curves import plot_pruning
 from hoplens.plots.style import PAGE, method_legend, name_panel, save_figure
@@ -39,6 +42,7 @@ LEVELS = (30, 50, 70, 80, 90, 95)  # percent of the recurrent weights
 SEEDS = range(100, 120)
 STEPS, TUNING_STEPS = 1500, 60
 SHORT_SECONDS = 240.0  # below this: one task, two recipes, few seeds and levels
+KEEP = Path("results") / "pruning"  # an interrupted run goes on from here
 FIGURE = Path(__file__).parent.parent / "docs" / "images" / "pruning.svg"
 REC = "core.weight_hh_l0"
 OURS, MAGNITUDE, TAYLOR, FIRST, RANDOM = "pathway", "magnitude", "Taylor", "hop maps, first order", "random"
@@ -105,22 +109,31 @@ def rows_of(
                     yield {"stage": stage, "method": method, "level": level, "seed": seed, "kept": value}
 
 
-def study(name: str, short: bool) -> pd.DataFrame:
-    """Train and prune the networks of one task; one row a network, recipe, method, level and stage."""
+def study(name: str, kind: str, short: bool = False) -> pd.DataFrame:
+    """Train and prune the networks of one task and recipe; one row a network, method, level and stage."""
     torch.set_num_threads(1)
     task = tasks()[name]
+    recipe = next(recipe for recipe in recipes() if recipe.name == kind)
     seeds, steps = (SEEDS[:6], 300) if short else (SEEDS, STEPS)
-    frames = []
-    for recipe in recipes():
-        if short and recipe.name not in (DENSE, RECOMMENDED):
-            continue
-        nets, strength = trained(task, recipe, seeds, steps, *(((1e-3,),) if short else ()))
-        parts = [pd.DataFrame(rows_of(task, nets, seeds, LEVELS[2:5:2] if short else LEVELS, TUNING_STEPS))]
-        if recipe.name in (DENSE, RECOMMENDED):
-            parts.append(pd.DataFrame(unit_rows(task, nets, seeds)))
-        start = float(performance(task, nets).mean())
-        frames.append(pd.concat(parts).assign(task=name, recipe=recipe.name, strength=strength, start=start))
-    return pd.concat(frames, ignore_index=True)
+    nets, strength = trained(task, recipe, seeds, steps, *(((1e-3,),) if short else ()))
+    parts = [pd.DataFrame(rows_of(task, nets, seeds, LEVELS[2:5:2] if short else LEVELS, TUNING_STEPS))]
+    if kind in (DENSE, RECOMMENDED):
+        parts.append(pd.DataFrame(unit_rows(task, nets, seeds)))
+    start = float(performance(task, nets).mean())
+    return pd.concat(parts).assign(task=name, recipe=kind, strength=strength, start=start)
+
+
+def kept_study(cell: tuple[str, str]) -> pd.DataFrame:
+    """Return the rows of one task and recipe: those of an earlier run of this very benchmark, or new ones."""
+    sources = [
+        Path(__file__).with_name(f"{name}.py") for name in ("pruning", "pruning_networks", "pruning_units")
+    ]
+    version = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
+    file = KEEP / f"{'-'.join(cell).replace(' ', '_')}-{version}.csv"
+    if not file.is_file():
+        KEEP.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, study(*cell).to_csv(index=False).encode())
+    return pd.read_csv(file)
 
 
 def kept_table(frame: pd.DataFrame, methods: tuple[str, ...]) -> str:
@@ -190,7 +203,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     names, kinds = list(dict.fromkeys(shot["task"])), (DENSE, RECOMMENDED)
     figure = Figure(figsize=(PAGE * 1.35, 4.6), layout="constrained")
     grid = figure.subplots(len(kinds), len(names), squeeze=False)
-    for axes, kind in zip(grid, kinds, strict=True):
+    for row, (axes, kind) in enumerate(zip(grid, kinds, strict=True)):
         for ax, name in zip(axes, names, strict=True):
             part = shot[(shot["task"] == name) & (shot["recipe"] == kind)]
             wide = part.pivot(index=["method", "seed"], columns="level", values="kept").reset_index()
@@ -200,7 +213,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             name_panel(ax, f"{name}\ntrained with {kind if kind != DENSE else 'no penalty'}")
             if ax is not axes[0]:
                 ax.set_ylabel("")
-            if axes is not grid[-1]:
+            if row < len(kinds) - 1:
                 ax.set_xlabel("")
     method_legend(grid[-1, 0], [OURS, *RIVALS], lines=True)
     legend = grid[-1, 0].get_legend()
@@ -224,11 +237,11 @@ def report(seconds: float = 50.0, *, full: bool = False) -> str:
     short = seconds < SHORT_SECONDS and not full
     names = list(tasks())
     if short:
-        frame = study(names[2], True)
+        frame = pd.concat([study(names[2], kind, True) for kind in (DENSE, RECOMMENDED)], ignore_index=True)
     else:
+        cells = [(name, recipe.name) for name in names for recipe in recipes()]
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            frame = pd.concat(pool.map(study, names[::-1], [False] * len(names)), ignore_index=True)
-        frame = frame.sort_values("task", key=lambda t: t.map(names.index), kind="stable")
+            frame = pd.concat(pool.map(kept_study, cells), ignore_index=True)
         save_figure(draw(frame), FIGURE)
     starts = frame.drop_duplicates(["task", "recipe"])[["task", "recipe", "strength", "start"]]
     shot, late = (frame[frame["stage"] == stage] for stage in ("one-shot", "fine-tuned"))

@@ -71,7 +71,8 @@ def plot_compression(
     ticks = [tick for tick in TICKS if tick >= least / 2]
     left.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
     left.minorticks_off()
-    right.set_xlim(left=0.0)
+    slowest = float(candidates["ms"].max())
+    right.set_xlim(0.0, 1.06 * slowest if slowest > 0 else 1.0)  # room for the marker of the slowest
     if target_size is not None:
         left.axvline(target_size, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
     name_axes(left, "size of the ONNX file, share of the given model's", score)
