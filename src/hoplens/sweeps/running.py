@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from hoplens.errors import FileError, check_count
+from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.extensions import loaded_sources
 from hoplens.sweeps import executors
 from hoplens.sweeps.plan import Plan
 from hoplens.sweeps.store import RunStore, open_store
-from hoplens.sweeps.work import Failed, Finished, Shard, probe, run_shard, versions
+from hoplens.sweeps.work import Failed, Finished, Parcel, Shard, probe, run_parcel, run_shard, versions
 from hoplens.sweeps.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def run_sweep(
     check_count("attempts", attempts)
     if workers is not None:
         check_count("workers", workers)
+    _check_current(plan)
     folder = Path(store)
     with ExitStack() as stack:
         writer = stack.enter_context(StoreWriter(folder))
@@ -159,6 +161,15 @@ def run_sweep(
             stacklevel=2,
         )
     return open_store(folder)
+
+
+def _check_current(plan: Plan) -> None:
+    """Raise if a file of the study was loaded again with another text: workers would get that one."""
+    for source in plan.plugins:
+        if source not in loaded_sources():
+            raise ParameterError(
+                f"{source.path} has changed since the study was read and loaded; read the study again"
+            )
 
 
 @dataclass
@@ -211,7 +222,7 @@ class _Driver:
         while waiting and places > 0 and not self.stop.asked:
             position = waiting.popleft()
             try:
-                future = self.executor.submit(run_shard, self.shards[position])
+                future = self._submit(self.shards[position])
             except RuntimeError as error:  # a pool that broke or was shut down
                 raise FileError(
                     f"the executor takes no more work ({error}); all finished shards are kept: run it again "
@@ -219,6 +230,12 @@ class _Driver:
                 ) from None
             self._running[future] = position
             places -= 1
+
+    def _submit(self, shard: Shard) -> Future[Finished | Failed]:
+        """Hand out a shard, with the files of extensions if it may go to a process that lacks them."""
+        if loaded_sources() and not isinstance(self.executor, executors.InProcess):
+            return self.executor.submit(run_parcel, Parcel.of(shard))
+        return self.executor.submit(run_shard, shard)
 
     def _call_back(self) -> None:
         """Take back what no worker has begun."""
