@@ -397,6 +397,8 @@ def test_the_command_runs_dry_runs_resumes_and_tells_the_status(tmp_path, monkey
 def test_the_command_says_why_an_own_task_fails(tmp_path, monkeypatch, capsys):
     broken = FILE.replace("return inputs, GAIN", "raise KeyError('no data')\n        return inputs, GAIN")
     path = write(tmp_path, file=broken)
-    code, out, _ = command(monkeypatch, capsys, "sweep", str(path), "--store", str(tmp_path / "s"), "--executor", "in-process")
+    code, out, _ = command(
+        monkeypatch, capsys, "sweep", str(path), "--store", str(tmp_path / "s"), "--executor", "in-process"
+    )
     assert code == 1
     assert "KeyError: 'no data'" in " ".join(out.split())

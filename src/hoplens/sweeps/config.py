@@ -16,9 +16,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from hoplens import tasks
 from hoplens.errors import FileError, HoplensError, ParameterError, check_choice, check_count
+from hoplens.extensions.kinds import TASKS
 from hoplens.models import INITS
 from hoplens.recipes import PathwaySpec, Recipe, Term, WeightSpec
-from hoplens.extensions.kinds import TASKS
 from hoplens.schedules import Schedule
 from hoplens.settings import Network, Settings
 from hoplens.streams import TrainingTask
@@ -26,6 +26,7 @@ from hoplens.sweeps.complaints import complain
 from hoplens.sweeps.plan import MAIN, Member, Plan
 from hoplens.sweeps.plugins import OwnMeasure, PluginSpec, own_recipe, own_task, read_plugins
 from hoplens.sweeps.settings import MeasuredSetting, TaskSetting
+from hoplens.sweeps.space import SearchSpec, Value
 from hoplens.sweeps.strict import Strict, as_tuple, legal
 from hoplens.thinning import Thinning
 
@@ -293,6 +294,8 @@ class Study(Strict):
         Python files that are run first; what they register may be named, see `hoplens.extensions`.
     measures : list of str
         Registered measures that become columns of the table.
+    search : SearchSpec, optional
+        What `hoplens.sweeps.search` chooses from.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
@@ -305,6 +308,7 @@ class Study(Strict):
     strengths: Strengths | None = None
     training: TrainingSpec = TrainingSpec()
     weights: Literal["none", "all"] | Annotated[tuple[Whole, ...], BeforeValidator(as_tuple)] = "none"
+    search: SearchSpec | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Study:
@@ -320,9 +324,28 @@ class Study(Strict):
             raise ValueError(f"parts need different names, got {', '.join(names)}")
         for block in self.blocks:
             for method in block.methods:
-                legal(lambda block=block, method=method: self._strengths(block, method))
-        legal(self.plan)
+                if self.search is None or self.search.strength is None:
+                    legal(lambda block=block, method=method: self.strengths_of(block, method))
+        if self.search is None:
+            legal(self.plan)
+            return self
+        for name, span in self.search.training():
+            for value in span.ends():
+                legal(lambda name=name, value=value: self.trained_with({name: value}))
         return self
+
+    def trained_with(self, values: Mapping[str, Value]) -> TrainingSpec:
+        """Return the training with some of its settings replaced.
+
+        Raises
+        ------
+        ParameterError
+            If one is not legal.
+        """
+        try:
+            return TrainingSpec.model_validate({**self.training.model_dump(), **values})
+        except ValidationError as error:
+            raise ParameterError(complain(error, TrainingSpec, "", "search")) from None
 
     @property
     def blocks(self) -> tuple[PartSpec, ...]:
@@ -342,25 +365,33 @@ class Study(Strict):
     def _members(self) -> Iterator[Member]:
         seeds = [(seed, role) for role in ROLES for seed in getattr(self.seeds, role)]
         for block in self.blocks:
-            methods = [(method.build(), self._strengths(block, method)) for method in block.methods]
+            methods = [(method.build(), self.strengths_of(block, method)) for method in block.methods]
             for spec, hidden in product(block.tasks, self.training.hidden):
                 task = spec.build()
-                setting, label = self._setting(task, hidden), spec.title(task)
+                setting, label = self.setting(task, hidden), spec.title(task)
                 if len(self.training.hidden) > 1:
                     label = f"{label}, {hidden} hidden"
                 for recipe, strengths in methods:
                     for strength, (seed, role) in product(strengths, seeds):
                         yield Member(block.name, label, Network(recipe, strength, seed), role, setting)
 
-    def _setting(self, task: TrainingTask, hidden: int) -> TaskSetting:
-        t = self.training
+    def setting(self, task: TrainingTask, hidden: int, training: TrainingSpec | None = None) -> TaskSetting:
+        """Return what all networks of one task and size share."""
+        t = training or self.training
         given: dict[str, Any] = {"device": t.device, "dtype": t.dtype, "weights": self.weights}
         if not self.measures:
             return TaskSetting(task, t.build(hidden), **given)
         measures = tuple(map(OwnMeasure.of, self.measures))
         return MeasuredSetting(task, t.build(hidden), **given, measures=measures)
 
-    def _strengths(self, block: PartSpec, method: MethodSpec) -> tuple[float, ...]:
+    def strengths_of(self, block: PartSpec, method: MethodSpec) -> tuple[float, ...]:
+        """Return the strengths that a method is listed with.
+
+        Raises
+        ------
+        ParameterError
+            If it has none, or some that it cannot use.
+        """
         recipe = method.build()
         if not recipe.has_strength:
             if method.strengths not in (None, (0.0,)):

@@ -1,0 +1,532 @@
+"""Hyper-parameter search: each trial is the validation seeds of one method on one task, in the run store."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hoplens.errors import ParameterError, check_count, check_number
+from hoplens.recipes import Recipe
+from hoplens.settings import Network
+from hoplens.streams import TrainingTask
+from hoplens.sweeps import executors
+from hoplens.sweeps.config import MethodSpec, PartSpec, Study
+from hoplens.sweeps.describe import content_hash
+from hoplens.sweeps.plan import MAIN, Member, Plan
+from hoplens.sweeps.running import (
+    ATTEMPTS,
+    SHORT,
+    Best,
+    Driver,
+    Progress,
+    Tally,
+    check_plugins,
+    closed,
+    interrupts,
+    logged,
+    run_sweep,
+)
+from hoplens.sweeps.space import Span, Value, Words
+from hoplens.sweeps.store import RunStore, open_store
+from hoplens.sweeps.strict import Strict
+from hoplens.sweeps.work import Failed, Finished, Shard, probe
+from hoplens.sweeps.writer import StoreWriter
+
+if TYPE_CHECKING:
+    import optuna
+
+TRIALS = 50
+log = logging.getLogger("hoplens.sweeps")
+
+
+class Search(Strict):
+    """A search as a store keeps it.
+
+    Parameters
+    ----------
+    study : Study
+        With ``search``.
+    trials : int
+        Of each method on each task.
+    seed : int
+        Of the choices.
+    """
+
+    study: Study
+    trials: int = TRIALS
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the store calls the study of all trials."""
+        return f"{self.study.name} search"
+
+
+def search(
+    study: Study,
+    store: str | os.PathLike[str],
+    *,
+    trials: int = TRIALS,
+    seconds: float | None = None,
+    seed: int = 0,
+    executor: Executor | str | None = None,
+    workers: int | None = None,
+    attempts: int = ATTEMPTS,
+    progress: Callable[[Progress], object] | None = None,
+) -> RunStore:
+    """Search strengths and training settings of every method on every task, then train the best found.
+
+    Each method on each task is searched by itself with a tree-structured Parzen estimator (optuna's
+    ``TPESampler``), so that methods are compared at their best. A trial trains the study's validation seeds as
+    one batch, and what is minimised is their mean ``test_mse``; one that diverges counts as infinite. The
+    report seeds are trained for the best trial alone.
+
+    The store gets two studies: "NAME search" has a row for each network of each trial (``part`` says which
+    trial; `trial_table` sums it up), and NAME has the best found, validation and report seeds. Networks that
+    the store knows are not trained again: an interrupted search goes on where it stopped, and ends with the
+    trials of an undisturbed one; more ``trials`` go on from fewer.
+
+    Parameters
+    ----------
+    study : Study
+        With a table ``search``; its ``strengths`` need not be given if that has ``strength``.
+    store : path
+        Folder of the run store.
+    trials : int, default 50
+        Of each method on each task; a method with nothing to search has one.
+    seconds : float, optional
+        Begin no trial later than that.
+    seed : int, default 0
+        Of the choices; seed, study and ``trials`` determine them all, whatever the executor.
+    executor, workers, attempts, progress
+        As in `run_sweep`. Methods and tasks are searched side by side, the trials of one after each other.
+
+    Returns
+    -------
+    RunStore
+        Opened for reading.
+
+    Raises
+    ------
+    ParameterError
+        If optuna is missing, the study has no ``search``, or no trial could be trained.
+    FileError, KeyboardInterrupt
+        As `run_sweep`; all finished trials are kept.
+
+    Warns
+    -----
+    UserWarning
+        If trials failed; ``store.failures()`` of the search says why.
+    """
+    _optuna()
+    if study.search is None:
+        raise ParameterError("the study has no [search]; say there what to search, e.g. strength")
+    if seconds is not None:
+        check_number("seconds", seconds, above=0.0)
+    whole = Search(study=study, trials=check_count("trials", trials), seed=check_count("seed", seed, least=0))
+    options: dict[str, Any] = {"executor": executor, "workers": workers, "attempts": attempts}
+    cells = cells_of(study, seed)
+    _run(whole, cells, Path(store), seconds, progress=progress, **options)
+    plan = _best_plan(whole, cells)
+    if plan is None:
+        raise ParameterError(
+            "no trial of the search ended with a finite error; `hoplens status` shows failed ones"
+        )
+    return run_sweep(plan, store, progress=progress, **options)
+
+
+def trial_table(store: RunStore, study: str | None = None) -> Any:
+    """Return one row a trial of a search: what was tried, and the mean error over the validation seeds.
+
+    Parameters
+    ----------
+    store : RunStore
+    study : str, optional
+        Id or name, without its " search"; default the latest search in the store.
+
+    Returns
+    -------
+    DataFrame
+        Columns part (with the trial's number), task, method, strength, the settings of training, test_mse
+        (NaN where a network diverged) and seeds; in the order in which trials were asked for.
+    """
+    import json
+
+    import pandas as pd
+
+    found = store.studies()
+    names = found["name"][found["name"].str.endswith(" search")]
+    if study is None and len(names):
+        study = found["id"][names.index[-1]]
+    elif study is not None and study not in set(found["id"]):
+        study = f"{study} search"
+    rows = store.networks(study, details=True)
+    rows = rows[rows["part"].str.contains(r"trial \d+$")]
+    if rows.empty:
+        raise ParameterError(f"{store.folder} holds no search; `hoplens sweep --search` runs one")
+    settings = [json.loads(text)["setting"]["settings"] for text in rows["config"]]
+    frame = pd.concat(
+        [rows.reset_index(drop=True), pd.DataFrame(settings).drop(columns=["is", "eager"])], axis=1
+    )
+    keys = [
+        "part",
+        "task",
+        "method",
+        "strength",
+        *[name for name in settings[0] if name not in ("is", "eager")],
+    ]
+    groups = frame.groupby(keys, sort=False)["test_mse"]
+    return groups.agg(test_mse=lambda values: values.mean(skipna=False), seeds="size").reset_index()
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise ParameterError("a search needs optuna: pip install 'hoplens[search]'") from None
+    return optuna
+
+
+class Cell:
+    """The search over one method on one task.
+
+    Parameters
+    ----------
+    study : Study
+    block : PartSpec
+    label : str
+        What tables call the task.
+    task : TrainingTask
+    hidden : int
+        Units where they are not searched.
+    method : MethodSpec
+    seed : int
+        Of the search.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        block: PartSpec,
+        label: str,
+        task: TrainingTask,
+        hidden: int,
+        method: MethodSpec,
+        seed: int,
+    ) -> None:
+        optuna = _optuna()
+        self.study, self.block, self.label, self.task, self.hidden = study, block.name, label, task, hidden
+        self.recipe: Recipe = method.build()
+        self.spans = self._spans(block, method)
+        # each cell has choices of its own, which stay if the study gets more methods or tasks
+        own = int(content_hash([seed, self.block, label, self.recipe.name]), 16) % 2**32
+        self.sampler = optuna.samplers.TPESampler(seed=own)
+        self.optuna: optuna.Study = optuna.create_study(sampler=self.sampler)
+        self.asked = 0
+        self.best: tuple[float, list[Member]] | None = None
+        self._open: tuple[optuna.Trial, list[Member]] | None = None
+
+    def _spans(self, block: PartSpec, method: MethodSpec) -> dict[str, Span | Words]:
+        spec = self.study.search
+        assert spec is not None  # `search` has seen to it
+        spans: dict[str, Span | Words] = dict(spec.training())
+        if not self.recipe.has_strength:
+            return spans
+        if spec.strength is not None and method.strengths is None:
+            return {"strength": spec.strength, **spans}
+        return {"strength": Span(choices=self.study.strengths_of(block, method)), **spans}
+
+    def ask(self) -> list[Member]:
+        """Begin the next trial; return its networks."""
+        trial = self.optuna.ask()
+        values: dict[str, Value] = {name: span.ask(trial, name) for name, span in self.spans.items()}
+        strength = float(values.pop("strength", 0.0))
+        training = self.study.trained_with(values)
+        setting = self.study.setting(self.task, int(values.get("hidden", self.hidden)), training)
+        part = f"trial {self.asked}" if self.block == MAIN else f"{self.block}, trial {self.asked}"
+        members = [
+            Member(part, self.label, Network(self.recipe, strength, seed), "validation", setting)
+            for seed in self.study.seeds.validation
+        ]
+        self.asked += 1
+        self._open = trial, members
+        return members
+
+    def tell(self, error: float | None) -> None:
+        """End the trial that `ask` began.
+
+        Parameters
+        ----------
+        error : float or None
+            Mean error; infinite if a network diverged, None if the trial failed.
+        """
+        assert self._open is not None
+        trial, members = self._open
+        self._open = None
+        if error is None:
+            self.optuna.tell(trial, state=_optuna().trial.TrialState.FAIL)
+            return
+        self.optuna.tell(trial, error)
+        if math.isfinite(error) and (self.best is None or error < self.best[0]):
+            self.best = error, members
+
+    @property
+    def networks(self) -> list[Member]:
+        """The networks of the trial that `ask` began."""
+        assert self._open is not None
+        return self._open[1]
+
+
+def cells_of(study: Study, seed: int) -> list[Cell]:
+    """Return the searches of a study: one a method, task and, unless sizes are searched, size."""
+    assert study.search is not None
+    found = []
+    searched = study.search.hidden is not None
+    for block in study.blocks:
+        for spec in block.tasks:
+            task = spec.build()
+            for hidden in study.training.hidden[:1] if searched else study.training.hidden:
+                label = spec.title(task)
+                if len(study.training.hidden) > 1 and not searched:
+                    label = f"{label}, {hidden} hidden"
+                found += [Cell(study, block, label, task, hidden, m, seed) for m in block.methods]
+    return found
+
+
+@dataclass(frozen=True)
+class SearchPlan(Plan):
+    """The study that a search grows; its members are the first trials.
+
+    Attributes
+    ----------
+    mark : str
+        Hash of what else determines the search.
+    """
+
+    mark: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """Content hash of the search, whatever the number of its trials."""
+        return content_hash([self.mark, [member.row for member in self.members]])
+
+
+def _plan(whole: Search, first: list[Member]) -> SearchPlan:
+    spec = whole.study.search
+    assert spec is not None
+    mark = content_hash([whole.seed, spec.model_dump(mode="json")])
+    plugins = tuple(plugin.source for plugin in whole.study.plugins)
+    source = whole.model_dump_json(exclude_defaults=True)
+    return SearchPlan(whole.name, tuple(first), source, plugins, mark)
+
+
+def _best_plan(whole: Search, cells: list[Cell]) -> Plan | None:
+    """Return the study of the best trials, on validation and report seeds; None if there are none."""
+    members = []
+    for cell in cells:
+        if cell.best is None:
+            continue
+        like = cell.best[1][0]
+        for role in ("validation", "report"):
+            for seed in getattr(whole.study.seeds, role):
+                network = replace(like.network, seed=seed)
+                members.append(Member(cell.block, cell.label, network, role, like.setting))
+    if not members:
+        return None
+    plugins = tuple(plugin.source for plugin in whole.study.plugins)
+    return Plan(whole.study.name, tuple(members), whole.model_dump_json(exclude_defaults=True), plugins)
+
+
+def _run(
+    whole: Search,
+    cells: list[Cell],
+    folder: Path,
+    seconds: float | None,
+    *,
+    executor: Executor | str | None,
+    workers: int | None,
+    attempts: int,
+    progress: Callable[[Progress], object] | None,
+) -> None:
+    """Run all trials of a search into a store."""
+    check_count("attempts", attempts)
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        plan = _plan(whole, [member for cell in cells for member in cell.ask()])
+        check_plugins(plan)
+        writer = stack.enter_context(StoreWriter(folder))
+        stack.enter_context(logged(folder))
+        writer.begin(plan)
+        parallel = min(len(cells), workers or executors.cores())
+        if executor is None:
+            executor = "processes" if _is_long(cells, whole.trials, parallel) else "in-process"
+        log.info(
+            "search %s (%s): %d trials of %d, %s", plan.name, plan.id, whole.trials, len(cells), executor
+        )
+        if isinstance(executor, str):
+            workers = parallel if executor == "processes" else workers
+            own = executors.connect(executor, workers=workers, folder=folder)
+            executor = stack.enter_context(closed(own))
+        stop = stack.enter_context(interrupts())
+        driver = SearchDriver(plan, writer, {}, executor, workers, attempts, progress, stop)
+        driver.search(cells, whole.trials, seconds)
+    if driver.failed:
+        warnings.warn(
+            f"{driver.failed} networks of trials are missing as their shards failed; failures() of the store "
+            f"for {plan.name!r} says why",
+            stacklevel=3,
+        )
+
+
+def _is_long(cells: list[Cell], trials: int, workers: int) -> bool:
+    """Return whether processes pay: there are several searches, and the first trials make them long."""
+    if workers == 1:
+        return False
+    seconds = 0.0
+    for cell in cells:
+        found = probe(Shard(cell.networks[0].setting, tuple(m.network for m in cell.networks)))
+        seconds += math.inf if found is None else found * (trials if cell.spans else 1)
+        if seconds > SHORT:
+            return True
+    return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep optuna from telling every study that it makes."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@dataclass
+class SearchDriver(Driver):
+    """A driver to which every finished trial gives the next one of its cell."""
+
+    _cells: dict[int, Cell] = field(default_factory=dict)  # by position of the shard that its trial waits for
+    _parked: list[Cell] = field(default_factory=list)  # waiting for a network that another one trains
+    _next: deque[int] = field(default_factory=deque)
+
+    def search(self, cells: list[Cell], trials: int, seconds: float | None) -> None:
+        """Run the trials of cells whose first one is begun already."""
+        self.trials = trials
+        self.deadline = math.inf if seconds is None else time.monotonic() + seconds
+        self.tally = _Trials(cells, trials)
+        for cell in cells:
+            self._advance(cell)
+        self._next.clear()  # `run` begins with all shards that there are
+        self.run()
+
+    def _start(self) -> Tally:
+        return self.tally
+
+    def _advance(self, cell: Cell) -> None:
+        """Go on with a cell, over all trials that the store knows, to one that is to be trained."""
+        while True:
+            keys = [member.key for member in cell.networks]
+            errors = self.writer.errors_of(keys)
+            missing = [member for member in cell.networks if member.key not in errors]
+            running = {key for n in self._cells for key in self.shards[n].keys}
+            if any(member.key in running for member in missing):
+                self._parked.append(cell)
+                return
+            shard = Shard(missing[0].setting, tuple(m.network for m in missing)) if missing else None
+            position = self.writer.grow(self.plan, cell.networks, shard)
+            if shard is not None and position is not None:
+                self.shards[position], self._cells[position] = shard, cell
+                self._next.append(position)
+                return
+            if not self._tell(cell, [errors[key] for key in keys]):
+                return
+
+    def _tell(self, cell: Cell, errors: list[float | None] | None) -> bool:
+        """End a cell's trial, and begin its next if there is one."""
+        found = None
+        if errors is not None:
+            known = [error for error in errors if error is not None]
+            found = sum(known) / len(known) if len(known) == len(errors) else math.inf
+        cell.tell(found)
+        self.tally.note(cell)
+        last = self.trials if cell.spans else 1
+        if self.stop.asked or cell.asked >= last or time.monotonic() > self.deadline:
+            return False
+        cell.ask()
+        return True
+
+    def _take(self, future: Future[Finished | Failed], position: int, waiting: deque[int]) -> None:
+        super()._take(future, position, waiting)
+        waiting.extend(self._next)
+        self._next.clear()
+
+    def _keep(self, position: int, shard: Shard, found: Finished) -> None:
+        super()._keep(position, shard, found)
+        cell = self._cells.pop(position)
+        errors = self.writer.errors_of([member.key for member in cell.networks])
+        self._go_on(cell, [errors[member.key] for member in cell.networks])
+
+    def _fail(self, position: int, attempts: int, reason: str) -> None:
+        super()._fail(position, attempts, reason)
+        self._go_on(self._cells.pop(position), None)
+
+    def _go_on(self, cell: Cell, errors: list[float | None] | None) -> None:
+        parked, self._parked = self._parked, []
+        if self._tell(cell, errors):
+            parked.append(cell)
+        for other in parked:
+            self._advance(other)
+
+
+class _Trials:
+    """Counts the networks of trials, and knows the best."""
+
+    def __init__(self, cells: list[Cell], trials: int) -> None:
+        self.cells, self.started, self.trained = cells, time.monotonic(), 0
+        self.seeds = len(cells[0].study.seeds.validation)
+        self.total = self.seeds * sum(trials if cell.spans else 1 for cell in cells)
+        self.done = 0
+
+    def note(self, cell: Cell) -> None:  # noqa: ARG002 - which one does not matter
+        """Count a trial."""
+        self.done += self.seeds
+
+    def add(self, shard: Shard, found: Finished) -> None:  # noqa: ARG002 - as in a sweep
+        """Count a finished shard."""
+        self.trained += len(shard.networks)
+
+    def progress(self, failed: int, running: int) -> Progress:
+        """Return how far the search is."""
+        seconds = time.monotonic() - self.started
+        rate = self.trained / seconds if seconds else 0.0
+        left = (self.total - self.done) / rate if rate else None
+        found = [(cell.best[0], cell, cell.best[1][0]) for cell in self.cells if cell.best is not None]
+        best = None
+        if found:
+            error, cell, member = min(found, key=lambda item: item[0])
+            best = Best(cell.label, cell.recipe.name, member.network.strength, error)
+        return Progress(self.done, self.total, failed, running, rate, left, best)
+
+
+def source_of(store: RunStore) -> Study | Search | None:
+    """Return the latest study or search of a store, as it was read; None if it was made in Python."""
+    text = store.source()
+    if not text:
+        return None
+    return (Search if '"study":' in text[:10] else Study).model_validate_json(text)
+
+
+__all__ = ["TRIALS", "Search", "cells_of", "open_store", "search", "source_of", "trial_table"]
