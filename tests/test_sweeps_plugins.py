@@ -330,7 +330,7 @@ def test_a_measure_that_was_defined_anew_is_not_stored_under_the_old_key(tmp_pat
     def two(net, task):
         return 2 * torch.ones(net.batch_shape)
 
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="are missing"):
         store = run_sweep(study, tmp_path / "store", executor="in-process")
     assert "'one' is not the one that the study was planned with" in store.failures()["reason"].iloc[0]
 

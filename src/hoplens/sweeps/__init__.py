@@ -3,6 +3,7 @@
 from hoplens.sweeps.config import load_study, make_study, parse_study
 from hoplens.sweeps.plan import Member, Plan
 from hoplens.sweeps.running import Progress, run_sweep
+from hoplens.sweeps.searching import search, trial_table
 from hoplens.sweeps.settings import TaskSetting
 from hoplens.sweeps.store import RunStore, open_store
 from hoplens.sweeps.work import Outcome, Setting, Shard
@@ -21,4 +22,6 @@ __all__ = [
     "open_store",
     "parse_study",
     "run_sweep",
+    "search",
+    "trial_table",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -17,13 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoplens.errors import ParameterError, check_count, check_number
-from hoplens.recipes import Recipe
-from hoplens.settings import Network
-from hoplens.streams import TrainingTask
 from hoplens.sweeps import executors
-from hoplens.sweeps.config import MethodSpec, PartSpec, Study
+from hoplens.sweeps.cells import Cell, cells_of, load_optuna
+from hoplens.sweeps.config import Study
 from hoplens.sweeps.describe import content_hash
-from hoplens.sweeps.plan import MAIN, Member, Plan
+from hoplens.sweeps.plan import Member, Plan
 from hoplens.sweeps.running import (
     ATTEMPTS,
     SHORT,
@@ -37,14 +36,13 @@ from hoplens.sweeps.running import (
     logged,
     run_sweep,
 )
-from hoplens.sweeps.space import Span, Value, Words
-from hoplens.sweeps.store import RunStore, open_store
+from hoplens.sweeps.store import RunStore
 from hoplens.sweeps.strict import Strict
 from hoplens.sweeps.work import Failed, Finished, Shard, probe
 from hoplens.sweeps.writer import StoreWriter
 
 if TYPE_CHECKING:
-    import optuna
+    import pandas as pd
 
 TRIALS = 50
 log = logging.getLogger("hoplens.sweeps")
@@ -88,9 +86,9 @@ def search(
     """Search strengths and training settings of every method on every task, then train the best found.
 
     Each method on each task is searched by itself with a tree-structured Parzen estimator (optuna's
-    ``TPESampler``), so that methods are compared at their best. A trial trains the study's validation seeds as
-    one batch, and what is minimised is their mean ``test_mse``; one that diverges counts as infinite. The
-    report seeds are trained for the best trial alone.
+    ``TPESampler``), so that methods are compared at their best. A trial trains the study's validation seeds
+    as one batch, and what is minimised is their mean ``test_mse``; one that diverges counts as infinite.
+    The report seeds are trained for the best trial alone.
 
     The store gets two studies: "NAME search" has a row for each network of each trial (``part`` says which
     trial; `trial_table` sums it up), and NAME has the best found, validation and report seeds. Networks that
@@ -129,7 +127,7 @@ def search(
     UserWarning
         If trials failed; ``store.failures()`` of the search says why.
     """
-    _optuna()
+    load_optuna()
     if study.search is None:
         raise ParameterError("the study has no [search]; say there what to search, e.g. strength")
     if seconds is not None:
@@ -146,7 +144,7 @@ def search(
     return run_sweep(plan, store, progress=progress, **options)
 
 
-def trial_table(store: RunStore, study: str | None = None) -> Any:
+def trial_table(store: RunStore, study: str | None = None) -> pd.DataFrame:
     """Return one row a trial of a search: what was tried, and the mean error over the validation seeds.
 
     Parameters
@@ -161,8 +159,6 @@ def trial_table(store: RunStore, study: str | None = None) -> Any:
         Columns part (with the trial's number), task, method, strength, the settings of training, test_mse
         (NaN where a network diverged) and seeds; in the order in which trials were asked for.
     """
-    import json
-
     import pandas as pd
 
     found = store.studies()
@@ -188,120 +184,6 @@ def trial_table(store: RunStore, study: str | None = None) -> Any:
     ]
     groups = frame.groupby(keys, sort=False)["test_mse"]
     return groups.agg(test_mse=lambda values: values.mean(skipna=False), seeds="size").reset_index()
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise ParameterError("a search needs optuna: pip install 'hoplens[search]'") from None
-    return optuna
-
-
-class Cell:
-    """The search over one method on one task.
-
-    Parameters
-    ----------
-    study : Study
-    block : PartSpec
-    label : str
-        What tables call the task.
-    task : TrainingTask
-    hidden : int
-        Units where they are not searched.
-    method : MethodSpec
-    seed : int
-        Of the search.
-    """
-
-    def __init__(
-        self,
-        study: Study,
-        block: PartSpec,
-        label: str,
-        task: TrainingTask,
-        hidden: int,
-        method: MethodSpec,
-        seed: int,
-    ) -> None:
-        optuna = _optuna()
-        self.study, self.block, self.label, self.task, self.hidden = study, block.name, label, task, hidden
-        self.recipe: Recipe = method.build()
-        self.spans = self._spans(block, method)
-        # each cell has choices of its own, which stay if the study gets more methods or tasks
-        own = int(content_hash([seed, self.block, label, self.recipe.name]), 16) % 2**32
-        self.sampler = optuna.samplers.TPESampler(seed=own)
-        self.optuna: optuna.Study = optuna.create_study(sampler=self.sampler)
-        self.asked = 0
-        self.best: tuple[float, list[Member]] | None = None
-        self._open: tuple[optuna.Trial, list[Member]] | None = None
-
-    def _spans(self, block: PartSpec, method: MethodSpec) -> dict[str, Span | Words]:
-        spec = self.study.search
-        assert spec is not None  # `search` has seen to it
-        spans: dict[str, Span | Words] = dict(spec.training())
-        if not self.recipe.has_strength:
-            return spans
-        if spec.strength is not None and method.strengths is None:
-            return {"strength": spec.strength, **spans}
-        return {"strength": Span(choices=self.study.strengths_of(block, method)), **spans}
-
-    def ask(self) -> list[Member]:
-        """Begin the next trial; return its networks."""
-        trial = self.optuna.ask()
-        values: dict[str, Value] = {name: span.ask(trial, name) for name, span in self.spans.items()}
-        strength = float(values.pop("strength", 0.0))
-        training = self.study.trained_with(values)
-        setting = self.study.setting(self.task, int(values.get("hidden", self.hidden)), training)
-        part = f"trial {self.asked}" if self.block == MAIN else f"{self.block}, trial {self.asked}"
-        members = [
-            Member(part, self.label, Network(self.recipe, strength, seed), "validation", setting)
-            for seed in self.study.seeds.validation
-        ]
-        self.asked += 1
-        self._open = trial, members
-        return members
-
-    def tell(self, error: float | None) -> None:
-        """End the trial that `ask` began.
-
-        Parameters
-        ----------
-        error : float or None
-            Mean error; infinite if a network diverged, None if the trial failed.
-        """
-        assert self._open is not None
-        trial, members = self._open
-        self._open = None
-        if error is None:
-            self.optuna.tell(trial, state=_optuna().trial.TrialState.FAIL)
-            return
-        self.optuna.tell(trial, error)
-        if math.isfinite(error) and (self.best is None or error < self.best[0]):
-            self.best = error, members
-
-    @property
-    def networks(self) -> list[Member]:
-        """The networks of the trial that `ask` began."""
-        assert self._open is not None
-        return self._open[1]
-
-
-def cells_of(study: Study, seed: int) -> list[Cell]:
-    """Return the searches of a study: one a method, task and, unless sizes are searched, size."""
-    assert study.search is not None
-    found = []
-    searched = study.search.hidden is not None
-    for block in study.blocks:
-        for spec in block.tasks:
-            task = spec.build()
-            for hidden in study.training.hidden[:1] if searched else study.training.hidden:
-                label = spec.title(task)
-                if len(study.training.hidden) > 1 and not searched:
-                    label = f"{label}, {hidden} hidden"
-                found += [Cell(study, block, label, task, hidden, m, seed) for m in block.methods]
-    return found
 
 
 @dataclass(frozen=True)
@@ -526,7 +408,7 @@ def source_of(store: RunStore) -> Study | Search | None:
     text = store.source()
     if not text:
         return None
-    return (Search if '"study":' in text[:10] else Study).model_validate_json(text)
+    return (Search if "study" in json.loads(text) else Study).model_validate_json(text)
 
 
-__all__ = ["TRIALS", "Search", "cells_of", "open_store", "search", "source_of", "trial_table"]
+__all__ = ["TRIALS", "Search", "search", "source_of", "trial_table"]

@@ -111,7 +111,7 @@ class SearchSpec(Strict):
     def _fits(self) -> SearchSpec:
         if not dict(self.training()) and self.strength is None:
             raise ValueError(f"give something to search: {', '.join(type(self).model_fields)}")
-        if self.strength is not None and min(self.strength.ends()) < 0:  # type: ignore[type-var]
+        if self.strength is not None and any(float(end) < 0 for end in self.strength.ends()):
             raise ValueError("strength must be at least 0")
         return self
 
