@@ -36,6 +36,7 @@ from hoplens.sweeps.running import (
     logged,
     run_sweep,
 )
+from hoplens.sweeps.status import clock
 from hoplens.sweeps.store import RunStore
 from hoplens.sweeps.strict import Strict
 from hoplens.sweeps.work import Failed, Finished, Shard, probe
@@ -127,14 +128,11 @@ def search(
     UserWarning
         If trials failed; ``store.failures()`` of the search says why.
     """
-    load_optuna()
-    if study.search is None:
-        raise ParameterError("the study has no [search]; say there what to search, e.g. strength")
     if seconds is not None:
         check_number("seconds", seconds, above=0.0)
     whole = Search(study=study, trials=check_count("trials", trials), seed=check_count("seed", seed, least=0))
     options: dict[str, Any] = {"executor": executor, "workers": workers, "attempts": attempts}
-    cells = cells_of(study, seed)
+    cells = _begun(whole)
     _run(whole, cells, Path(store), seconds, progress=progress, **options)
     plan = _best_plan(whole, cells)
     if plan is None:
@@ -244,8 +242,7 @@ def _run(
     """Run all trials of a search into a store."""
     check_count("attempts", attempts)
     with ExitStack() as stack:
-        stack.enter_context(_quiet())
-        plan = _plan(whole, [member for cell in cells for member in cell.ask()])
+        plan = _plan(whole, [member for cell in cells for member in cell.networks])
         check_plugins(plan)
         writer = stack.enter_context(StoreWriter(folder))
         stack.enter_context(logged(folder))
@@ -403,6 +400,41 @@ class _Trials:
         return Progress(self.done, self.total, failed, running, rate, left, best)
 
 
+def search_estimate(whole: Search, *, workers: int) -> list[str]:
+    """Return what a search would take, in words, from a short trial of its first trials.
+
+    Parameters
+    ----------
+    whole : Search
+    workers : int
+        Processes.
+    """
+    cells = _begun(whole)
+    tries = [whole.trials if cell.spans else 1 for cell in cells]
+    seconds = [probe(Shard(c.networks[0].setting, tuple(m.network for m in c.networks))) for c in cells]
+    known = [each * n for each, n in zip(seconds, tries, strict=True) if each is not None]
+    lanes = min(workers, len(cells))
+    time = f"about {clock(sum(known) / lanes)}" if len(known) == len(cells) else "unknown"
+    seeds = whole.study.seeds
+    count = sum(tries) * len(seeds.validation) + len(cells) * len(seeds.report)
+    return [
+        f"{whole.name}: {sum(tries)} trials in {len(cells)} searches, at most {count} networks",
+        f"time: {time} of training on {lanes} processes, by the first trial of each search",
+    ]
+
+
+def _begun(whole: Search) -> list[Cell]:
+    """Return the searches, each with its first trial begun."""
+    if whole.study.search is None:
+        raise ParameterError("the study has no [search]; say there what to search, e.g. strength")
+    load_optuna()
+    with _quiet():
+        cells = cells_of(whole.study, whole.seed)
+        for cell in cells:
+            cell.ask()
+    return cells
+
+
 def source_of(store: RunStore) -> Study | Search | None:
     """Return the latest study or search of a store, as it was read; None if it was made in Python."""
     text = store.source()
@@ -411,4 +443,4 @@ def source_of(store: RunStore) -> Study | Search | None:
     return (Search if "study" in json.loads(text) else Study).model_validate_json(text)
 
 
-__all__ = ["TRIALS", "Search", "search", "source_of", "trial_table"]
+__all__ = ["TRIALS", "Search", "search", "search_estimate", "source_of", "trial_table"]

@@ -1,0 +1,79 @@
+"""``hoplens sweep --search``: search strengths and training settings, and say what was best."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hoplens.commands.sweep_parts import ProgressBar, close, say_failures, say_how_to_go_on
+from hoplens.sweeps import executors
+from hoplens.sweeps.searching import Search, search, search_estimate, trial_table
+from hoplens.sweeps.store import RunStore
+
+SEARCHED = ("strength", "hidden", "steps", "batch", "lr", "decay", "clip", "leak", "activation")
+
+
+def run_search(
+    console: Console,
+    whole: Search,
+    folder: Path,
+    *,
+    dry_run: bool,
+    seconds: float | None,
+    executor: str | None,
+    workers: int | None,
+    attempts: int,
+) -> int:
+    """Search, and print the best found; return the exit code."""
+    if dry_run:
+        lines = search_estimate(whole, workers=workers or executors.cores())
+        console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+        return 0
+    try:
+        with warnings.catch_warnings(), ProgressBar(console, whole.name) as bar:
+            warnings.simplefilter("ignore", UserWarning)  # failures are printed below
+            found = search(
+                whole.study,
+                folder,
+                trials=whole.trials,
+                seconds=seconds,
+                seed=whole.seed,
+                executor=executor,
+                workers=workers,
+                attempts=attempts,
+                progress=bar.show,
+            )
+    except KeyboardInterrupt:
+        say_how_to_go_on(console, folder)
+        raise
+    with found:
+        console.print(_best(found))
+        failed = close(console, found, found.study_id(whole.study.name))
+        return max(failed, say_failures(console, found, found.study_id(whole.name)))
+
+
+def _best(store: RunStore) -> Table:
+    trials = trial_table(store)
+    searched = [name for name in SEARCHED if trials[name].nunique() > 1]
+    shown = Table(title="Best found, by the mean error over the validation seeds", title_justify="left")
+    for heading in ("task", "method"):
+        shown.add_column(heading)
+    for heading in (*searched, "test error", "trials"):
+        shown.add_column(heading, justify="right")
+    for (task, method), rows in trials.groupby(["task", "method"], sort=False):
+        if rows["test_mse"].notna().any():
+            best = rows.loc[rows["test_mse"].idxmin()]
+            cells = [_word(best[name]) for name in (*searched, "test_mse")]
+            shown.add_row(escape(task), escape(method), *cells, str(len(rows)))
+    return shown
+
+
+def _word(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+
+
+__all__ = ["run_search"]
