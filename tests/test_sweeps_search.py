@@ -83,8 +83,8 @@ def test_it_finds_better_than_chance_and_trains_report_seeds_for_the_best_alone(
     assert len(trials) == 80
     for method, rest in trials.groupby("method"):
         best = rest.loc[rest["test_mse"].idxmin()]
-        # TPE: what it tries once it knows something is better than the ten random trials that it begins with
-        assert rest["test_mse"][20:].median() < 0.5 * rest["test_mse"][:10].median()
+        # what it tries once it knows something is better than the ten random trials that it begins with
+        assert rest["test_mse"][20:].median() < 0.7 * rest["test_mse"][:10].median()
         assert best["test_mse"] < rest["test_mse"][:10].min()
         mine = final[final["method"] == method]
         assert mine["role"].tolist() == ["validation"] * 2 + ["report"] * 2

@@ -162,11 +162,14 @@ def status(
     table: Annotated[
         Path | None, typer.Option(help="Write all networks to this file, .csv or .parquet.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write runs for TensorBoard to this new folder.")
+    ] = None,
 ) -> None:
     """Say how far a sweep is, running or not."""
     from hoplens.commands import run_status
 
-    run_status(console, folder, study=study, table=table)
+    run_status(console, folder, study=study, table=table, tensorboard=tensorboard)
 
 
 @app.command()

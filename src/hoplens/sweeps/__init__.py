@@ -6,6 +6,7 @@ from hoplens.sweeps.running import Progress, run_sweep
 from hoplens.sweeps.searching import search, trial_table
 from hoplens.sweeps.settings import TaskSetting
 from hoplens.sweeps.store import RunStore, open_store
+from hoplens.sweeps.tensorboard import export_tensorboard
 from hoplens.sweeps.work import Outcome, Setting, Shard
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Setting",
     "Shard",
     "TaskSetting",
+    "export_tensorboard",
     "load_study",
     "make_study",
     "open_store",
