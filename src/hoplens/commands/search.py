@@ -66,9 +66,9 @@ def _best(store: RunStore) -> Table:
         shown.add_column(heading, justify="right")
     for (task, method), rows in trials.groupby(["task", "method"], sort=False):
         if rows["test_mse"].notna().any():
-            best = rows.loc[rows["test_mse"].idxmin()]
+            best = rows.sort_values("test_mse", kind="stable").iloc[0]
             cells = [_word(best[name]) for name in (*searched, "test_mse")]
-            shown.add_row(escape(task), escape(method), *cells, str(len(rows)))
+            shown.add_row(escape(str(task)), escape(str(method)), *cells, str(len(rows)))
     return shown
 
 

@@ -65,6 +65,7 @@ def export_tensorboard(
     if any(place.iterdir()):
         raise FileError(f"{place} holds files already; name a new folder, so that no run is shown twice")
     names: set[str] = set()
+    cell: Any
     for cell, networks in rows.groupby(CELL, sort=False):
         settings = _settings(dict(zip(CELL, cell, strict=True)), networks["config"].iloc[0])
         writer = SummaryWriter(os.fspath(place / _name(cell, names)))  # type: ignore[no-untyped-call, unused-ignore]
