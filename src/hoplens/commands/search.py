@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hoplens.commands.sweep_parts import ProgressBar, close, say_failures, say_how_to_go_on
-from hoplens.sweeps import executors
-from hoplens.sweeps.searching import Search, search, search_estimate, trial_table
+from hoplens.sweeps import executors, searching
+from hoplens.sweeps.searching import Search, search_estimate, trial_table
 from hoplens.sweeps.store import RunStore
 
 SEARCHED = ("strength", "hidden", "steps", "batch", "lr", "decay", "clip", "leak", "activation")
@@ -36,12 +36,10 @@ def run_search(
     try:
         with warnings.catch_warnings(), ProgressBar(console, whole.name) as bar:
             warnings.simplefilter("ignore", UserWarning)  # failures are printed below
-            found = search(
-                whole.study,
+            found, trials, best = searching.run_search(
+                whole,
                 folder,
-                trials=whole.trials,
                 seconds=seconds,
-                seed=whole.seed,
                 executor=executor,
                 workers=workers,
                 attempts=attempts,
@@ -51,13 +49,13 @@ def run_search(
         say_how_to_go_on(console, folder)
         raise
     with found:
-        console.print(_best(found))
-        failed = close(console, found, found.study_id(whole.study.name))
-        return max(failed, say_failures(console, found, found.study_id(whole.name)))
+        console.print(_best(found, trials))
+        failed = close(console, found, best)
+        return max(failed, say_failures(console, found, trials))
 
 
-def _best(store: RunStore) -> Table:
-    trials = trial_table(store)
+def _best(store: RunStore, search: str) -> Table:
+    trials = trial_table(store, search)
     searched = [name for name in SEARCHED if trials[name].nunique() > 1]
     shown = Table(title="Best found, by the mean error over the validation seeds", title_justify="left")
     for heading in ("task", "method"):

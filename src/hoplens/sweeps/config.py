@@ -317,6 +317,8 @@ class Study(Strict):
         twice = [name for name in self.measures if self.measures.count(name) > 1]
         if twice:
             raise ValueError(f"the measures name {twice[0]} twice")
+        for name in self.measures:
+            legal(lambda name=name: OwnMeasure.of(name))
         names = [part.name for part in self.blocks]
         if not names:
             raise ValueError("a study needs [[tasks]] and [[methods]], or [[parts]]")

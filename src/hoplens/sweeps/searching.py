@@ -6,14 +6,11 @@ import json
 import logging
 import math
 import os
-import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +23,7 @@ from hoplens.sweeps.plan import Member, Plan
 from hoplens.sweeps.running import (
     ATTEMPTS,
     SHORT,
-    Best,
-    Driver,
     Progress,
-    Tally,
     check_plugins,
     closed,
     interrupts,
@@ -39,7 +33,8 @@ from hoplens.sweeps.running import (
 from hoplens.sweeps.status import clock
 from hoplens.sweeps.store import RunStore
 from hoplens.sweeps.strict import Strict
-from hoplens.sweeps.work import Failed, Finished, Shard, probe
+from hoplens.sweeps.trials import SearchDriver, SearchPlan
+from hoplens.sweeps.work import Shard, probe
 from hoplens.sweeps.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -128,18 +123,47 @@ def search(
     UserWarning
         If trials failed; ``store.failures()`` of the search says why.
     """
+    whole = Search(study=study, trials=check_count("trials", trials), seed=check_count("seed", seed, least=0))
+    found, _, _ = run_search(
+        whole,
+        Path(store),
+        seconds=seconds,
+        executor=executor,
+        workers=workers,
+        attempts=attempts,
+        progress=progress,
+    )
+    return found
+
+
+def run_search(
+    whole: Search,
+    folder: Path,
+    *,
+    seconds: float | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    **options: Any,
+) -> tuple[RunStore, str, str]:
+    """Search; return the store, and the ids of the search and of the study of the best found in it.
+
+    Parameters
+    ----------
+    whole : Search
+    folder : Path
+    seconds, progress, options
+        See `search`.
+    """
     if seconds is not None:
         check_number("seconds", seconds, above=0.0)
-    whole = Search(study=study, trials=check_count("trials", trials), seed=check_count("seed", seed, least=0))
-    options: dict[str, Any] = {"executor": executor, "workers": workers, "attempts": attempts}
     cells = _begun(whole)
-    _run(whole, cells, Path(store), seconds, progress=progress, **options)
-    plan = _best_plan(whole, cells)
-    if plan is None:
+    plan = _plan(whole, [member for cell in cells for member in cell.networks])
+    _run(plan, whole.trials, cells, folder, seconds, progress=progress, **options)
+    best = _best_plan(whole, cells)
+    if best is None:
         raise ParameterError(
             "no trial of the search ended with a finite error; `hoplens status` shows failed ones"
         )
-    return run_sweep(plan, store, progress=progress, **options)
+    return run_sweep(best, folder, progress=progress, **options), plan.id, best.id
 
 
 def trial_table(store: RunStore, study: str | None = None) -> pd.DataFrame:
@@ -184,24 +208,6 @@ def trial_table(store: RunStore, study: str | None = None) -> pd.DataFrame:
     return groups.agg(test_mse=lambda values: values.mean(skipna=False), seeds="size").reset_index()
 
 
-@dataclass(frozen=True)
-class SearchPlan(Plan):
-    """The study that a search grows; its members are the first trials.
-
-    Attributes
-    ----------
-    mark : str
-        Hash of what else determines the search.
-    """
-
-    mark: str = ""
-
-    @cached_property
-    def id(self) -> str:
-        """Content hash of the search, whatever the number of its trials."""
-        return content_hash([self.mark, [member.row for member in self.members]])
-
-
 def _plan(whole: Search, first: list[Member]) -> SearchPlan:
     spec = whole.study.search
     assert spec is not None
@@ -229,7 +235,8 @@ def _best_plan(whole: Search, cells: list[Cell]) -> Plan | None:
 
 
 def _run(
-    whole: Search,
+    plan: SearchPlan,
+    trials: int,
     cells: list[Cell],
     folder: Path,
     seconds: float | None,
@@ -242,24 +249,21 @@ def _run(
     """Run all trials of a search into a store."""
     check_count("attempts", attempts)
     with ExitStack() as stack:
-        plan = _plan(whole, [member for cell in cells for member in cell.networks])
         check_plugins(plan)
         writer = stack.enter_context(StoreWriter(folder))
         stack.enter_context(logged(folder))
         writer.begin(plan)
         parallel = min(len(cells), workers or executors.cores())
         if executor is None:
-            executor = "processes" if _is_long(cells, whole.trials, parallel) else "in-process"
-        log.info(
-            "search %s (%s): %d trials of %d, %s", plan.name, plan.id, whole.trials, len(cells), executor
-        )
+            executor = "processes" if _is_long(cells, trials, parallel) else "in-process"
+        log.info("search %s (%s): %d trials of %d, %s", plan.name, plan.id, trials, len(cells), executor)
         if isinstance(executor, str):
             workers = parallel if executor == "processes" else workers
             own = executors.connect(executor, workers=workers, folder=folder)
             executor = stack.enter_context(closed(own))
         stop = stack.enter_context(interrupts())
         driver = SearchDriver(plan, writer, {}, executor, workers, attempts, progress, stop)
-        driver.search(cells, whole.trials, seconds)
+        driver.search(cells, trials, seconds)
     if driver.failed:
         warnings.warn(
             f"{driver.failed} networks of trials are missing as their shards failed; failures() of the store "
@@ -291,113 +295,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-@dataclass
-class SearchDriver(Driver):
-    """A driver to which every finished trial gives the next one of its cell."""
-
-    _cells: dict[int, Cell] = field(default_factory=dict)  # by position of the shard that its trial waits for
-    _parked: list[Cell] = field(default_factory=list)  # waiting for a network that another one trains
-    _next: deque[int] = field(default_factory=deque)
-
-    def search(self, cells: list[Cell], trials: int, seconds: float | None) -> None:
-        """Run the trials of cells whose first one is begun already."""
-        self.trials = trials
-        self.deadline = math.inf if seconds is None else time.monotonic() + seconds
-        self.tally = _Trials(cells, trials)
-        for cell in cells:
-            self._advance(cell)
-        self._next.clear()  # `run` begins with all shards that there are
-        self.run()
-
-    def _start(self) -> Tally:
-        return self.tally
-
-    def _advance(self, cell: Cell) -> None:
-        """Go on with a cell, over all trials that the store knows, to one that is to be trained."""
-        while True:
-            keys = [member.key for member in cell.networks]
-            errors = self.writer.errors_of(keys)
-            missing = [member for member in cell.networks if member.key not in errors]
-            running = {key for n in self._cells for key in self.shards[n].keys}
-            if any(member.key in running for member in missing):
-                self._parked.append(cell)
-                return
-            shard = Shard(missing[0].setting, tuple(m.network for m in missing)) if missing else None
-            position = self.writer.grow(self.plan, cell.networks, shard)
-            if shard is not None and position is not None:
-                self.shards[position], self._cells[position] = shard, cell
-                self._next.append(position)
-                return
-            if not self._tell(cell, [errors[key] for key in keys]):
-                return
-
-    def _tell(self, cell: Cell, errors: list[float | None] | None) -> bool:
-        """End a cell's trial, and begin its next if there is one."""
-        found = None
-        if errors is not None:
-            known = [error for error in errors if error is not None]
-            found = sum(known) / len(known) if len(known) == len(errors) else math.inf
-        cell.tell(found)
-        self.tally.note(cell)
-        last = self.trials if cell.spans else 1
-        if self.stop.asked or cell.asked >= last or time.monotonic() > self.deadline:
-            return False
-        cell.ask()
-        return True
-
-    def _take(self, future: Future[Finished | Failed], position: int, waiting: deque[int]) -> None:
-        super()._take(future, position, waiting)
-        waiting.extend(self._next)
-        self._next.clear()
-
-    def _keep(self, position: int, shard: Shard, found: Finished) -> None:
-        super()._keep(position, shard, found)
-        cell = self._cells.pop(position)
-        errors = self.writer.errors_of([member.key for member in cell.networks])
-        self._go_on(cell, [errors[member.key] for member in cell.networks])
-
-    def _fail(self, position: int, attempts: int, reason: str) -> None:
-        super()._fail(position, attempts, reason)
-        self._go_on(self._cells.pop(position), None)
-
-    def _go_on(self, cell: Cell, errors: list[float | None] | None) -> None:
-        parked, self._parked = self._parked, []
-        if self._tell(cell, errors):
-            parked.append(cell)
-        for other in parked:
-            self._advance(other)
-
-
-class _Trials:
-    """Counts the networks of trials, and knows the best."""
-
-    def __init__(self, cells: list[Cell], trials: int) -> None:
-        self.cells, self.started, self.trained = cells, time.monotonic(), 0
-        self.seeds = len(cells[0].study.seeds.validation)
-        self.total = self.seeds * sum(trials if cell.spans else 1 for cell in cells)
-        self.done = 0
-
-    def note(self, cell: Cell) -> None:  # noqa: ARG002 - which one does not matter
-        """Count a trial."""
-        self.done += self.seeds
-
-    def add(self, shard: Shard, found: Finished) -> None:  # noqa: ARG002 - as in a sweep
-        """Count a finished shard."""
-        self.trained += len(shard.networks)
-
-    def progress(self, failed: int, running: int) -> Progress:
-        """Return how far the search is."""
-        seconds = time.monotonic() - self.started
-        rate = self.trained / seconds if seconds else 0.0
-        left = (self.total - self.done) / rate if rate else None
-        found = [(cell.best[0], cell, cell.best[1][0]) for cell in self.cells if cell.best is not None]
-        best = None
-        if found:
-            error, cell, member = min(found, key=lambda item: item[0])
-            best = Best(cell.label, cell.recipe.name, member.network.strength, error)
-        return Progress(self.done, self.total, failed, running, rate, left, best)
 
 
 def search_estimate(whole: Search, *, workers: int) -> list[str]:
@@ -443,4 +340,4 @@ def source_of(store: RunStore) -> Study | Search | None:
     return (Search if "study" in json.loads(text) else Study).model_validate_json(text)
 
 
-__all__ = ["TRIALS", "Search", "search", "search_estimate", "source_of", "trial_table"]
+__all__ = ["TRIALS", "Search", "run_search", "search", "search_estimate", "source_of", "trial_table"]
