@@ -13,6 +13,7 @@ import pytest
 import hoplens as hl
 from hoplens.errors import ParameterError
 from hoplens.sweeps import load_study, make_study, open_store, run_sweep, search, trial_table
+from hoplens.sweeps.searching import Search, run_search
 from hoplens.sweeps.settings import TaskSetting
 from hoplens.sweeps.status import status
 from hoplens.sweeps.work import Outcome
@@ -180,6 +181,32 @@ def test_more_trials_go_on_from_fewer(tmp_path, toy):
         many.sort_values(order, ignore_index=True), at_once.sort_values(order, ignore_index=True)
     )
     assert few["lr"].isin(many["lr"]).all()
+
+
+def test_several_searches_share_a_store(tmp_path, toy):
+    ids = set()
+    for seed in (0, 1, 0):
+        store, ident, best = run_search(
+            Search(study=study(), trials=4, seed=seed),
+            tmp_path,
+            executor="in-process",
+            workers=None,
+            attempts=1,
+        )
+        with store:
+            trials, found = trial_table(store, ident), store.networks(best)
+        ids |= {(seed, ident)}
+        for method, rows in trials.groupby("method"):
+            least = rows.loc[rows["test_mse"].idxmin(), "strength"]
+            assert (found.loc[found["method"] == method, "strength"] == least).all()
+    assert len(ids) == 2
+    assert len(toy) == len(set(toy))
+
+
+def test_a_method_named_twice_is_refused_before_anything_is_trained(tmp_path, toy):
+    with pytest.raises(ParameterError, match="names a network twice"):
+        search(study(methods=[{"recipe": "l1"}, {"recipe": "l1"}]), tmp_path, trials=2)
+    assert not toy
 
 
 def test_diverged_trials_count_as_infinite_and_failed_ones_are_told(tmp_path, monkeypatch, toy):
