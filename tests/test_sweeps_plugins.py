@@ -226,6 +226,21 @@ def test_entry_points_work_in_studies(tmp_path):
     assert run()[2] != ident  # an edit of the package counts too
 
 
+def test_the_example_may_be_named_in_a_study(tmp_path):
+    values = {
+        "name": "example",
+        "plugins": [Path(__file__).parents[1] / "examples" / "own_task.py"],
+        "measures": ["senders"],
+        "strengths": [1e-2],
+        "seeds": {"validation": [0], "report": [1]},
+        "training": {"hidden": 6, "steps": 10, "batch": 8},
+        "tasks": [{"name": "cued recall", "options": {"lag": 1, "length": 3}}],
+        "methods": [{"recipe": "group lasso"}],
+    }
+    with run_sweep(make_study(values), tmp_path, executor="in-process") as store:
+        assert store.networks()["senders"].between(1, 6).all()
+
+
 # -- what may go wrong
 
 

@@ -403,7 +403,10 @@ class Study(Strict):
             return (0.0,)
         found = method.strengths or block.strengths or self.strengths
         if found is None:
-            raise ParameterError(f"method {recipe.name} has no strengths; give it some, or the whole study")
+            more = ", or let --search choose them" if self.search is not None else ""
+            raise ParameterError(
+                f"method {recipe.name} has no strengths; give it some, or the whole study{more}"
+            )
         return found
 
 
