@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hoplens.commands.sweep_parts import ProgressBar, close, say_failures, say_how_to_go_on
+from hoplens.commands.progress import progress_bar
+from hoplens.commands.sweep_parts import close, say_failures, stopped
 from hoplens.sweeps import executors, searching
 from hoplens.sweeps.searching import Search, search_estimate, trial_table
 from hoplens.sweeps.store import RunStore
@@ -33,21 +34,17 @@ def run_search(
         lines = search_estimate(whole, workers=workers or executors.cores())
         console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
         return 0
-    try:
-        with warnings.catch_warnings(), ProgressBar(console, whole.name) as bar:
-            warnings.simplefilter("ignore", UserWarning)  # failures are printed below
-            found, trials, best = searching.run_search(
-                whole,
-                folder,
-                seconds=seconds,
-                executor=executor,
-                workers=workers,
-                attempts=attempts,
-                progress=bar.show,
-            )
-    except KeyboardInterrupt:
-        say_how_to_go_on(console, folder)
-        raise
+    with progress_bar(console, whole.name, stopped=stopped(folder)) as show, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # failures are printed below
+        found, trials, best = searching.run_search(
+            whole,
+            folder,
+            seconds=seconds,
+            executor=executor,
+            workers=workers,
+            attempts=attempts,
+            progress=show,
+        )
     with found:
         console.print(_best(found, trials))
         failed = close(console, found, best)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hoplens.commands.progress import progress_bar
 from hoplens.commands.search import run_search
-from hoplens.commands.sweep_parts import ProgressBar, close, say_how_to_go_on
+from hoplens.commands.sweep_parts import close, stopped
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.sweeps import executors
 from hoplens.sweeps.config import Study, load_study
@@ -18,7 +19,7 @@ from hoplens.sweeps.plan import Plan
 from hoplens.sweeps.running import run_sweep
 from hoplens.sweeps.searching import Search, source_of
 from hoplens.sweeps.status import clock
-from hoplens.sweeps.store import DATABASE, RunStore, open_store
+from hoplens.sweeps.store import DATABASE, open_store
 
 
 def example() -> str:
@@ -67,15 +68,9 @@ def run_sweep_command(
     if dry_run:
         print_estimate(console, plan, folder, workers=workers or executors.cores())
         return 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # failures are printed below
-            done = sweep_with_bar(
-                console, plan, folder, executor=executor, workers=workers, attempts=attempts
-            )
-    except KeyboardInterrupt:
-        say_how_to_go_on(console, folder)
-        raise
+    with progress_bar(console, plan.name, stopped=stopped(folder)) as show, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # failures are printed below
+        done = run_sweep(plan, folder, executor=executor, workers=workers, attempts=attempts, progress=show)
     with done:
         return close(console, done, plan.id)
 
@@ -101,16 +96,6 @@ def _find(file: Path | None, store: Path | None, *, resume: bool) -> tuple[Study
     return kept, store
 
 
-def sweep_with_bar(
-    console: Console, plan: Plan, folder: Path, *, executor: str | None, workers: int | None, attempts: int
-) -> RunStore:
-    """Run a plan under a progress bar with rate, time left and the best so far."""
-    with ProgressBar(console, plan.name) as bar:
-        return run_sweep(
-            plan, folder, executor=executor, workers=workers, attempts=attempts, progress=bar.show
-        )
-
-
 def print_estimate(console: Console, plan: Plan, folder: Path, *, workers: int) -> Estimate:
     """Print what is left to do of a plan."""
     known: set[str] = set()
@@ -133,4 +118,4 @@ def print_estimate(console: Console, plan: Plan, folder: Path, *, workers: int) 
     return found
 
 
-__all__ = ["example", "print_estimate", "run_sweep_command", "sweep_with_bar"]
+__all__ = ["example", "print_estimate", "run_sweep_command"]

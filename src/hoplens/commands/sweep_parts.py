@@ -1,71 +1,19 @@
-"""What ``hoplens sweep`` shows while a study or a search runs, and after it."""
+"""What ``hoplens sweep`` says after a study or a search."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
-from hoplens.sweeps.running import Progress
-from hoplens.sweeps.status import clock
 from hoplens.sweeps.store import RunStore
 
 SOME_FAILED = 1  # exit code
 
 
-class ProgressBar:
-    """A progress bar with rate, time left and the best so far."""
-
-    def __init__(self, console: Console, name: str) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("networks"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[rate]}"),
-        )
-        self.bar = Bar(*columns, console=console)
-        self.row = self.bar.add_task(escape(name), total=None, rate="")
-        self.best = self.bar.add_task("", total=None, visible=False, rate="")
-
-    def __enter__(self) -> ProgressBar:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-        if error[0] is None and not self.bar.console.is_terminal:
-            self.bar.console.print(self.bar.tasks[1].description)
-
-    def show(self, seen: Progress) -> None:
-        """Draw how far it is."""
-        self.bar.update(self.row, completed=seen.done, total=seen.total, rate=_rate(seen))
-        if seen.best is not None:
-            b = seen.best
-            text = f"best so far: {b.method} {b.strength:g} on {b.task}: error {b.test_mse:.4f}"
-            self.bar.update(self.best, description=escape(text))
-
-
-def _rate(seen: Progress) -> str:
-    words = [f"{seen.rate:.2g}/s"] if seen.rate else []
-    words += [f"{clock(seen.left)} left"] if seen.left is not None else []
-    words += [f"{seen.failed} failed"] if seen.failed else []
-    return ", ".join(words)
-
-
-def say_how_to_go_on(console: Console, folder: Path) -> None:
-    """Say what Ctrl-C has left."""
-    console.print(
-        f"\nstopped; every finished shard is kept. `hoplens sweep --resume --store {folder}` goes on "
-        "from there.",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-    )
+def stopped(folder: Path) -> str:
+    """Return what is to be said after Ctrl-C."""
+    return f"stopped; every finished shard is kept. `hoplens sweep --resume --store {folder}` goes on from there."
 
 
 def close(console: Console, store: RunStore, study: str) -> int:
@@ -97,4 +45,4 @@ def say_failures(console: Console, store: RunStore, study: str) -> int:
     return SOME_FAILED
 
 
-__all__ = ["SOME_FAILED", "ProgressBar", "close", "say_failures", "say_how_to_go_on"]
+__all__ = ["SOME_FAILED", "close", "say_failures", "stopped"]
