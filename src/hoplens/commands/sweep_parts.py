@@ -13,7 +13,8 @@ SOME_FAILED = 1  # exit code
 
 def stopped(folder: Path) -> str:
     """Return what is to be said after Ctrl-C."""
-    return f"stopped; every finished shard is kept. `hoplens sweep --resume --store {folder}` goes on from there."
+    again = f"`hoplens sweep --resume --store {folder}`"
+    return f"stopped; every finished shard is kept. {again} goes on from there."
 
 
 def close(console: Console, store: RunStore, study: str) -> int:
