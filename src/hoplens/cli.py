@@ -121,6 +121,14 @@ def sweep(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes or jobs at once; 0 takes one a core.")] = 0,
     attempts: Annotated[int, typer.Option(help="Workers that may be lost over one batch.")] = 3,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TRIALS", help="Search what [search] names, each method on each task by itself."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the search's choices.", show_default="0")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Search: begin no trial later than that.")] = None,
 ) -> None:
     """Run a study of any size into a store; what is there is never trained again."""
     from hoplens.commands import example, run_sweep_command
@@ -139,6 +147,9 @@ def sweep(
         executor=executor,
         workers=workers or None,
         attempts=attempts,
+        search=search,
+        seed=seed,
+        seconds=seconds,
     )
     if code:
         raise typer.Exit(code)
@@ -151,11 +162,14 @@ def status(
     table: Annotated[
         Path | None, typer.Option(help="Write all networks to this file, .csv or .parquet.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write runs for TensorBoard to this new folder.")
+    ] = None,
 ) -> None:
     """Say how far a sweep is, running or not."""
     from hoplens.commands import run_status
 
-    run_status(console, folder, study=study, table=table)
+    run_status(console, folder, study=study, table=table, tensorboard=tensorboard)
 
 
 @app.command()

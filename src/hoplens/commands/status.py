@@ -9,12 +9,15 @@ from rich.table import Table
 
 from hoplens.sweeps.status import Status, clock, status
 from hoplens.sweeps.store import open_store
+from hoplens.sweeps.tensorboard import export_tensorboard
 
 SHOWN = 5  # failures
 
 
-def run_status(console: Console, folder: Path, *, study: str | None, table: Path | None) -> None:
-    """Print how far a study is and the best method of each task so far, and write its table."""
+def run_status(
+    console: Console, folder: Path, *, study: str | None, table: Path | None, tensorboard: Path | None = None
+) -> None:
+    """Print how far a study is and the best method of each task so far; write its table and runs."""
     found = status(folder, study)
     console.print("\n".join(_lines(found)), soft_wrap=True, markup=False, highlight=False)
     if len(found.best):
@@ -31,6 +34,10 @@ def run_status(console: Console, folder: Path, *, study: str | None, table: Path
         with open_store(folder) as store:
             written = store.export(table, study)
         console.print(f"table: {written}", soft_wrap=True, markup=False, highlight=False)
+    if tensorboard is not None:
+        runs = export_tensorboard(folder, tensorboard, study)
+        text = f"{runs} runs: tensorboard --logdir {tensorboard}"
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _lines(found: Status) -> list[str]:

@@ -7,20 +7,19 @@ from importlib import resources
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
+from hoplens.commands.progress import progress_bar
+from hoplens.commands.search import run_search
+from hoplens.commands.sweep_parts import close, stopped
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.sweeps import executors
 from hoplens.sweeps.config import Study, load_study
 from hoplens.sweeps.estimate import Estimate, estimate
 from hoplens.sweeps.plan import Plan
-from hoplens.sweeps.running import Progress, run_sweep
+from hoplens.sweeps.running import run_sweep
+from hoplens.sweeps.searching import Search, source_of
 from hoplens.sweeps.status import clock
-from hoplens.sweeps.store import DATABASE, RunStore, open_store
-
-SOME_FAILED = 1  # exit code
+from hoplens.sweeps.store import DATABASE, open_store
 
 
 def example() -> str:
@@ -38,41 +37,52 @@ def run_sweep_command(
     executor: str | None,
     workers: int | None,
     attempts: int,
+    search: int | None = None,
+    seed: int | None = None,
+    seconds: float | None = None,
 ) -> int:
-    """Run, resume or estimate a study; return the exit code."""
+    """Run, search, resume or estimate a study; return the exit code."""
     if workers is not None:
         check_count("--workers", workers)
-    plan, folder = _find(file, store, resume=resume)
+    found, folder = _find(file, store, resume=resume)
+    if search is not None:
+        trials = check_count("--search", search)
+        if isinstance(found, Search):
+            found = found.model_copy(update={"trials": trials})
+        else:
+            found = Search(study=found, trials=trials, seed=check_count("--seed", seed or 0, least=0))
+    if isinstance(found, Search):
+        return run_search(
+            console,
+            found,
+            folder,
+            dry_run=dry_run,
+            seconds=seconds,
+            executor=executor,
+            workers=workers,
+            attempts=attempts,
+        )
+    if seed is not None or seconds is not None:
+        raise ParameterError("--seed and --seconds go with --search")
+    plan = found.plan()
     if dry_run:
         print_estimate(console, plan, folder, workers=workers or executors.cores())
         return 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # failures are printed below
-            found = sweep_with_bar(
-                console, plan, folder, executor=executor, workers=workers, attempts=attempts
-            )
-    except KeyboardInterrupt:
-        console.print(
-            f"\nstopped; every finished shard is kept. `hoplens sweep --resume --store {folder}` goes on "
-            "from there.",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
-        raise
-    with found:
-        return _close(console, found, plan)
+    with progress_bar(console, plan.name, stopped=stopped(folder)) as show, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # failures are printed below
+        done = run_sweep(plan, folder, executor=executor, workers=workers, attempts=attempts, progress=show)
+    with done:
+        return close(console, done, plan.id)
 
 
-def _find(file: Path | None, store: Path | None, *, resume: bool) -> tuple[Plan, Path]:
-    """Return the plan to run and the store to run it into."""
+def _find(file: Path | None, store: Path | None, *, resume: bool) -> tuple[Study | Search, Path]:
+    """Return the study or search to run and the store to run it into."""
     if file is not None:
         study = load_study(file)
         folder = store or Path(f"{study.name}.store")
         if resume and not (folder / DATABASE).is_file():
             raise FileError(f"{folder} holds no run store to go on with; leave --resume out to begin one")
-        return study.plan(), folder
+        return study, folder
     if not resume:
         raise ParameterError(
             "give a study file, or --resume --store DIR; `hoplens sweep --example` prints one"
@@ -80,68 +90,10 @@ def _find(file: Path | None, store: Path | None, *, resume: bool) -> tuple[Plan,
     if store is None:
         raise ParameterError("--resume without a study file needs --store DIR")
     with open_store(store) as found:
-        source = found.source()
-    if not source:
+        kept = source_of(found)
+    if kept is None:
         raise ParameterError(f"the study in {store} was made in Python; go on with run_sweep from there")
-    return Study.model_validate_json(source).plan(), store
-
-
-def sweep_with_bar(
-    console: Console, plan: Plan, folder: Path, *, executor: str | None, workers: int | None, attempts: int
-) -> RunStore:
-    """Run a plan under a progress bar with rate, time left and the best so far."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("networks"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[rate]}"),
-    )
-    with Bar(*columns, console=console) as bar:
-        row = bar.add_task(escape(plan.name), total=len(plan.by_key), rate="")
-        best = bar.add_task("", total=None, visible=False, rate="")
-
-        def show(seen: Progress) -> None:
-            bar.update(row, completed=seen.done, total=seen.total, rate=_rate(seen))
-            if seen.best is not None:
-                b = seen.best
-                text = f"best so far: {b.method} {b.strength:g} on {b.task}: error {b.test_mse:.4f}"
-                bar.update(best, description=escape(text))
-
-        found = run_sweep(plan, folder, executor=executor, workers=workers, attempts=attempts, progress=show)
-    if not console.is_terminal:
-        console.print(bar.tasks[1].description)
-    return found
-
-
-def _rate(seen: Progress) -> str:
-    words = [f"{seen.rate:.2g}/s"] if seen.rate else []
-    words += [f"{clock(seen.left)} left"] if seen.left is not None else []
-    words += [f"{seen.failed} failed"] if seen.failed else []
-    return ", ".join(words)
-
-
-def _close(console: Console, store: RunStore, plan: Plan) -> int:
-    """Say what there is now; return the exit code."""
-    failures = store.failures(plan.id)
-    done = len(store.networks(plan.id).drop_duplicates("key"))
-    console.print(
-        f"{done} of {len(plan.by_key)} networks are in {store.folder}; `hoplens status` shows them",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-    )
-    if failures.empty:
-        return 0
-    console.print(
-        f"{len(failures)} shards failed, the first: {failures['reason'].iloc[0]}; --resume tries them again, "
-        "sweep.log in the store says more",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-    )
-    return SOME_FAILED
+    return kept, store
 
 
 def print_estimate(console: Console, plan: Plan, folder: Path, *, workers: int) -> Estimate:
@@ -166,4 +118,4 @@ def print_estimate(console: Console, plan: Plan, folder: Path, *, workers: int) 
     return found
 
 
-__all__ = ["example", "print_estimate", "run_sweep_command", "sweep_with_bar"]
+__all__ = ["example", "print_estimate", "run_sweep_command"]

@@ -7,6 +7,7 @@ import linecache
 import os
 import pickle
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Source:
 
 
 _sources: dict[str, Source] = {}  # by path: what is loaded
+_brought: set[str] = set()  # paths of what came with a carried value
+_lock = threading.RLock()  # workers may have several threads
 
 
 def load_file(path: str | os.PathLike[str]) -> ModuleType:
@@ -69,13 +72,18 @@ def load_file(path: str | os.PathLike[str]) -> ModuleType:
     ExtensionError
         If it cannot be run, with file and line; registers nothing; or registers a name that is taken.
     """
+    return load_source(read_source(path))
+
+
+def read_source(path: str | os.PathLike[str]) -> Source:
+    """Return a file of extensions without running it; see `load_file`."""
     place = Path(path)
     try:
         text = place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise FileError(f"cannot read the extension {place} ({why}); name a Python file") from None
-    return load_source(Source(str(place.resolve()), text))
+    return Source(str(place.resolve()), text)
 
 
 def load_source(source: Source) -> ModuleType:
@@ -85,9 +93,13 @@ def load_source(source: Source) -> ModuleType:
     ----------
     source : Source
     """
-    known = _sources.get(source.path)
-    if known == source:
-        return sys.modules[source.module]
+    with _lock:
+        if _sources.get(source.path) == source:
+            return sys.modules[source.module]
+        return _run(source)
+
+
+def _run(source: Source) -> ModuleType:
     module = ModuleType(source.module, f"Extension of hoplens, {source.path}.")
     module.__file__ = source.path
     lines = source.text.splitlines(keepends=True)
@@ -137,7 +149,8 @@ class Carried(Generic[T]):
     ----------
     value : object
         E.g. a unit of work whose task is defined in a file of `load_file`. A process that unpickles it
-        first runs these files; it needs nothing but hoplens.
+        first runs these files; it needs nothing but hoplens. What an earlier value brought there and this
+        one does not is taken out: its names may be given anew.
     """
 
     value: T
@@ -147,9 +160,17 @@ class Carried(Generic[T]):
 
 
 def _unpack(sources: tuple[Source, ...], data: bytes) -> Carried[Any]:
-    for source in sources:
-        load_source(source)
+    with _lock:
+        for path in _brought - {source.path for source in sources}:
+            for registry in ALL:
+                registry.forget(path)
+            _sources.pop(path, None)
+            _brought.discard(path)
+        for source in sources:
+            if _sources.get(source.path) != source:
+                load_source(source)
+                _brought.add(source.path)
     return Carried(pickle.loads(data))
 
 
-__all__ = ["Carried", "Source", "load_file", "load_source", "loaded_sources"]
+__all__ = ["Carried", "Source", "load_file", "load_source", "loaded_sources", "read_source"]

@@ -12,18 +12,22 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from hoplens import recipes, tasks
+from hoplens import tasks
 from hoplens.errors import FileError, HoplensError, ParameterError, check_choice, check_count
+from hoplens.extensions.kinds import TASKS
 from hoplens.models import INITS
 from hoplens.recipes import PathwaySpec, Recipe, Term, WeightSpec
 from hoplens.schedules import Schedule
 from hoplens.settings import Network, Settings
+from hoplens.streams import TrainingTask
 from hoplens.sweeps.complaints import complain
 from hoplens.sweeps.plan import MAIN, Member, Plan
-from hoplens.sweeps.settings import TaskSetting
-from hoplens.tasks import Task
+from hoplens.sweeps.plugins import OwnMeasure, PluginSpec, own_recipe, own_task, read_plugins
+from hoplens.sweeps.settings import MeasuredSetting, TaskSetting
+from hoplens.sweeps.space import SearchSpec, Value
+from hoplens.sweeps.strict import Strict, as_tuple, legal
 from hoplens.thinning import Thinning
 
 if sys.version_info >= (3, 11):
@@ -59,27 +63,17 @@ def _as_seeds(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
-class Strict(BaseModel):
-    """A table of the file that knows all its keys; numbers are no texts and texts no numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Strengths = Annotated[tuple[NotNegative, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Strengths = Annotated[tuple[NotNegative, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 SeedList = Annotated[
-    tuple[Whole, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_seeds), Field(min_length=1)
+    tuple[Whole, ...], BeforeValidator(as_tuple), BeforeValidator(_as_seeds), Field(min_length=1)
 ]
 Sizes = Annotated[
-    tuple[Count, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list), Field(min_length=1)
+    tuple[Count, ...], BeforeValidator(as_tuple), BeforeValidator(_as_list), Field(min_length=1)
 ]
 
 
 class TaskSpec(Strict):
-    """One task; see `hoplens.tasks.make`."""
+    """One task: a built-in one, see `hoplens.tasks.make`, or a registered one with its ``options``."""
 
     name: str
     signal: str = "every"
@@ -93,16 +87,36 @@ class TaskSpec(Strict):
     target_noise: NotNegative = 0.0
     form: str = "regression"
     seed: Whole = 0
+    options: dict[str, Any] | None = None
     label: str | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> TaskSpec:
-        _legal(self.build)
+        legal(self.build)
         return self
 
-    def build(self) -> Task:
+    def build(self) -> TrainingTask:
         """Return the task."""
-        return tasks.make(**self.model_dump(exclude={"label"}))
+        if self.name in tasks.names():
+            if self.options is not None:
+                raise ParameterError(
+                    f"the task {self.name} is built in and takes its options as keys, not in options"
+                )
+            return tasks.make(**self.model_dump(exclude={"options", "label"}))
+        check_choice("task", self.name, TASKS.names())
+        alien = sorted(self.model_fields_set - {"name", "options", "label"})
+        if alien:
+            raise ParameterError(
+                f"the task {self.name!r} is not built in, so {alien[0]} goes into options = {{...}}"
+            )
+        return own_task(self.name, self.options)
+
+    def title(self, task: TrainingTask) -> str:
+        """Return what tables call the task."""
+        if self.label is not None or self.options is None:
+            return self.label or getattr(task, "label", None) or self.name
+        options = ", ".join(f"{name} {value}" for name, value in self.options.items())
+        return f"{self.name} ({options})" if options else self.name
 
 
 class PenaltySpec(Strict):
@@ -111,8 +125,8 @@ class PenaltySpec(Strict):
     penalty: Literal["pathway", "weight"]
     weight: NotNegative = 1.0
     schedule: Annotated[
-        tuple[Annotated[tuple[Share, NotNegative], BeforeValidator(_as_tuple)], ...],
-        BeforeValidator(_as_tuple),
+        tuple[Annotated[tuple[Share, NotNegative], BeforeValidator(as_tuple)], ...],
+        BeforeValidator(as_tuple),
         Field(min_length=1),
     ] = ((0.0, 1.0),)
     across: Literal["hops", "sum"] | None = None
@@ -120,11 +134,11 @@ class PenaltySpec(Strict):
     norm: Literal["l1", "l2", "frobenius"] | None = None
     every: Count | None = None
     sample: Count | None = None
-    blocks: Annotated[tuple[Literal["in", "rec", "out"], ...], BeforeValidator(_as_tuple)] | None = None
+    blocks: Annotated[tuple[Literal["in", "rec", "out"], ...], BeforeValidator(as_tuple)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> PenaltySpec:
-        _legal(self.build)
+        legal(self.build)
         return self
 
     def build(self) -> Term:
@@ -154,7 +168,7 @@ class ThinningSpec(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> ThinningSpec:
-        _legal(self.build)
+        legal(self.build)
         return self
 
     def build(self) -> Thinning:
@@ -168,14 +182,15 @@ class MethodSpec(Strict):
 
     name: str | None = None
     recipe: str | None = None
-    penalties: Annotated[tuple[PenaltySpec, ...], BeforeValidator(_as_tuple)] | None = None
+    options: dict[str, Any] | None = None
+    penalties: Annotated[tuple[PenaltySpec, ...], BeforeValidator(as_tuple)] | None = None
     init: str | None = None
     thinning: ThinningSpec | Literal[False] | None = None
     strengths: Strengths | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> MethodSpec:
-        _legal(self.build)
+        legal(self.build)
         return self
 
     def build(self) -> Recipe:
@@ -184,8 +199,10 @@ class MethodSpec(Strict):
             check_choice("init", self.init, INITS)
         if (self.recipe is None) == (self.penalties is None):
             raise ParameterError("a method needs either recipe or penalties")
+        if self.options is not None and self.recipe is None:
+            raise ParameterError("options are those of a recipe; a method of own penalties takes none")
         if self.recipe is not None:
-            base = recipes.BUILT_IN[check_choice("recipe", self.recipe, recipes.BUILT_IN)]()
+            base = own_recipe(self.recipe, self.options)
         else:
             if self.name is None:
                 raise ParameterError("a method of own penalties needs a name")
@@ -202,8 +219,8 @@ class PartSpec(Strict):
     """One block: tasks crossed with methods."""
 
     name: Annotated[str, Field(min_length=1)] = MAIN
-    tasks: Annotated[tuple[TaskSpec, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-    methods: Annotated[tuple[MethodSpec, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    tasks: Annotated[tuple[TaskSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    methods: Annotated[tuple[MethodSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     strengths: Strengths | None = None
 
 
@@ -273,21 +290,35 @@ class Study(Strict):
         ``hidden`` may be a list of sizes.
     weights : "none", "all" or list of seeds
         Whose trained weights are kept.
+    plugins : list
+        Python files that are run first; what they register may be named, see `hoplens.extensions`.
+    measures : list of str
+        Registered measures that become columns of the table.
+    search : SearchSpec, optional
+        What `hoplens.sweeps.search` chooses from.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
     seeds: SeedSpec
-    tasks: Annotated[tuple[TaskSpec, ...], BeforeValidator(_as_tuple)] = ()
-    methods: Annotated[tuple[MethodSpec, ...], BeforeValidator(_as_tuple)] = ()
-    parts: Annotated[tuple[PartSpec, ...], BeforeValidator(_as_tuple)] = ()
+    plugins: Annotated[tuple[PluginSpec, ...], BeforeValidator(as_tuple)] = ()  # before all that names theirs
+    measures: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+    tasks: Annotated[tuple[TaskSpec, ...], BeforeValidator(as_tuple)] = ()
+    methods: Annotated[tuple[MethodSpec, ...], BeforeValidator(as_tuple)] = ()
+    parts: Annotated[tuple[PartSpec, ...], BeforeValidator(as_tuple)] = ()
     strengths: Strengths | None = None
     training: TrainingSpec = TrainingSpec()
-    weights: Literal["none", "all"] | Annotated[tuple[Whole, ...], BeforeValidator(_as_tuple)] = "none"
+    weights: Literal["none", "all"] | Annotated[tuple[Whole, ...], BeforeValidator(as_tuple)] = "none"
+    search: SearchSpec | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Study:
         if bool(self.tasks) != bool(self.methods):
             raise ValueError("tasks and methods go together; one of them is missing")
+        twice = [name for name in self.measures if self.measures.count(name) > 1]
+        if twice:
+            raise ValueError(f"the measures name {twice[0]} twice")
+        for name in self.measures:
+            legal(lambda name=name: OwnMeasure.of(name))
         names = [part.name for part in self.blocks]
         if not names:
             raise ValueError("a study needs [[tasks]] and [[methods]], or [[parts]]")
@@ -295,9 +326,28 @@ class Study(Strict):
             raise ValueError(f"parts need different names, got {', '.join(names)}")
         for block in self.blocks:
             for method in block.methods:
-                _legal(lambda block=block, method=method: self._strengths(block, method))
-        _legal(self.plan)
+                if self.search is None or self.search.strength is None:
+                    legal(lambda block=block, method=method: self.strengths_of(block, method))
+        if self.search is None:
+            legal(self.plan)
+            return self
+        for name, span in self.search.training():
+            for value in span.ends():
+                legal(lambda name=name, value=value: self.trained_with({name: value}))
         return self
+
+    def trained_with(self, values: Mapping[str, Value]) -> TrainingSpec:
+        """Return the training with some of its settings replaced.
+
+        Raises
+        ------
+        ParameterError
+            If one is not legal.
+        """
+        try:
+            return TrainingSpec.model_validate({**self.training.model_dump(), **values})
+        except ValidationError as error:
+            raise ParameterError(complain(error, TrainingSpec, "", "search")) from None
 
     @property
     def blocks(self) -> tuple[PartSpec, ...]:
@@ -311,26 +361,39 @@ class Study(Strict):
 
     @cached_property
     def _planned(self) -> Plan:
-        return Plan(self.name, tuple(self._members()), self.model_dump_json(exclude_defaults=True))
+        sources = tuple(plugin.source for plugin in self.plugins)
+        return Plan(self.name, tuple(self._members()), self.model_dump_json(exclude_defaults=True), sources)
 
     def _members(self) -> Iterator[Member]:
         seeds = [(seed, role) for role in ROLES for seed in getattr(self.seeds, role)]
         for block in self.blocks:
-            methods = [(method.build(), self._strengths(block, method)) for method in block.methods]
+            methods = [(method.build(), self.strengths_of(block, method)) for method in block.methods]
             for spec, hidden in product(block.tasks, self.training.hidden):
-                setting = self._setting(spec.build(), hidden)
-                label = spec.label or setting.label
+                task = spec.build()
+                setting, label = self.setting(task, hidden), spec.title(task)
                 if len(self.training.hidden) > 1:
                     label = f"{label}, {hidden} hidden"
                 for recipe, strengths in methods:
                     for strength, (seed, role) in product(strengths, seeds):
                         yield Member(block.name, label, Network(recipe, strength, seed), role, setting)
 
-    def _setting(self, task: Task, hidden: int) -> TaskSetting:
-        t = self.training
-        return TaskSetting(task, t.build(hidden), device=t.device, dtype=t.dtype, weights=self.weights)
+    def setting(self, task: TrainingTask, hidden: int, training: TrainingSpec | None = None) -> TaskSetting:
+        """Return what all networks of one task and size share."""
+        t = training or self.training
+        given: dict[str, Any] = {"device": t.device, "dtype": t.dtype, "weights": self.weights}
+        if not self.measures:
+            return TaskSetting(task, t.build(hidden), **given)
+        measures = tuple(map(OwnMeasure.of, self.measures))
+        return MeasuredSetting(task, t.build(hidden), **given, measures=measures)
 
-    def _strengths(self, block: PartSpec, method: MethodSpec) -> tuple[float, ...]:
+    def strengths_of(self, block: PartSpec, method: MethodSpec) -> tuple[float, ...]:
+        """Return the strengths that a method is listed with.
+
+        Raises
+        ------
+        ParameterError
+            If it has none, or some that it cannot use.
+        """
         recipe = method.build()
         if not recipe.has_strength:
             if method.strengths not in (None, (0.0,)):
@@ -340,16 +403,11 @@ class Study(Strict):
             return (0.0,)
         found = method.strengths or block.strengths or self.strengths
         if found is None:
-            raise ParameterError(f"method {recipe.name} has no strengths; give it some, or the whole study")
+            more = ", or let --search choose them" if self.search is not None else ""
+            raise ParameterError(
+                f"method {recipe.name} has no strengths; give it some, or the whole study{more}"
+            )
         return found
-
-
-def _legal(build: Any) -> None:
-    """Build something, and say what is wrong in the way of pydantic."""
-    try:
-        build()
-    except HoplensError as error:
-        raise ValueError(str(error)) from None
 
 
 def load_study(source: str | os.PathLike[str]) -> Study:
@@ -377,10 +435,10 @@ def load_study(source: str | os.PathLike[str]) -> Study:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise FileError(f"cannot read the study {path} ({why})") from None
-    return parse_study(text, path.name)
+    return parse_study(text, path.name, folder=path.parent)
 
 
-def parse_study(text: str, name: str = "study.toml") -> Study:
+def parse_study(text: str, name: str = "study.toml", *, folder: str | os.PathLike[str] = ".") -> Study:
     """Return the study that a TOML text holds; see `load_study`.
 
     Parameters
@@ -388,13 +446,15 @@ def parse_study(text: str, name: str = "study.toml") -> Study:
     text : str
     name : str, default "study.toml"
         What errors call it.
+    folder : path, default the working directory
+        That its ``plugins`` are relative to.
     """
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ParameterError(f"{name} is no TOML: {error}") from None
     found.setdefault("name", Path(name).stem)
-    return _validate(found, text, name)
+    return _validate(found, text, name, Path(folder))
 
 
 def make_study(values: Mapping[str, Any]) -> Study:
@@ -405,12 +465,12 @@ def make_study(values: Mapping[str, Any]) -> Study:
     values : dict
         E.g. ``{"name": "mine", "tasks": [{"name": "averaging"}], ...}``.
     """
-    return _validate(values, "", "the study")
+    return _validate(values, "", "the study", Path())
 
 
-def _validate(values: Mapping[str, Any], text: str, name: str) -> Study:
+def _validate(values: Mapping[str, Any], text: str, name: str, folder: Path) -> Study:
     try:
-        return Study.model_validate(values)
+        return Study.model_validate(read_plugins(values, folder, text, name))
     except ValidationError as error:
         raise ParameterError(complain(error, Study, text, name)) from None
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
 import json
 import math
+import sys
 from typing import Any
 
 from hoplens.errors import UnsupportedModelError
+from hoplens.extensions.files import PREFIX
 
 FORMAT = 1  # of descriptions; a change of what the same description computes needs a new number
 
@@ -18,8 +21,8 @@ def describe(value: Any) -> Any:
     """Return a value as plain data: numbers, texts, lists and dicts of them.
 
     Frozen dataclasses become dicts of their fields with their class under ``is``; a class or function
-    becomes its place and, outside of hoplens, the hash of its source, so that an edit of it counts as
-    another configuration.
+    becomes its place and, outside of hoplens, the hash of its module's text, so that an edit of it, or of
+    what it calls there, counts as another configuration.
 
     Raises
     ------
@@ -51,11 +54,18 @@ def _place(code: Any) -> dict[str, Any]:
     """Return where a class or function stands, and the hash of its source if it is not of hoplens."""
     if code.__module__.split(".")[0] == "hoplens":
         return {"is": code.__qualname__}
-    try:
-        source = inspect.getsource(code)
-    except (OSError, TypeError):
-        source = ""
-    return {"is": f"{code.__module__}:{code.__qualname__}", "source": content_hash(source)}
+    place = {"is": f"{code.__module__}:{code.__qualname__}"}
+    if code.__module__.startswith(PREFIX):  # the name holds a hash of the text
+        return place
+    return {**place, "source": content_hash(_source(code))}
+
+
+def _source(code: Any) -> str:
+    """Return the text of the module that defines something, or of it alone (in a notebook)."""
+    for part in (sys.modules.get(code.__module__), code):
+        with contextlib.suppress(OSError, TypeError):
+            return inspect.getsource(part)  # type: ignore[arg-type]
+    return ""
 
 
 def canonical(data: Any) -> str:

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from hoplens.errors import ParameterError, check_count
+from hoplens.extensions import Source
 from hoplens.settings import Network
 from hoplens.sweeps.describe import content_hash
 from hoplens.sweeps.work import Setting, Shard
@@ -65,11 +66,14 @@ class Plan:
         In the order of the tables.
     source : str
         The study as JSON, from which `load_study` makes it again; empty for a plan made in Python.
+    plugins : tuple of Source
+        Files of extensions that the study names.
     """
 
     name: str
     members: tuple[Member, ...]
     source: str = ""
+    plugins: tuple[Source, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.members:

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from hoplens.errors import FileError, check_count
+from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.extensions import loaded_sources
 from hoplens.sweeps import executors
 from hoplens.sweeps.plan import Plan
 from hoplens.sweeps.store import RunStore, open_store
-from hoplens.sweeps.work import Failed, Finished, Shard, probe, run_shard, versions
+from hoplens.sweeps.work import Failed, Finished, Parcel, Shard, probe, run_parcel, run_shard, versions
 from hoplens.sweeps.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -135,10 +136,11 @@ def run_sweep(
     check_count("attempts", attempts)
     if workers is not None:
         check_count("workers", workers)
+    check_plugins(plan)
     folder = Path(store)
     with ExitStack() as stack:
         writer = stack.enter_context(StoreWriter(folder))
-        stack.enter_context(_logged(folder))
+        stack.enter_context(logged(folder))
         parallel = workers or executors.cores()
         writer.add(plan, workers=1 if executor == "in-process" else parallel)
         shards = writer.to_run(plan)
@@ -148,9 +150,9 @@ def run_sweep(
         log.info("versions: %s", versions())
         if isinstance(executor, str):
             own = executors.connect(executor, workers=workers, folder=folder)
-            executor = stack.enter_context(_closed(own))
-        stop = stack.enter_context(_interrupts())
-        driver = _Driver(plan, writer, shards, executor, workers, attempts, progress, stop)
+            executor = stack.enter_context(closed(own))
+        stop = stack.enter_context(interrupts())
+        driver = Driver(plan, writer, shards, executor, workers, attempts, progress, stop)
         driver.run()
     if driver.failed:
         warnings.warn(
@@ -161,15 +163,24 @@ def run_sweep(
     return open_store(folder)
 
 
+def check_plugins(plan: Plan) -> None:
+    """Raise if a file of the study was loaded again with another text: workers would get that one."""
+    for source in plan.plugins:
+        if source not in loaded_sources():
+            raise ParameterError(
+                f"{source.path} has changed since the study was read and loaded; read the study again"
+            )
+
+
 @dataclass
-class _Stop:
+class Stop:
     """Whether somebody pressed Ctrl-C."""
 
     asked: bool = False
 
 
 @dataclass
-class _Driver:
+class Driver:
     plan: Plan
     writer: StoreWriter
     shards: dict[int, Shard]
@@ -177,14 +188,14 @@ class _Driver:
     workers: int | None
     attempts: int
     progress: Callable[[Progress], object] | None
-    stop: _Stop
+    stop: Stop
     failed: int = 0
     _running: dict[Future[Finished | Failed], int] = field(default_factory=dict)
     _lost: dict[int, int] = field(default_factory=dict)
 
     def run(self) -> None:
         """Hand out shards until none is left or somebody pressed Ctrl-C."""
-        self._tally = _Tally(self.plan, self.writer, self.shards)
+        self._tally = self._start()
         waiting = deque(self.shards)
         self._report()
         while waiting or self._running:
@@ -206,12 +217,15 @@ class _Driver:
             raise KeyboardInterrupt
         log.info("done, %d networks failed", self.failed)
 
+    def _start(self) -> Tally:
+        return _Tally(self.plan, self.writer, self.shards)
+
     def _hand_out(self, waiting: deque[int]) -> None:
         places = executors.slots(self.executor, self.workers) - len(self._running)
         while waiting and places > 0 and not self.stop.asked:
             position = waiting.popleft()
             try:
-                future = self.executor.submit(run_shard, self.shards[position])
+                future = self._submit(self.shards[position])
             except RuntimeError as error:  # a pool that broke or was shut down
                 raise FileError(
                     f"the executor takes no more work ({error}); all finished shards are kept: run it again "
@@ -219,6 +233,12 @@ class _Driver:
                 ) from None
             self._running[future] = position
             places -= 1
+
+    def _submit(self, shard: Shard) -> Future[Finished | Failed]:
+        """Hand out a shard, with the files of extensions if it may go to a process that lacks them."""
+        if loaded_sources() and not isinstance(self.executor, executors.InProcess):
+            return self.executor.submit(run_parcel, Parcel.of(shard))
+        return self.executor.submit(run_shard, shard)
 
     def _call_back(self) -> None:
         """Take back what no worker has begun."""
@@ -240,8 +260,7 @@ class _Driver:
             log.error("shard %d failed: %s", position, found.trace)
             self._fail(position, self._lost.get(position, 0), found.reason)
             return
-        self.writer.save(self.plan, position, shard, found)
-        self._tally.add(shard, found)
+        self._keep(position, shard, found)
         log.info(
             "shard %d: %d networks on %s in %.1f s (%s)",
             position,
@@ -251,6 +270,10 @@ class _Driver:
             shard.setting.label,
         )
         self._report()
+
+    def _keep(self, position: int, shard: Shard, found: Finished) -> None:
+        self.writer.save(self.plan, position, shard, found)
+        self._tally.add(shard, found)
 
     def _take_lost(self, position: int, error: BaseException, waiting: deque[int]) -> None:
         lost = self._lost[position] = self._lost.get(position, 0) + 1
@@ -272,6 +295,18 @@ class _Driver:
             self.progress(self._tally.progress(self.failed, len(self._running)))
 
 
+class Tally(Protocol):
+    """Counts what is done."""
+
+    def add(self, shard: Shard, found: Finished) -> None:
+        """Count a finished shard."""
+        ...
+
+    def progress(self, failed: int, running: int) -> Progress:
+        """Return how far it is."""
+        ...
+
+
 class _Tally:
     """Counts what is done, how fast, and which method is best so far."""
 
@@ -281,7 +316,7 @@ class _Tally:
         self.done = self.before = self.total - sum(len(shard.networks) for shard in shards.values())
         self.cost_left = sum(shard.cost for shard in shards.values())
         self.cost_done = 0.0
-        self.errors: dict[tuple[str, str, float], list[float]] = {}
+        self.errors: dict[tuple[str, str, str, float], list[float]] = {}
         for key, error in writer.errors(plan).items():
             self._note(key, error)
 
@@ -295,7 +330,7 @@ class _Tally:
     def _note(self, key: str, error: object) -> None:
         member = self.plan.by_key[key]
         if member.role == "validation" and isinstance(error, float) and error == error:
-            cell = (member.task, member.network.recipe.name, member.network.strength)
+            cell = (member.part, member.task, member.network.recipe.name, member.network.strength)
             self.errors.setdefault(cell, []).append(error)
 
     def progress(self, failed: int, running: int) -> Progress:
@@ -305,7 +340,7 @@ class _Tally:
         best = None
         if self.errors:
             cell, errors = min(self.errors.items(), key=lambda item: sum(item[1]) / len(item[1]))
-            best = Best(*cell, sum(errors) / len(errors))
+            best = Best(*cell[1:], sum(errors) / len(errors))
         return Progress(self.done, self.total, failed, running, rate, left, best)
 
 
@@ -327,9 +362,9 @@ def _is_long(shards: dict[int, Shard], workers: int) -> bool:
 
 
 @contextmanager
-def _interrupts() -> Iterator[_Stop]:
+def interrupts() -> Iterator[Stop]:
     """Turn the first Ctrl-C into a flag; the second raises as ever."""
-    stop = _Stop()
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -348,7 +383,7 @@ def _interrupts() -> Iterator[_Stop]:
 
 
 @contextmanager
-def _closed(executor: Executor) -> Iterator[Executor]:
+def closed(executor: Executor) -> Iterator[Executor]:
     """End an executor: in peace if all went well, at once if not."""
     try:
         yield executor
@@ -366,7 +401,7 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def _logged(folder: Path) -> Iterator[None]:
+def logged(folder: Path) -> Iterator[None]:
     """Write the messages of a sweep to a file in its store."""
     handler = _LogFile(folder / LOG, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

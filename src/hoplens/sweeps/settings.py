@@ -1,20 +1,23 @@
-"""Networks on one of the synthetic tasks: the setting of the paper's study."""
+"""Networks on a task, one of the synthetic ones or one's own: the setting of the paper's study."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from hoplens.settings import Network, Settings
-from hoplens.streams import CHUNK
+from hoplens.streams import CHUNK, TrainingTask
+from hoplens.sweeps.plugins import OwnMeasure, check_current
 from hoplens.sweeps.work import Outcome, Setting
-from hoplens.tasks import Task
 from hoplens.training import TrainingResult, train_networks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BUFFERS = (
@@ -28,7 +31,8 @@ class TaskSetting(Setting):
 
     Parameters
     ----------
-    task : Task
+    task : TrainingTask
+        A frozen dataclass, e.g. of `hoplens.tasks.make`.
     settings : Settings
     device : str, default "cpu"
     dtype : {"float32", "float64"}
@@ -36,7 +40,7 @@ class TaskSetting(Setting):
         Whose weights are kept: nobody's, everybody's, or those of these seeds.
     """
 
-    task: Task
+    task: TrainingTask
     settings: Settings
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
@@ -45,7 +49,7 @@ class TaskSetting(Setting):
     @property
     def label(self) -> str:
         """What tables call the task."""
-        return self.task.label
+        return getattr(self.task, "label", None) or type(self.task).__name__
 
     @property
     def hidden(self) -> int:
@@ -62,16 +66,19 @@ class TaskSetting(Setting):
 
     def run(self, networks: Sequence[Network]) -> Outcome:
         """Train and measure networks as `hoplens.train` does."""
-        from hoplens.study.measure import measure  # the study is built on sweeps
-
         started = time.perf_counter()
         result = train_networks(
             self.task, networks, self.settings, device=self.device, dtype=DTYPES[self.dtype]
         )
         trained = time.perf_counter()
-        frame = measure(result).drop(columns=["penalty", "strength", "seed"])
+        frame = self._measured(result).drop(columns=["penalty", "strength", "seed"])
         seconds = {"train": trained - started, "measure": time.perf_counter() - trained}
         return Outcome(frame, self._kept(result), seconds)
+
+    def _measured(self, result: TrainingResult) -> pd.DataFrame:
+        from hoplens.study.measure import measure  # the study is built on sweeps
+
+        return measure(result)
 
     def _kept(self, result: TrainingResult) -> dict[str, Tensor]:
         rows = [n for n, network in enumerate(result.networks) if self.keeps(network.seed)]
@@ -137,4 +144,21 @@ class TaskSetting(Setting):
         return time.perf_counter()
 
 
-__all__ = ["DTYPES", "TaskSetting"]
+@dataclass(frozen=True)
+class MeasuredSetting(TaskSetting):
+    """A `TaskSetting` whose networks are measured by registered measures too.
+
+    Parameters
+    ----------
+    measures : tuple of OwnMeasure
+    """
+
+    measures: tuple[OwnMeasure, ...] = ()
+
+    def _measured(self, result: TrainingResult) -> pd.DataFrame:
+        from hoplens.study.measure import measure  # the study is built on sweeps
+
+        return measure(result, check_current(self.measures))
+
+
+__all__ = ["DTYPES", "MeasuredSetting", "TaskSetting"]

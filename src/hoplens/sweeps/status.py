@@ -117,8 +117,8 @@ def _best(store: RunStore, study: str) -> pd.DataFrame:
         "FROM members m JOIN networks n ON n.key = m.key WHERE m.study = ? AND m.role = 'validation'",
         [study],
     )
-    means = rows.dropna().groupby(["task", "method", "strength"], sort=False)["test_mse"]
-    table = means.agg(test_mse="mean", seeds="size").reset_index()
+    means = rows.dropna().groupby(["part", "task", "method", "strength"], sort=False)["test_mse"]
+    table = means.agg(test_mse="mean", seeds="size").reset_index().drop(columns="part")
     least = table.sort_values("test_mse", kind="stable").drop_duplicates("task")
     return least.sort_index().reset_index(drop=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import platform
 import socket
 import time
@@ -19,6 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from hoplens.errors import ParameterError
+from hoplens.extensions import Carried
 from hoplens.recipes import Recipe
 from hoplens.settings import Network
 from hoplens.sweeps.describe import canonical, content_hash, describe, text_hash
@@ -222,9 +224,42 @@ def run_shard(shard: Shard, threads: int = 1) -> Finished | Failed:
             versions=versions(),
         )
     except Exception as error:
-        first = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {first[0] if first else 'no message'}"
-        return Failed(reason, traceback.format_exc())
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Failed:
+    first = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {first[0] if first else 'no message'}"
+    return Failed(reason, "".join(traceback.format_exception(error)))
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A shard on its way to another process, with the files of extensions that it needs.
+
+    It is opened where it runs, so that a file which cannot be run there fails the shard and not the worker.
+
+    Attributes
+    ----------
+    data : bytes
+        A pickled `hoplens.extensions.Carried` shard.
+    """
+
+    data: bytes
+
+    @classmethod
+    def of(cls, shard: Shard) -> Parcel:
+        """Pack a shard."""
+        return cls(pickle.dumps(Carried(shard)))
+
+
+def run_parcel(parcel: Parcel, threads: int = 1) -> Finished | Failed:
+    """Open a parcel and run its shard in this process; see `run_shard`."""
+    try:
+        shard: Shard = pickle.loads(parcel.data).value
+    except Exception as error:
+        return _failed(error)
+    return run_shard(shard, threads)
 
 
 def probe(shard: Shard, threads: int = 1) -> float | None:
@@ -236,8 +271,11 @@ def probe(shard: Shard, threads: int = 1) -> float | None:
     threads : int, default 1
         Threads of PyTorch; put back afterwards.
     """
-    with _threads(threads):
-        return shard.setting.probe(shard.networks)
+    try:
+        with _threads(threads):
+            return shard.setting.probe(shard.networks)
+    except Exception:  # a task of one's own may fail; running the shard will say so
+        return None
 
 
 @contextmanager
@@ -277,4 +315,16 @@ def _device(name: str) -> str:
     return f"{name} ({platform.machine()})"
 
 
-__all__ = ["Failed", "Finished", "Outcome", "Setting", "Shard", "Value", "probe", "run_shard", "versions"]
+__all__ = [
+    "Failed",
+    "Finished",
+    "Outcome",
+    "Parcel",
+    "Setting",
+    "Shard",
+    "Value",
+    "probe",
+    "run_parcel",
+    "run_shard",
+    "versions",
+]

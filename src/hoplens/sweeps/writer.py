@@ -7,7 +7,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Any
 
 from hoplens.errors import FileError
 from hoplens.files import make_folder, write_atomically
-from hoplens.sweeps.plan import Plan
+from hoplens.sweeps.plan import Member, Plan
 from hoplens.sweeps.schema import bring_up_to_date, version_of
 from hoplens.sweeps.store import DATABASE, PATIENCE, TENSORS, encode, readable
 from hoplens.sweeps.work import Finished, Shard, versions
@@ -93,6 +93,72 @@ class StoreWriter:
                 "INSERT INTO shards VALUES (?, ?, ?, 'open', 0, '', 0, NULL)",
                 [(plan.id, n, json.dumps(shard.keys)) for n, shard in enumerate(shards)],
             )
+
+    def begin(self, plan: Plan) -> None:
+        """Enter a study that `grow` adds to; one that is there gets the plan's source."""
+        row = (plan.id, plan.name, plan.source, time.time(), json.dumps(versions()))
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO studies VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
+                "SET name = excluded.name, source = excluded.source",
+                row,
+            )
+
+    def grow(self, plan: Plan, members: Sequence[Member], shard: Shard | None) -> int | None:
+        """Add rows to a study, and a shard that they need, unless they are there.
+
+        Parameters
+        ----------
+        plan : Plan
+            That the store holds.
+        members : sequence of Member
+        shard : Shard or None
+            Those of their networks that the store does not hold.
+
+        Returns
+        -------
+        int or None
+            Position of the shard.
+        """
+        keys = None if shard is None else json.dumps(shard.keys)
+        with self._transaction() as connection:
+            rows, position = (
+                connection.execute(
+                    f"SELECT coalesce(max(position) + 1, 0) FROM {table} WHERE study = ?", [plan.id]
+                )
+                for table in ("members", "shards")
+            )
+            (first,), (place,) = rows.fetchone(), position.fetchone()
+            known = (
+                "SELECT 1 FROM members WHERE study = ? AND part = ? AND task = ? AND method = ? AND key = ?"
+            )
+            new = [
+                member.row
+                for member in members
+                if not connection.execute(known, [plan.id, *member.row[:3], member.key]).fetchone()
+            ]
+            connection.executemany(
+                "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(plan.id, first + n, *row) for n, row in enumerate(new)],
+            )
+            if keys is None:
+                return None
+            again = "SELECT position FROM shards WHERE study = ? AND keys = ? AND state != 'done'"
+            found = connection.execute(again, [plan.id, keys]).fetchone()
+            if found is not None:
+                return int(found[0])
+            connection.execute(
+                "INSERT INTO shards VALUES (?, ?, ?, 'open', 0, '', 0, NULL)", [plan.id, place, keys]
+            )
+        return int(place)
+
+    def errors_of(self, keys: Sequence[str]) -> dict[str, float | None]:
+        """Return the test errors of those of these networks that the store holds; None is NaN."""
+        marks = ",".join("?" * len(keys))
+        found = self._connection.execute(
+            f"SELECT key, json_extract(metrics, '$.test_mse') FROM networks WHERE key IN ({marks})", keys
+        )
+        return dict(found.fetchall())
 
     def to_run(self, plan: Plan) -> dict[int, Shard]:
         """Return the shards of a study that are not done, by position; failed ones get another chance.

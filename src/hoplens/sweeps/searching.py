@@ -1,0 +1,343 @@
+"""Hyper-parameter search: each trial is the validation seeds of one method on one task, in the run store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hoplens.errors import ParameterError, check_count, check_number
+from hoplens.sweeps import executors
+from hoplens.sweeps.cells import Cell, cells_of, load_optuna
+from hoplens.sweeps.config import Study
+from hoplens.sweeps.describe import content_hash
+from hoplens.sweeps.plan import Member, Plan
+from hoplens.sweeps.running import (
+    ATTEMPTS,
+    SHORT,
+    Progress,
+    check_plugins,
+    closed,
+    interrupts,
+    logged,
+    run_sweep,
+)
+from hoplens.sweeps.status import clock
+from hoplens.sweeps.store import RunStore
+from hoplens.sweeps.strict import Strict
+from hoplens.sweeps.trials import SearchDriver, SearchPlan
+from hoplens.sweeps.work import Shard, probe
+from hoplens.sweeps.writer import StoreWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRIALS = 50
+log = logging.getLogger("hoplens.sweeps")
+
+
+class Search(Strict):
+    """A search as a store keeps it.
+
+    Parameters
+    ----------
+    study : Study
+        With ``search``.
+    trials : int
+        Of each method on each task.
+    seed : int
+        Of the choices.
+    """
+
+    study: Study
+    trials: int = TRIALS
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the store calls the study of all trials."""
+        return f"{self.study.name} search"
+
+
+def search(
+    study: Study,
+    store: str | os.PathLike[str],
+    *,
+    trials: int = TRIALS,
+    seconds: float | None = None,
+    seed: int = 0,
+    executor: Executor | str | None = None,
+    workers: int | None = None,
+    attempts: int = ATTEMPTS,
+    progress: Callable[[Progress], object] | None = None,
+) -> RunStore:
+    """Search strengths and training settings of every method on every task, then train the best found.
+
+    Each method on each task is searched by itself with a tree-structured Parzen estimator (optuna's
+    ``TPESampler``), so that methods are compared at their best. A trial trains the study's validation seeds
+    as one batch, and what is minimised is their mean ``test_mse``; one that diverges counts as infinite.
+    The report seeds are trained for the best trial alone.
+
+    The store gets two studies: "NAME search" has a row for each network of each trial (``part`` says which
+    trial; `trial_table` sums it up), and NAME has the best found, validation and report seeds. Networks that
+    the store knows are not trained again: an interrupted search goes on where it stopped, and ends with the
+    trials of an undisturbed one; more ``trials`` go on from fewer.
+
+    Parameters
+    ----------
+    study : Study
+        With a table ``search``; its ``strengths`` need not be given if that has ``strength``.
+    store : path
+        Folder of the run store.
+    trials : int, default 50
+        Of each method on each task; a method with nothing to search has one.
+    seconds : float, optional
+        Begin no trial later than that.
+    seed : int, default 0
+        Of the choices; seed, study and ``trials`` determine them all, whatever the executor.
+    executor, workers, attempts, progress
+        As in `run_sweep`. Methods and tasks are searched side by side, the trials of one after each other.
+
+    Returns
+    -------
+    RunStore
+        Opened for reading.
+
+    Raises
+    ------
+    ParameterError
+        If optuna is missing, the study has no ``search``, or no trial could be trained.
+    FileError, KeyboardInterrupt
+        As `run_sweep`; all finished trials are kept.
+
+    Warns
+    -----
+    UserWarning
+        If trials failed; ``store.failures()`` of the search says why.
+    """
+    whole = Search(study=study, trials=check_count("trials", trials), seed=check_count("seed", seed, least=0))
+    found, _, _ = run_search(
+        whole,
+        Path(store),
+        seconds=seconds,
+        executor=executor,
+        workers=workers,
+        attempts=attempts,
+        progress=progress,
+    )
+    return found
+
+
+def run_search(
+    whole: Search,
+    folder: Path,
+    *,
+    seconds: float | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    **options: Any,
+) -> tuple[RunStore, str, str]:
+    """Search; return the store, and the ids of the search and of the study of the best found in it.
+
+    Parameters
+    ----------
+    whole : Search
+    folder : Path
+    seconds, progress, options
+        See `search`.
+    """
+    if seconds is not None:
+        check_number("seconds", seconds, above=0.0)
+    cells = _begun(whole)
+    plan = _plan(whole, [member for cell in cells for member in cell.networks])
+    _run(plan, whole.trials, cells, folder, seconds, progress=progress, **options)
+    best = _best_plan(whole, cells)
+    if best is None:
+        raise ParameterError(
+            "no trial of the search ended with a finite error; `hoplens status` shows failed ones"
+        )
+    return run_sweep(best, folder, progress=progress, **options), plan.id, best.id
+
+
+def trial_table(store: RunStore, study: str | None = None) -> pd.DataFrame:
+    """Return one row a trial of a search: what was tried, and the mean error over the validation seeds.
+
+    Parameters
+    ----------
+    store : RunStore
+    study : str, optional
+        Id or name, without its " search"; default the latest search in the store.
+
+    Returns
+    -------
+    DataFrame
+        Columns part (with the trial's number), task, method, strength, the settings of training, test_mse
+        (NaN where a network diverged) and seeds; in the order in which trials were asked for.
+    """
+    import pandas as pd
+
+    found = store.studies()
+    names = found["name"][found["name"].str.endswith(" search")]
+    if study is None and len(names):
+        study = found["id"][names.index[-1]]
+    elif study is not None and study not in set(found["id"]):
+        study = f"{study} search"
+    rows = store.networks(study, details=True)
+    rows = rows[rows["part"].str.contains(r"trial \d+$")]
+    if rows.empty:
+        raise ParameterError(f"{store.folder} holds no search; `hoplens sweep --search` runs one")
+    settings = [json.loads(text)["setting"]["settings"] for text in rows["config"]]
+    frame = pd.concat(
+        [rows.reset_index(drop=True), pd.DataFrame(settings).drop(columns=["is", "eager"])], axis=1
+    )
+    keys = [
+        "part",
+        "task",
+        "method",
+        "strength",
+        *[name for name in settings[0] if name not in ("is", "eager")],
+    ]
+    groups = frame.groupby(keys, sort=False)["test_mse"]
+    return groups.agg(test_mse=lambda values: values.mean(skipna=False), seeds="size").reset_index()
+
+
+def _plan(whole: Search, first: list[Member]) -> SearchPlan:
+    spec = whole.study.search
+    assert spec is not None
+    mark = content_hash([whole.seed, spec.model_dump(mode="json")])
+    plugins = tuple(plugin.source for plugin in whole.study.plugins)
+    source = whole.model_dump_json(exclude_defaults=True)
+    return SearchPlan(whole.name, tuple(first), source, plugins, mark)
+
+
+def _best_plan(whole: Search, cells: list[Cell]) -> Plan | None:
+    """Return the study of the best trials, on validation and report seeds; None if there are none."""
+    members = []
+    for cell in cells:
+        if cell.best is None:
+            continue
+        like = cell.best[1][0]
+        for role in ("validation", "report"):
+            for seed in getattr(whole.study.seeds, role):
+                network = replace(like.network, seed=seed)
+                members.append(Member(cell.block, cell.label, network, role, like.setting))
+    if not members:
+        return None
+    plugins = tuple(plugin.source for plugin in whole.study.plugins)
+    return Plan(whole.study.name, tuple(members), whole.model_dump_json(exclude_defaults=True), plugins)
+
+
+def _run(
+    plan: SearchPlan,
+    trials: int,
+    cells: list[Cell],
+    folder: Path,
+    seconds: float | None,
+    *,
+    executor: Executor | str | None,
+    workers: int | None,
+    attempts: int,
+    progress: Callable[[Progress], object] | None,
+) -> None:
+    """Run all trials of a search into a store."""
+    check_count("attempts", attempts)
+    with ExitStack() as stack:
+        check_plugins(plan)
+        writer = stack.enter_context(StoreWriter(folder))
+        stack.enter_context(logged(folder))
+        writer.begin(plan)
+        parallel = min(len(cells), workers or executors.cores())
+        if executor is None:
+            executor = "processes" if _is_long(cells, trials, parallel) else "in-process"
+        log.info("search %s (%s): %d trials of %d, %s", plan.name, plan.id, trials, len(cells), executor)
+        if isinstance(executor, str):
+            workers = parallel if executor == "processes" else workers
+            own = executors.connect(executor, workers=workers, folder=folder)
+            executor = stack.enter_context(closed(own))
+        stop = stack.enter_context(interrupts())
+        driver = SearchDriver(plan, writer, {}, executor, workers, attempts, progress, stop)
+        driver.search(cells, trials, seconds)
+    if driver.failed:
+        warnings.warn(
+            f"{driver.failed} networks of trials are missing as their shards failed; failures() of the store "
+            f"for {plan.name!r} says why",
+            stacklevel=3,
+        )
+
+
+def _is_long(cells: list[Cell], trials: int, workers: int) -> bool:
+    """Return whether processes pay: there are several searches, and the first trials make them long."""
+    if workers == 1:
+        return False
+    seconds = 0.0
+    for cell in cells:
+        found = probe(Shard(cell.networks[0].setting, tuple(m.network for m in cell.networks)))
+        seconds += math.inf if found is None else found * (trials if cell.spans else 1)
+        if seconds > SHORT:
+            return True
+    return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep optuna from telling every study that it makes."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def search_estimate(whole: Search, *, workers: int) -> list[str]:
+    """Return what a search would take, in words, from a short trial of its first trials.
+
+    Parameters
+    ----------
+    whole : Search
+    workers : int
+        Processes.
+    """
+    cells = _begun(whole)
+    tries = [whole.trials if cell.spans else 1 for cell in cells]
+    seconds = [probe(Shard(c.networks[0].setting, tuple(m.network for m in c.networks))) for c in cells]
+    known = [each * n for each, n in zip(seconds, tries, strict=True) if each is not None]
+    lanes = min(workers, len(cells))
+    time = f"about {clock(sum(known) / lanes)}" if len(known) == len(cells) else "unknown"
+    seeds = whole.study.seeds
+    count = sum(tries) * len(seeds.validation) + len(cells) * len(seeds.report)
+    return [
+        f"{whole.name}: {sum(tries)} trials in {len(cells)} searches, at most {count} networks",
+        f"time: {time} of training on {lanes} processes, by the first trial of each search",
+    ]
+
+
+def _begun(whole: Search) -> list[Cell]:
+    """Return the searches, each with its first trial begun."""
+    if whole.study.search is None:
+        raise ParameterError("the study has no [search]; say there what to search, e.g. strength")
+    load_optuna()
+    with _quiet():
+        cells = cells_of(whole.study, whole.seed)
+        for cell in cells:
+            cell.ask()
+    return cells
+
+
+def source_of(store: RunStore) -> Study | Search | None:
+    """Return the latest study or search of a store, as it was read; None if it was made in Python."""
+    text = store.source()
+    if not text:
+        return None
+    return (Search if "study" in json.loads(text) else Study).model_validate_json(text)
+
+
+__all__ = ["TRIALS", "Search", "run_search", "search", "search_estimate", "source_of", "trial_table"]
