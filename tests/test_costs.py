@@ -128,6 +128,19 @@ def test_the_fit_finds_what_made_the_times():
     np.testing.assert_allclose(fit_times(parts, times), wanted, rtol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_disturbed_times_hardly_move_the_fit(seed):
+    rng = np.random.default_rng(seed)
+    parts = rng.uniform(0.1, 1.0, size=(40, 4)) * [1.0, 1e3, 1e6, 1e9]
+    wanted = np.array([1e-4, 1e-6, 1e-9, 1e-12])
+    slow = np.ones(40)
+    slow[rng.permutation(40)[:6]] = rng.uniform(1.5, 4.0, size=6)  # something else ran meanwhile
+    true = parts @ wanted
+    np.testing.assert_allclose(fit_times(parts, true * slow), wanted, rtol=0.05)
+    noisy = fit_times(parts, true * slow * rng.normal(1.0, 0.02, size=40))
+    np.testing.assert_allclose(parts @ noisy, true, rtol=0.05)  # what is predicted with it
+
+
 def test_a_timer_leaves_threads_and_random_numbers_alone_and_trains_on():
     before = torch.get_rng_state()
     timer = StepTimer(TASK, networks(recipes.recommended(), [0, 1]), SETTINGS)
