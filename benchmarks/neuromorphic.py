@@ -29,7 +29,7 @@ SEEDS = range(100, 120)
 STEPS, SEQUENCES = 1500, 256
 AMOUNT, THRESHOLDS = 0.9, (0.05, 0.2)
 SHORT_SECONDS = 120.0  # below this: one task, two recipes, fewer seeds and steps
-UNITS, LEAK, SPIKING_SEEDS = 24, 0.5, range(100, 105)
+UNITS, LEAKS, SPIKING_SEEDS = 24, (0.2, 0.5), range(100, 105)
 NEURONS, SUBSTEPS = (8, 32, 128), (8, 32, 128)
 
 
@@ -71,14 +71,14 @@ def event_rows(task: TrainingTask, kinds: Sequence[hl.Recipe], seeds: range, ste
     return rows
 
 
-def spiking_rows(seeds: range, steps: int) -> list[list[str]]:
+def spiking_rows(leak: float, seeds: range, steps: int) -> list[list[str]]:
     """Return the explained share of leaky networks and of their spiking files."""
     task = hl.tasks.make("averaging", signal="on-off", length=10)
-    result = hl.train(task, hl.recipes.none(), seeds=seeds, hidden=UNITS, leak=LEAK, steps=steps)
+    result = hl.train(task, hl.recipes.none(), seeds=seeds, hidden=UNITS, leak=leak, steps=steps)
     models, (inputs, targets) = networks_of(result.ensemble), samples(task, SEQUENCES, 1)
     with torch.no_grad():
         whole = float(np.mean([explained(model(inputs), targets) for model in models]))
-    rows = [["tanh units", "", f"{whole:.3f}", ""]]
+    rows = [[f"{leak:g}", "tanh units", "", f"{whole:.3f}", ""]]
     with tempfile.TemporaryDirectory() as folder:
         for neurons in NEURONS:
             for substeps in SUBSTEPS:
@@ -117,13 +117,13 @@ def report(seconds: float = 50.0, *, full: bool = False) -> str:
     rows = []
     for name in names[-1:] if short else names:
         rows += event_rows(tasks()[name], kinds[:: len(kinds) - 1] if short else kinds, seeds, steps)
-    spiking = spiking_rows(leaky, steps)
+    spiking = [row for leak in LEAKS for row in spiking_rows(leak, leaky, steps)]
     return (
         f"{len(seeds)} networks a row, means; interval 95 %; a sequence of 10 steps\n\n"
         + table(["task", "trained with (strength)", "form", "explained", "events", "of dense", "hops"], rows)
-        + f"\n{UNITS} leaky tanh units (leak {LEAK:g}) as populations of LIF neurons, averaging, means over "
+        + f"\n{UNITS} leaky tanh units as populations of LIF neurons, averaging, means over "
         f"{len(leaky)} networks\n\n"
-        + table(["LIF neurons a unit", "steps a time step", "explained", "refused"], spiking)
+        + table(["leak", "LIF neurons a unit", "steps a time step", "explained", "refused"], spiking)
     )
 
 

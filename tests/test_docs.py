@@ -18,6 +18,7 @@ GUIDES = {  # and the least number of blocks
     "gated.md": 2,
     "shrinking.md": 6,
     "pruning.md": 4,
+    "export.md": 8,
     "extending.md": 6,
     "statistics.md": 2,
     "sweeps.md": 6,
