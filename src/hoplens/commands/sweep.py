@@ -7,24 +7,31 @@ from importlib import resources
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
+from hoplens.commands.progress import progress_bar
 from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.study.plan import study_text
 from hoplens.sweeps import executors
 from hoplens.sweeps.config import Study, load_study
 from hoplens.sweeps.estimate import Estimate, estimate
 from hoplens.sweeps.plan import Plan
-from hoplens.sweeps.running import Progress, run_sweep
+from hoplens.sweeps.running import run_sweep
 from hoplens.sweeps.status import clock
 from hoplens.sweeps.store import DATABASE, RunStore, open_store
 
 SOME_FAILED = 1  # exit code
 
 
-def example() -> str:
-    """Return the commented example of a study."""
+def example(name: str | None = None) -> str:
+    """Return the commented example of a study, or a study of the package.
+
+    Parameters
+    ----------
+    name : {"paper", "paper-quick"}, optional
+        What `hoplens reproduce` runs, whole or ``--quick``.
+    """
+    if name is not None:
+        return study_text(name)
     return resources.files("hoplens.sweeps").joinpath("example.toml").read_text(encoding="utf-8")
 
 
@@ -46,21 +53,14 @@ def run_sweep_command(
     if dry_run:
         print_estimate(console, plan, folder, workers=workers or executors.cores())
         return 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # failures are printed below
-            found = sweep_with_bar(
-                console, plan, folder, executor=executor, workers=workers, attempts=attempts
-            )
-    except KeyboardInterrupt:
-        console.print(
-            f"\nstopped; every finished shard is kept. `hoplens sweep --resume --store {folder}` goes on "
-            "from there.",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
+    stopped = (
+        f"stopped; every finished shard is kept. `hoplens sweep --resume --store {folder}` goes on from there."
+    )
+    with progress_bar(console, plan.name, stopped=stopped) as show, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # failures are printed below
+        found = run_sweep(
+            plan, folder, executor=executor, workers=workers, attempts=attempts, progress=show
         )
-        raise
     with found:
         return _close(console, found, plan)
 
@@ -84,42 +84,6 @@ def _find(file: Path | None, store: Path | None, *, resume: bool) -> tuple[Plan,
     if not source:
         raise ParameterError(f"the study in {store} was made in Python; go on with run_sweep from there")
     return Study.model_validate_json(source).plan(), store
-
-
-def sweep_with_bar(
-    console: Console, plan: Plan, folder: Path, *, executor: str | None, workers: int | None, attempts: int
-) -> RunStore:
-    """Run a plan under a progress bar with rate, time left and the best so far."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("networks"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[rate]}"),
-    )
-    with Bar(*columns, console=console) as bar:
-        row = bar.add_task(escape(plan.name), total=len(plan.by_key), rate="")
-        best = bar.add_task("", total=None, visible=False, rate="")
-
-        def show(seen: Progress) -> None:
-            bar.update(row, completed=seen.done, total=seen.total, rate=_rate(seen))
-            if seen.best is not None:
-                b = seen.best
-                text = f"best so far: {b.method} {b.strength:g} on {b.task}: error {b.test_mse:.4f}"
-                bar.update(best, description=escape(text))
-
-        found = run_sweep(plan, folder, executor=executor, workers=workers, attempts=attempts, progress=show)
-    if not console.is_terminal:
-        console.print(bar.tasks[1].description)
-    return found
-
-
-def _rate(seen: Progress) -> str:
-    words = [f"{seen.rate:.2g}/s"] if seen.rate else []
-    words += [f"{clock(seen.left)} left"] if seen.left is not None else []
-    words += [f"{seen.failed} failed"] if seen.failed else []
-    return ", ".join(words)
 
 
 def _close(console: Console, store: RunStore, plan: Plan) -> int:
@@ -166,4 +130,4 @@ def print_estimate(console: Console, plan: Plan, folder: Path, *, workers: int) 
     return found
 
 
-__all__ = ["example", "print_estimate", "run_sweep_command", "sweep_with_bar"]
+__all__ = ["example", "print_estimate", "run_sweep_command"]
