@@ -98,7 +98,9 @@ def run_plan(
         If networks are missing as their shards failed.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*are missing as their shards failed", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message=".*are missing as their shards failed", category=UserWarning
+        )
         store = run_sweep(plan, folder, workers=workers, progress=progress)
     failures = store.failures(plan.id)
     if len(failures):

@@ -74,7 +74,9 @@ def load_study(folder: Path) -> StudyResults:
             again = f"`hoplens reproduce{flag} --out {folder}` runs just these"
             if not flag and plan.id != full_plan().id:
                 again = f"`hoplens sweep --resume --store {folder}` runs just these"
-            raise FileError(f"{folder} lacks {about['rows'] - about['done']} of {about['rows']} networks; {again}")
+            raise FileError(
+                f"{folder} lacks {about['rows'] - about['done']} of {about['rows']} networks; {again}"
+            )
         return assemble(plan, store, study)
 
 
