@@ -53,7 +53,10 @@ def run_sweep_command(
     if dry_run:
         print_estimate(console, plan, folder, workers=workers or executors.cores())
         return 0
-    stopped = f"stopped; every finished shard is kept. `hoplens sweep --resume --store {folder}` goes on from there."
+    stopped = (
+        f"stopped; every finished shard is kept. `hoplens sweep --resume --store {folder}` goes on from "
+        "there."
+    )
     with progress_bar(console, plan.name, stopped=stopped) as show, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # failures are printed below
         found = run_sweep(plan, folder, executor=executor, workers=workers, attempts=attempts, progress=show)

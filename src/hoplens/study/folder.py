@@ -115,8 +115,9 @@ def run_plan(
 def versions_in(store: RunStore, study: str) -> dict[str, str]:
     """Return which versions of PyTorch and Python computed a study."""
     rows = store.query(
-        "SELECT DISTINCT json_extract(n.versions, '$.torch') AS torch, json_extract(n.versions, '$.python') AS "
-        "python FROM members m JOIN networks n ON n.key = m.key WHERE m.study = ?",
+        "SELECT DISTINCT json_extract(n.versions, '$.torch') AS torch, "
+        "json_extract(n.versions, '$.python') AS python "
+        "FROM members m JOIN networks n ON n.key = m.key WHERE m.study = ?",
         [study],
     )
     return {str(name): ", ".join(sorted(set(rows[name]))) for name in rows.columns}

@@ -44,8 +44,8 @@ def run_study(
 ) -> StudyResults:
     """Train and measure everything in a plan that the folder does not hold yet, and assemble the tables.
 
-    The folder is a run store: every finished shard is kept at once, so that an interrupted study goes on where
-    it stopped, and ends with the same numbers.
+    The folder is a run store: every finished shard is kept at once, so that an interrupted study goes on
+    where it stopped, and ends with the same numbers.
 
     Parameters
     ----------

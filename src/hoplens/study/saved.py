@@ -84,22 +84,22 @@ def _plan(folder: Path, name: str, source: str) -> Plan:
     """Return the plan of a study that a page can show."""
     if not source:
         raise FileError(
-            f"{folder} holds the study {name!r}, which has no page, as every one made in Python; read summary.md "
-            "and figures/ in it, or its tables"
+            f"{folder} holds the study {name!r}, which has no page, as every one made in Python; read "
+            "summary.md and figures/ in it, or its tables"
         )
     try:
         plan = Study.model_validate_json(source).plan()
     except (ValueError, HoplensError) as error:
         raise FileError(
-            f"{folder} holds a study that this version of hoplens does not know ({_short(error)}); run it again "
-            "into another folder"
+            f"{folder} holds a study that this version of hoplens does not know ({_short(error)}); run it "
+            "again into another folder"
         ) from None
     methods = {member.network.recipe.name for member in plan.members if member.part == MAIN}
     lacking = [method for method in (OURS, *RIVALS) if method not in methods]
     if lacking:
         raise FileError(
-            f"the page of a study compares {OURS} with {' and '.join(RIVALS)}, but the study {name!r} in {folder} "
-            f"has no method {lacking[0]}; `hoplens status {folder}` shows it"
+            f"the page of a study compares {OURS} with {' and '.join(RIVALS)}, but the study {name!r} in "
+            f"{folder} has no method {lacking[0]}; `hoplens status {folder}` shows it"
         )
     return plan
 

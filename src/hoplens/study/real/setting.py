@@ -152,7 +152,7 @@ class RealSetting(Setting):
 
     @property
     def network_bytes(self) -> int:
-        """Memory of one network in all: states and gates, what goes backwards through them, weights, losses."""
+        """Memory of one network in all: states, gates, what goes backwards through them, weights, losses."""
         s, data = self.settings, self.data.load()
         weights = self._width * s.hidden * self._blocks + (s.hidden + 1) * data.n_outputs
         return 2 * (1 + self._blocks) * self.state_bytes + ITEMSIZE * (BUFFERS * weights + s.steps)
