@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hoplens import recipes
+from hoplens.commands.report import write_folder_report
 from hoplens.errors import FileError, ParameterError, UnknownNameError
 from hoplens.hops import hop_maps
 from hoplens.settings import Network, Settings
@@ -20,7 +21,7 @@ from hoplens.study.folder import claim_folder
 from hoplens.study.markdown import to_markdown
 from hoplens.study.plan import ABLATION, MAIN, REACH, study_text, tasks_of
 from hoplens.study.saved import load_study
-from hoplens.sweeps import Plan, TaskSetting, make_study, open_store, parse_study, running
+from hoplens.sweeps import Plan, TaskSetting, make_study, open_store, parse_study, run_sweep, running
 from hoplens.sweeps.config import Study
 from hoplens.tasks import make
 from hoplens.training import train_networks
@@ -218,6 +219,15 @@ def test_finished_study_is_read_back_as_it_was(tiny):
         assert again.examples[method][0] == label
         assert torch.equal(again.examples[method][1].values, maps.values)
     assert again.settings == {k: v for k, v in results.settings.items() if k != "seconds in this run"}
+
+
+def test_page_of_a_results_folder_and_of_a_sweep_is_the_same(tiny, tmp_path):
+    folder, _ = tiny
+    page = write_folder_report(folder, tmp_path / "page.html").read_text(encoding="utf-8")
+    run_sweep(tiny_plan(), tmp_path / "tiny.store", executor="in-process").close()
+    swept = write_folder_report(tmp_path / "tiny.store", tmp_path / "swept.html")
+    assert swept.read_text(encoding="utf-8") == page
+    assert f"tiny (study {tiny_plan().id})" in page
 
 
 def test_interrupted_study_goes_on_and_ends_the_same(tiny, tmp_path, monkeypatch):
