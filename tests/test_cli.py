@@ -51,6 +51,7 @@ def test_train_prints_one_row_a_network():
         (("analyze", "celegans", "--horizon", "0"), "horizon must be a whole number of at least 1"),
         (("reproduce", "--workers", "-1"), "--workers must be 0 or more"),
         (("reproduce", "--quick", "--out", "/dev/null/x"), "cannot make the results folder"),
+        (("sweep", "papers", "--example"), "unknown study of the package 'papers'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, says):
@@ -86,7 +87,7 @@ def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
     command = [sys.executable, "-m", "hoplens.cli", "reproduce", "--quick", "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (out / "study.json").exists() and time.monotonic() < deadline:
+    while not (out / "runs.sqlite").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(2)
     process.send_signal(signal.SIGINT)
@@ -95,6 +96,29 @@ def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
     assert "Traceback" not in stdout + stderr
     assert "goes on from there" in stdout
     assert not list(out.glob("**/.*"))
+
+
+def test_the_study_of_the_paper_is_printed_and_is_a_study():
+    from hoplens.study import full_plan
+    from hoplens.sweeps import parse_study
+
+    shown = hoplens("sweep", "--example", "paper")
+    assert shown.returncode == 0, shown.stderr
+    assert parse_study(shown.stdout).plan().id == full_plan().id
+
+
+@pytest.mark.parametrize("command", [("reproduce", "--quick", "--out"), ("report",)])
+def test_a_folder_of_an_older_version_is_refused(tmp_path, monkeypatch, capsys, command):
+    from hoplens import cli
+
+    (tmp_path / "study.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["hoplens", *command, str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    message = capsys.readouterr().err.strip()
+    assert caught.value.code == 2
+    assert "results of an older version" in message
+    assert message.count("\n") == 0
 
 
 def test_interrupt_while_pytorch_loads_is_one_line():

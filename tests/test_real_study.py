@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,16 @@ from hoplens import recipes
 from hoplens.data import closed_loop_return
 from hoplens.sequences import train_sequences
 from hoplens.study.real import RealPlan, full_real_plan, quick_real_plan, run_real_study
-from hoplens.study.real import runner as real_runner
 from hoplens.study.real.aims import check
 from hoplens.study.real.choosing import BEST, LEAN, PRUNED, choose, pairs_of, rows_of
 from hoplens.study.real.figure import PANELS, plot_real_summary
 from hoplens.study.real.markdown import to_markdown
 from hoplens.study.real.measure import follow, look_at_states, measure_report, play, prune, quantise
-from hoplens.study.real.plan import ARMS, VALIDATION, RealSet
+from hoplens.study.real.plan import ARMS
+from hoplens.study.real.setting import VALIDATION, WIRING, RealSet, RealSetting
 from hoplens.study.real.wiring import make_wiring, worm
+from hoplens.sweeps import open_store, running
+from hoplens.sweeps.status import status
 
 SMALL = RealSet(
     "cartpole", "leaky", "cartpole", (("episodes", 12), ("length", 12)), hidden=6, steps=12, batch=4
@@ -73,19 +76,29 @@ def test_the_full_plan_has_every_cell_every_set_and_enough_seeds():
     assert len(plan.wired) == 2
 
 
-def test_shards_cover_every_network_once():
+def test_the_first_plan_names_every_network_once():
     plan = full_real_plan()
-    seen = [
-        (shard.data.name, network.recipe.name, network.strength, network.seed)
-        for shard in plan.first_shards()
-        if shard.stage == VALIDATION
-        for network in shard.networks
-    ]
+    members = plan.first_plan().members
+    seen = [m.row[:5] for m in members if m.part == VALIDATION]
     count = sum(len(strengths) for _, strengths in plan.methods)
     assert len(seen) == len(set(seen)) == len(plan.sets) * count * len(plan.validation_seeds)
+    arms = {(m.task, m.network.recipe.name, m.network.seed) for m in members if m.part == WIRING}
+    assert len(arms) == len(plan.wired) * len(ARMS) * len(plan.wiring_seeds)
 
 
-def test_the_key_changes_with_anything_that_changes_the_numbers():
+def test_the_report_plan_names_the_chosen_networks():
+    plan = tiny_plan()
+    pairs = [("L1", 1e-2), ("recommended", 1e-4)]
+    members = plan.report_plan({"cartpole": pairs}).members
+    assert [(m.network.recipe.name, m.network.strength, m.network.seed) for m in members] == [
+        (*pair, seed) for pair in pairs for seed in plan.report_seeds
+    ]
+    assert {m.setting.followed for m in members} == {(100,)}
+    first, other = (m.setting.counted(m.network).followed for m in members[:2])
+    assert (first, other) == ((100,), ())  # who is followed beside it does not make another network
+
+
+def test_keys_change_with_anything_that_changes_the_numbers():
     plan = tiny_plan()
     changes = [
         {"sets": (dataclasses.replace(SMALL, steps=13),)},
@@ -93,13 +106,44 @@ def test_the_key_changes_with_anything_that_changes_the_numbers():
         {"sets": (dataclasses.replace(SMALL, options=(("episodes", 13),)),)},
         {"methods": plan.methods[:2]},
         {"validation_seeds": (0, 2)},
-        {"report_seeds": (100, 101)},
         {"wiring_seeds": (0,)},
-        {"followed": 2},
     ]
-    keys = [plan.key, *(dataclasses.replace(plan, **change).key for change in changes)]
+    keys = [own.first_plan().id for own in (plan, *(dataclasses.replace(plan, **c) for c in changes))]
     assert len(set(keys)) == len(keys)
-    assert tiny_plan().key == plan.key
+    assert tiny_plan().first_plan().id == plan.first_plan().id
+    pairs = {"cartpole": [("L1", 1e-4)]}
+    changes = [{"report_seeds": (100, 101)}, {"followed": 2}]
+    reports = [
+        own.report_plan(pairs).id for own in (plan, *(dataclasses.replace(plan, **c) for c in changes))
+    ]
+    assert len(set(reports)) == 3
+
+
+def test_a_setting_trains_and_measures_as_it_says():
+    network = recipes.l1()
+    data, settings = SMALL.load(), SMALL.settings
+    networks = [hl.settings.Network(network, 1e-3, seed) for seed in (5, 6)]
+    alone = hl.sequences.train_sequence_networks(data, networks, settings)
+    found = RealSetting("report", SMALL, settings, followed=(6,)).run(networks)
+    wanted = measure_report(alone, (6,)).drop(columns=["method", "strength", "seed"])
+    pd.testing.assert_frame_equal(found.frame, wanted)
+    assert not found.tensors
+    chosen = RealSetting(VALIDATION, SMALL, settings).run(networks).frame
+    assert chosen["validation_error"].tolist() == alone.metrics["validation_error"].tolist()
+    assert not {"error", "method"} & set(chosen)
+
+
+def test_a_shard_of_a_setting_fits_the_memory_that_it_says():
+    small = RealSetting(VALIDATION, SMALL, SMALL.settings)
+    wide = dataclasses.replace(SMALL, hidden=12)
+    gated = dataclasses.replace(SMALL, cell="gru")
+    data = SMALL.load()
+    assert small.state_bytes == data.length * (6 + data.n_inputs + 1) * 4 * 4
+    assert small.network_bytes > 2 * small.state_bytes
+    for other in (wide, gated):
+        setting = RealSetting(VALIDATION, other, other.settings)
+        assert setting.network_bytes > small.network_bytes
+        assert setting.cost > small.cost
 
 
 # choices
@@ -352,33 +396,61 @@ def test_markdown_and_figure_show_the_numbers_of_the_tables(tiny):
 
 def test_an_interrupted_study_goes_on_and_ends_the_same(tiny, tmp_path, monkeypatch):
     _, whole = tiny
-    real, calls = real_runner.run_real_shard, []
+    real, left = running.run_shard, [2]
 
-    def run_two_then_stop(shard):
-        if len(calls) == 2:
+    def run_some_then_stop(shard):
+        if not left[0]:
             raise KeyboardInterrupt
-        calls.append(shard)
+        left[0] -= 1
         return real(shard)
 
-    monkeypatch.setattr(real_runner, "run_real_shard", run_two_then_stop)
+    monkeypatch.setattr(running, "run_shard", run_some_then_stop)
     with pytest.raises(KeyboardInterrupt):
         run_real_study(tiny_plan(), tmp_path, workers=1)
-    monkeypatch.setattr(real_runner, "run_real_shard", real)
+    left[0] = 5  # the rest of the first plan, and then the report is cut off before its first shard
+    with pytest.raises(KeyboardInterrupt):
+        run_real_study(tiny_plan(), tmp_path, workers=1)
+    with open_store(tmp_path) as store:
+        assert store.studies()["done"].tolist() == [10 + 12, 0]
+    monkeypatch.setattr(running, "run_shard", real)
     seen = []
     resumed = run_real_study(
-        tiny_plan(), tmp_path, workers=1, progress=lambda s, done, total: seen.append(done)
+        tiny_plan(), tmp_path, workers=1, progress=lambda p, stage: seen.append((stage, p))
     )
-    assert seen[0] > 0
-    pd.testing.assert_frame_equal(whole.networks, resumed.networks, check_exact=True)
-    pd.testing.assert_frame_equal(whole.wiring, resumed.wiring, check_exact=True)
+    assert [(stage, p.done == p.total) for stage, p in (seen[0], seen[-1])] == [
+        ("choosing", True),
+        ("report", True),
+    ]
+    for name, frame in whole.tables().items():
+        pd.testing.assert_frame_equal(resumed.tables()[name], frame, check_exact=True)
 
 
-def test_a_folder_of_a_real_study_is_no_page(tiny):
-    folder, _ = tiny
+def test_other_report_seeds_go_into_the_same_folder(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "copy")
+    done = []
+    found = run_real_study(
+        tiny_plan(report_seeds=(100, 101)), folder, workers=1, progress=lambda p, stage: done.append(p.done)
+    )
+    assert set(found.networks["seed"]) == {100, 101}
+    assert done[0] == 22  # nothing of the first plan was trained again
+    shared = tiny[1].networks.query("seed < 102").reset_index(drop=True)
+    pd.testing.assert_frame_equal(found.networks, shared, check_exact=True)
+
+
+def test_a_folder_of_another_study_is_refused(tiny):
+    with pytest.raises(hl.FileError, match=r"holds another study \(real tiny"):
+        run_real_study(tiny_plan(validation_seeds=(0,)), tiny[0], workers=1)
+
+
+def test_a_folder_of_a_real_study_is_no_page_but_has_a_status(tiny):
+    folder, results = tiny
     from hoplens.study.saved import load_study
 
     with pytest.raises(hl.FileError, match=r"read summary\.md"):
         load_study(folder)
+    found = status(folder)
+    assert found.name == "real tiny, report"
+    assert found.done == found.total == len(results.networks)
 
 
 def test_a_missing_package_is_said_before_anything_is_trained(tmp_path, monkeypatch):

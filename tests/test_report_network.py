@@ -11,20 +11,20 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_report import Page, make_results, page_data
+from test_report import Page, page_data
 from typer.testing import CliRunner
 
 import hoplens as hl
 from hoplens import plots
 from hoplens.analysis import analyze
 from hoplens.cli import app
-from hoplens.errors import FileError, NonFiniteError, ParameterError, ShapeError
+from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.report import render_network_report, write_network_report
 from hoplens.report.prose import network_paragraph, strongest
 from hoplens.report.views import MOST_NAMES, MOST_PAIRS, grows, map_view
 from hoplens.routing import routing_graph
-from hoplens.study import quick_plan, saved
-from hoplens.study.saved import load_run, load_study
+from hoplens.study import saved
+from hoplens.study.saved import load_run
 
 
 def random_net(inputs: int = 4, hidden: int = 12, outputs: int = 3, **names: object) -> hl.Pathways:
@@ -371,33 +371,3 @@ class TestCommand:
         assert "--inputs" in self.fails("report", str(tmp_path), "--inputs", "x.npz")
         assert "--horizon" in self.fails("report", str(tmp_path), "--horizon", "20")
         assert "no such file" in self.fails("report", str(tmp_path / "missing"))
-
-    def test_studies_that_cannot_be_read(self, tmp_path: Path) -> None:
-        (tmp_path / "study.json").write_text('{"format": 1, "plan": "own", "key": "k"}')
-        with pytest.raises(FileError, match="does not know"):
-            load_study(tmp_path)
-        for name, frame in make_results().tables().items():
-            frame.to_csv(tmp_path / f"{name}.csv", index=False)
-        for name, column in (("summary", "task"), ("anchors", "agrees"), ("networks", "strength")):
-            text = (tmp_path / f"{name}.csv").read_text()
-            (tmp_path / f"{name}.csv").write_text(text.replace(column, "x", 1))
-            with pytest.raises(FileError, match=f"{name}.csv has no column {column}"):
-                load_study(tmp_path)
-            (tmp_path / f"{name}.csv").write_text(text)
-        make_results().networks.assign(seed="one").to_csv(tmp_path / "networks.csv", index=False)
-        with pytest.raises(FileError, match=r"networks.csv has other things than numbers in column seed"):
-            load_study(tmp_path)
-        (tmp_path / "study.json").write_text(f'{{"format": 1, "plan": "quick", "key": "{quick_plan().key}"}}')
-        with pytest.raises(FileError, match=r"lacks .* parts of its study"):
-            load_study(tmp_path)
-
-    def test_study_of_another_version_is_read_from_its_tables(self, tmp_path: Path) -> None:
-        results = make_results()
-        for name, frame in results.tables().items():
-            frame.to_csv(tmp_path / f"{name}.csv", index=False)
-        (tmp_path / "study.json").write_text('{"format": 1, "plan": "full", "key": "old"}')
-        self.run("report", str(tmp_path), "-o", str(tmp_path / "r.html"))
-        assert "1 of 2 aims is met" in (tmp_path / "r.html").read_text()
-        found = load_study(tmp_path)
-        pd.testing.assert_series_equal(found.summary.test_mse, results.summary.test_mse)
-        assert found.aims.met.tolist() == [True, False]

@@ -1,70 +1,179 @@
-"""The study: plan, store, statistics, and a tiny one from end to end."""
+"""The paper's study: its files, its folder, statistics, and a tiny one from end to end."""
 
 from __future__ import annotations
 
-import json
+import shutil
+import sqlite3
+from itertools import product
 
 import pandas as pd
 import pytest
+import torch
 
 from hoplens import recipes
-from hoplens.errors import FileError
-from hoplens.settings import Settings
-from hoplens.study import StudyPlan, anchors, full_plan, quick_plan, run_study
-from hoplens.study import runner as study_runner
+from hoplens.commands.report import write_folder_report
+from hoplens.errors import FileError, ParameterError, UnknownNameError
+from hoplens.hops import hop_maps
+from hoplens.settings import Network, Settings
+from hoplens.study import anchors, full_plan, quick_plan, run_study
 from hoplens.study.aims import check, longest_lags, reach_means
+from hoplens.study.folder import claim_folder
 from hoplens.study.markdown import to_markdown
-from hoplens.study.plan import ABLATION, MAIN, REACH, Part, Shard
-from hoplens.study.store import ShardStore
+from hoplens.study.plan import ABLATION, MAIN, REACH, study_text, tasks_of
+from hoplens.study.saved import load_study
+from hoplens.sweeps import Plan, TaskSetting, make_study, open_store, parse_study, run_sweep, running
+from hoplens.sweeps.config import Study
 from hoplens.tasks import make
+from hoplens.training import train_networks
 
 MEASURED = ("test_mse", "accuracy", "resolvent_corr", "weight_corr", "active_hops", "alignment", "kept_70")
 
 
-def tiny_plan(steps: int = 20) -> StudyPlan:
-    methods = (
-        (recipes.none(), (0.0,)),
-        (recipes.l1(), (1e-4, 1e-3)),
-        (recipes.paper(), (1e-4,)),
-        (recipes.recommended(), (1e-3,)),
-    )
-    tasks = (make("subtraction", signal="sparse", lag=2, length=4), make("averaging", length=4))
-    parts = (
-        Part(MAIN, tasks, methods),
-        Part(ABLATION, tasks[:1], methods[1:]),
-        Part(
-            REACH,
-            tuple(make("subtraction", signal="sparse", modules=2, lag=g, length=4) for g in (1, 3)),
-            methods,
-        ),
-    )
-    return StudyPlan("tiny", parts, (0, 1), (100, 101, 102), Settings(hidden=8, steps=steps, batch=8))
+def tiny_plan(steps: int = 20) -> Plan:
+    compared = [
+        {"recipe": "l1", "strengths": [1e-4, 1e-3]},
+        {"recipe": "paper", "strengths": [1e-4]},
+        {"recipe": "recommended", "strengths": [1e-3]},
+    ]
+    methods = [{"recipe": "none"}, *compared]
+    sparse = {"name": "subtraction", "signal": "sparse", "length": 4}
+    tasks = [sparse | {"lag": 2}, {"name": "averaging", "length": 4}]
+    reach = [sparse | {"modules": 2, "lag": lag} for lag in (1, 3)]
+    study = {
+        "name": "tiny",
+        "seeds": {"validation": [0, 1], "report": [100, 101, 102]},
+        "weights": [101],
+        "training": {"hidden": 8, "steps": steps, "batch": 8},
+        "tasks": tasks,
+        "methods": methods,
+        "parts": [
+            {"name": ABLATION, "tasks": tasks[:1], "methods": compared},
+            {"name": REACH, "tasks": reach, "methods": methods},
+        ],
+    }
+    return make_study(study).plan()
+
+
+def seeds_of(plan: Plan, role: str) -> set[int]:
+    return {member.network.seed for member in plan.members if member.role == role}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "out"
+    return folder, run_study(tiny_plan(), folder, workers=1)
+
+
+# the study files
 
 
 def test_plans_keep_validation_and_report_seeds_apart():
     for plan, least in ((quick_plan(), 8), (full_plan(), 20)):
-        assert not set(plan.validation_seeds) & set(plan.report_seeds)
-        assert len(plan.report_seeds) >= least
-        assert {r.name for r, _ in plan.part(MAIN).methods} == {"none", "L1", "L2", "R-RNN", "recommended"}
-        assert len(plan.part(MAIN).tasks) >= 4
+        assert not seeds_of(plan, "validation") & seeds_of(plan, "report")
+        assert len(seeds_of(plan, "report")) >= least
+        names = {m.network.recipe.name for m in plan.members if m.part == MAIN}
+        assert names == {"none", "L1", "L2", "R-RNN", "recommended"}
+        assert len(tasks_of(plan, MAIN)) >= 4
 
 
-def test_shards_cover_every_network_once():
-    plan = tiny_plan()
-    shards = [shard for shard in plan.shards() if shard.part == MAIN]
-    seen = [(shard.task.label, n.recipe.name, n.strength, n.seed) for shard in shards for n in shard.networks]
-    assert len(seen) == len(set(seen)) == 2 * (1 + 2 + 1 + 1) * 5
+def methods(strengths, own):
+    return [
+        (recipes.none(), (0.0,)),
+        (recipes.l1(), strengths),
+        (recipes.l2(), strengths),
+        (recipes.paper(), strengths),
+        (recipes.recommended(), own),
+    ]
 
 
-def test_key_changes_with_anything_that_changes_the_numbers():
-    keys = {plan.key for plan in (tiny_plan(), tiny_plan(steps=21), quick_plan(), full_plan())}
-    assert len(keys) == 4
-    assert tiny_plan().key == tiny_plan().key
+def arms(strengths, own):
+    """Others get the recipe's start, then also its thinning, at every strength; the recipe loses each."""
+    ours, found = recipes.recommended(), []
+    for base in (recipes.none(), recipes.l1(), recipes.paper()):
+        each = strengths if base.terms else (0.0,)
+        started = base.but(name=f"{base.name} + start", init=ours.init)
+        found.append((started, each))
+        found.append((started.always_thinned(name=f"{base.name} + start + thinning", like=ours), each))
+    return [
+        *found,
+        (ours, own),
+        (ours.but(name="recommended - start", init="orthogonal"), own),
+        (ours.without_thinning(name="recommended - thinning"), own),
+    ]
 
 
-def test_tiny_study_gives_every_table(tmp_path):
-    results = run_study(tiny_plan(), tmp_path / "out", workers=1)
+def members(part, tasks, compared, settings, seeds):
+    """Return what a part trains, in order, written out."""
+    return [
+        (part, task.label, Network(recipe, strength, seed), role, task, settings)
+        for task, (recipe, strengths) in product(tasks, compared)
+        for strength in strengths
+        for role, own in seeds
+        for seed in own
+    ]
+
+
+def written(plan: Plan):
+    return [
+        (m.part, m.task, m.network, m.role, m.setting.task, m.setting.settings)
+        for m in plan.members
+        if isinstance(m.setting, TaskSetting)
+    ]
+
+
+def test_quick_file_trains_four_tasks():
+    tasks = (
+        make("averaging", signal="on-off", length=10),
+        make("subtraction", signal="sparse", length=10, lag=8),
+        make("addition", signal="every", length=10),
+        make("multiplication", signal="sparse", length=10, lag=8),
+    )
+    seeds = (("validation", range(4)), ("report", range(100, 108)))
+    compared = methods((1e-4, 3e-4, 1e-3), (3e-4, 1e-3))
+    wanted = members(MAIN, tasks, compared, Settings(hidden=48, steps=1500), seeds)
+    assert len(wanted) == 576
+    assert written(quick_plan()) == wanted
+
+
+def test_full_file_trains_twelve_tasks_ablation_and_reach():
+    patterns = ({"signal": "every"}, {"signal": "on-off"}, {"signal": "sparse", "lag": 8})
+    names = ("averaging", "subtraction", "addition", "multiplication")
+    tasks = [make(name, length=10, **pattern) for name, pattern in product(names, patterns)]
+    shown = [make(name, length=10, signal="sparse", lag=8) for name in ("subtraction", "multiplication")]
+    far = [make("subtraction", signal="sparse", modules=2, length=30, lag=lag) for lag in (8, 12, 16, 28)]
+    own, short = (3e-4, 1e-3), (1e-4, 5e-4)
+    without_l2 = [pair for pair in methods(short, own) if pair[0].name != "L2"]
+    settings, seeds = Settings(hidden=48, steps=2000), (("validation", range(8)), ("report", range(100, 120)))
+    wanted = [
+        *members(MAIN, tasks, methods((3e-5, 1e-4, 3e-4, 1e-3), own), settings, seeds),
+        *members(ABLATION, shown, arms(short, own), settings, seeds),
+        *members(REACH, far, without_l2, settings, seeds),
+    ]
+    plan = full_plan()
+    assert len(wanted) == 6720
+    assert written(plan) == wanted
+    assert len(plan.by_key) == 6720 - 2 * 2 * 28  # the recipe of the ablation is that of the main part
+
+
+def test_files_keep_the_weights_that_are_drawn():
+    for plan in (quick_plan(), full_plan()):
+        assert {m.setting.weights for m in plan.members if isinstance(m.setting, TaskSetting)} == {(100,)}
+        assert 100 in seeds_of(plan, "report")
+
+
+def test_study_file_of_another_name_is_refused():
+    assert parse_study(study_text("paper-quick")).plan().id == quick_plan().id
+    with pytest.raises(UnknownNameError, match="paper, paper-quick"):
+        study_text("papers")
+
+
+# a tiny one from end to end
+
+
+def test_tiny_study_gives_every_table(tiny):
+    _, results = tiny
     assert len(results.networks) == 2 * 5 * 5
+    assert not {"part", "key"} & set(results.networks.columns)
     assert set(results.summary["method"]) == {"none", "L1", "R-RNN", "recommended"}
     assert (results.summary["n"] == 3).all()
     assert set(results.reach["lag"]) == {1, 3}
@@ -73,64 +182,171 @@ def test_tiny_study_gives_every_table(tmp_path):
     assert set(results.examples) == {"target", "none", "L1", "R-RNN", "recommended"}
     assert results.aims["met"].dtype == bool
     assert set(results.anchors["agrees"]) <= {"yes", "no", "direction only"}
+    assert results.settings["networks"] == 2 * 5 * 5 + 2 * 5 * 5  # the ablation has none of its own
+    assert results.settings["report seeds"] == "100 .. 102"
+    assert results.settings["torch"] == torch.__version__
 
 
-def test_interrupted_study_goes_on_and_ends_the_same(tmp_path, monkeypatch):
-    whole = run_study(tiny_plan(), tmp_path / "whole", workers=1)
-    real, calls = study_runner.run_shard, []
+def test_example_maps_are_those_of_a_network_at_the_chosen_strength(tiny):
+    _, results = tiny
+    plan, task = tiny_plan(), make("subtraction", signal="sparse", lag=2, length=4)
+    strength = results.summary.query("method == 'L1' and task == @task.label")["strength"].iloc[0]
+    shown = [s for s in plan.shards() if s.setting.task == task]
+    assert len(shown) == 1
+    networks = shown[0].networks
+    trained = train_networks(task, networks, plan.members[0].setting.settings)
+    n = networks.index(Network(recipes.l1(), strength, 101))
+    label, maps = results.examples["L1"]
+    assert label == task.label
+    wanted = hop_maps(trained.pathways[n], 4).values
+    torch.testing.assert_close(maps.values, wanted, rtol=1e-4, atol=1e-6)
 
-    def run_two_then_stop(shard: Shard, example_seed: int):
+
+def test_study_without_kept_weights_has_the_task_as_its_only_example(tmp_path):
+    whole = tiny_plan()
+    text = whole.source.replace('"weights":[101]', '"weights":"none"')
+    assert text != whole.source
+    results = run_study(Study.model_validate_json(text).plan(), tmp_path, workers=1)
+    assert set(results.examples) == {"target"}
+
+
+def test_finished_study_is_read_back_as_it_was(tiny):
+    folder, results = tiny
+    again = load_study(folder)
+    for name, frame in results.tables().items():
+        pd.testing.assert_frame_equal(again.tables()[name], frame, check_exact=True)
+    for method, (label, maps) in ((m, e) for m, e in results.examples.items() if m != "target"):
+        assert again.examples[method][0] == label
+        assert torch.equal(again.examples[method][1].values, maps.values)
+    assert again.settings == {k: v for k, v in results.settings.items() if k != "seconds in this run"}
+
+
+def test_page_of_a_results_folder_and_of_a_sweep_is_the_same(tiny, tmp_path):
+    folder, _ = tiny
+    page = write_folder_report(folder, tmp_path / "page.html").read_text(encoding="utf-8")
+    run_sweep(tiny_plan(), tmp_path / "tiny.store", executor="in-process").close()
+    swept = write_folder_report(tmp_path / "tiny.store", tmp_path / "swept.html")
+    assert swept.read_text(encoding="utf-8") == page
+    assert f"tiny (study {tiny_plan().id})" in page
+
+
+def test_interrupted_study_goes_on_and_ends_the_same(tiny, tmp_path, monkeypatch):
+    _, whole = tiny
+    real, calls = running.run_shard, []
+
+    def run_two_then_stop(shard):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(shard)
-        return real(shard, example_seed)
+        return real(shard)
 
-    monkeypatch.setattr(study_runner, "run_shard", run_two_then_stop)
+    monkeypatch.setattr(running, "run_shard", run_two_then_stop)
     with pytest.raises(KeyboardInterrupt):
-        run_study(tiny_plan(), tmp_path / "cut", workers=1)
-    monkeypatch.setattr(study_runner, "run_shard", real)
-    (tmp_path / "cut" / "shards" / "half.csv.tmp").write_text("left over")
+        run_study(tiny_plan(), tmp_path, workers=1)
+    monkeypatch.setattr(running, "run_shard", real)
+    with pytest.raises(FileError, match=r"lacks .* networks; `hoplens sweep --resume --store"):
+        load_study(tmp_path)
     seen = []
-    resumed = run_study(
-        tiny_plan(), tmp_path / "cut", workers=1, progress=lambda s, done, total: seen.append(done)
-    )
-    assert seen[0] > 0  # the finished shards were not trained again
-    pd.testing.assert_frame_equal(whole.networks, resumed.networks, check_exact=True)
+    resumed = run_study(tiny_plan(), tmp_path, workers=1, progress=seen.append)
+    assert seen[0].done > 0  # the finished shards were not trained again
+    assert seen[-1].done == seen[-1].total == whole.settings["networks"]
+    for name, frame in whole.tables().items():
+        pd.testing.assert_frame_equal(resumed.tables()[name], frame, check_exact=True)
+    for method in set(whole.examples) - {"target"}:
+        assert torch.equal(whole.examples[method][1].values, resumed.examples[method][1].values)
 
 
-def test_damaged_shard_is_run_again(tmp_path):
-    first = run_study(tiny_plan(), tmp_path, workers=1)
-    shard = tiny_plan().shards()[0]
-    (tmp_path / "shards" / f"{shard.key}.csv").write_text("part,task\n")
-    again = run_study(tiny_plan(), tmp_path, workers=1)
-    pd.testing.assert_frame_equal(first.networks, again.networks, check_exact=True)
-
-
-def test_processes_give_the_numbers_of_one(tmp_path):
-    one = run_study(tiny_plan(), tmp_path / "one", workers=1)
-    two = run_study(tiny_plan(), tmp_path / "two", workers=2)
+def test_processes_give_the_numbers_of_one(tiny, tmp_path, monkeypatch):
+    _, one = tiny
+    monkeypatch.setattr(running, "SHORT", 0.0)  # so little work would stay in this process
+    two = run_study(tiny_plan(), tmp_path, workers=2)
+    with open_store(tmp_path) as store:
+        assert store.query("SELECT count(DISTINCT worker) FROM networks").iloc[0, 0] == 2
     pd.testing.assert_frame_equal(one.networks, two.networks, rtol=1e-4, atol=1e-5)
 
 
-def test_folder_of_another_study_is_refused(tmp_path):
-    ShardStore(tmp_path, tiny_plan())
-    with pytest.raises(FileError, match="holds another study"):
-        ShardStore(tmp_path, tiny_plan(steps=21))
-    (tmp_path / "study.json").write_text("{")
-    with pytest.raises(FileError, match="damaged"):
-        ShardStore(tmp_path, tiny_plan())
+def test_failed_shards_are_an_error_and_are_tried_again(tiny, tmp_path, monkeypatch):
+    real = TaskSetting.run
+
+    def fail(self, networks):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(TaskSetting, "run", fail)
+    with pytest.raises(FileError, match=r"100 networks of the study are missing .* MemoryError: no room"):
+        run_study(tiny_plan(), tmp_path, workers=1)
+    monkeypatch.setattr(TaskSetting, "run", real)
+    again = run_study(tiny_plan(), tmp_path, workers=1)
+    pd.testing.assert_frame_equal(tiny[1].networks, again.networks, check_exact=True)
+
+
+# folders
+
+
+def test_folder_of_another_study_is_refused(tiny):
+    folder, _ = tiny
+    claim_folder(folder, tiny_plan())
+    before = {path: path.read_bytes() for path in folder.glob("runs.sqlite")}
+    with pytest.raises(FileError, match=r"holds another study \(tiny, id .*another --out"):
+        run_study(tiny_plan(steps=21), folder, workers=1)
+    assert before == {path: path.read_bytes() for path in folder.glob("runs.sqlite")}
+
+
+def test_folder_of_an_older_version_is_refused(tmp_path):
+    (tmp_path / "study.json").write_text("{}")
+    for use in (lambda: run_study(tiny_plan(), tmp_path, workers=1), lambda: load_study(tmp_path)):
+        with pytest.raises(FileError, match=r"results of an older version of hoplens \(study.json\)"):
+            use()
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_damaged_store_is_refused(tmp_path):
+    (tmp_path / "runs.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(FileError, match="cannot use the run store"):
+        run_study(tiny_plan(), tmp_path, workers=1)
+    with pytest.raises(FileError, match="cannot use the run store"):
+        load_study(tmp_path)
 
 
 def test_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "results").write_text("mine")
     with pytest.raises(FileError, match="cannot make the results folder"):
-        ShardStore(tmp_path / "results", tiny_plan())
+        run_study(tiny_plan(), tmp_path / "results", workers=1)
     assert (tmp_path / "results").read_text() == "mine"
 
 
-def test_mark_says_what_the_folder_holds(tmp_path):
-    ShardStore(tmp_path, tiny_plan())
-    assert json.loads((tmp_path / "study.json").read_text())["key"] == tiny_plan().key
+def change(folder, tmp_path, sql):
+    """Return a copy of a folder whose store was changed."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    connection = sqlite3.connect(copy / "runs.sqlite")
+    connection.execute(sql)
+    connection.commit()
+    connection.close()
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("DELETE FROM studies", "holds no study yet"),
+        ("UPDATE studies SET source = ''", "'tiny', which has no page, as every one made in Python"),
+        ("UPDATE studies SET source = '{}'", "this version of hoplens does not know"),
+        ("UPDATE studies SET source = replace(source, 'paper', 'l2')", "has no method R-RNN"),
+    ],
+)
+def test_studies_that_have_no_page(tiny, tmp_path, sql, says):
+    with pytest.raises(FileError, match=says):
+        load_study(change(tiny[0], tmp_path, sql))
+
+
+def test_parts_of_other_settings_have_no_tasks():
+    from hoplens.study.real import quick_real_plan
+
+    assert tasks_of(tiny_plan(), "nothing") == {}
+    with pytest.raises(ParameterError, match="not one of synthetic tasks"):
+        tasks_of(quick_real_plan().first_plan(), "validation")
+
+
+# tables
 
 
 def test_longest_lag_uses_report_seeds():
@@ -144,8 +360,8 @@ def test_longest_lag_uses_report_seeds():
     assert longest_lags(pd.DataFrame(rows, columns=columns))["x"] == 8
 
 
-def test_markdown_shows_the_numbers_of_the_tables(tmp_path):
-    results = run_study(tiny_plan(), tmp_path, workers=1)
+def test_markdown_shows_the_numbers_of_the_tables(tiny):
+    _, results = tiny
     text = to_markdown(results)
     ours = results.summary.query("method == 'recommended'")
     for error in ours["test_mse"]:
@@ -181,9 +397,8 @@ def test_paper_table_interval_is_over_seeds():
     assert (row["ours"], row["low"], row["high"]) == (0.5, 0.5, 0.5)
 
 
-def test_aims_name_the_task_that_misses(tmp_path):
-    plan = tiny_plan()
-    results = run_study(plan, tmp_path, workers=1)
+def test_aims_name_the_task_that_misses(tiny):
+    plan, (_, results) = tiny_plan(), tiny
     summary = results.summary.copy()
     ours = summary["method"] == "recommended"
     summary.loc[ours, ["test_mse", "accuracy", "alignment", "kept_70", "kept_90"]] = [0.0, 1.0, 1.0, 1.0, 1.0]

@@ -106,7 +106,9 @@ def train(
 
 @app.command()
 def sweep(
-    study: Annotated[Path | None, typer.Argument(help="A study file; --example prints one.")] = None,
+    study: Annotated[
+        Path | None, typer.Argument(help="A study file; with --example, if you like, paper or paper-quick.")
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Folder to keep the networks in; by default NAME.store.")
     ] = None,
@@ -114,7 +116,9 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many networks, how long and how much memory.")
     ] = False,
-    show_example: Annotated[bool, typer.Option("--example", help="Print a small study and stop.")] = False,
+    show_example: Annotated[
+        bool, typer.Option("--example", help="Print a small study, or that of the paper, and stop.")
+    ] = False,
     executor: Annotated[
         str | None,
         typer.Option(help="in-process, processes, dask://HOST:PORT or slurm://?OPTIONS; chosen if left out."),
@@ -134,7 +138,7 @@ def sweep(
     from hoplens.commands import example, run_sweep_command
 
     if show_example:
-        typer.echo(example(), nl=False)
+        typer.echo(example(None if study is None else str(study)), nl=False)
         return
     if workers < 0:
         raise ParameterError(f"--workers must be 0 or more, got {workers}")

@@ -10,8 +10,9 @@ from hoplens.analysis import analyze
 from hoplens.commands.analyze import analyze_source
 from hoplens.errors import FileError, ParameterError
 from hoplens.report import write_network_report, write_study_report
+from hoplens.study.folder import refuse_old
 from hoplens.study.saved import RUN_MARK, load_run, load_study
-from hoplens.study.store import MARK
+from hoplens.sweeps.store import DATABASE
 
 HORIZON = 20  # time steps, as in `hoplens analyze`
 SHOWN_MEASURES = (
@@ -58,7 +59,8 @@ def run_report(
 
 def write_folder_report(folder: Path, out: Path) -> Path:
     """Write the page of a study or of a training run."""
-    if (folder / MARK).is_file():
+    refuse_old(folder)
+    if (folder / DATABASE).is_file():
         return write_study_report(load_study(folder), out)
     if (folder / RUN_MARK).is_file():
         return write_run_report(folder, out)

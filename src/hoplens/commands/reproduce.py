@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from hoplens import plots
+from hoplens.commands.progress import progress_bar
 from hoplens.files import make_folder, write_atomically
 from hoplens.hops import HopMaps
 from hoplens.report import write_study_report
 from hoplens.study import StudyResults, full_plan, quick_plan, run_study
 from hoplens.study.markdown import to_markdown
-from hoplens.study.pool import Progress
-from hoplens.study.store import AnyShard
 
 SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 2), ("kept_90", 2))
 
@@ -35,7 +24,7 @@ SHOWN = (("accuracy", 3), ("active_hops", 2), ("alignment", 3), ("kept_70", 2), 
 def run_reproduce(console: Console, *, quick: bool, out: Path, workers: int | None) -> None:
     """Run or resume the study in ``out``; finished shards survive an interrupt."""
     plan = quick_plan() if quick else full_plan()
-    with show_progress(console, f"{plan.name} study", out) as progress:
+    with progress_bar(console, f"study {plan.name}", stopped=stopped(out)) as progress:
         results = run_study(plan, out, workers=workers, progress=progress)
     print_comparison(console, results)
     console.print(aims_table(results.aims, "Aims of the recommended recipe"))
@@ -43,31 +32,9 @@ def run_reproduce(console: Console, *, quick: bool, out: Path, workers: int | No
     console.print(f"\nreport: [bold]{written}[/]   tables and figures: {out}")
 
 
-@contextmanager
-def show_progress(console: Console, title: str, out: Path) -> Iterator[Progress]:
-    """Show a bar while shards get done; say on Ctrl-C that they are kept."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("networks"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    try:
-        with Bar(*columns, console=console) as bar:
-            row = bar.add_task(title, total=None)
-
-            def show(shard: AnyShard, done: int, total: int) -> None:
-                bar.update(row, completed=done, total=total, description=f"{title}: {shard.label}")
-
-            yield show
-            bar.update(row, description=title)
-    except KeyboardInterrupt:
-        console.print(
-            f"\nstopped; every finished shard is kept in {out}. The same command goes on from there."
-        )
-        raise
+def stopped(out: Path) -> str:
+    """Return what to say after Ctrl-C."""
+    return f"stopped; every finished shard is kept in {out}. The same command goes on from there."
 
 
 def print_comparison(console: Console, results: StudyResults) -> None:

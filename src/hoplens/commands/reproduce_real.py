@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hoplens import plots
-from hoplens.commands.reproduce import aims_table, show_progress
+from hoplens.commands.progress import progress_bar
+from hoplens.commands.reproduce import aims_table, stopped
 from hoplens.files import make_folder, write_atomically
 from hoplens.study.aims import OURS
 from hoplens.study.real import RealResults, full_real_plan, quick_real_plan, run_real_study
@@ -27,7 +28,7 @@ NOTE = (
 def run_reproduce_real(console: Console, *, quick: bool, out: Path, workers: int | None) -> None:
     """Run or resume the study in ``out``; finished shards survive an interrupt."""
     plan = quick_real_plan() if quick else full_real_plan()
-    with show_progress(console, f"{plan.name} study", out) as progress:
+    with progress_bar(console, f"study {plan.name}", stopped=stopped(out)) as progress:
         results = run_real_study(plan, out, workers=workers, progress=progress)
     for task in dict.fromkeys(results.summary["task"]):
         console.print(_comparison(results, str(task)))

@@ -12,6 +12,7 @@ from hoplens.commands.progress import progress_bar
 from hoplens.commands.search import run_search
 from hoplens.commands.sweep_parts import close, stopped
 from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.study.plan import study_text
 from hoplens.sweeps import executors
 from hoplens.sweeps.config import Study, load_study
 from hoplens.sweeps.estimate import Estimate, estimate
@@ -22,8 +23,16 @@ from hoplens.sweeps.status import clock
 from hoplens.sweeps.store import DATABASE, open_store
 
 
-def example() -> str:
-    """Return the commented example of a study."""
+def example(name: str | None = None) -> str:
+    """Return the commented example of a study, or a study of the package.
+
+    Parameters
+    ----------
+    name : {"paper", "paper-quick"}, optional
+        What `hoplens reproduce` runs, whole or ``--quick``.
+    """
+    if name is not None:
+        return study_text(name)
     return resources.files("hoplens.sweeps").joinpath("example.toml").read_text(encoding="utf-8")
 
 

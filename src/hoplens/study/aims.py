@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from hoplens.statistics import choose_strengths
-from hoplens.study.plan import MAIN, StudyPlan
+from hoplens.study.plan import MAIN, tasks_of
+from hoplens.sweeps.plan import Plan
 from hoplens.tasks import Task
 
 OURS = "recommended"
@@ -18,7 +19,7 @@ REACHED = 0.1  # share of the target variance below which a lag counts as reache
 Row = tuple[str, str, str, bool, str]
 
 
-def check(summary: pd.DataFrame, reach: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:
+def check(summary: pd.DataFrame, reach: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Return one row an aim: aim, target, measured (the worst task), met, where it is missed.
 
     Parameters
@@ -27,12 +28,10 @@ def check(summary: pd.DataFrame, reach: pd.DataFrame, plan: StudyPlan) -> pd.Dat
         Means of every (task, method) at its chosen strength.
     reach : DataFrame
         Networks of the reach part, or empty.
-    plan : StudyPlan
+    plan : Plan
         Says which tasks are linear or sparse.
     """
-    part = plan.part(MAIN)
-    assert part is not None
-    tasks = {task.label: task for task in part.tasks}
+    tasks = tasks_of(plan, MAIN)
     table = {name: rows.set_index("task") for name, rows in summary.groupby("method")}
     ours = table[OURS]
     best_rival = pd.concat([table[name]["test_mse"] for name in RIVALS if name in table], axis=1).min(axis=1)

@@ -1,10 +1,9 @@
-"""Run a study's shards on all cores, keep each as it finishes, and assemble the tables."""
+"""Run a study into the run store of a results folder, and assemble the tables."""
 
 from __future__ import annotations
 
-import functools
-import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +12,13 @@ import torch
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.statistics import paired_differences, summarise
 from hoplens.study import aims, anchors
-from hoplens.study.measure import PRUNING_LEVELS, measure
-from hoplens.study.plan import ABLATION, MAIN, REACH, Shard, StudyPlan
-from hoplens.study.pool import Finished, Progress, run_shards
+from hoplens.study.folder import claim_folder, run_plan, versions_in
+from hoplens.study.measure import PRUNING_LEVELS
+from hoplens.study.plan import ABLATION, MAIN, REACH, settings_of, tasks_of
 from hoplens.study.results import StudyResults
-from hoplens.study.store import ShardStore
-from hoplens.training import train_networks
+from hoplens.sweeps.plan import Plan
+from hoplens.sweeps.running import Progress
+from hoplens.sweeps.store import RunStore
 
 MEASURES = (
     "test_mse",
@@ -36,26 +36,28 @@ COMPARED = ("test_mse", "accuracy", "alignment", "kept_70", "kept_90")
 
 
 def run_study(
-    plan: StudyPlan,
+    plan: Plan,
     folder: Path,
     *,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[Progress], object] | None = None,
 ) -> StudyResults:
     """Train and measure everything in a plan that the folder does not hold yet, and assemble the tables.
 
-    Every finished shard is kept at once, so that an interrupted study goes on where it stopped.
+    The folder is a run store: every finished shard is kept at once, so that an interrupted study goes on
+    where it stopped, and ends with the same numbers.
 
     Parameters
     ----------
-    plan : StudyPlan
-        From `quick_plan` or `full_plan`, or an own one.
+    plan : Plan
+        From `quick_plan` or `full_plan`, or an own one that compares L1, R-RNN and recommended in its part
+        "main".
     folder : Path
         Results folder of this study.
     workers : int, optional
         Processes, one thread each; default one a core. 1 runs in this process.
     progress : callable, optional
-        Called as ``progress(shard, networks done, networks in all)`` after every shard.
+        Called with a `hoplens.sweeps.Progress` whenever something changed.
 
     Returns
     -------
@@ -64,36 +66,33 @@ def run_study(
     Raises
     ------
     FileError
-        If the folder cannot be used.
+        If the folder cannot be used, or shards failed.
     """
     started = time.monotonic()
-    store = ShardStore(Path(folder), plan)
-    work = functools.partial(run_shard, example_seed=plan.report_seeds[0])
-    run_shards(plan.shards(), store, work, workers=workers, progress=progress)
-    return assemble(plan, store, seconds=time.monotonic() - started)
+    claim_folder(Path(folder), plan)
+    with run_plan(plan, Path(folder), workers=workers, progress=progress) as store:
+        return assemble(plan, store, plan.id, seconds=time.monotonic() - started)
 
 
-def run_shard(shard: Shard, example_seed: int) -> Finished:
-    """Train and measure one shard; also return hop maps (K, O, I) of its networks with the example seed."""
-    result = train_networks(shard.task, shard.networks, shard.settings)
-    frame = measure(result).rename(columns={"penalty": "method"})
-    frame.insert(0, "part", shard.part)
-    frame.insert(1, "task", shard.task.label)
-    rows = [n for n, network in enumerate(shard.networks) if network.seed == example_seed]
-    net = result.pathways
-    return frame, {str(n): hop_maps(net[n], shard.task.length).values.contiguous() for n in rows}
+def assemble(plan: Plan, store: RunStore, study: str, *, seconds: float | None = None) -> StudyResults:
+    """Build the tables of a study from its store.
 
-
-def assemble(plan: StudyPlan, store: ShardStore, *, seconds: float) -> StudyResults:
-    """Build the tables of a study from its finished shards."""
-    frames = [store.load(shard) for shard in plan.shards()]
-    rows = pd.concat([frame for frame in frames if frame is not None], ignore_index=True)
-    rows["role"] = rows["seed"].isin(plan.report_seeds).map({True: "report", False: "validation"})
-    parts = {name: rows[rows["part"] == name].drop(columns="part") for name in (MAIN, ABLATION, REACH)}
-    networks, reach = parts[MAIN].reset_index(drop=True), reach_table(plan, parts[REACH])
+    Parameters
+    ----------
+    plan : Plan
+    store : RunStore
+    study : str
+        Id of the study in the store.
+    seconds : float, optional
+        How long it took, if it was run just now.
+    """
+    rows = {name: store.networks(study, part=name) for name in (MAIN, ABLATION, REACH)}
+    keys = rows[MAIN]["key"]
+    parts = {name: frame.drop(columns=["part", "key"]) for name, frame in rows.items()}
+    networks, reach = parts[MAIN], reach_table(plan, parts[REACH])
     summary = summarise(networks, MEASURES)
-    methods = [m for m in summary["method"].unique() if m != "recommended"]
-    paired = paired_differences(networks, "recommended", methods, COMPARED)
+    methods = [m for m in summary["method"].unique() if m != aims.OURS]
+    paired = paired_differences(networks, aims.OURS, methods, COMPARED)
     ablation = summarise(parts[ABLATION], MEASURES) if len(parts[ABLATION]) else pd.DataFrame()
     return StudyResults(
         networks=networks,
@@ -103,31 +102,31 @@ def assemble(plan: StudyPlan, store: ShardStore, *, seconds: float) -> StudyResu
         ablation=ablation,
         anchors=anchors.compare(networks),
         aims=aims.check(summary, reach, plan),
-        examples=_examples(plan, store, summary),
-        settings=_settings(plan, seconds),
+        examples=_examples(plan, store, networks.assign(key=keys), summary),
+        settings=_settings(plan, store, study, seconds),
     )
 
 
-def reach_table(plan: StudyPlan, rows: pd.DataFrame) -> pd.DataFrame:
+def reach_table(plan: Plan, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the reach part's networks with their lag."""
-    part = plan.part(REACH)
-    if part is None or rows.empty:
-        return pd.DataFrame(columns=["method", "lag", "strength", "seed", "role", "test_mse"])
-    lags = {task.label: task.length - 1 - task.signal_steps[0] for task in part.tasks}
-    frame = rows.assign(lag=rows["task"].map(lags))
-    return frame[
-        ["method", "lag", "strength", "seed", "role", "test_mse", "task", "diverged_at"]
-    ].reset_index(drop=True)
+    columns = ["method", "lag", "strength", "seed", "role", "test_mse"]
+    if rows.empty:
+        return pd.DataFrame(columns=columns)
+    lags = {label: task.length - 1 - task.signal_steps[0] for label, task in tasks_of(plan, REACH).items()}
+    return rows.assign(lag=rows["task"].map(lags))[[*columns, "task", "diverged_at"]]
 
 
 def _examples(
-    plan: StudyPlan, store: ShardStore, summary: pd.DataFrame
+    plan: Plan, store: RunStore, networks: pd.DataFrame, summary: pd.DataFrame
 ) -> dict[str, tuple[str, HopMaps] | HopMaps]:
-    """Return hop maps of one network a method, all on the first sparse task, and the task's own."""
-    part = plan.part(MAIN)
-    assert part is not None
-    task = next((t for t in part.tasks if t.signal == "sparse" and t.name == "subtraction"), part.tasks[0])
-    chosen = summary[summary["task"] == task.label].set_index("method")["strength"]
+    """Return hop maps of one network a method, all on the first sparse task, and the task's own.
+
+    Each is the first report network at the method's strength whose weights are kept.
+    """
+    tasks = tasks_of(plan, MAIN)
+    sparse = (name for name, t in tasks.items() if t.signal == "sparse" and t.name == "subtraction")
+    label = next(sparse, next(iter(tasks)))
+    task = tasks[label]
     hops = torch.arange(2, task.length + 2)
     names = (
         tuple(f"x{j}" for j in range(task.n_inputs)),
@@ -136,28 +135,32 @@ def _examples(
         task.output_modules,
     )
     found: dict[str, tuple[str, HopMaps] | HopMaps] = {"target": HopMaps(task.target_maps, hops, *names)}
-    for shard in plan.shards():
-        if shard.part != MAIN or shard.task != task:
-            continue
-        for row, values in store.load_maps(shard).items():
-            network = shard.networks[int(row)]
-            if chosen.get(network.recipe.name) == network.strength:
-                found[network.recipe.name] = (task.label, HopMaps(values, hops, *names))
+    chosen = summary.loc[summary["task"] == label, ["task", "method", "strength"]]
+    report = networks[networks["role"] == "report"].merge(chosen, on=["task", "method", "strength"])
+    for method, key in zip(report["method"], report["key"], strict=True):
+        if method not in found and store.tensors(key):
+            net = store.ensemble(key).pathways()[0]
+            found[method] = (label, HopMaps(hop_maps(net, task.length).values, hops, *names))
     return found
 
 
-def _settings(plan: StudyPlan, seconds: float) -> dict[str, object]:
-    s = plan.settings
-    return {
-        "plan": f"{plan.name} (key {plan.key})",
-        "networks": sum(len(shard.networks) for shard in plan.shards()),
-        "validation seeds": f"{plan.validation_seeds[0]} .. {plan.validation_seeds[-1]}",
-        "report seeds": f"{plan.report_seeds[0]} .. {plan.report_seeds[-1]}",
+def _settings(plan: Plan, store: RunStore, study: str, seconds: float | None) -> dict[str, object]:
+    s = next(iter(settings_of(plan, MAIN).values())).settings
+    seeds = {
+        role: list(dict.fromkeys(m.network.seed for m in plan.members if m.role == role))
+        for role in ("validation", "report")
+    }
+    found: dict[str, object] = {
+        "plan": f"{plan.name} (study {study})",
+        "networks": len(plan.by_key),
+        **{f"{role} seeds": f"{own[0]} .. {own[-1]}" for role, own in seeds.items()},
         "hidden units": s.hidden,
         "steps": s.steps,
         "batch": s.batch,
         "optimiser": f"Adam, learning rate {s.lr:g}, falling to 0 over the last {s.decay:.0%}",
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "seconds in this run": round(seconds),
+        **versions_in(store, study),
     }
+    return found if seconds is None else found | {"seconds in this run": round(seconds)}
+
+
+__all__ = ["assemble", "reach_table", "run_study"]

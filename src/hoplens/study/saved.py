@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,28 +16,18 @@ from safetensors.torch import save as save_tensors
 from hoplens.errors import FileError, HoplensError, check_count
 from hoplens.files import make_folder, write_atomically
 from hoplens.pathways import Pathways
+from hoplens.study.aims import OURS, RIVALS
+from hoplens.study.folder import open_folder
 from hoplens.study.plan import full_plan, quick_plan
 from hoplens.study.results import StudyResults
 from hoplens.study.runner import assemble
-from hoplens.study.store import MARK, ShardStore
+from hoplens.sweeps.config import Study
+from hoplens.sweeps.plan import MAIN, Plan
 from hoplens.training import TrainingResult
 
 RUN_MARK = "run.json"
 RUN_FORMAT = 1
 LABELS = ("input_names", "output_names", "input_modules", "output_modules")
-# what a page cannot do without in each table of a study that has rows
-NEEDED = {
-    "networks": ("task", "method", "strength", "seed"),
-    "summary": ("task", "method", "strength"),
-    "paired": ("task", "method", "reference", "measure"),
-    "reach": ("method", "lag", "strength", "seed", "test_mse"),
-    "ablation": ("task", "method"),
-    "anchors": ("claim", "paper", "ours", "agrees"),
-    "aims": ("aim", "target", "measured", "met"),
-}
-MAY_LACK = ("reach", "ablation")  # parts that a study may leave out
-IN_WORDS = ("anchors", "aims")  # shown as they are
-WORDS = ("task", "method", "role", "reference", "measure")  # columns of the other tables that hold no numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,69 +58,50 @@ class Run:
 
 
 def load_study(folder: Path) -> StudyResults:
-    """Read a finished study without running anything.
+    """Read a finished study from the run store in a folder, without running anything.
 
     Raises
     ------
     FileError
-        If it is damaged, unfinished, or of another version of hoplens.
+        If it is damaged, unfinished, of another version of hoplens, or a study that has no page.
     """
-    mark = _read_json(folder / MARK)
-    if str(mark.get("plan")).startswith("real"):
-        raise FileError(
-            f"{folder} holds a study on real sequences, which has no page; read summary.md and figures/ in it"
-        )
-    plans = {plan.name: plan for plan in (quick_plan(), full_plan())}
-    plan = plans.get(str(mark.get("plan")))
-    if plan is None or plan.key != mark.get("key"):
-        return _from_tables(folder, mark)
-    store = ShardStore(folder, plan)
-    shards = plan.shards()
-    missing = sum(store.load(shard) is None for shard in shards)
-    if missing:
-        flag = " --quick" if plan.name == "quick" else ""
-        raise FileError(
-            f"{folder} lacks {missing} of {len(shards)} parts of its study, or they are damaged; "
-            f"`hoplens reproduce{flag} --out {folder}` runs just these"
-        )
-    results = assemble(plan, store, seconds=0.0)
-    settings = {name: value for name, value in results.settings.items() if name != "seconds in this run"}
-    return dataclasses.replace(results, settings=settings)
+    store, study = open_folder(folder)
+    with store:
+        about = store.studies().set_index("id").loc[study]
+        plan = _plan(folder, str(about["name"]), store.source(study))
+        if about["done"] < about["rows"]:
+            flag = " --quick" if plan.id == quick_plan().id else ""
+            again = f"`hoplens reproduce{flag} --out {folder}` runs just these"
+            if not flag and plan.id != full_plan().id:
+                again = f"`hoplens sweep --resume --store {folder}` runs just these"
+            raise FileError(
+                f"{folder} lacks {about['rows'] - about['done']} of {about['rows']} networks; {again}"
+            )
+        return assemble(plan, store, study)
 
 
-def _from_tables(folder: Path, mark: dict[str, Any]) -> StudyResults:
-    """Read a study of another plan or version from its tables; its example maps cannot be known."""
+def _plan(folder: Path, name: str, source: str) -> Plan:
+    """Return the plan of a study that a page can show."""
+    if not source:
+        raise FileError(
+            f"{folder} holds the study {name!r}, which has no page, as every one made in Python; read "
+            "summary.md and figures/ in it, or its tables"
+        )
     try:
-        frames: dict[str, Any] = {name: _table(folder / f"{name}.csv") for name in NEEDED}
-    except (OSError, ValueError) as error:
+        plan = Study.model_validate_json(source).plan()
+    except (ValueError, HoplensError) as error:
         raise FileError(
-            f"{folder} holds a study that this version of hoplens does not know ({mark.get('plan')}), and "
-            f"its tables cannot be read ({_short(error)}); run `hoplens reproduce` into another folder"
+            f"{folder} holds a study that this version of hoplens does not know ({_short(error)}); run it "
+            "again into another folder"
         ) from None
-    plan = f"{mark.get('plan')} (key {mark.get('key')}, read from its tables)"
-    return StudyResults(**frames, settings={"plan": plan})
-
-
-def _table(path: Path) -> pd.DataFrame:
-    """Return a table of a study; ValueError where a page cannot be made of it."""
-    name = path.stem
-    if name in MAY_LACK and not path.exists():
-        return pd.DataFrame()
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    lacking = [column for column in NEEDED[name] if column not in frame.columns]
+    methods = {member.network.recipe.name for member in plan.members if member.part == MAIN}
+    lacking = [method for method in (OURS, *RIVALS) if method not in methods]
     if lacking:
-        raise ValueError(f"{path.name} has no column {lacking[0]}")
-    if not len(frame):
-        return frame
-    if name == "aims" and not pd.api.types.is_bool_dtype(frame["met"]):
-        raise ValueError(f"{path.name} has other words than True and False in column met")
-    if name in IN_WORDS:
-        return frame
-    texts = [c for c in frame.columns if c not in WORDS and not pd.api.types.is_numeric_dtype(frame[c])]
-    for column in texts:
-        if column in NEEDED[name]:
-            raise ValueError(f"{path.name} has other things than numbers in column {column}")
-    return frame.drop(columns=texts)  # nothing that a page could draw
+        raise FileError(
+            f"the page of a study compares {OURS} with {' and '.join(RIVALS)}, but the study {name!r} in "
+            f"{folder} has no method {lacking[0]}; `hoplens status {folder}` shows it"
+        )
+    return plan
 
 
 def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title: str) -> None:

@@ -200,9 +200,7 @@ class Driver:
         self._report()
         while waiting or self._running:
             if executors.is_lost(self.executor):
-                raise FileError(
-                    "the executor is gone; all finished shards are kept: start it again and run with --resume"
-                )
+                raise FileError("the executor is gone; all finished shards are kept: start it and this again")
             if not self.stop.asked:
                 self._hand_out(waiting)
             else:
@@ -228,8 +226,7 @@ class Driver:
                 future = self._submit(self.shards[position])
             except RuntimeError as error:  # a pool that broke or was shut down
                 raise FileError(
-                    f"the executor takes no more work ({error}); all finished shards are kept: run it again "
-                    "with --resume"
+                    f"the executor takes no more work ({error}); all finished shards are kept: run it again"
                 ) from None
             self._running[future] = position
             places -= 1

@@ -78,7 +78,7 @@ def version_of(connection: sqlite3.Connection, place: str) -> int:
     if not tables:
         return 0
     if application != APPLICATION:
-        raise FileError(f"{place} is a database of another program; choose another --store")
+        raise FileError(f"{place} is a database of another program; choose another folder")
     if version > VERSION:
         raise FileError(
             f"{place} has schema version {version}, this hoplens knows up to {VERSION}; use a later hoplens"

@@ -162,13 +162,17 @@ class RunStore:
         """
         return str(self.query("SELECT source FROM studies WHERE id = ?", [self.study_id(study)]).iloc[0, 0])
 
-    def networks(self, study: str | None = None, *, details: bool = False) -> pd.DataFrame:
+    def networks(
+        self, study: str | None = None, *, part: str | None = None, details: bool = False
+    ) -> pd.DataFrame:
         """Return one row a finished network of a study, in the order of the study.
 
         Parameters
         ----------
         study : str, optional
             See `study_id`; the latest by default.
+        part : str, optional
+            Of this part of the study only.
         details : bool, default False
             Add what differs from run to run: time by part (``seconds_*``), device, worker, versions,
             finished (seconds since 1970), and the whole configuration as JSON.
@@ -178,7 +182,9 @@ class RunStore:
         DataFrame
             Columns part, task, method, strength, seed, role, key, then the measures.
         """
-        rows = self.query(f"{NETWORKS} WHERE m.study = ? ORDER BY m.position", [self.study_id(study)])
+        where = "m.study = ?" if part is None else "m.study = ? AND m.part = ?"
+        values = [self.study_id(study)] if part is None else [self.study_id(study), part]
+        rows = self.query(f"{NETWORKS} WHERE {where} ORDER BY m.position", values)
         rows = rows.loc[:, ~rows.columns.duplicated()]  # the seed is in both tables
         columns = ["part", "task", "method", "strength", "seed", "role", "key"]
         parts = [rows[columns], _spread(rows["metrics"])]

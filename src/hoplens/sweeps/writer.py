@@ -259,7 +259,7 @@ class StoreWriter:
             why = "the disk is full" if any(word in str(error) for word in FULL) else str(error)
             raise FileError(
                 f"cannot write to the store {self.folder} ({why}); all finished shards are kept: make room "
-                "and run it with --resume"
+                "and run it again"
             ) from None
         except BaseException:
             _roll_back(connection)
@@ -275,7 +275,7 @@ def _connect(folder: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(folder / DATABASE, isolation_level=None, timeout=PATIENCE)
     except sqlite3.OperationalError as error:
-        raise FileError(f"cannot write to the store {folder} ({error}); choose another --store") from None
+        raise FileError(f"cannot write to the store {folder} ({error}); choose another folder") from None
     try:
         version = version_of(connection, str(folder))
         # readers are not held up by a writer, and the last commits survive a power cut
@@ -284,7 +284,7 @@ def _connect(folder: Path) -> sqlite3.Connection:
         bring_up_to_date(connection, version)
     except sqlite3.OperationalError as error:
         connection.close()
-        raise FileError(f"cannot write to the store {folder} ({error}); choose another --store") from None
+        raise FileError(f"cannot write to the store {folder} ({error}); choose another folder") from None
     except BaseException:
         connection.close()
         raise
@@ -308,9 +308,9 @@ def _take_lock(folder: Path) -> sqlite3.Connection:
             who = driver(folder)
             named = f"process {who['process']} on {who['host']}" if who else "another process"
             raise FileError(
-                f"a sweep ({named}) is writing to {folder}; wait for it, stop it, or choose another --store"
+                f"a sweep ({named}) is writing to {folder}; wait for it, stop it, or choose another folder"
             ) from None
-        raise FileError(f"cannot write to the store {folder} ({error}); choose another --store") from None
+        raise FileError(f"cannot write to the store {folder} ({error}); choose another folder") from None
     return lock
 
 

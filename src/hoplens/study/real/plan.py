@@ -1,100 +1,21 @@
-"""What the study on real sequences trains: data sets, cells, methods, strengths, seeds, and their shards."""
+"""What the study on real sequences trains: data sets, cells, methods, strengths, seeds."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
-import hoplens.data as data_sets
 from hoplens import recipes
-from hoplens.data import SequenceData
 from hoplens.recipes import Recipe
-from hoplens.sequences import SequenceSettings
 from hoplens.settings import Network
-from hoplens.study.plan import Method, content_hash
+from hoplens.study.real.setting import REPORT, VALIDATION, WIRING, RealSet, RealSetting
+from hoplens.sweeps.plan import Member, Plan
 
-FORMAT = 1  # of what is measured; a change needs a new number
-SHARD_SIZE = 48  # networks trained as one batch
-LEAK = 0.5  # of the leaky cell
-VALIDATION, REPORT, WIRING = "validation", "report", "wiring"
 ARMS = ("all to all", "worm", "rewired", "random", "worm start", "rewired start")
 
-
-@dataclass(frozen=True)
-class RealSet:
-    """A data set and the networks that learn it.
-
-    Attributes
-    ----------
-    name : str
-        In tables.
-    cell : {"tanh", "leaky", "gru", "lstm"}
-    loader : str
-        Function of `hoplens.data`.
-    options : tuple of (str, value)
-        Its options.
-    hidden, steps, batch : int
-        See `SequenceSettings`.
-    """
-
-    name: str
-    cell: str
-    loader: str
-    options: tuple[tuple[str, object], ...] = ()
-    hidden: int = 48
-    steps: int = 800
-    batch: int = 32
-
-    def load(self) -> SequenceData:
-        """Return the data, cut the same way for all networks; read once a process."""
-        return _load(self.loader, self.options)
-
-    @property
-    def settings(self) -> SequenceSettings:
-        """What all networks of the set are trained with."""
-        return SequenceSettings(
-            hidden=self.hidden, steps=self.steps, batch=self.batch, cell=self.cell, leak=LEAK
-        )
-
-
-@functools.cache
-def _load(loader: str, options: tuple[tuple[str, object], ...]) -> SequenceData:
-    found: SequenceData = getattr(data_sets, loader)(**dict(options))
-    return found
-
-
-@dataclass(frozen=True)
-class RealShard:
-    """Networks that are trained as one batch and stored as one file.
-
-    Attributes
-    ----------
-    stage : {"validation", "report", "wiring"}
-    data : RealSet
-    networks : tuple of Network
-    arms : tuple of str
-        Of the wiring stage, one a network: see `hoplens.study.real.wiring`.
-    followed : tuple of int
-        Seeds whose networks are also measured along trajectories.
-    """
-
-    stage: str
-    data: RealSet
-    networks: tuple[Network, ...]
-    arms: tuple[str, ...] = ()
-    followed: tuple[int, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """What it works on, for a progress bar."""
-        return f"{self.data.name} ({self.stage})"
-
-    @property
-    def key(self) -> str:
-        """Content hash: the same work has the same key, and any change of it another."""
-        return content_hash(FORMAT, self.stage, self.data, self.arms, self.followed, *self.networks)
+Method = tuple[Recipe, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -125,66 +46,42 @@ class RealPlan:
     wiring_seeds: tuple[int, ...] = ()
     followed: int = 4
 
-    @property
-    def key(self) -> str:
-        """Content hash of the plan; what it reports follows from its first stage."""
-        return content_hash(
-            *(shard.key for shard in self.first_shards()), self.report_seeds, self.followed, FORMAT
-        )
-
     def recipe(self, name: str) -> Recipe:
         """Return a method by its name."""
         return next(recipe for recipe, _ in self.methods if recipe.name == name)
 
-    def first_shards(self) -> list[RealShard]:
-        """Return the work that depends on nothing: validation, and wiring."""
-        shards = []
+    def first_plan(self) -> Plan:
+        """Return the work that depends on nothing: parts "validation" and "wiring", a method of each arm."""
+        members = []
         for data in self.sets:
-            networks = [
-                Network(recipe, strength, seed)
-                for recipe, strengths in self.methods
-                for strength in strengths
-                for seed in self.validation_seeds
+            setting = RealSetting(VALIDATION, data, data.settings)
+            pairs = [(recipe, strength) for recipe, strengths in self.methods for strength in strengths]
+            for (recipe, strength), seed in product(pairs, self.validation_seeds):
+                network = Network(recipe, strength, seed)
+                members.append(Member(VALIDATION, data.name, network, "validation", setting))
+        for data, arm in product(self.wired, ARMS):
+            setting = RealSetting(WIRING, data, data.settings, arm)
+            recipe = dataclasses.replace(recipes.none(), name=arm)
+            members += [
+                Member(WIRING, data.name, Network(recipe, 0.0, seed), "report", setting)
+                for seed in self.wiring_seeds
             ]
-            shards += _cut(VALIDATION, data, networks)
-        for data in self.wired:
-            pairs = [(arm, seed) for arm in ARMS for seed in self.wiring_seeds]
-            networks = [Network(recipes.none(), 0.0, seed) for _, seed in pairs]
-            shards += _cut(WIRING, data, networks, arms=tuple(arm for arm, _ in pairs))
-        return shards
+        return Plan(self.name, tuple(members))
 
-    def report_shards(self, chosen: Mapping[str, Iterable[tuple[str, float]]]) -> list[RealShard]:
+    def report_plan(self, chosen: Mapping[str, Iterable[tuple[str, float]]]) -> Plan:
         """Return the work that reports the chosen (method, strength) pairs of every set.
 
         Parameters
         ----------
         chosen : mapping of set name to pairs
         """
-        shards = []
+        members = []
         for data in self.sets:
-            networks = [
-                Network(self.recipe(method), strength, seed)
-                for method, strength in chosen[data.name]
-                for seed in self.report_seeds
-            ]
-            shards += _cut(REPORT, data, networks, followed=self.report_seeds[: self.followed])
-        return shards
-
-
-def _cut(
-    stage: str,
-    data: RealSet,
-    networks: list[Network],
-    *,
-    arms: tuple[str, ...] = (),
-    followed: tuple[int, ...] = (),
-) -> list[RealShard]:
-    pieces = -(-len(networks) // SHARD_SIZE)
-    size = -(-len(networks) // pieces)
-    return [
-        RealShard(stage, data, tuple(networks[n : n + size]), arms[n : n + size], followed)
-        for n in range(0, len(networks), size)
-    ]
+            setting = RealSetting(REPORT, data, data.settings, followed=self.report_seeds[: self.followed])
+            for (method, strength), seed in product(chosen[data.name], self.report_seeds):
+                network = Network(self.recipe(method), strength, seed)
+                members.append(Member(REPORT, data.name, network, "report", setting))
+        return Plan(f"{self.name}, report", tuple(members))
 
 
 def thinned(recipe: Recipe) -> Recipe:
@@ -269,14 +166,4 @@ def full_real_plan() -> RealPlan:
     )
 
 
-__all__ = [
-    "ARMS",
-    "REPORT",
-    "VALIDATION",
-    "WIRING",
-    "RealPlan",
-    "RealSet",
-    "RealShard",
-    "full_real_plan",
-    "quick_real_plan",
-]
+__all__ = ["ARMS", "RealPlan", "all_methods", "all_sets", "full_real_plan", "quick_real_plan", "thinned"]

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from hoplens.sequences import train_sequence_networks
 from hoplens.statistics import bootstrap_mean, pair_chosen, summarise_chosen
 from hoplens.study.aims import OURS
-from hoplens.study.pool import Finished, Progress, run_shards
+from hoplens.study.folder import claim_folder, run_plan, versions_in
 from hoplens.study.real import aims
 from hoplens.study.real.choosing import BEST, LEAN, PRUNED, choose, pairs_of, rows_of
-from hoplens.study.real.measure import measure_report, measure_validation
-from hoplens.study.real.plan import ARMS, VALIDATION, WIRING, RealPlan, RealShard
+from hoplens.study.real.plan import ARMS, RealPlan
 from hoplens.study.real.results import RealResults
-from hoplens.study.real.wiring import make_wiring, worm
-from hoplens.study.store import ShardStore
+from hoplens.study.real.setting import REPORT, VALIDATION, WIRING
+from hoplens.sweeps.plan import Plan
+from hoplens.sweeps.running import Progress
+from hoplens.sweeps.store import RunStore
 
 PAIRED = ("error", "error_70", "error_90", "error_int8", "active_hops")
 KEYS = ("task", "method", "strength", "seed", "diverged_at")
@@ -34,12 +32,17 @@ UNITS = {
 
 
 def run_real_study(
-    plan: RealPlan, folder: Path, *, workers: int | None = None, progress: Progress | None = None
+    plan: RealPlan,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    progress: Callable[[Progress, str], object] | None = None,
 ) -> RealResults:
     """Do everything in a plan that the folder does not hold yet, and assemble the tables.
 
     Validation and wiring come first; the strengths chosen on validation say what is trained for the report.
-    Every finished shard is kept at once, so that an interrupted study goes on where it stopped.
+    The folder is a run store that holds both: every finished shard is kept at once, so that an interrupted
+    study goes on where it stopped, and ends with the same numbers.
 
     Parameters
     ----------
@@ -50,7 +53,8 @@ def run_real_study(
     workers : int, optional
         Processes, one thread each; default one a core.
     progress : callable, optional
-        Called as ``progress(shard, networks done, networks in all)`` after every shard.
+        Called with a `hoplens.sweeps.Progress` of the stage, and "choosing" or "report", whenever something
+        changed.
 
     Returns
     -------
@@ -61,61 +65,48 @@ def run_real_study(
     ParameterError
         If a package that carries a data set is missing.
     FileError
-        If the folder cannot be used, or a data file is damaged.
+        If the folder cannot be used, a data file is damaged, or shards failed.
     """
     started = time.monotonic()
     for data in (*plan.sets, *plan.wired):
         data.load()  # what is missing is said before anything is trained
-    store, first = ShardStore(Path(folder), plan), plan.first_shards()
-    pairs = sum(len({recipe.name for recipe, _ in plan.methods}) for _ in plan.sets)
-    least = len(plan.report_seeds) * pairs  # more where a method has several strengths to report
-    count = sum(len(shard.networks) for shard in first)
-    done = run_shards(first, store, run_real_shard, workers=workers, progress=progress, total=count + least)
-    choices = choose(_rows(store, first, VALIDATION))
-    report = plan.report_shards(pairs_of(choices))
-    run_shards(report, store, run_real_shard, workers=workers, progress=progress, done=done)
-    return assemble(plan, store, seconds=time.monotonic() - started)
-
-
-def run_real_shard(shard: RealShard) -> Finished:
-    """Train and measure one shard; no maps are kept."""
-    data = shard.data.load()
-    options: dict[str, Any] = {}
-    if shard.stage == WIRING:
-        wirings = [make_wiring(arm, n.seed) for arm, n in zip(shard.arms, shard.networks, strict=True)]
-        _, sensory, motor = worm()
-        options = {
-            "mask": torch.stack([wiring.mask for wiring in wirings]),
-            "w_rec": torch.stack([wiring.w_rec for wiring in wirings]),
-            "input_units": sensory,
-            "output_units": motor,
-        }
-    result = train_sequence_networks(data, shard.networks, shard.data.settings, **options)
-    if shard.stage == VALIDATION:
-        frame = measure_validation(result)
-    elif shard.stage == WIRING:
-        names = {"test_error": "error", "test_loss": "loss"}
-        frame = result.metrics.rename(columns=names)[[*KEYS[2:4], *names.values(), "nonzero", "diverged_at"]]
-        frame.insert(0, "arm", list(shard.arms))
-    else:
-        frame = measure_report(result, shard.followed)
-    frame.insert(0, "task", shard.data.name)
-    return frame, {}
-
-
-def _rows(store: ShardStore, shards: list[RealShard], stage: str) -> pd.DataFrame:
-    frames = [store.load(shard) for shard in shards if shard.stage == stage]
-    found = [frame for frame in frames if frame is not None]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-
-
-def assemble(plan: RealPlan, store: ShardStore, *, seconds: float) -> RealResults:
-    """Build the tables of a study from its finished shards."""
-    first = plan.first_shards()
-    validation = _rows(store, first, VALIDATION)
+    folder, first = Path(folder), plan.first_plan()
+    claim_folder(folder, first)
+    with run_plan(first, folder, workers=workers, progress=_staged(progress, "choosing")) as store:
+        validation, wiring = _rows(store, first, VALIDATION), _rows(store, first, WIRING)
     choices = choose(validation)
-    report = plan.report_shards(pairs_of(choices))
-    networks = _rows(store, report, "report")
+    report = plan.report_plan(pairs_of(choices))
+    with run_plan(report, folder, workers=workers, progress=_staged(progress, "report")) as store:
+        networks = _rows(store, report, REPORT)
+        settings = {
+            "plan": f"{plan.name} (studies {first.id} and {report.id})",
+            "networks": len(first.by_key) + len(report.by_key),
+            **_settings(plan),
+            **versions_in(store, report.id),
+            "seconds in this run": round(time.monotonic() - started),
+        }
+    return assemble(plan, validation, wiring, networks, choices, settings)
+
+
+def _staged(
+    progress: Callable[[Progress, str], object] | None, stage: str
+) -> Callable[[Progress], object] | None:
+    return None if progress is None else lambda seen: progress(seen, stage)
+
+
+def _rows(store: RunStore, plan: Plan, part: str) -> pd.DataFrame:
+    return store.networks(plan.id, part=part).drop(columns=["part", "role", "key"])
+
+
+def assemble(
+    plan: RealPlan,
+    validation: pd.DataFrame,
+    wiring: pd.DataFrame,
+    networks: pd.DataFrame,
+    choices: pd.DataFrame,
+    settings: dict[str, object],
+) -> RealResults:
+    """Build the tables of a study from the rows of its networks."""
     measures = [c for c in networks.columns if c not in KEYS]
     methods = [recipe.name for recipe, _ in plan.methods if recipe.name != OURS]
     summaries, pairs = [], []
@@ -134,10 +125,10 @@ def assemble(plan: RealPlan, store: ShardStore, *, seconds: float) -> RealResult
         choices=choices,
         summary=summary,
         paired=paired,
-        wiring=wiring_table(_rows(store, first, WIRING)),
+        wiring=wiring_table(wiring.rename(columns={"method": "arm"})),
         aims=aims.check(summary, _lean_gaps(choices, networks), paired),
         units={data.name: UNITS[data.load().form] for data in plan.sets},
-        settings=_settings(plan, sum(len(shard.networks) for shard in (*first, *report)), seconds),
+        settings=settings,
     )
 
 
@@ -165,19 +156,14 @@ def wiring_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["task", "arm", "n", "nonzero", "error", "low", "high", *gaps])
 
 
-def _settings(plan: RealPlan, networks: int, seconds: float) -> dict[str, object]:
+def _settings(plan: RealPlan) -> dict[str, object]:
     s = plan.sets[0].settings
     return {
-        "plan": f"{plan.name} (key {plan.key})",
-        "networks": networks,
         "sets": ", ".join(f"{d.name} ({d.cell}, {d.hidden} units, {d.steps} steps)" for d in plan.sets),
         "validation seeds": f"{plan.validation_seeds[0]} .. {plan.validation_seeds[-1]}",
         "report seeds": f"{plan.report_seeds[0]} .. {plan.report_seeds[-1]}",
         "optimiser": f"Adam, learning rate {s.lr:g}, falling to 0 over the last {s.decay:.0%}",
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "seconds in this run": round(seconds),
     }
 
 
-__all__ = ["run_real_study"]
+__all__ = ["run_real_study", "wiring_table"]
