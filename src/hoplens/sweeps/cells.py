@@ -9,10 +9,11 @@ from hoplens.errors import ParameterError
 from hoplens.recipes import Recipe
 from hoplens.settings import Network
 from hoplens.streams import TrainingTask
-from hoplens.sweeps.config import MethodSpec, PartSpec, Study
+from hoplens.sweeps.config import Study
 from hoplens.sweeps.describe import content_hash
 from hoplens.sweeps.plan import MAIN, Member
 from hoplens.sweeps.space import Span, Value, Words
+from hoplens.sweeps.specs import MethodSpec, PartSpec
 
 if TYPE_CHECKING:
     import optuna
