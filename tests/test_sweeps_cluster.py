@@ -104,7 +104,7 @@ def test_dask_scheduler_with_two_workers_of_which_one_is_killed(tmp_path, whole,
                 processes[0].kill()
 
         plan = toy_plan(Toy("late", seconds=0.2))
-        with pytest.raises(FileError, match="--resume"):
+        with pytest.raises(FileError, match="start it and this again"):
             run_sweep(plan, tmp_path / "late", executor=f"dask://{address}", progress=kill)
         monkeypatch.setattr("hoplens.sweeps.executors.PATIENCE", 1.0)
         with pytest.raises(FileError, match="no dask scheduler answers"):

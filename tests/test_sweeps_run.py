@@ -129,7 +129,7 @@ class Broken(Executor):
 
 
 def test_executor_that_breaks_stops_the_sweep_in_one_line_and_nothing_is_lost(tmp_path, whole):
-    with pytest.raises(FileError, match=r"takes no more work \(the pool is broken\).*--resume"):
+    with pytest.raises(FileError, match=r"takes no more work \(the pool is broken\).*run it again"):
         run_sweep(toy_plan(), tmp_path, executor=Broken(2), workers=1)
     pd.testing.assert_frame_equal(table(run_sweep(toy_plan(), tmp_path, executor="in-process")), whole)
 
