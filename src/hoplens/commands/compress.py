@@ -52,9 +52,7 @@ def run_compress(
     )
     own = read_model(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity).float()
     if not all(bool(value.isfinite().all()) for value in own.state_dict().values()):
-        raise NonFiniteError(
-            f"some weights in {model} are NaN or infinite; take a model whose training went well"
-        )
+        raise NonFiniteError(f"some weights in {model} are NaN or infinite; take one that did not diverge")
     train, unseen = load_split(data), load_split(test)
     if every_step(train) != every_step(unseen):
         raise ParameterError(f"{data} and {test} must both have targets after every step, or at the end")
@@ -140,6 +138,7 @@ def _write(
         target_size=target_size,
         max_loss=max_loss,
         files=files_of(out),
+        padded=not bool(search.choose.mask.all()),
     )
     markdown, page = render(told, figure)
     write_atomically(out / "card.html", page.encode())

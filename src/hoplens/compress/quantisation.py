@@ -235,7 +235,7 @@ def _checked(calibration: Any, n_inputs: int) -> Tensor:
     data = torch.as_tensor(calibration).float()
     if data.dim() != 3 or data.shape[-1] != n_inputs or not data.numel():
         raise ShapeError(
-            f"calibration must have shape (B, L, I) with I = {n_inputs} and some steps, got {tuple(data.shape)}"
+            f"calibration must have shape (B, L, I) with I = {n_inputs}, none 0, got {tuple(data.shape)}"
         )
     if not bool(torch.isfinite(data).all()):
         raise NonFiniteError("calibration must hold finite numbers, but some are NaN or infinite; drop them")
