@@ -266,6 +266,8 @@ def test_other_networks_and_forms_of_targets(kind, form, few, tmp_path, monkeypa
     split = load_split(tmp_path / "d.npz")
     written = hl.load_model(out / "model.safetensors")
     assert written.info.every_step == form.startswith("step")
+    warned = "sequences differ in length" in (out / "card.md").read_text()
+    assert warned == (bool(brought) and not form.startswith("step"))
     with torch.no_grad():
         wanted = written(split.inputs, split.lengths if brought else None)
     found = run_onnx(out / "model.onnx", split)
@@ -328,8 +330,19 @@ def test_bad_requests_are_one_line_each(files, few, tmp_path):
     def data(name, **arrays):
         return {"data": write(tmp_path, name, **arrays)}
 
+    diverged = tmp_path / "diverged.safetensors"
+    broken = hl.load_model(files / "model.safetensors")
+    with torch.no_grad():
+        broken.core.weight_hh_l0[0, 0] = torch.nan
+    hl.save_model(broken, diverged)
+    misfit = tmp_path / "misfit.safetensors"
+    described = (files / "model.safetensors").read_bytes()
+    misfit.write_bytes(described.replace(b'hidden_size\\": 24', b'hidden_size\\": 23'))
     cases = [
         ({"model": tmp_path / "no.pt"}, "no file"),
+        ({"model": diverged}, "NaN or infinite"),
+        ({"model": misfit}, "does not describe its weights"),
+        (data("values.npz", inputs=x, targets=np.eye(2)[y]), "both have classes"),
         ({"model": cut}, "cannot read"),
         ({"model": later}, "format 9"),
         ({"data": tmp_path / "no.npz"}, "cannot read"),

@@ -39,7 +39,25 @@ def test_every_product_is_in_integers_and_the_file_is_the_simulation(core, form,
     assert (got - simulated).abs().max() < 0.02 * simulated.abs().max()
     assert done.difference <= 0.25 * done.rounding + 1e-5
     kinds = {t.data_type for t in onnx.load(tmp_path / "m.onnx").graph.initializer if len(t.dims) == 2}
-    assert kinds == {onnx.TensorProto.INT8}
+    assert kinds == {onnx.TensorProto.UINT8}
+
+
+@pytest.mark.parametrize("core", [nn.RNN(8, 12, batch_first=True), nn.LSTM(8, 12, batch_first=True)], ids=str)
+def test_sums_of_large_levels_do_not_overflow(core, tmp_path):
+    # inputs that are never negative reach level 255; two of them times 127 are more than 16 bits hold
+    x = draw(1, 40, 8, 8).abs().clamp(max=1.0)
+    with torch.no_grad():
+        core.weight_ih_l0.abs_()  # all at the top at once
+    quantised = hl.quantise(hl.RecurrentModel(core, nn.Linear(12, 3)), "int8", calibration=x)
+    hl.export_int8(quantised, tmp_path / "m.onnx", inputs=x)
+    top = torch.ones(2, 8, 8)
+    got = torch.from_numpy(run(tmp_path / "m.onnx", inputs=top)[0])
+    assert (got - quantised.simulate(top)).abs().max() < 1e-5
+
+
+def test_a_model_that_is_not_quantised_is_named(tmp_path):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="quantise it first"):
+        hl.export_int8(model_of(nn.GRU(3, 5, batch_first=True)), tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("info", [{"every_step": True}, {"window": 4}], ids=str)

@@ -319,3 +319,16 @@ def test_each_activation_is_rounded_where_it_is_multiplied():
     assert {len(g.scale.shape) for g in got.grids.values()} == {0}
     assert set(got.grids) == {"x_l0", "h_l0", "shown"}
     assert list(itertools.chain(got.scores)) == []
+
+
+@pytest.mark.parametrize("data", [torch.ones(2, 4, 2), torch.ones(0, 4, 3), torch.ones(4, 3)], ids=str)
+def test_calibration_of_a_wrong_shape_is_refused(data):
+    with pytest.raises(hl.errors.ShapeError, match="calibration must have shape"):
+        hl.quantise(model_of(nn.GRU(3, 5, batch_first=True)), "int8", calibration=data)
+
+
+def test_calibration_with_nan_is_refused():
+    with pytest.raises(hl.errors.NonFiniteError, match="calibration"):
+        hl.quantise(
+            model_of(nn.GRU(3, 5, batch_first=True)), "int8", calibration=torch.full((2, 4, 3), torch.nan)
+        )

@@ -299,7 +299,8 @@ def load_model(path: str | Path) -> RecurrentModel:
         model = build_model(described, next(iter(tensors.values())).dtype)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:
-        raise FileError(f"{str(file)!r} does not describe its weights ({error}); save it again") from None
+        why = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+        raise FileError(f"{str(file)!r} does not describe its weights ({why}); save it again") from None
     return model
 
 

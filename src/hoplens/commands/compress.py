@@ -15,7 +15,7 @@ from hoplens.compress.card import FIGURE, cells, content, render, verdict
 from hoplens.compress.data import every_step, fit_info, halves, load_split
 from hoplens.compress.result import Result, files_of, measure, torch_bytes
 from hoplens.compress.search import HOPELESS, MODEL, ONNX, Choice, Record, Search, choose
-from hoplens.errors import FileError, ParameterError, check_count, check_number
+from hoplens.errors import FileError, NonFiniteError, ParameterError, check_count, check_number
 from hoplens.files import write_atomically
 from hoplens.model_files import read_model
 from hoplens.plots import plot_compression, save_figure
@@ -51,11 +51,17 @@ def run_compress(
         check_count("--seed", seed, least=0),
     )
     own = read_model(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity).float()
+    if not all(bool(value.isfinite().all()) for value in own.state_dict().values()):
+        raise NonFiniteError(f"some weights in {model} are NaN or infinite; take one that did not diverge")
     train, unseen = load_split(data), load_split(test)
     if every_step(train) != every_step(unseen):
         raise ParameterError(f"{data} and {test} must both have targets after every step, or at the end")
     fit_info(own, test, unseen)
     fit_info(own, data, train)
+    if train.targets.is_floating_point() != unseen.targets.is_floating_point():
+        raise ParameterError(
+            f"{data} and {test} must both have classes (whole numbers) or both values (floats) as targets"
+        )
     if own.info.every_step != every_step(train):
         own.info = type(own.info)(**{**vars(own.info), "every_step": every_step(train)})
     if own.core.bidirectional and not bool(train.mask.all() and unseen.mask.all()):
@@ -132,6 +138,7 @@ def _write(
         target_size=target_size,
         max_loss=max_loss,
         files=files_of(out),
+        padded=not bool(search.choose.mask.all()),
     )
     markdown, page = render(told, figure)
     write_atomically(out / "card.html", page.encode())

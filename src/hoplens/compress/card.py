@@ -75,6 +75,7 @@ def content(
     target_size: float,
     max_loss: float,
     files: list[str],
+    padded: bool = False,
 ) -> dict[str, Any]:
     """Return all that the card says."""
     notes = ["Latencies are medians of one run on one machine, one thread, contestants taking turns."]
@@ -90,6 +91,11 @@ def content(
         )
     if choice.record.plan.form != "float32":
         notes.append("The PyTorch file holds the rounded weights as floats.")
+    if padded and not model.info.every_step:
+        notes.append(
+            "The sequences differ in length, and all files read out after the last step they are given: pass "
+            "sequences of one length together, without padding, as was done here."
+        )
     return {
         "title": title,
         "summary": f"{describe(model)}. {choice.record.plan.name[0].upper()}{choice.record.plan.name[1:]}.",

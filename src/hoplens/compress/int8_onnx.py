@@ -1,8 +1,9 @@
 """ONNX files that multiply integers: int8 weights times 8-bit activations, run and compared before writing.
 
 onnxruntime has no int8 form of the operators RNN and GRU (its quantize_dynamic leaves them in float32), so
-the recurrence is a Scan over time whose products are MatMulInteger. Activations are uint8 with the zero
-point 128: with signed ones onnxruntime has no fast kernel for signed weights. What the inputs contribute is
+the recurrence is a Scan over time whose products are MatMulInteger. Activations and weights
+are uint8, weights (and activations below 0) around 128: with signed activations onnxruntime has no fast
+kernel, with signed weights its sums overflow on processors without VNNI. What the inputs contribute is
 one product for all steps, outside the loop.
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 import hoplens
 from hoplens.compress.quantisation import Quantised
-from hoplens.errors import ExportError, ParameterError, ShapeError
+from hoplens.errors import ExportError, ParameterError, ShapeError, UnsupportedModelError
 from hoplens.export.onnx_graph import IR_VERSION, OPSET
 from hoplens.export.storage import Graph
 from hoplens.files import write_atomically
@@ -92,6 +93,10 @@ def export_int8(
     from hoplens.export.onnx_file import runtime
 
     session_of = runtime()
+    if not isinstance(quantised, Quantised):
+        raise UnsupportedModelError(
+            f"export_int8 takes what hl.quantise returns, got a {type(quantised).__name__}; quantise it first"
+        )
     model = quantised.model
     if not quantised.grids:
         raise ParameterError("integer products need 8-bit activations; call quantise with calibration=")
@@ -201,9 +206,12 @@ class _Builder:
         """Return ``W x + b`` of an operand's levels: integers, then one scale a row, then the bias."""
         from onnx import TensorProto
 
-        levels = self.q.levels[weight].mT.contiguous().numpy()
+        # weights as uint8 around 128: where a processor lacks VNNI, onnxruntime adds two products of uint8
+        # by int8 in 16 bits, which overflow; both unsigned, all sums are exact
+        levels = (self.q.levels[weight].mT.to(torch.int16) + 128).contiguous().numpy()
+        zero = self.graph.constant(128, np.uint8, "weight_zero")
         whole = graph.node(
-            "MatMulInteger", operand[0], self.graph.constant(levels, np.int8, weight), operand[1]
+            "MatMulInteger", operand[0], self.graph.constant(levels, np.uint8, weight), operand[1], zero
         )
         scale = self.q.scales[weight][:, 0] * self.q.grids[name].scale
         y = graph.node("Mul", graph.node("Cast", whole, to=TensorProto.FLOAT), self.floats(scale, "scale"))

@@ -22,7 +22,7 @@ from hoplens.compress.grids import (
 from hoplens.compress.models import as_model
 from hoplens.compress.simulation import record, rounded, run_model
 from hoplens.compress.tuning import fine_tune, loss, score
-from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count
+from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count
 from hoplens.recurrent_model import RecurrentModel
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def quantise(
             )
     if calibration is None and (targets is not None or check_count("steps", steps, least=0)):
         raise ParameterError("targets and fine-tuning need calibration= inputs")
-    data = None if calibration is None else calibration.float()
+    data = None if calibration is None else _checked(calibration, own.n_inputs)
     chosen, grids, tried = _choose(own, tensors, form, scales, data, lengths, activations)
     scores: dict[str, float] = {}
     judge = _judge(own, data, lengths, targets, test)
@@ -228,6 +228,18 @@ def quantise(
     final = _on_grid(tensors, chosen, form)
     own.load_state_dict(final)
     return Quantised(own, form, levels, chosen, grids, _table(tensors, final, chosen, form), tried, scores)
+
+
+def _checked(calibration: Any, n_inputs: int) -> Tensor:
+    """Return calibration inputs in float32."""
+    data = torch.as_tensor(calibration).float()
+    if data.dim() != 3 or data.shape[-1] != n_inputs or not data.numel():
+        raise ShapeError(
+            f"calibration must have shape (B, L, I) with I = {n_inputs}, none 0, got {tuple(data.shape)}"
+        )
+    if not bool(torch.isfinite(data).all()):
+        raise NonFiniteError("calibration must hold finite numbers, but some are NaN or infinite; drop them")
+    return data
 
 
 def _matrices(tensors: Mapping[str, Tensor]) -> list[str]:
