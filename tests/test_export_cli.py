@@ -66,6 +66,8 @@ def test_nir_says_what_it_loses(files, tmp_path):
         (("net.pt", "-o", "x.onnx", "--storage", "int2"), "unknown storage"),
         (("net.pt", "-o", "x.onnx", "--rnn", "encoder"), "unknown rnn prefix"),
         (("leaky.safetensors", "-o", "x.nir", "--lengths"), "--lengths goes with"),
+        (("net.pt", "-o", "x.onnx", "--dt", "-5"), "--dt goes with --format nir"),
+        (("net.pt", "-o", "x.onnx", "--method", "zoh"), "--method goes with --format nir"),
         (("net.pt", "-o", "x.onnx", "--data", "net.pt"), "needs an array"),
     ],
 )

@@ -526,3 +526,12 @@ def test_fine_tuning_of_the_benchmark_holds_masks_and_starts_from_the_pruned_net
     assert bool((after > before).all())
     short = networks.tuned(task, small.ensemble, small.masks["rec"], range(2), 1)
     assert float((short.weight - small.ensemble.weight).abs().max()) < 0.01
+
+
+def test_classes_and_tiles_that_do_not_fit_are_named():
+    rnn, linear, x = torch.nn.RNN(3, 6, batch_first=True), torch.nn.Linear(6, 2), torch.randn(8, 5, 3)
+    for classes in (torch.full((8,), 2), torch.full((8,), -1)):
+        with pytest.raises(hl.ParameterError, match="classes must be 0 to 1"):
+            hl.prune(rnn, 0.5, readout=linear, by="taylor", inputs=x, targets=classes)
+    with pytest.raises(hl.ParameterError, match="block_size must be at most 6"):
+        hl.prune(rnn, 0.5, readout=linear, structure="block", block_size=99)

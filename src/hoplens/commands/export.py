@@ -12,6 +12,7 @@ from hoplens.export import NirExport, OnnxExport, export_nir, export_onnx
 from hoplens.model_files import read_model
 
 FORMATS = ("onnx", "nir")
+DT, METHOD = 1e-3, "euler"  # defaults of the command line
 
 
 def run_export(
@@ -36,6 +37,9 @@ def run_export(
     for option, given in (("--lengths", lengths), ("--stateful", stateful), ("--storage", storage != "auto")):
         if given and kind != "onnx":
             raise ParameterError(f"{option} goes with --format onnx")
+    for option, given in (("--dt", dt != DT), ("--method", method != METHOD)):
+        if given and kind != "nir":
+            raise ParameterError(f"{option} goes with --format nir")
     own = read_model(
         model,
         rnn=rnn,

@@ -88,6 +88,11 @@ def _of_each_group(criterion: Criterion, matrix: Matrix, kept: Tensor, pattern: 
 
 def _tiles(criterion: Criterion, matrix: Matrix, kept: Tensor, amount: float, size: int) -> Tensor:
     rows, columns = kept.shape
+    if size > max(rows, columns):
+        raise ParameterError(
+            f"block_size must be at most {max(rows, columns)}, as {matrix.name} is {rows} x {columns}, "
+            f"got {size}"
+        )
     if criterion.by == "pathway":
         scores = tile_costs(matrix, kept, size)
     else:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hoplens.data.sets import IGNORED
-from hoplens.errors import ShapeError, check_count, check_number
+from hoplens.errors import ParameterError, ShapeError, check_count, check_number
 
 CLIP = 1.0  # largest norm of a gradient
 
@@ -52,6 +52,13 @@ def _check(outputs: Tensor, targets: Tensor) -> None:
             f"targets must have shape {tuple(outputs.shape)} (numbers) or {tuple(outputs.shape[:-1])} "
             f"(int64 classes), got {targets.dtype} {tuple(targets.shape)}"
         )
+    if not targets.is_floating_point():
+        classes = targets[targets != IGNORED]
+        if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) < outputs.shape[-1]:
+            raise ParameterError(
+                f"classes must be 0 to {outputs.shape[-1] - 1}, as there are {outputs.shape[-1]} outputs, "
+                f"got {int(classes.min())} to {int(classes.max())}; use {IGNORED} for what should not count"
+            )
 
 
 def fine_tune(

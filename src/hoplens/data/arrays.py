@@ -29,7 +29,9 @@ def load_arrays(path: Path) -> dict[str, Any]:
                 return {"inputs": archive}
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise FileError(f"cannot read {path} as an .npz file of arrays ({error})") from None
+        # numpy's own advice on objects would run code of the file
+        why = "it is none, or holds objects" if "pickle" in str(error) else error
+        raise FileError(f"cannot read {path} as an .npz file of arrays ({why})") from None
 
 
 def sequences_of(arrays: dict[str, Any], path: Path) -> Tensor:
