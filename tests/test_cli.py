@@ -87,13 +87,17 @@ def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
     command = [sys.executable, "-m", "hoplens.cli", "reproduce", "--quick", "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (out / "runs.sqlite").exists() and time.monotonic() < deadline:
+    log = out / "sweep.log"
+    while time.monotonic() < deadline and not (log.exists() and "shards to run" in log.read_text()):
         time.sleep(0.05)
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)  # lets the running batches finish: too long to wait for
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in stdout + stderr
+    assert "Ctrl-C once more stops at once" in stdout
     assert "goes on from there" in stdout
     assert not list(out.glob("**/.*"))
 

@@ -13,6 +13,8 @@ from rich.progress import Progress as Bar
 from hoplens.sweeps.running import Progress
 from hoplens.sweeps.status import clock
 
+STOPPING = "stopping as soon as the running batches are done; Ctrl-C once more stops at once"
+
 
 @contextmanager
 def progress_bar(console: Console, title: str, *, stopped: str) -> Iterator[Callable[..., None]]:
@@ -43,12 +45,15 @@ def progress_bar(console: Console, title: str, *, stopped: str) -> Iterator[Call
     try:
         with Bar(*columns, console=console) as bar:
             row = bar.add_task(escape(title), total=None, rate="")
-            best = ""
+            best, told = "", False
 
             def show(seen: Progress, stage: str = "") -> None:
-                nonlocal best
+                nonlocal best, told
                 name = f"{title}: {stage}" if stage else title
                 rate = _rate(seen)
+                if seen.stopping and not told:
+                    told = True
+                    console.print(STOPPING, soft_wrap=True, markup=False, highlight=False)
                 bar.update(row, description=escape(name), completed=seen.done, total=seen.total, rate=rate)
                 if seen.best is not None:
                     b = seen.best

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,6 +72,8 @@ class Progress:
         Estimated seconds to the end.
     best : Best or None
         The best method so far.
+    stopping : bool
+        Somebody pressed Ctrl-C: no more shards are handed out.
     """
 
     done: int
@@ -81,6 +83,7 @@ class Progress:
     rate: float
     left: float | None
     best: Best | None
+    stopping: bool = False
 
 
 def run_sweep(
@@ -198,6 +201,7 @@ class Driver:
         self._tally = self._start()
         waiting = deque(self.shards)
         self._report()
+        told = False
         while waiting or self._running:
             if executors.is_lost(self.executor):
                 raise FileError("the executor is gone; all finished shards are kept: start it and this again")
@@ -207,6 +211,9 @@ class Driver:
                 self._call_back()
                 if not self._running:
                     break
+                if not told:
+                    told = True
+                    self._report()
             done, _ = wait(self._running, timeout=POLL, return_when=FIRST_COMPLETED)
             for future in done:
                 self._take(future, self._running.pop(future), waiting)
@@ -289,7 +296,8 @@ class Driver:
 
     def _report(self) -> None:
         if self.progress is not None:
-            self.progress(self._tally.progress(self.failed, len(self._running)))
+            seen = self._tally.progress(self.failed, len(self._running))
+            self.progress(replace(seen, stopping=self.stop.asked))
 
 
 class Tally(Protocol):
