@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.errors import ShapeError, UnstableError, check_count
+from hoplens.errors import RangeError, ShapeError, check_count
 from hoplens.factored import hop_products
 from hoplens.kernels import widen
 from hoplens.pathways import Pathways, select_networks
@@ -106,7 +106,7 @@ class HopMaps:
 
         Raises
         ------
-        UnstableError
+        RangeError
             If these maps carry a ``shift`` and overflow their dtype although damped.
         """
         if self.shift is not None:
@@ -122,7 +122,7 @@ class HopMaps:
         part = torch.exp2(log2 - whole).to(self.values.dtype)
         result = times_power(exact.mantissas * part[..., None, None], whole.long()[..., None, None])
         if not bool(torch.isfinite(result).all()):
-            raise UnstableError(
+            raise RangeError(
                 f"damped hop maps overflow {result.dtype}; use a smaller damping, fewer hops or float64"
             )
         return result
@@ -193,7 +193,7 @@ def hop_maps(net: Pathways, horizon: int, *, dtype: torch.dtype | None = None) -
     ------
     NonFiniteError
         If a weight is NaN or infinite.
-    UnstableError
+    RangeError
         If a single hop leaves the range of the dtype.
 
     Notes

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from hoplens.errors import ParameterError, UnknownNameError, UnstableError, check_count
+from hoplens.errors import ParameterError, RangeError, UnknownNameError, check_count
 from hoplens.hops import hop_maps
 from hoplens.pathways import Pathways, replace_blocks
 
@@ -84,7 +84,7 @@ def lesion(
 
     Raises
     ------
-    UnstableError
+    RangeError
         If walks grow beyond the range of float64 within the horizon.
     """
     length = check_count("horizon", horizon)
@@ -266,14 +266,14 @@ def _each(net: Pathways, length: int, lost: Callable[[_Walks], Tensor]) -> Tenso
 def _maps(net: Pathways, length: int) -> Tensor:
     maps = hop_maps(net, length)
     if maps.shift is not None:
-        raise UnstableError(f"the hop maps leave the range of float64 within {length} steps; {SHORTER}")
+        raise RangeError(f"the hop maps leave the range of float64 within {length} steps; {SHORTER}")
     return maps.values
 
 
 def _share(lost: Tensor, size: Tensor, net: Pathways) -> Tensor:
     change: Tensor = lost / torch.where(size > 0, size, torch.ones_like(size))
     if not bool(torch.isfinite(change).all()):
-        raise UnstableError(f"walks grow beyond the range of float64; {SHORTER}")
+        raise RangeError(f"walks grow beyond the range of float64; {SHORTER}")
     return change.to(net.w_in.dtype)
 
 

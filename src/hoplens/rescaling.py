@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hoplens.errors import UnstableError, check_number
+from hoplens.errors import ParameterError, check_number
 from hoplens.parts import LowRank
 from hoplens.pathways import Pathways, replace_blocks
 from hoplens.radius import spectral_radius
@@ -32,13 +32,13 @@ def rescale(net: Pathways, radius: float) -> Pathways:
 
     Raises
     ------
-    UnstableError
+    ParameterError
         If the network has no cycle, so that its spectral radius is 0 and nothing can be scaled to it.
     """
     wanted = check_number("radius", radius, above=0.0)
     own = spectral_radius(net).to(torch.float64)
     if not bool((own > 0).all()):
-        raise UnstableError("w_rec has no cycle (spectral radius 0), so no factor gives it another radius")
+        raise ParameterError("w_rec has no cycle (spectral radius 0), so no factor gives it another radius")
     factor = (wanted / own).to(net.w_in.dtype)
     w_rec: Tensor | LowRank
     if net.factors is not None:
