@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hoplens.errors import ParameterError, RangeError, UnknownNameError, check_count
 from hoplens.hops import hop_maps
+from hoplens.parts import Leak
 from hoplens.pathways import Pathways, replace_blocks
 
 CHUNK = 1 << 22  # numbers of one batch of lost maps: 32 MiB of float64
@@ -42,7 +43,8 @@ def without(net: Pathways, *, units: Sequence[Unit] = (), edges: Sequence[Edge] 
         for tail, head in (_edge(net, edge) for edge in edges):
             mask[head, tail] = 0
         w_rec = w_rec * mask
-    return replace_blocks(net, keep[:, None] * net.w_in, w_rec, net.w_out * keep, net.w_skip)
+    leak = None if net.leak is None else Leak(*(part * keep for part in net.leak))
+    return replace_blocks(net, keep[:, None] * net.w_in, w_rec, net.w_out * keep, net.w_skip, leak=leak)
 
 
 def lesion(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError, check_choice, check_number
+from hoplens.parts import Leak
 from hoplens.pathways import Pathways
 from hoplens.thinning import keep_mask, weight_scores
 
@@ -105,11 +106,13 @@ class Ensemble:
         ``a W_in``: each unit has a self-loop.
         """
         h, i = self.n_hidden, self.n_inputs
+        leak = None
         w_in, w_rec, provenance = self.weight[:, h : h + i].mT, self.recurrent().mT, "raw weights"
         if self.leak < 1:
-            kept = torch.eye(h, dtype=w_rec.dtype, device=w_rec.device) * (1 - self.leak)
-            w_in, w_rec, provenance = self.leak * w_in, kept + self.leak * w_rec, f"leak {self.leak:g}"
-        return Pathways(w_in, w_rec, self.readout, provenance=f"{provenance} ({self.activation})")
+            leak = Leak(*(w_rec.new_full((h,), part) for part in (1 - self.leak, self.leak)))
+            w_in, w_rec = self.leak * w_in, torch.diag_embed(leak.kept) + self.leak * w_rec
+            provenance = f"leak {self.leak:g}"
+        return Pathways(w_in, w_rec, self.readout, leak=leak, provenance=f"{provenance} ({self.activation})")
 
     def clone(self) -> Ensemble:
         """Return a copy with its own memory."""

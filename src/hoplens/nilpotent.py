@@ -81,7 +81,8 @@ def is_acyclic(heads: np.ndarray, tails: np.ndarray, weights: np.ndarray, hidden
     if (heads == tails).any():
         return False
     graph = csr_array((np.ones(len(heads)), (heads, tails)), shape=(hidden, hidden))
-    return bool(connected_components(graph, connection="strong", return_labels=False) == hidden)
+    count, _ = connected_components(graph, connection="strong")
+    return bool(count == hidden)
 
 
 __all__ = ["is_acyclic", "matrix_size", "rounds_to_nilpotent"]

@@ -123,7 +123,7 @@ def spectral_radius(net: Pathways) -> Tensor:
     Computed in float64; returned in the dtype of the weights. Up to 1024 hidden units, and wherever a
     gradient is wanted of a dense matrix, from all eigenvalues; beyond, by `leading_eigenvalue`, which also
     gives the residual. 0 for a graph without cycles, and for one that rounding cannot tell from a nilpotent
-    one: the eigenvalues of a delay line move by ``eps**(1/H)`` times its size with the last digit of a weight,
+    one: the eigenvalues of a delay line move by ``eps**(1/H)`` times its size with a weight's last digit,
     so that what is computed below that may be nothing but rounding. eps is that of the weights' dtype.
 
     Parameters
@@ -206,8 +206,8 @@ def dense_radius(matrix: Tensor, eps: float, size: Tensor | None = None) -> Tens
 
 def _leading_radius(w_rec: Tensor, eps: float) -> Tensor:
     matrix = w_rec.detach().double().cpu()
-    edges = matrix.numpy().nonzero()
-    if is_acyclic(*edges, matrix.numpy()[edges], len(matrix), eps):
+    heads, tails = matrix.numpy().nonzero()
+    if is_acyclic(heads, tails, matrix.numpy()[heads, tails], len(matrix), eps):
         return matrix.new_zeros(())
     try:
         found = _arnoldi(lambda x: matrix.numpy() @ x, matrix.shape[0], TOLERANCE)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, check_number
-from hoplens.parts import LowRank
+from hoplens.parts import Leak, LowRank
 from hoplens.pathways import Pathways, replace_blocks
 from hoplens.radius import spectral_radius
 
@@ -46,8 +46,9 @@ def rescale(net: Pathways, radius: float) -> Pathways:
         w_rec = LowRank(u * factor[..., None, None], v, None if kept is None else kept * factor[..., None])
     else:
         w_rec = net.w_rec * (factor if net.is_sparse else factor[..., None, None])
+    leak = None if net.leak is None else Leak(*(part * factor[..., None] for part in net.leak))
     provenance = f"{net.provenance}, w_rec scaled to spectral radius {wanted:g}"
-    return replace_blocks(net, net.w_in, w_rec, net.w_out, net.w_skip, provenance=provenance)
+    return replace_blocks(net, net.w_in, w_rec, net.w_out, net.w_skip, leak=leak, provenance=provenance)
 
 
 __all__ = ["rescale"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from hoplens.errors import RangeError, UnstableError, check_count, check_number
 from hoplens.hops import hop_maps
 from hoplens.kernels import widen
+from hoplens.parts import Leak
 from hoplens.pathways import LowRank, Pathways, replace_blocks
 from hoplens.radius import exact_radius
 from hoplens.solves import Solved, merge, narrow, solve_certified, sum_walks
@@ -252,4 +253,5 @@ def scale_blocks(net: Pathways, factor: Tensor) -> Pathways:
         w_rec: Tensor | LowRank = LowRank(u * by, v, None if own is None else own * factor[..., None])
     else:
         w_rec = net.w_rec * float(factor) if net.is_sparse else net.w_rec * by
-    return replace_blocks(net, net.w_in * by, w_rec, net.w_out * by, skip)
+    leak = None if net.leak is None else Leak(*(part * factor[..., None] for part in net.leak))
+    return replace_blocks(net, net.w_in * by, w_rec, net.w_out * by, skip, leak=leak)
