@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from hoplens.console import SafeConsole
 from hoplens.errors import HoplensError, ParameterError, check_choice
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
@@ -21,8 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console()
-errors = Console(stderr=True)
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 
 
 def main() -> None:
