@@ -101,7 +101,7 @@ class Analysis:
             size = self.importance()
             if size is not None:
                 lines.append(
-                    f"  units without which {self.importance_of} change most: {self._top_units(size)}"
+                    f"  units without which {self.importance_of[0]} change most: {self._top_units(size)}"
                 )
             if self.fidelity is not None and self.maps.timed:
                 lines.append("  (r: correlation of a hop with the exact maps on the inputs)")
@@ -154,9 +154,11 @@ class Analysis:
         return None if size is None else size.nan_to_num()
 
     @property
-    def importance_of(self) -> str:
-        """What changes without a unit: the outputs on the inputs given, or the hop maps."""
-        return "the hop maps" if self.ablations is None else "the outputs on the inputs given"
+    def importance_of(self) -> tuple[str, str]:
+        """What changes without a unit, and what it is relative to."""
+        if self.ablations is None:
+            return "the hop maps", "size"
+        return "the outputs on the inputs given", "spread"
 
     def carried(self) -> Tensor:
         """Return each unit's share over all hops, hops weighted by their influence, shape (H,)."""

@@ -12,13 +12,14 @@ from torch import Tensor
 from hoplens.errors import ShapeError, check_choice, check_number
 from hoplens.parts import Leak
 from hoplens.pathways import Pathways
+from hoplens.seeds import generator
 from hoplens.thinning import keep_mask, weight_scores
 
 ACTIVATIONS = ("tanh", "relu", "linear")
 INITS = ("gaussian", "orthogonal", "delay")
 
 
-@dataclass
+@dataclass(eq=False)
 class Ensemble:
     """E networks ``h_t = (1 - a) h_(t-1) + a f(W_rec h_(t-1) + W_in x_t + b)``, ``y_t = W_out h_t + c``.
 
@@ -105,14 +106,18 @@ class Ensemble:
         With a leak a below 1 the graph is that of the linearised update, ``(1 - a) I + a W_rec`` and
         ``a W_in``: each unit has a self-loop.
         """
-        h, i = self.n_hidden, self.n_inputs
-        leak = None
-        w_in, w_rec, provenance = self.weight[:, h : h + i].mT, self.recurrent().mT, "raw weights"
+        w_in, w_rec, _ = self.blocks()
+        leak, provenance = None, "raw weights"
         if self.leak < 1:
-            leak = Leak(*(w_rec.new_full((h,), part) for part in (1 - self.leak, self.leak)))
+            leak = Leak(*(w_rec.new_full((self.n_hidden,), part) for part in (1 - self.leak, self.leak)))
             w_in, w_rec = self.leak * w_in, torch.diag_embed(leak.kept) + self.leak * w_rec
             provenance = f"leak {self.leak:g}"
         return Pathways(w_in, w_rec, self.readout, leak=leak, provenance=f"{provenance} ({self.activation})")
+
+    def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views of the weights without leak: W_in (E, H, I), W_rec (E, H, H), W_out (E, O, H)."""
+        h, i = self.n_hidden, self.n_inputs
+        return self.weight[:, h : h + i].mT, self.recurrent().mT, self.readout
 
     def clone(self) -> Ensemble:
         """Return a copy with its own memory."""
@@ -229,7 +234,7 @@ def create_ensemble(
     weights, readouts = [], []
     for seed, init in zip(seeds, inits, strict=True):
         check_choice("init", init, INITS)
-        source = torch.Generator().manual_seed(seed)
+        source = generator("initial weights", seed)
         # always drawn in this order, so that networks of one seed share W_in and W_out over inits
         w_in = torch.randn(hidden, n_inputs, generator=source, dtype=torch.float64) / math.sqrt(n_inputs)
         w_out = torch.randn(n_outputs, hidden, generator=source, dtype=torch.float64) / math.sqrt(hidden)

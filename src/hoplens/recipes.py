@@ -6,16 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-
 from hoplens.errors import ParameterError, check_choice
 from hoplens.models import INITS
 from hoplens.penalties import PathwayPenalty, Penalty, WeightPenalty
 from hoplens.schedules import Schedule, ScheduledPenalty, constant
+from hoplens.seeds import generator
 from hoplens.thinning import Thinning
 
 USES = ("penalty", "weight decay", "dropout")
-SAMPLE_SEED = 20260503  # of the nodes that a sampled penalty follows
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,8 @@ class PathwaySpec:
     norm : {"l1", "frobenius"}, default "l1"
     every : int, default 1
     sample : int, optional
-        See `PathwayPenalty`. Nodes are drawn from a generator seeded with the constant `SAMPLE_SEED`, anew
-        for each training: every network sees the same draws, whatever its seed and whatever it is trained
+        See `PathwayPenalty`. Nodes are drawn from one stream of random numbers, begun anew for each
+        training: every network sees the same draws, whatever its seed and whatever it is trained
         beside.
     """
 
@@ -54,7 +52,7 @@ class PathwaySpec:
         length : int, optional
             Steps of a sequence with ``readouts="every"``; default ``horizon``.
         """
-        source = None if self.sample is None else torch.Generator().manual_seed(SAMPLE_SEED)
+        source = None if self.sample is None else generator("sampled nodes", 0)
         return PathwayPenalty(
             horizon,
             self.damping,

@@ -24,7 +24,8 @@ def network_paragraph(found: Analysis) -> str:
     What the weights alone say is called so before it is said.
     """
     mass = found.maps.values.abs().sum((1, 2))
-    sentences = [_size(found), _trust(found)]
+    measured = _units(found) if found.ablations is not None else []  # in runs, not read off the weights
+    sentences = [_size(found), *measured, _trust(found)]
     if float(mass.sum()) == 0:
         sentences.append(
             f"No input reaches an output within {int(found.maps.hops[-1])} hops: there is nothing to route."
@@ -34,7 +35,7 @@ def network_paragraph(found: Analysis) -> str:
             *_when(found.maps, mass, found.spectral_radius),
             *_where(found.maps),
             *_modules(found.maps),
-            *_units(found),
+            *([] if measured else _units(found)),
         ]
     return " ".join(sentences)
 
@@ -159,9 +160,10 @@ def _units(found: Analysis) -> list[str]:
     if size is None or not float(size.max()) > 0:
         return []
     most = int(size.argmax())
+    what, scale = found.importance_of
     return [
         f"Of all units removed one by one, {found.net.hidden_names[most]} is the one without which "
-        f"{found.importance_of} change most, by {number(float(size[most]))} times their size."
+        f"{what} change most, by {number(float(size[most]))} times their {scale}."
     ]
 
 

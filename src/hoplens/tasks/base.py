@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError, check_count
+from hoplens.seeds import bare_generator
 from hoplens.tasks.functions import FUNCTIONS, ModuleFunction, sibling_order
 
 
@@ -173,9 +174,7 @@ class Task:
         """
         count = check_count("n", n)
         if not isinstance(generator, torch.Generator):
-            generator = torch.Generator().manual_seed(
-                check_count("generator (as a seed)", generator, least=0)
-            )
+            generator = bare_generator(check_count("generator (as a seed)", generator, least=0))
         device = generator.device
         shape = (count, self.length, self.n_inputs)
         inputs = torch.randn(shape, generator=generator, device=device, dtype=dtype)
