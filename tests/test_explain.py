@@ -415,6 +415,7 @@ def test_results_as_tables_text_and_plain_data():
         "baseline",
         "contribution",
         "error",
+        "spread",
     ]
     row = frame[(frame["sample"] == 2) & (frame["step"] == 3) & (frame["input"] == "b")].iloc[0]
     assert row["contribution"] == float(found.values[2, 3, 1])

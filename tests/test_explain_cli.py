@@ -60,7 +60,7 @@ def test_prints_and_writes_what_the_library_says(files):
     )
     text = " ".join(shown.stdout.split())
     assert words.opening(found, 0) in text
-    assert f"to {float(y[best]):.4g} (" in text
+    assert f"is {float(y[best]):.4g}, and" in text
     for line in words.lines(found, 0, 10):
         assert words.sentence(line) in text
     assert page.read_text() == render_page(found, title="net.pt, sample 3 of data.npz").replace(
@@ -173,10 +173,12 @@ def test_words_for_nothing_and_for_one_step():
     cell = hl.RnnCell(torch.ones(1, 1), torch.zeros(1, 1), nonlinearity="linear")
     x = torch.tensor([[[0.0], [0.0]], [[5.0], [-2.0]]])
     found = hl.explain(cell, x, readout=torch.ones(1, 1))
-    assert words.opening(found, 0) == "Output y0 is 0, as at the baseline: no input changed it."
-    assert words.timing(found, 0) == "No input contributes."
+    assert words.opening(found, 0) == (
+        "Output y0 is 0, and 0 at the baseline: no input is credited with anything."
+    )
+    assert words.timing(found, 0) == "No step is credited with anything."
     assert words.unit_rows(found, 0, 3) == []
     assert "<svg" in render_page(found)
-    assert words.timing(found, 1) == "Step 1 alone (the last step) carries 100% of all contributions."
-    assert words.opening(found, 1).startswith("The inputs lowered output y0 from 0 at the baseline to -2")
+    assert words.timing(found, 1) == "Step 1 alone (the last step) holds 100% of all credits by size."
+    assert words.opening(found, 1).startswith("Output y0 is -2, and 0 at the baseline. The change of -2 is")
     assert words.hop_rows(found, 1) == [("2", "0", "-2", "100.0%")]

@@ -221,3 +221,33 @@ def test_blocks_and_modularity() -> None:
     assert hl.blocks(mixed, 2).function_modularity < result.function_modularity
     with pytest.raises(ParameterError, match="input_modules"):
         hl.blocks(network(0), 3)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "low rank"])
+def test_a_sparse_graph_is_made_dense_once_however_many_walks(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    u, v = (
+        torch.rand(12, 2, generator=g, dtype=torch.float64),
+        torch.rand(12, 2, generator=g, dtype=torch.float64),
+    )
+    w_rec = sp.csr_array((u @ v.mT).numpy()) if kind == "sparse" else hl.LowRank(u, v)
+    net = hl.Pathways(torch.ones(12, 1).double(), w_rec, torch.ones(1, 12).double())
+    whole = hl.Pathways(net.w_in, u @ v.mT, net.w_out)
+    made: list[str] = []
+    original = hl.Pathways.w_rec.fget
+    dense = torch.Tensor.to_dense
+    monkeypatch.setattr(torch.Tensor, "to_dense", lambda self, *a: made.append("dense") or dense(self, *a))
+    monkeypatch.setattr(
+        hl.Pathways, "w_rec", property(lambda self: (self.factors and made.append("built")) or original(self))
+    )
+    counts = []
+    for n in (1, 50):
+        made.clear()
+        found = hl.top_paths(net, 0, 0, 5, n)
+        counts.append(len(made))
+    assert counts[0] == counts[1]
+    monkeypatch.undo()
+    wanted = hl.top_paths(whole, 0, 0, 5, 50)
+    torch.testing.assert_close(torch.tensor(found["product"]), torch.tensor(wanted["product"]))

@@ -58,11 +58,12 @@ def top_paths(net: Pathways, source: int | str, target: int | str, hops: int, n:
     start = _position("source", source, net.input_names)
     end = _position("target", target, net.output_names)
     net = net.detach().check_finite().to(torch.float64)
-    found = _direct(net, start, end) if length == 1 else _best_walks(net, start, end, length, count)
-    total = _mass(net, start, end, length)
+    w_rec = net.w_rec.to_dense()  # once, not for every walk
+    found = _direct(net, start, end) if length == 1 else _best_walks(net, w_rec, start, end, length, count)
+    total = _mass(net, w_rec, start, end, length)
     rows = []
     for units in found:
-        product = _product(net, start, units, end)
+        product = _product(net, w_rec, start, units, end)
         names = [net.input_names[start], *(net.hidden_names[j] for j in units), net.output_names[end]]
         rows.append((product, units, abs(product) / total if total else 0.0, " > ".join(names)))
     rows.sort(key=lambda row: (-abs(row[0]), row[1]))
@@ -74,9 +75,11 @@ def _direct(net: Pathways, start: int, end: int) -> list[tuple[int, ...]]:
     return [] if net.w_skip is None or float(net.w_skip[end, start]) == 0 else [()]
 
 
-def _best_walks(net: Pathways, start: int, end: int, hops: int, n: int) -> list[tuple[int, ...]]:
+def _best_walks(
+    net: Pathways, weights: Tensor, start: int, end: int, hops: int, n: int
+) -> list[tuple[int, ...]]:
     # sums of logarithms order as products do and cannot underflow; a missing edge is -inf
-    w_rec = (net.w_rec.to_dense() if net.is_sparse else net.w_rec).abs().log()
+    w_rec = weights.abs().log()
     best = net.w_in[:, start].abs().log()[:, None]  # (H, k): the k best walks that end in each unit
     origins: list[tuple[Tensor, Tensor]] = []  # unit and rank that each of these walks came from
     for _ in range(hops - 2):
@@ -108,25 +111,24 @@ def _extend(w_rec: Tensor, best: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
 
-def _product(net: Pathways, start: int, units: tuple[int, ...], end: int) -> float:
+def _product(net: Pathways, w_rec: Tensor, start: int, units: tuple[int, ...], end: int) -> float:
     if not units:
         assert net.w_skip is not None
         return float(net.w_skip[end, start])
-    w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
     value = float(net.w_in[units[0], start])
     for here, there in itertools.pairwise(units):
         value *= float(w_rec[there, here])
     return value * float(net.w_out[end, units[-1]])
 
 
-def _mass(net: Pathways, start: int, end: int, hops: int) -> float:
+def _mass(net: Pathways, w_rec: Tensor, start: int, end: int, hops: int) -> float:
     """Return the summed magnitude of all walks of this length."""
     if hops == 1:
         return 0.0 if net.w_skip is None else abs(float(net.w_skip[end, start]))
-    w_rec = (net.w_rec.to_dense() if net.is_sparse else net.w_rec).abs()
+    magnitudes = w_rec.abs()
     column = net.w_in[:, start].abs()
     for _ in range(hops - 2):
-        column = w_rec @ column
+        column = magnitudes @ column
     return float(net.w_out[end].abs() @ column)
 
 

@@ -54,7 +54,7 @@ def run_explain(
         output_names=names.get("output_names"),
     )
     console.print(f"[bold]{escape(words.opening(found, 0))}[/]", highlight=False)
-    console.print(escape(words.timing(found, 0)), highlight=False)
+    console.print(escape(f"{words.timing(found, 0)} {words.meaning(found)}"), highlight=False)
     for number, line in enumerate(words.lines(found, 0, SHOWN), start=1):
         colour = "blue" if line.negative else "dark_orange3"
         console.print(

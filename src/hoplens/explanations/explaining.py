@@ -143,6 +143,7 @@ class _Found:
     values: Tensor  # (B, L, I)
     by_hop: Tensor  # (B, K, I)
     error: Tensor  # (B, L, I)
+    spread: Tensor  # (B, L, I)
     shown: Tensor  # (2, B, n), what the read-out sees at baseline and input
     rows: Tensor  # (B, n), the read-out's row of each sample
 
@@ -189,32 +190,36 @@ class _Solver:
         for chosen in samples.split(max(1, WORKING_SET // each)):
             base = own.baseline[chosen].to(inputs)
             got = flow(stack, inputs[chosen], base, own.batch.lengths[chosen], rows[chosen], plan)
-            values, error = _over_orders(got.values)
-            parts.append(_Found(values, got.by_hop, error, got.shown, rows[chosen]))
+            values, error, spread = _over_orders(got.values)
+            parts.append(_Found(values, got.by_hop, error, spread, got.shown, rows[chosen]))
         # in float64 from here on, so that what comes back does not depend on what had to be done again
         return _Found(
             torch.cat([part.values for part in parts]).double(),
             torch.cat([part.by_hop for part in parts]).double(),
             torch.cat([part.error for part in parts]).double(),
+            torch.cat([part.spread for part in parts]).double(),
             torch.cat([part.shown for part in parts], dim=1).double(),
             torch.cat([part.rows for part in parts]).double(),
         )
 
 
-def _over_orders(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard error over the orders (M, ...); an order and its reverse are one draw."""
-    count = values.shape[0]
+def _over_orders(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean, standard error and standard deviation over the orders (M, ...).
+
+    An order and its reverse are one draw.
+    """
+    count, nothing = values.shape[0], torch.full_like(values[0], torch.nan)
     if count == 1:
-        return values[0], torch.zeros_like(values[0])
+        return values[0], torch.zeros_like(values[0]), nothing
     pairs = torch.stack([values[n : n + 2].mean(0) for n in range(0, count, 2)])
     if len(pairs) < 2:
-        return values.mean(0), torch.full_like(values[0], torch.nan)
-    return values.mean(0), pairs.std(0) / len(pairs) ** 0.5
+        return values.mean(0), nothing, nothing
+    return values.mean(0), pairs.std(0) / len(pairs) ** 0.5, values.std(0)
 
 
 def _replace(found: _Found, bad: Tensor, better: _Found) -> _Found:
     parts = {}
-    for name, axis in (("values", 0), ("by_hop", 0), ("error", 0), ("shown", 1), ("rows", 0)):
+    for name, axis in (("values", 0), ("by_hop", 0), ("error", 0), ("spread", 0), ("shown", 1), ("rows", 0)):
         old, new = getattr(found, name), getattr(better, name)
         parts[name] = old.index_copy(axis, bad, new)
     return _Found(**parts)
@@ -233,6 +238,7 @@ def _explanation(setting: Setting, found: _Found, words: str) -> Explanation:
         (found.shown[1] - found.shown[0]) * found.rows,
         found.gap,
         found.error,
+        found.spread,
         outputs_at[1],
         outputs_at[0],
         setting.batch.inputs,

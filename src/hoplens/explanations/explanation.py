@@ -38,6 +38,11 @@ class Explanation:
     error : Tensor, shape (B, L, I)
         Standard error of ``values`` over the orders drawn; zero for methods that draw nothing, NaN where
         fewer than two pairs of orders were drawn.
+    spread : Tensor, shape (B, L, I)
+        Standard deviation over the orders drawn of what each (time step, input) adds to the output in its
+        turn; ``values`` are the means. Large beside them where what an input does depends on the others, so
+        that taking it out may change the output by much more or less than its credit. NaN for methods that
+        draw nothing, and of a single pair of orders.
     output, baseline_output : Tensor, shape (B,)
         f(x) and f(baseline), with the bias of the read-out where that is known.
     inputs, baseline : Tensor, shape (B, L, I)
@@ -59,6 +64,7 @@ class Explanation:
     by_unit: Tensor
     gap: Tensor
     error: Tensor
+    spread: Tensor
     output: Tensor
     baseline_output: Tensor
     inputs: Tensor
@@ -98,7 +104,7 @@ class Explanation:
         """Return one row per (sample, time step, input) that the sequences hold.
 
         Columns: ``sample``, ``step`` (from 0), ``lag``, ``input``, ``value`` of the input, ``baseline``,
-        ``contribution``, ``error``.
+        ``contribution``, ``error``, ``spread``.
         """
         import pandas as pd
 
@@ -108,6 +114,7 @@ class Explanation:
             "baseline": self.baseline,
             "contribution": self.values,
             "error": self.error,
+            "spread": self.spread,
         }
         axes = [range(size), range(steps), self.input_names]
         index = pd.MultiIndex.from_product(axes, names=["sample", "step", "input"])
@@ -148,7 +155,17 @@ class Explanation:
         sample : int
         """
         chosen = self._sample(sample)
-        batched = {"values", "by_hop", "by_unit", "gap", "error", "output", "baseline_output", "inputs"}
+        batched = {
+            "values",
+            "by_hop",
+            "by_unit",
+            "gap",
+            "error",
+            "spread",
+            "output",
+            "baseline_output",
+            "inputs",
+        }
         batched |= {"baseline", "lengths", "outputs"}
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return Explanation(**{k: v[chosen : chosen + 1] if k in batched else v for k, v in fields.items()})
@@ -197,7 +214,7 @@ class Explanation:
         names = [*self.__dataclass_fields__]
         tensors = {k: getattr(self, k) for k in names if isinstance(getattr(self, k), Tensor)}
         plain = {
-            k: torch.nan_to_num(v, nan=-1.0).tolist() if k == "error" else v.tolist()
+            k: torch.nan_to_num(v, nan=-1.0).tolist() if k in ("error", "spread") else v.tolist()
             for k, v in tensors.items()
         }
         others = {k: getattr(self, k) for k in names if k not in tensors}

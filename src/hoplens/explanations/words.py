@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,24 +21,33 @@ class Line:
     value: str
     baseline: str
     contribution: str
+    spread: str
     share: str
     negative: bool
 
 
 def opening(found: Explanation, sample: int) -> str:
-    """Return one sentence: what the output is, from where it came, and that all of it is accounted for."""
+    """Return what the output is, what it is at the baseline, and what becomes of the difference."""
     name = found.output_names[int(found.outputs[sample])]
     change, gap = float(found.difference[sample]), float(found.gap[sample])
     value, base = float(found.output[sample]), float(found.baseline_output[sample])
-    if change == 0:
-        return f"Output {name} is {value:.4g}, as at the baseline: no input changed it."
-    verb = "raised" if change > 0 else "lowered"
-    relative = abs(gap / change)
-    rest = "nothing" if relative < 5e-6 else f"{relative:.1g} of it"
-    return (
-        f"The inputs {verb} output {name} from {base:.4g} at the baseline to {value:.4g} ({change:+.4g}); "
-        f"{rest} is left unexplained."
+    start = f"Output {name} is {value:.4g}, and {base:.4g} at the baseline"
+    if not bool(found.values[sample].any()):
+        return f"{start}: no input is credited with anything."
+    missing = float(found.relative_gap[sample])
+    exact = "" if missing < 5e-6 else f" but for {gap:+.2g}"
+    shared = f"The change of {change:+.4g} is shared out as credits to the inputs, which add up to it"
+    return f"{start}. {shared}{exact}."
+
+
+def meaning(found: Explanation) -> str:
+    """Return one sentence on what a credit is, and is not."""
+    how = (
+        "an average over orders in which the inputs come in"
+        if bool((~found.spread.isnan()).any())
+        else "a share"
     )
+    return f"A credit is {how}, not what the output would lose without that input alone."
 
 
 def timing(found: Explanation, sample: int) -> str:
@@ -46,8 +56,8 @@ def timing(found: Explanation, sample: int) -> str:
     size = found.values[sample, :length].abs().sum(1)
     total = float(size.sum())
     if total == 0:
-        return "No input contributes."
-    share, order = size / total, size.argsort(descending=True).tolist()
+        return "No step is credited with anything."
+    share, order = size / total, size.argsort(descending=True, stable=True).tolist()
     covered, steps = 0.0, []
     for step in order:
         steps.append(step)
@@ -55,11 +65,12 @@ def timing(found: Explanation, sample: int) -> str:
         if covered >= 0.5:
             break
     steps.sort()
+    holds = f"{min(covered, 1.0):.0%} of all credits by size"
     if len(steps) == 1:
         when = _lag(length - 1 - steps[0])
-        return f"Step {steps[0]} alone ({when}) carries {covered:.0%} of all contributions."
+        return f"Step {steps[0]} alone ({when}) holds {holds}."
     listed = ", ".join(map(str, steps[:-1])) + f" and {steps[-1]}"
-    return f"Steps {listed} of {length} carry {covered:.0%} of all contributions."
+    return f"Steps {listed} of {length} hold {holds}."
 
 
 def lines(found: Explanation, sample: int, n: int) -> list[Line]:
@@ -69,7 +80,7 @@ def lines(found: Explanation, sample: int, n: int) -> list[Line]:
     straight = len(found.hops) == found.values.shape[1]
     made = []
     for row in frame.to_dict("records"):
-        lag, amount = int(row["lag"]), float(row["contribution"])
+        lag, amount, spread = int(row["lag"]), float(row["contribution"]), float(row["spread"])
         made.append(
             Line(
                 str(row["input"]),
@@ -79,6 +90,7 @@ def lines(found: Explanation, sample: int, n: int) -> list[Line]:
                 f"{float(row['value']):.3g}",
                 f"{float(row['baseline']):.3g}",
                 f"{amount:+.3g}",
+                "" if math.isnan(spread) else f"{spread:.2g}",
                 f"{float(row['share']):.1%}",
                 amount < 0,
             )
@@ -88,21 +100,29 @@ def lines(found: Explanation, sample: int, n: int) -> list[Line]:
 
 def sentence(line: Line) -> str:
     """Return a contribution as a sentence."""
-    verb = "lowers" if line.negative else "raises"
-    size = line.contribution.lstrip("+-")
+    credit = line.contribution + (f", spread {line.spread} over orders" if line.spread else "")
     return (
         f"{line.input} at step {line.step} ({line.when}, hop {line.hop}) is {line.value} in place of "
-        f"{line.baseline} and {verb} the output by {size} ({line.share} of all contributions)"
+        f"{line.baseline} and is credited with {credit} ({line.share} of all credits by size)"
     )
 
 
 def hop_rows(found: Explanation, sample: int) -> list[tuple[str, str, str, str]]:
-    """Return hop, lag, signed sum and share of sizes of every hop that contributes."""
+    """Return hop, lag, signed sum and share of sizes of every hop that contributes.
+
+    The lag is empty in a deep bidirectional network, whose walks go back and forth in time.
+    """
+    straight = len(found.hops) == found.values.shape[1]
     parts = found.by_hop[sample]
     size = parts.abs().sum(1)
     total = float(size.sum())
     return [
-        (str(int(hop)), str(int(lag)), f"{float(part.sum()):+.3g}", f"{float(own) / total:.1%}")
+        (
+            str(int(hop)),
+            str(int(lag)) if straight else "",
+            f"{float(part.sum()):+.3g}",
+            f"{float(own) / total:.1%}",
+        )
         for hop, lag, part, own in zip(found.hops, found.lags, parts, size, strict=True)
         if float(own) > 0
     ]
@@ -126,4 +146,4 @@ def _lag(lag: int) -> str:
     return f"{lag} step{'s' if lag > 1 else ''} before the last"
 
 
-__all__ = ["Line", "hop_rows", "lines", "opening", "sentence", "timing", "unit_rows"]
+__all__ = ["Line", "hop_rows", "lines", "meaning", "opening", "sentence", "timing", "unit_rows"]
