@@ -58,6 +58,7 @@ def progress_bar(console: Console, title: str, *, stopped: str) -> Iterator[Call
                 if seen.best is not None:
                     b = seen.best
                     best = f"best so far: {b.method} {b.strength:g} on {b.task}: error {b.test_mse:.4f}"
+                    best += f" ({b.lost} diverged)" if b.lost else ""
 
             yield show
         if best:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hoplens.sweeps.status import Status, clock, status
@@ -27,8 +28,10 @@ def run_status(
         for heading in ("strength", "test error", "seeds"):
             shown.add_column(heading, justify="right")
         for row in found.best.to_dict("records"):
-            error = f"{row['test_mse']:.4f}"
-            shown.add_row(row["task"], row["method"], f"{row['strength']:g}", error, str(row["seeds"]))
+            error = f"{row['test_mse']:.4f}" if row["lost"] < row["seeds"] else "none"
+            seeds = f"{row['seeds']}, {row['lost']} diverged" if row["lost"] else str(row["seeds"])
+            names = (escape(str(row[name])) for name in ("task", "method"))
+            shown.add_row(*names, f"{row['strength']:g}", error, seeds)
         console.print(shown)
     if table is not None:
         with open_store(folder) as store:

@@ -81,7 +81,8 @@ class Duel:
         Pairs of networks.
     outcome : {"better", "worse", "unclear", "untested"}
         A difference is clear where its interval leaves out 0 and p, if given, is below 0.05: the
-        interval of a handful of pairs is too narrow to be trusted alone.
+        interval of a handful of pairs is too narrow to be trusted alone. It is not clear where the side
+        that it favours lost more of its networks: the means are those of the others.
     """
 
     task: str
@@ -99,27 +100,35 @@ class Duel:
 
 
 def duels(results: StudyLike) -> list[Duel]:
-    """Return one comparison for every task that has a finite error of ours and of a reference."""
+    """Return one comparison for every task that has a finite error of ours and of a reference.
+
+    The better reference is the one that lost the smaller share of its networks, then the one of less error.
+    """
     summary = results.summary
     if not len(summary) or "test_mse" not in summary.columns:
         return []
     found = []
     for task in dict.fromkeys(summary["task"]):
-        errors = {
-            str(method): float(error)
-            for method, error in summary.loc[summary["task"] == task, ["method", "test_mse"]].itertuples(
-                index=False
-            )
-            if math.isfinite(error)
-        }
-        references = [name for name in REFERENCES if name in errors]
-        if OURS in errors and references:
-            best = min(references, key=lambda name: errors[name])
-            found.append(_duel(results.paired, str(task), best, errors[OURS], errors[best]))
+        rows = summary[summary["task"] == task].to_dict("records")
+        sides = {str(row["method"]): (lost_share(row), float(row["test_mse"])) for row in rows}
+        sides = {name: side for name, side in sides.items() if math.isfinite(side[1])}
+        references = [name for name in REFERENCES if name in sides]
+        if OURS in sides and references:
+            best = min(references, key=lambda name: sides[name])
+            found.append(_duel(results.paired, str(task), best, sides[OURS], sides[best]))
     return found
 
 
-def _duel(paired: pd.DataFrame, task: str, reference: str, ours: float, theirs: float) -> Duel:
+def lost_share(row: Mapping[Any, Any]) -> float:
+    """Return which share of its networks a row of a summary lost; 0 where the row does not say."""
+    n, lost = (float(row.get(name, math.nan)) for name in ("n", "diverged"))
+    return lost / n if math.isfinite(lost) and n > 0 else 0.0
+
+
+def _duel(
+    paired: pd.DataFrame, task: str, reference: str, own: tuple[float, float], other: tuple[float, float]
+) -> Duel:
+    (ours_lost, ours), (theirs_lost, theirs) = own, other
     ratio = ours / theirs if theirs else math.nan
     row: dict[Any, Any] = {}
     if len(paired):
@@ -132,6 +141,10 @@ def _duel(paired: pd.DataFrame, task: str, reference: str, ours: float, theirs: 
     if math.isfinite(low) and math.isfinite(high):
         chance = math.isfinite(p) and p >= SIGNIFICANT
         outcome = "unclear" if chance or low <= 0 <= high else "better" if high < 0 else "worse"
+        if (outcome == "better" and ours_lost > theirs_lost) or (
+            outcome == "worse" and theirs_lost > ours_lost
+        ):
+            outcome = "unclear"
     pairs = int(row.get("n", 0))
     return Duel(task, reference, ours, theirs, ratio, difference, low, high, p, p_holm, pairs, outcome)
 

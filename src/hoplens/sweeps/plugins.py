@@ -121,15 +121,17 @@ def own_recipe(name: str, options: Mapping[str, Any] | None) -> Recipe:
 def _made(kind: str, name: str, make: Any) -> Any:
     try:
         made = make()
-    except HoplensError:
+    except (HoplensError, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever the user's code raises
+    except BaseException as error:  # whatever the user's code raises, SystemExit too
         raise ParameterError(f"the {kind} {name!r} cannot be made: {_words(error)}") from error
     try:
         hash(made)
         canonical(describe(made))
         pickle.dumps(made)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ParameterError(
             f"the {kind} {name!r} cannot be kept and sent to workers ({_words(error)}); make it of frozen "
             "dataclasses of plain data and of functions that have a name"
@@ -137,7 +139,7 @@ def _made(kind: str, name: str, make: Any) -> Any:
     return made
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
 

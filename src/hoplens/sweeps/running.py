@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.extensions import loaded_sources
+from hoplens.statistics import standing
 from hoplens.sweeps import executors
 from hoplens.sweeps.plan import Plan
 from hoplens.sweeps.store import RunStore, open_store
@@ -46,12 +48,23 @@ class Study(Protocol):
 
 @dataclass(frozen=True)
 class Best:
-    """The best mean test error over the validation seeds seen so far."""
+    """The best strength of a method over the validation seeds seen so far, by `hoplens.statistics.standing`.
+
+    Attributes
+    ----------
+    task, method : str
+    strength : float
+    test_mse : float
+        Mean test error of the networks that did not diverge.
+    lost : int
+        Networks that diverged.
+    """
 
     task: str
     method: str
     strength: float
     test_mse: float
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -253,13 +266,11 @@ class Driver:
     def _take(self, future: Future[Finished | Failed], position: int, waiting: deque[int]) -> None:
         """Keep what came back of a shard."""
         shard = self.shards[position]
-        try:
-            found = future.result()
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            self._take_lost(position, error, waiting)  # not the shard's own: that comes back as a value
+        error = CancelledError("it was cancelled") if future.cancelled() else future.exception()
+        if error is not None:  # not the shard's own: that comes back as a value
+            self._take_lost(position, error, waiting)
             return
+        found = future.result()
         if isinstance(found, Failed):
             log.error("shard %d failed: %s", position, found.trace)
             self._fail(position, self._lost.get(position, 0), found.reason)
@@ -334,9 +345,10 @@ class _Tally:
 
     def _note(self, key: str, error: object) -> None:
         member = self.plan.by_key[key]
-        if member.role == "validation" and isinstance(error, float) and error == error:
+        if member.role == "validation":
             cell = (member.part, member.task, member.network.recipe.name, member.network.strength)
-            self.errors.setdefault(cell, []).append(error)
+            number = float(error) if isinstance(error, int | float) else math.nan
+            self.errors.setdefault(cell, []).append(number)
 
     def progress(self, failed: int, running: int) -> Progress:
         seconds = time.monotonic() - self.started
@@ -344,8 +356,9 @@ class _Tally:
         left = seconds * self.cost_left / self.cost_done if self.cost_done else None
         best = None
         if self.errors:
-            cell, errors = min(self.errors.items(), key=lambda item: sum(item[1]) / len(item[1]))
-            best = Best(*cell[1:], sum(errors) / len(errors))
+            cell, errors = min(self.errors.items(), key=lambda item: standing(item[1]))
+            share, mean = standing(errors)
+            best = Best(*cell[1:], mean, lost=round(share * len(errors))) if share < 1 else None
         return Progress(self.done, self.total, failed, running, rate, left, best)
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from hoplens.statistics import standing
 from hoplens.sweeps.cells import Cell
 from hoplens.sweeps.describe import content_hash
 from hoplens.sweeps.plan import Plan
@@ -78,8 +79,8 @@ class SearchDriver(Driver):
         """End a cell's trial, and begin its next if there is one."""
         found = None
         if errors is not None:
-            known = [error for error in errors if error is not None]
-            found = sum(known) / len(known) if len(known) == len(errors) else math.inf
+            lost, mean = standing([math.nan if error is None else error for error in errors])
+            found = math.inf if lost else mean
         cell.tell(found)
         self.tally.note(cell)
         last = self.trials if cell.spans else 1
