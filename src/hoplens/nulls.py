@@ -11,6 +11,7 @@ from torch import Tensor
 from hoplens.errors import ParameterError, ShapeError, check_choice
 from hoplens.hops import HopMaps
 from hoplens.pathways import Pathways, replace_blocks
+from hoplens.seeds import numpy_generator
 
 NULLS = ("shuffle", "rewire", "strength", "spectrum", "lags")
 SWAPS_PER_EDGE = 10  # Maslov and Sneppen's mixing length, generous
@@ -63,7 +64,7 @@ def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> P
     check_choice("null", null, NULLS[:-1])
     if net.batch_shape:
         raise ShapeError(f"a null model takes one network, got leading axes {tuple(net.batch_shape)}")
-    rng = np.random.default_rng(seed)
+    rng = seed if isinstance(seed, np.random.Generator) else numpy_generator("null model", seed)
     dense = net.w_rec.to_dense() if net.is_sparse else net.w_rec
     w = dense.detach().cpu().double().numpy()
     drawn = w.copy()
@@ -97,7 +98,7 @@ def shuffle_lags(maps: HopMaps, seed: int | np.random.Generator) -> HopMaps:
     maps : HopMaps
     seed : int or numpy Generator
     """
-    rng = np.random.default_rng(seed)
+    rng = seed if isinstance(seed, np.random.Generator) else numpy_generator("null model of lags", seed)
     order = torch.from_numpy(rng.random(tuple(maps.values.shape)).argsort(axis=-3)).to(maps.values.device)
     names = maps.input_names, maps.output_names, maps.input_modules, maps.output_modules
     return HopMaps(maps.values.gather(-3, order), maps.hops, *names, maps.levels)
