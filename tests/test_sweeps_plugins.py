@@ -15,7 +15,7 @@ import torch
 import hoplens as hl
 from hoplens.extensions import kinds
 from hoplens.sweeps import load_study, make_study, open_store, parse_study, run_sweep
-from hoplens.sweeps.config import Study
+from hoplens.sweeps.searching import code_of, source_of
 from hoplens.sweeps.status import status
 from hoplens.sweeps.work import Failed, Finished, Parcel, run_parcel
 
@@ -187,7 +187,11 @@ def test_store_goes_on_without_the_files(tmp_path):
     for registry in kinds.ALL:
         registry.forget(str(tmp_path / "my_task.py"))
     hl.extensions.files._sources.clear()
-    again = Study.model_validate_json(source)
+    with pytest.raises(hl.FileError, match="reading a study runs none"):
+        source_of(source, tmp_path)
+    for code in code_of(source, tmp_path):
+        hl.extensions.load_source(code)
+    again = source_of(source, tmp_path)
     assert again.plan().id == study.plan().id
     assert again.plan().source == source
 

@@ -16,12 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from hoplens.errors import ExtensionError, FileError, HoplensError
+from hoplens.errors import ExtensionError, HoplensError
 from hoplens.extensions.kinds import ALL
+from hoplens.files import read_text
 from hoplens.registries import load_as
 
 T = TypeVar("T")
 PREFIX = "hoplens_extension_"
+MOST_BYTES = 4 << 20  # of a file
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,8 @@ def load_file(path: str | os.PathLike[str]) -> ModuleType:
 
 def read_source(path: str | os.PathLike[str]) -> Source:
     """Return a file of extensions without running it; see `load_file`."""
-    place = Path(path)
-    try:
-        text = place.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise FileError(f"cannot read the extension {place} ({why}); name a Python file") from None
-    return Source(str(place.resolve()), text)
+    text = read_text(path, "extension", most=MOST_BYTES)
+    return Source(str(Path(path).resolve()), text)
 
 
 def load_source(source: Source) -> ModuleType:

@@ -149,6 +149,30 @@ def _duel(
     return Duel(task, reference, ours, theirs, ratio, difference, low, high, p, p_holm, pairs, outcome)
 
 
+def leaders(summary: pd.DataFrame) -> str:
+    """Say which method has the least test error on how many tasks; empty where nothing is compared."""
+    if not len(summary) or "test_mse" not in summary.columns or summary["method"].nunique() < 2:
+        return ""
+    wins: dict[str, int] = {}
+    for _, rows in summary.groupby("task", sort=False):
+        sides = {
+            str(row["method"]): (lost_share(row), float(row["test_mse"])) for row in rows.to_dict("records")
+        }
+        sides = {name: side for name, side in sides.items() if math.isfinite(side[1])}
+        if len(sides) > 1:
+            best = min(sides, key=lambda name: sides[name])
+            wins[best] = wins.get(best, 0) + 1
+    if not wins:
+        return ""
+    tasks = sum(wins.values())
+    where = "the one task" if tasks == 1 else f"{tasks} tasks"
+    named = [f"{method_label(name)} on {n}" for name, n in sorted(wins.items(), key=lambda item: -item[1])]
+    return (
+        f"Over {where}, each method at its best strength, the least mean test error has {', '.join(named)}. "
+        "This is an order of means: whether a difference is more than chance, the intervals below say."
+    )
+
+
 def means_over_tasks(summary: pd.DataFrame, measure: str) -> dict[str, float]:
     """Return the means of a measure for the recommended recipe, no penalty, L1 and R-RNN.
 

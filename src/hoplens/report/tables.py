@@ -75,7 +75,10 @@ def summary_table(summary: pd.DataFrame) -> Table:
     """
     if not len(summary):
         return Table((), ())
-    names = [n for n in (*MEASURES, *KEPT_SHOWN) if n in summary.columns and summary[n].notna().any()]
+    kept = kept_columns(map(str, summary.columns))
+    own = [n for n in map(str, summary.columns) if f"{n}_low" in summary.columns and n not in kept]
+    listed = dict.fromkeys((*MEASURES, *KEPT_SHOWN, *own))
+    names = [n for n in listed if n in summary.columns and summary[n].notna().any()]
     styles = method_styles(summary["method"])
     blocks = []
     for task in dict.fromkeys(summary["task"]):

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from hoplens import extensions
 from hoplens.errors import HoplensError, ParameterError
-from hoplens.extensions import Source, load_source
+from hoplens.extensions import Source, load_source, loaded_sources
 from hoplens.extensions.files import read_source
 from hoplens.extensions.kinds import MEASURES
 from hoplens.recipes import Recipe
@@ -21,23 +21,29 @@ from hoplens.streams import TrainingTask
 from hoplens.sweeps.describe import canonical, content_hash, describe
 from hoplens.sweeps.lines import line_of
 from hoplens.sweeps.strict import Strict
+from hoplens.text import printable
 
 
 class PluginSpec(Strict):
     """A Python file that a study names, with its text: a store needs no file to go on.
 
+    Making the value runs nothing: who reads a study loads its files first, if they are to be trusted.
+
     Parameters
     ----------
     path, text : str
-        See `hoplens.extensions.Source`. The text is run as soon as the value is made.
+        See `hoplens.extensions.Source`; must be loaded.
     """
 
     path: str
     text: str
 
     @model_validator(mode="after")
-    def _load(self) -> PluginSpec:
-        load_source(self.source)
+    def _is_loaded(self) -> PluginSpec:
+        if self.source not in loaded_sources():
+            raise ValueError(
+                f"the code of {printable(self.path)} is not loaded, and reading a study runs none"
+            )
         return self
 
     @property

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hoplens.statistics import standing
+from hoplens.sweeps.lock import driver, is_running
 from hoplens.sweeps.store import RunStore
-from hoplens.sweeps.writer import driver, is_running
 
 if TYPE_CHECKING:
     import pandas as pd

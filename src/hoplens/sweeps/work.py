@@ -87,6 +87,14 @@ class Setting(ABC):
     def cost(self) -> float:
         """Relative time to train one network."""
 
+    @property
+    def rough_seconds(self) -> tuple[float, float]:
+        """About how long training takes on one busy core: a whole batch, and what each network adds.
+
+        A rough guess that is the same on every machine: shards are cut by it. 0 where it is not known.
+        """
+        return 0.0, 0.0
+
     def probe(self, networks: Sequence[Network]) -> float | None:  # noqa: ARG002 - for subclasses
         """Return the estimated seconds that these networks take, by a short trial; None if unknown."""
         return None
@@ -148,6 +156,11 @@ class Shard:
     def key(self) -> str:
         """Content hash of the shard."""
         return content_hash(self.keys)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all its networks while they are trained."""
+        return self.setting.network_bytes * len(self.networks)
 
     @property
     def cost(self) -> float:
