@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from hoplens.console import SafeConsole
 from hoplens.errors import HoplensError, ParameterError, check_choice
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
@@ -21,8 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console()
-errors = Console(stderr=True)
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 
 
 def main() -> None:
@@ -79,10 +79,10 @@ def train(
     recipe: Annotated[str, typer.Option(help="none, l1, l2, paper or recommended.")] = "recommended",
     signal: Annotated[str, typer.Option(help="every, on-off or sparse.")] = "every",
     lag: Annotated[int | None, typer.Option(help="Sparse only: steps between signal and read-out.")] = None,
-    length: Annotated[int, typer.Option(help="Time steps.")] = 10,
+    length: Annotated[int, typer.Option(help="Time steps.")] = 8,
     strength: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1e-3,
     seeds: Annotated[int, typer.Option(help="Number of networks.")] = 8,
-    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 48,
+    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 32,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
     out: Annotated[Path | None, typer.Option(help="Folder to keep the networks and their page in.")] = None,
 ) -> None:

@@ -18,7 +18,7 @@ ACTIVATIONS = ("tanh", "relu", "linear")
 INITS = ("gaussian", "orthogonal", "delay")
 
 
-@dataclass
+@dataclass(eq=False)
 class Ensemble:
     """E networks ``h_t = (1 - a) h_(t-1) + a f(W_rec h_(t-1) + W_in x_t + b)``, ``y_t = W_out h_t + c``.
 
@@ -97,7 +97,19 @@ class Ensemble:
         Tensor of bool, shape (rows, H from, H to)
             As ``recurrent()`` lies.
         """
-        return keep_mask(weight_scores(self.pathways()[rows], by, horizon=horizon), share).mT
+        return keep_mask(self.select(rows).scores(by, horizon=horizon), share).mT
+
+    def scores(self, by: str = "magnitude", *, horizon: int | None = None) -> Tensor:
+        """Return the scores of all recurrent weights, shape (E, H to, H from); see `hoplens.weight_scores`.
+
+        Parameters
+        ----------
+        by : {"magnitude", "pathway"}
+        horizon : int, optional
+            Time steps, for "pathway".
+        """
+        own = self.leak * self.blocks()[1]  # the self-loops of a leak are no weights
+        return weight_scores(self.pathways(), by, horizon=horizon, removable=own)
 
     def pathways(self) -> Pathways:
         """Return the graph of all networks, leading axis E: W_rec and W_in as views of the weights.
@@ -105,12 +117,17 @@ class Ensemble:
         With a leak a below 1 the graph is that of the linearised update, ``(1 - a) I + a W_rec`` and
         ``a W_in``: each unit has a self-loop.
         """
-        h, i = self.n_hidden, self.n_inputs
-        w_in, w_rec, provenance = self.weight[:, h : h + i].mT, self.recurrent().mT, "raw weights"
+        w_in, w_rec, _ = self.blocks()
+        provenance = "raw weights"
         if self.leak < 1:
-            kept = torch.eye(h, dtype=w_rec.dtype, device=w_rec.device) * (1 - self.leak)
+            kept = torch.eye(self.n_hidden, dtype=w_rec.dtype, device=w_rec.device) * (1 - self.leak)
             w_in, w_rec, provenance = self.leak * w_in, kept + self.leak * w_rec, f"leak {self.leak:g}"
         return Pathways(w_in, w_rec, self.readout, provenance=f"{provenance} ({self.activation})")
+
+    def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views of the weights without leak: W_in (E, H, I), W_rec (E, H, H), W_out (E, O, H)."""
+        h, i = self.n_hidden, self.n_inputs
+        return self.weight[:, h : h + i].mT, self.recurrent().mT, self.readout
 
     def clone(self) -> Ensemble:
         """Return a copy with its own memory."""
