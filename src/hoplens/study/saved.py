@@ -106,7 +106,11 @@ def _paper_plan(store: RunStore) -> Plan | None:
     except (ValueError, RecursionError, HoplensError):
         return None  # of another version of hoplens: its tables can still be shown
     methods = {member.network.recipe.name for member in plan.members if member.part == MAIN}
-    return plan if plan.id == first and {OURS, *RIVALS} <= methods else None
+    if plan.id != first or not {OURS, *RIVALS} <= methods:
+        return None
+    if store.members(first) != [member.row for member in plan.members]:
+        raise damaged(store.folder, f"its rows are not those of the study {plan.name}")
+    return plan
 
 
 def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title: str) -> None:

@@ -240,6 +240,21 @@ class RunStore:
         rows.insert(1, "networks", [len(read_keys(text, self.folder)) for text in rows.pop("keys")])
         return rows
 
+    def members(self, study: str | None = None) -> list[tuple[str, str, str, float, int, str, str]]:
+        """Return the rows of a study: part, task, method, strength, seed, role and key of each network.
+
+        Parameters
+        ----------
+        study : str, optional
+            See `study_id`; the latest by default.
+        """
+        rows = self._rows(
+            "SELECT part, task, method, strength, seed, role, key FROM members WHERE study = ? ORDER BY "
+            "position",
+            [self.study_id(study)],
+        )
+        return list(rows.astype(object).itertuples(index=False, name=None))
+
     def files(self, study: str | None = None) -> pd.DataFrame:
         """Return where the tensors of a study's finished networks are: key, config, slot, tensors (or None).
 
