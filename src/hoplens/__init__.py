@@ -31,12 +31,14 @@ from hoplens.dynamics import (
 )
 from hoplens.errors import (
     ContractError,
+    ConvergenceError,
     ExportError,
     ExtensionError,
     FileError,
     HoplensError,
     NonFiniteError,
     ParameterError,
+    RangeError,
     ShapeError,
     UnknownNameError,
     UnstableError,
@@ -71,7 +73,7 @@ from hoplens.model_files import read_model
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
-from hoplens.pathways import Layer, LowRank, Pathways
+from hoplens.pathways import Layer, Leak, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.plans import PenaltyPlan
 from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
@@ -103,6 +105,7 @@ __all__ = [
     "Blocks",
     "Cell",
     "ContractError",
+    "ConvergenceError",
     "EffectiveWindow",
     "Ensemble",
     "EventCost",
@@ -121,6 +124,7 @@ __all__ = [
     "LagMaps",
     "Layer",
     "LeadingEigenvalue",
+    "Leak",
     "LeakyRNN",
     "LowRank",
     "LstmCell",
@@ -139,6 +143,7 @@ __all__ = [
     "PrunedEnsemble",
     "Pseudospectrum",
     "Quantised",
+    "RangeError",
     "Recipe",
     "Record",
     "RecurrentModel",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError, check_count
-from hoplens.parts import numbered
+from hoplens.parts import Leak, numbered
 
 Saved = tuple[Tensor, ...]
 
@@ -78,6 +78,10 @@ class Cell:
 
     def raw(self) -> tuple[Tensor, Tensor] | None:
         """Return the blocks (S, S) and (S, I) read off the bare weights; None where there are none."""
+        return None
+
+    def leaking(self) -> Leak | None:
+        """Return what of every step's Jacobian is the leak of the units; None where nothing is."""
         return None
 
     def save(self, state: Tensor, x: Tensor) -> Saved:

@@ -11,6 +11,7 @@ import typer
 from hoplens.console import SafeConsole
 from hoplens.errors import HoplensError, ParameterError, check_choice
 
+HORIZON_HELP = "Time steps considered; those of the longest of the inputs, 20 without inputs."
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 
 app = typer.Typer(
@@ -200,7 +201,7 @@ def analyze(
     radius: Annotated[
         float | None, typer.Option(help="Scale recurrent weights to this spectral radius (celegans: 0.5).")
     ] = None,
-    horizon: Annotated[int, typer.Option(help="Time steps considered.")] = 20,
+    horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
     table_format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
 ) -> None:
@@ -233,7 +234,7 @@ def report(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
-    horizon: Annotated[int | None, typer.Option(help="Time steps considered; 20 unless given.")] = None,
+    horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
 ) -> None:
     """Write one HTML page about a study, a training run or a trained network."""
     from hoplens.commands import run_report

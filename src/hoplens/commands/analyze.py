@@ -26,7 +26,7 @@ def run_analyze(
     rnn: str | None,
     readout: str | None,
     inputs: Path | None,
-    horizon: int,
+    horizon: int | None,
     out: Path | None,
     table_format: str,
     nonlinearity: str = "tanh",
@@ -62,7 +62,7 @@ def analyze_source(
     rnn: str | None,
     readout: str | None,
     inputs: Path | None,
-    horizon: int,
+    horizon: int | None,
     nonlinearity: str = "tanh",
     radius: float | None = None,
 ) -> Analysis:
