@@ -241,7 +241,11 @@ def test_interrupted_command_says_how_to_go_on(tmp_path):
     deadline = time.monotonic() + 60
     while not (store / LOG).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.3)
+    while process.poll() is None and time.monotonic() < deadline:
+        with open_store(store) as found:
+            if found.query("SELECT 1 FROM networks LIMIT 1").shape[0]:
+                break
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

@@ -11,7 +11,7 @@ from hoplens.errors import ParameterError
 from hoplens.sweeps.work import Shard
 
 STUDY_BYTES = 4 << 20  # of a study file
-MOST_NETWORKS = 1_000_000  # of a study: each takes a row, and about 2 kB while the study is planned
+MOST_NETWORKS = 200_000  # of a study: each takes a row, and about 2 kB while the study is planned
 MOST_SEED = 2**63 - 1  # what SQLite keeps
 MAPS_BYTES = 1 << 30  # of a task's own hop maps
 

@@ -38,7 +38,8 @@ NUMERIC = ("test_mse", "diverged_at")  # measures that every store has, and that
 PATIENCE = 20.0  # seconds to wait for a writer's commit
 
 NETWORKS = """
-SELECT m.study, m.part, m.task, m.method, m.strength, m.seed, m.role, n.*
+SELECT m.part, m.task, m.method, m.strength, m.seed, m.role, m.key, n.metrics, n.seconds, n.versions,
+    n.device, n.worker, n.finished, n.config
 FROM members m JOIN networks n ON n.key = m.key
 """
 
