@@ -15,7 +15,7 @@ import hoplens as hl
 from hoplens.compress.intervals import Box, box_step, part_step
 from hoplens.compress.proofs import best_scales, bound_after_any_past, bound_everywhere, reachable
 from hoplens.compress.window import candidates
-from hoplens.readers.modules import to_stack
+from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import last_steps
 
 F64 = torch.float64

@@ -18,7 +18,8 @@ from hoplens.lesions import lesion, lesion_estimate
 from hoplens.measures import active_hops, dominant_hop
 from hoplens.pathways import Pathways
 from hoplens.radius import spectral_radius
-from hoplens.readers.files import load_stack
+from hoplens.readers.models import parts_of
+from hoplens.readers.opening import open_parts
 from hoplens.readers.reading import read
 from hoplens.rescaling import rescale
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
@@ -242,7 +243,7 @@ def analyze(
     horizon: int = 20,
     rnn: str | None = None,
     at: Any = None,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | None = None,
     radius: float | None = None,
 ) -> Analysis:
     """Analyse one network: hop maps, units, lesions, and how far the weights can be believed.
@@ -261,9 +262,9 @@ def analyze(
     rnn : str, optional
         Prefix of the recurrent module's keys in a file.
     at : optional
-        Where to linearise, as in `read`.
-    nonlinearity : {"tanh", "relu", "linear"}
-        Of a plain RNN in a file, which does not say.
+        Where to linearise, as in `read`; ``"mean"`` takes the mean over ``inputs``.
+    nonlinearity : {"tanh", "relu", "linear"}, optional
+        Of a plain RNN in a file of bare weights, which does not say; tanh is assumed, and a note says so.
     radius : float, optional
         Scale the recurrent weights to this spectral radius, as `rescale` does; the fidelity is judged
         before that.
@@ -273,9 +274,22 @@ def analyze(
     Analysis
     """
     length = check_count("horizon", horizon)
+    notes: list[str] = []
     if isinstance(model, str | Path):
-        model, readout = load_stack(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity), None
-    net = model if isinstance(model, Pathways) else read(model, readout, at=at)
+        parts = open_parts(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
+        model, readout, info = parts.whole or parts.stack(), None, parts.info
+    else:
+        if rnn is not None or nonlinearity is not None:
+            raise ParameterError(
+                "rnn= and nonlinearity= go with a file; leave them out for a model in memory"
+            )
+        info = parts_of(model, readout).info
+    if info.assumed:
+        notes.append(f"assumed: {info.assumed}; pass nonlinearity= (--nonlinearity) to say what they are")
+    if info.runs_last is not None and info.runs_last < length:
+        length = info.runs_last
+        notes.append(f"only the last {length} steps of a sequence are run, so the horizon is {length}")
+    net = read(model, readout, at=at, trajectory=inputs if at in ("mean", "steps") else None)
     if net.batch_shape:
         raise ShapeError(
             f"analyze takes one network, got leading axes {tuple(net.batch_shape)}; index them first"
@@ -286,7 +300,6 @@ def analyze(
             f"the hop maps of {length} steps, {net.n_outputs} outputs and {net.n_inputs} inputs would take "
             f"{size / 2**30:.1f} GiB; take a shorter horizon"
         )
-    notes = []
     if net.w_in.dtype != torch.float64:
         name = str(net.w_in.dtype).removeprefix("torch.")
         notes.append(f"weights are {name}; computed in float64, as sums over walks cancel")

@@ -17,7 +17,7 @@ ACTIVATIONS = ("tanh", "relu", "linear")
 INITS = ("gaussian", "orthogonal", "delay")
 
 
-@dataclass
+@dataclass(eq=False)
 class Ensemble:
     """E networks ``h_t = (1 - a) h_(t-1) + a f(W_rec h_(t-1) + W_in x_t + b)``, ``y_t = W_out h_t + c``.
 

@@ -17,8 +17,8 @@ from hoplens.compress.result import Result, files_of, measure, torch_bytes
 from hoplens.compress.search import HOPELESS, MODEL, ONNX, Choice, Record, Search, choose
 from hoplens.errors import FileError, NonFiniteError, ParameterError, check_count, check_number
 from hoplens.files import write_atomically
-from hoplens.model_files import read_model
 from hoplens.plots import plot_compression, save_figure
+from hoplens.readers.opening import read_model
 
 
 def run_compress(

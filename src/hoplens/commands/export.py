@@ -9,7 +9,7 @@ from rich.console import Console
 from hoplens.data.arrays import load_arrays, sequences_of
 from hoplens.errors import ParameterError, check_choice
 from hoplens.export import NirExport, OnnxExport, export_nir, export_onnx
-from hoplens.model_files import read_model
+from hoplens.readers.opening import read_model
 
 FORMATS = ("onnx", "nir")
 DT, METHOD = 1e-3, "euler"  # defaults of the command line

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hoplens.compress.int8_onnx import export_int8
 from hoplens.compress.quantisation import Quantised
-from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_choice, check_number
+from hoplens.errors import ParameterError, ShapeError, check_choice, check_number
 from hoplens.export import export_onnx
+from hoplens.readers.models import parts_of
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel
 
 if TYPE_CHECKING:
@@ -29,29 +30,32 @@ Run = Callable[[], object]
 
 
 def measure_latency(
-    models: RecurrentModel | Quantised | Mapping[str, RecurrentModel | Quantised],
+    models: Any,
     inputs: Tensor,
     *,
+    readout: nn.Linear | None = None,
     runtimes: tuple[str, ...] = RUNTIMES,
     reference: str | None = None,
     seconds: float = 2.0,
 ) -> pd.DataFrame:
     """Time models side by side: batch 1 step by step, and the whole batch at once.
 
-    A `RecurrentModel` runs in PyTorch (eager) and, exported to float32, in onnxruntime; a `Quantised` runs
-    as integers in onnxruntime. All take turns, one measurement a round, so that a drift of the machine hits
-    all alike; PyTorch and onnxruntime get one thread each.
+    A model runs in PyTorch (eager) and, exported to float32, in onnxruntime; a `Quantised` runs as integers
+    in onnxruntime. All take turns, one measurement a round, so that a drift of the machine hits all alike;
+    PyTorch and onnxruntime get one thread each.
 
     Parameters
     ----------
-    models : RecurrentModel, Quantised, or dict of str to these
-        Contestants, by name.
+    models : model, or dict of str to models
+        Contestants, by name: what `hoplens.prune`, `hoplens.quantise` and others take and return.
     inputs : Tensor, shape (B, L, I)
         What is run: all at once in the mode "batch"; the first sequence, one step a call, with the state
         carried from call to call, in the mode "stream". A model with a window carries no state: each of its
         outputs runs the last ``window`` steps. A bidirectional model has no stream.
+    readout : nn.Linear, optional
+        After a single bare core.
     runtimes : tuple of {"eager", "onnx"}, default both
-        For a RecurrentModel.
+        For all but a Quantised.
     reference : str, optional
         Contestant that ratios are taken to, within the same runtime family and mode, round by round;
         default the first.
@@ -72,7 +76,13 @@ def measure_latency(
     """
     import pandas as pd
 
-    named = dict(models) if isinstance(models, Mapping) else {"model": models}
+    if isinstance(models, Mapping) and readout is not None:
+        raise ParameterError("readout= goes with a single bare core; make a RecurrentModel of each")
+    given = dict(models) if isinstance(models, Mapping) else {"model": models}
+    named = {
+        name: one if isinstance(one, Quantised) else parts_of(one, readout).model()
+        for name, one in given.items()
+    }
     check_number("seconds", seconds, above=0.0)
     for runtime in runtimes:
         check_choice("runtime", runtime, RUNTIMES)
@@ -92,11 +102,7 @@ def measure_latency(
 
 
 def _check(models: Mapping[str, RecurrentModel | Quantised], inputs: Tensor) -> None:
-    for name, model in models.items():
-        if not isinstance(model, RecurrentModel | Quantised):
-            raise UnsupportedModelError(
-                f"{name} must be a RecurrentModel or what quantise returned, got a {type(model).__name__}"
-            )
+    for model in models.values():
         own = model.model if isinstance(model, Quantised) else model
         if inputs.dim() != 3 or inputs.shape[-1] != own.n_inputs:
             raise ShapeError(f"inputs must have shape (B, L, {own.n_inputs}), got {tuple(inputs.shape)}")

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor, nn
 
-from hoplens.compress.models import as_model, plain_copy
-from hoplens.compress.pruned import Pruned, PrunedEnsemble, gather, hold_masks, networks_of, report_of
+from hoplens.compress.pruned import Pruned, PrunedEnsemble, gather, hold_masks, report_of
 from hoplens.compress.removal import thin_units
 from hoplens.compress.scores import CRITERIA, Criterion, Loss, compensated
 from hoplens.compress.sensitivity import BLOCKS, white_noise
@@ -21,7 +20,8 @@ from hoplens.compress.tuning import fine_tune as train_weights
 from hoplens.compress.tuning import loss as default_loss
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count, check_number
 from hoplens.models import Ensemble
-from hoplens.recurrent_model import RecurrentModel
+from hoplens.readers.copies import as_model, plain_copy
+from hoplens.recurrent_model import RecurrentModel, models_of
 from hoplens.thinning import Thinning
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def prune(
     if isinstance(model, Ensemble) and readout is not None:
         raise ParameterError("an Ensemble has its own read-outs; leave readout= out")
     inputs, targets = (None if x is None else torch.as_tensor(x) for x in (inputs, targets))
-    models = networks_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
+    models = models_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
     data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, loss or default_loss, torch.Generator().manual_seed(seed), seed)
     tune = None

@@ -19,10 +19,10 @@ from hoplens.compress.grids import (
     row_scales,
     to_levels,
 )
-from hoplens.compress.models import as_model
 from hoplens.compress.simulation import record, rounded, run_model
 from hoplens.compress.tuning import fine_tune, loss, score
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count
+from hoplens.readers.copies import as_model
 from hoplens.recurrent_model import RecurrentModel
 
 if TYPE_CHECKING:

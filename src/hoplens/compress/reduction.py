@@ -18,10 +18,10 @@ from hoplens.compress.gramians import (
     linear_gramians,
     root,
 )
-from hoplens.compress.models import as_model
 from hoplens.compress.tuning import fine_tune, score
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count
-from hoplens.readers.modules import to_stack
+from hoplens.readers.copies import as_model
+from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel, build_model, describe_model
 from hoplens.running import as_batch, run
 from hoplens.stack import Stack

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from hoplens.compress.intervals import Box
-from hoplens.compress.models import as_model
 from hoplens.compress.proofs import bound_after_any_past, bound_everywhere, reachable
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count, check_number
 from hoplens.lags import lag_maps
 from hoplens.readers import read
-from hoplens.readers.modules import to_stack
+from hoplens.readers.copies import as_model
+from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import RecurrentModel, last_steps
 from hoplens.running import as_batch
 from hoplens.stack import Stack

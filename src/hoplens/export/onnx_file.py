@@ -114,7 +114,7 @@ def export_onnx(
     _check_options(source, lengths, stateful)
     told = source
     if storage == "half":
-        source = replace(source, stack=_rounded(source.stack), levels={}, own=None)
+        source = replace(source, stack=_rounded(source.stack), levels={}, parts=None)
     proto = build_graph(source, lengths=lengths, stateful=stateful, storage=storage)
     _describe(proto, source, lengths, stateful, storage)
     data = proto.SerializeToString()

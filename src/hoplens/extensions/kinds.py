@@ -13,7 +13,7 @@ from torch import Tensor
 from hoplens import tasks
 from hoplens.errors import ContractError, ParameterError, unknown_name
 from hoplens.pathways import Pathways
-from hoplens.readers.modules import READERS
+from hoplens.readers.own import READERS
 from hoplens.recipes import BUILT_IN, Recipe
 from hoplens.registries import Registry, owner_of
 from hoplens.streams import TrainingTask

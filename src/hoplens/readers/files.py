@@ -15,8 +15,7 @@ from torch import Tensor
 
 from hoplens.cells import Cell
 from hoplens.errors import FileError, ParameterError, UnsupportedModelError, unknown_name
-from hoplens.readers.modules import PARTS, cell_from_blocks, readout_matrix
-from hoplens.stack import Stack
+from hoplens.readers.modules import PARTS, cell_from_blocks
 from hoplens.torch_cells import LstmCell
 
 RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")
@@ -52,7 +51,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     file = Path(path)
     if not file.is_file():
         raise FileError(f"no file {str(file)!r}; pass the path of a .safetensors or state_dict file")
-    if file.suffix == ".safetensors":
+    if is_safetensors(file):
         return _load_safetensors(file)
     try:
         with warnings.catch_warnings():  # of torch's maintainers to each other, about odd pickles
@@ -70,6 +69,21 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
             "with torch.save, or a .safetensors file"
         ) from None
     return _tensors(content, file)
+
+
+def is_safetensors(file: Path) -> bool:
+    """Return whether a file is safetensors by its first bytes, whatever it is called.
+
+    A length of eight bytes, then a JSON object of that length; torch writes zip archives and pickles. A
+    damaged file called ``.safetensors`` counts as one, so that the error speaks of that.
+    """
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(9)
+    except OSError as error:
+        raise FileError(f"cannot read {str(file)!r} ({error.strerror or type(error).__name__})") from None
+    pickled = start[:2] == b"PK" or start[:1] == b"\x80"
+    return start[8:] == b"{" or (file.suffix == ".safetensors" and not pickled)
 
 
 def _load_safetensors(file: Path) -> dict[str, Tensor]:
@@ -96,41 +110,6 @@ def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
         f"{str(file)!r} holds no state dict (name -> tensor), but a {type(content).__name__}; save "
         "model.state_dict()"
     )
-
-
-def load_stack(
-    path: str | Path, *, rnn: str | None = None, readout: Any = None, nonlinearity: str = "tanh"
-) -> Stack:
-    """Read the recurrent network in a safetensors or state_dict file, under torch's key names.
-
-    Parameters
-    ----------
-    path : str or Path
-    rnn : str, optional
-        Prefix of the recurrent module's keys, e.g. ``"encoder.rnn"``; guessed where the file holds one.
-    readout : str, nn.Linear or matrix, optional
-        Prefix of the read-out's keys; guessed where one linear layer fits, no read-out where none does.
-    nonlinearity : {"tanh", "relu", "linear"}
-        Of a plain RNN: the file does not say. Bare weights do not depend on it, Jacobians do.
-
-    Returns
-    -------
-    Stack
-
-    Raises
-    ------
-    FileError
-        If the file cannot be read or trusted.
-    ParameterError
-        If a prefix must be given because several fit.
-    """
-    state, prefix = _recurrent(path, rnn)
-    levels = _levels(state, prefix, nonlinearity)
-    label = f"{levels[0][0].label} {prefix.rstrip('.') or '(no prefix)'} of {Path(path).name}"
-    if readout is not None and not isinstance(readout, str):
-        return Stack(levels, readout_matrix(readout), label)
-    chosen = _linear(state, prefix, levels, readout)
-    return Stack(levels, None if chosen is None else readout_matrix(state[chosen + "weight"]), label)
 
 
 def locate(
@@ -237,4 +216,4 @@ def _cell(state: dict[str, Tensor], prefix: str, suffix: str, nonlinearity: str)
     return cell
 
 
-__all__ = ["load_stack", "load_state", "locate"]
+__all__ = ["KINDS", "is_safetensors", "load_state", "locate"]

@@ -21,7 +21,7 @@ State = tuple[Tensor, Tensor | None]  # h and, of an LSTM, c
 LSTM_ORDER = (0, 1, 3, 2)
 
 
-@dataclass
+@dataclass(eq=False)
 class SequenceEnsemble:
     """E networks of one cell with a linear read-out, ``y_t = W_out h_t + c``.
 
