@@ -246,7 +246,7 @@ def test_a_readout_after_every_step_and_bad_options_are_refused():
         hl.truncate(plain, 0)
     with pytest.raises(hl.UnsupportedModelError, match="readout="):
         hl.truncate(plain.core, 3)
-    with pytest.raises(hl.UnsupportedModelError, match="its own read-out"):
+    with pytest.raises(hl.ParameterError, match="its own read-out"):
         hl.truncate(plain, 3, readout=plain.readout)
 
 

@@ -212,7 +212,7 @@ def woodbury_system(diagonal: Tensor, left: Tensor, right: Tensor, a: float) -> 
     if float(t.abs().min()) < 1e-8:
         raise UnstableError(
             "1 - damping * diagonal vanishes at some unit, so Woodbury's identity cannot be used; "
-            "use net.to_pathways() and a dense resolvent"
+            "use hl.Pathways(net.w_in, net.w_rec, net.w_out), which holds a dense W, in its place"
         )
     inner = torch.eye(u.shape[1], dtype=torch.float64) - a * (v.mT @ (u / t))
     lu, pivots = torch.linalg.lu_factor(inner)

@@ -177,7 +177,8 @@ def _pull_cell(cell: Cell, point: tuple[Tensor, Tensor], entering: _Entering, re
     return reached
 
 
-def autograd_maps(model: Any, inputs: Any, readout: Any, state: Any) -> TrajectoryMaps:
+def autograd_maps(model: Any, inputs: Any, readout: Any = None, state: Any = None) -> TrajectoryMaps:
+    """Return the maps of any module or function by autograd; arguments as of `trajectory_maps`."""
     if not callable(model) or isinstance(model, type):
         raise UnsupportedModelError(
             f"cannot run a {type(model).__name__}; pass a module, a Cell or a function"

@@ -205,11 +205,12 @@ def quantise(
     scores: dict[str, float] = {}
     judge = _judge(own, data, lengths, targets, test)
     if judge:
-        scores["before"] = judge(tensors, {})
+        scores["before"] = judge(None, {})
         scores["quantised"] = judge(_on_grid(tensors, chosen, form), grids)
     if steps:
         assert data is not None
-        aim = run_model(own, tensors, data, lengths).detach() if targets is None else targets
+        with torch.no_grad():
+            aim = own(data, lengths) if targets is None else targets
         tensors, chosen = _tune(
             own,
             tensors,
@@ -279,7 +280,7 @@ def _choose(
     grids = {m: {n: activation_grid(v, m) for n, v in seen.items()} for m in (methods if activations else [])}
     rows, best, least = [], (weights[methods[0]], grids.get(methods[0], {})), torch.inf
     with torch.no_grad():
-        wanted = run_model(model, tensors, data, lengths)
+        wanted = model(data, lengths)
         for by, own in weights.items():
             on_grid = _on_grid(tensors, own, form)
             for also, grid in (grids or {"float32": {}}).items():
@@ -298,7 +299,7 @@ def _judge(
     targets: Tensor | None,
     test: tuple[Tensor, Tensor] | None,
 ) -> Any:
-    """Return the function that scores tensors and grids; None where there is nothing to score on."""
+    """Return the function that scores tensors and grids (without tensors the model); None without targets."""
     if test is None and targets is None:
         return None
     inputs, wanted = (data, targets) if test is None else test
@@ -306,9 +307,12 @@ def _judge(
     assert wanted is not None
     own_lengths = lengths if test is None else None
 
-    def judge(tensors: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> float:
+    def judge(tensors: Mapping[str, Tensor] | None, grids: Mapping[str, Grid]) -> float:
+        x = inputs.float()
         with torch.no_grad():
-            return score(run_model(model, tensors, inputs.float(), own_lengths, tap=rounded(grids)), wanted)
+            if tensors is None:
+                return score(model(x, own_lengths), wanted)
+            return score(run_model(model, tensors, x, own_lengths, tap=rounded(grids)), wanted)
 
     return judge
 

@@ -1,0 +1,44 @@
+"""Functions of networks take models too: these are read first."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hoplens.errors import ParameterError
+from hoplens.pathways import Pathways
+from hoplens.readers.reading import read
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def takes_models(function: F) -> F:
+    """Let a function whose first parameter is a `Pathways` take all that `hoplens.read` takes without options.
+
+    Parameters
+    ----------
+    function : callable
+    """
+    first = next(iter(inspect.signature(function).parameters))
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if args and not isinstance(args[0], Pathways):
+            args = (pathways_of(args[0], function.__name__), *args[1:])
+        elif first in kwargs and not isinstance(kwargs[first], Pathways):
+            kwargs[first] = pathways_of(kwargs[first], function.__name__)
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def pathways_of(model: Any, name: str) -> Pathways:
+    """Return a model as the graph that a function needs."""
+    if hasattr(model, "hops") and hasattr(model, "values"):  # HopMaps, whose class is defined by these functions
+        raise ParameterError(f"{name} takes a network, got {type(model).__name__}; pass what they were made of")
+    return read(model)
+
+
+__all__ = ["pathways_of", "takes_models"]
