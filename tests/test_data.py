@@ -11,8 +11,9 @@ import torch
 import hoplens as hl
 from hoplens.data import chorales as chorale_loader
 from hoplens.data import packages
-from hoplens.data.building import cut, make_generator
+from hoplens.data.building import cut
 from hoplens.data.text import LETTERS, _topics, simplify
+from hoplens.seeds import split_generator
 
 SIZES = {  # training, validation, test; L, I, O
     "vowels": (216, 54, 370, 29, 12, 9),
@@ -240,11 +241,11 @@ def test_every_set_is_described() -> None:
 
 def test_cuts_hold_each_index_once() -> None:
     groups = np.array([0] * 30 + [1] * 10)
-    parts = cut(groups, (0.5, 0.3, 0.2), make_generator(0))
+    parts = cut(groups, (0.5, 0.3, 0.2), split_generator(0))
     assert sorted(np.concatenate(parts)) == list(range(40))
     assert [int((groups[part] == 1).sum()) for part in parts] == [5, 3, 2]
     with pytest.raises(hl.ParameterError, match="2 trials are too few"):
-        cut(np.zeros(2), (0.5, 0.3, 0.2), make_generator(0), names="trials")
+        cut(np.zeros(2), (0.5, 0.3, 0.2), split_generator(0), names="trials")
 
 
 def own(form: str, n: int = 20) -> tuple[list[np.ndarray], list[np.ndarray]]:

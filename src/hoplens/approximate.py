@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, check_count, check_number
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
 from hoplens.resolvent import Resolvent, check_converges, given_radius, normalising_scale, round_bound
+from hoplens.seeds import generator
 from hoplens.systems import (
     PROBE_FACTOR,
     PROBES,
@@ -25,6 +27,7 @@ from hoplens.systems import (
 OVERSAMPLE = 8
 
 
+@takes_models
 def approximate_resolvent(
     net: Pathways,
     *,
@@ -82,7 +85,7 @@ def approximate_resolvent(
     scale = normalising_scale(size) if normalise else torch.ones_like(size)
     check_converges(factor, size / scale)
     a = factor / float(scale)
-    source = torch.Generator().manual_seed(check_count("seed", seed, least=0))
+    source = generator("random probes", seed)
     exact = krylov_system(to_scipy(net.w_rec) if net.is_sparse else net.w_rec, a)
     left, right = _sketch(
         exact, net.n_hidden, a, min(rank + OVERSAMPLE, net.n_hidden), source, power_iterations

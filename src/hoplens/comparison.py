@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError, check_choice, check_count
 from hoplens.hops import HopMaps, hop_maps
+from hoplens.implicit import takes_models
 from hoplens.nulls import NULLS, null_network, shuffle_lags, strength_error
 from hoplens.pathways import Pathways
+from hoplens.seeds import numpy_generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +89,7 @@ class NullComparison:
         return plot_null(self, ax=ax)
 
 
+@takes_models
 def compare_to_null(
     net: Pathways,
     measure: Measure,
@@ -138,7 +140,7 @@ def compare_to_null(
     net = net.detach().to(torch.float64)
     maps = hop_maps(net, horizon)
     observed = _value(measure, maps)
-    rng = np.random.default_rng(check_count("seed", seed, least=0))
+    rng = numpy_generator("null models", seed)
     drawn, errors = [], []
     for _ in _track(count, progress, f"null model {null}"):
         if null == "lags":

@@ -13,6 +13,7 @@ import torch
 from hoplens.errors import ParameterError, check_count
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.recipes import Recipe, l1, none, paper
+from hoplens.seeds import generator
 from hoplens.settings import Network, Settings
 from hoplens.streams import CHUNK, TrainingTask
 from hoplens.tasks import make
@@ -263,7 +264,7 @@ def work_of_test(task: TrainingTask, networks: int, settings: Settings) -> Machi
 
 
 def _reads_every_step(task: TrainingTask) -> bool:
-    targets = task.sample(1, generator=torch.Generator().manual_seed(0), dtype=torch.float32)[1]
+    targets = task.sample(1, generator=generator("samples", 0), dtype=torch.float32)[1]
     return bool(targets.dim() == 3)
 
 

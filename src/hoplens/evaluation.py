@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from hoplens.models import Ensemble
+from hoplens.seeds import generator
 from hoplens.streams import TrainingTask
 
-TEST_STREAM = 1 << 40
 EVALUATION_BATCH = 512  # test sequences run at once, to bound memory
 
 
@@ -37,7 +37,7 @@ def evaluate(
         Share of outputs on the right side of 0 (of the logit, for "sign").
     """
     device, dtype = ensemble.weight.device, ensemble.weight.dtype
-    source = torch.Generator(device).manual_seed(TEST_STREAM + seed)
+    source = generator("test data", seed, device=device)
     inputs, targets = task.sample(samples, generator=source, dtype=dtype)
     predict = ensemble.predict if targets.dim() == 2 else ensemble.predict_steps
     with torch.no_grad():

@@ -12,6 +12,7 @@ from torch import Tensor
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count, check_number
 from hoplens.pathways import Pathways
 from hoplens.readers.models import to_stack
+from hoplens.seeds import generator
 from hoplens.stack import Stack
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class _System:
 
 def _starts(starts: Any, size: int, n: int, seed: int) -> Tensor:
     if starts is None:
-        source = torch.Generator().manual_seed(check_count("seed", seed, least=0))
+        source = generator("starts of the search", seed)
         return torch.randn(check_count("n", n), size, generator=source, dtype=torch.float64)
     given = torch.as_tensor(starts).detach().cpu().double()
     if given.dim() != 2 or given.shape[1] != size:

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 
 from hoplens.errors import ParameterError
 from hoplens.pathways import Pathways
-from hoplens.readers.reading import read
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes_models(function: F) -> F:
-    """Let a function whose first parameter is a `Pathways` take all that `hoplens.read` takes without options.
+    """Let a function whose first parameter is a `Pathways` take a model too, which is read.
 
     Parameters
     ----------
@@ -36,8 +35,10 @@ def takes_models(function: F) -> F:
 
 def pathways_of(model: Any, name: str) -> Pathways:
     """Return a model as the graph that a function needs."""
-    if hasattr(model, "hops") and hasattr(model, "values"):  # HopMaps, whose class is defined by these functions
-        raise ParameterError(f"{name} takes a network, got {type(model).__name__}; pass what they were made of")
+    from hoplens.readers.reading import read  # which is built on some of these functions
+
+    if hasattr(model, "hops") and hasattr(model, "values"):  # HopMaps, which these functions make
+        raise ParameterError(f"{name} takes a network, got {type(model).__name__}; pass what it was made of")
     return read(model)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hoplens.errors import ShapeError, check_choice, check_number
 from hoplens.pathways import Pathways
+from hoplens.seeds import generator
 from hoplens.thinning import keep_mask, weight_scores
 
 ACTIVATIONS = ("tanh", "relu", "linear")
@@ -226,7 +227,7 @@ def create_ensemble(
     weights, readouts = [], []
     for seed, init in zip(seeds, inits, strict=True):
         check_choice("init", init, INITS)
-        source = torch.Generator().manual_seed(seed)
+        source = generator("initial weights", seed)
         # always drawn in this order, so that networks of one seed share W_in and W_out over inits
         w_in = torch.randn(hidden, n_inputs, generator=source, dtype=torch.float64) / math.sqrt(n_inputs)
         w_out = torch.randn(n_outputs, hidden, generator=source, dtype=torch.float64) / math.sqrt(hidden)

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError, check_choice
 from hoplens.hops import HopMaps
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways, replace_blocks
+from hoplens.seeds import numpy_generator
 
 NULLS = ("shuffle", "rewire", "strength", "spectrum", "lags")
 SWAPS_PER_EDGE = 10  # Maslov and Sneppen's mixing length, generous
 DEALS = 50  # rounds of dealing weights anew; most networks come to rest within ten
 
 
+@takes_models
 def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> Pathways:
     """Draw one random network that keeps some properties of another.
 
@@ -63,7 +66,7 @@ def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> P
     check_choice("null", null, NULLS[:-1])
     if net.batch_shape:
         raise ShapeError(f"a null model takes one network, got leading axes {tuple(net.batch_shape)}")
-    rng = np.random.default_rng(seed)
+    rng = seed if isinstance(seed, np.random.Generator) else numpy_generator("null model", seed)
     dense = net.w_rec.to_dense() if net.is_sparse else net.w_rec
     w = dense.detach().cpu().double().numpy()
     drawn = w.copy()
@@ -97,7 +100,7 @@ def shuffle_lags(maps: HopMaps, seed: int | np.random.Generator) -> HopMaps:
     maps : HopMaps
     seed : int or numpy Generator
     """
-    rng = np.random.default_rng(seed)
+    rng = seed if isinstance(seed, np.random.Generator) else numpy_generator("null model of lags", seed)
     order = torch.from_numpy(rng.random(tuple(maps.values.shape)).argsort(axis=-3)).to(maps.values.device)
     names = maps.input_names, maps.output_names, maps.input_modules, maps.output_modules
     return HopMaps(maps.values.gather(-3, order), maps.hops, *names, maps.levels)
@@ -178,6 +181,7 @@ _DRAW: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 }
 
 
+@takes_models
 def strengths(net: Pathways) -> tuple[Tensor, Tensor]:
     """Return the summed recurrent weight into and out of every unit, each of shape (..., H).
 
@@ -190,6 +194,7 @@ def strengths(net: Pathways) -> tuple[Tensor, Tensor]:
     return w_rec.sum(-1), w_rec.sum(-2)
 
 
+@takes_models
 def strength_error(net: Pathways, drawn: Pathways) -> float:
     """Return how far a null model misses the strengths: 0 where all sums of weights are the same.
 

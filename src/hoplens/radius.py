@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, UnstableError
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
+from hoplens.seeds import numpy_generator
 from hoplens.systems import to_scipy
 
 DENSE_LIMIT = 1024  # hidden units up to which all eigenvalues are computed
@@ -50,6 +52,7 @@ class LeadingEigenvalue:
         return abs(self.value)
 
 
+@takes_models
 def leading_eigenvalue(net: Pathways, *, tolerance: float = TOLERANCE) -> LeadingEigenvalue:
     """Find the eigenvalue of largest modulus of ``w_rec`` by implicitly restarted Arnoldi iterations.
 
@@ -91,7 +94,7 @@ def _arnoldi(product: Callable[[Any], Any], hidden: int, tolerance: float) -> Le
         return product(x)
 
     operator = LinearOperator((hidden, hidden), matvec=counted, dtype=np.float64)
-    start = np.random.default_rng(START_SEED).standard_normal(hidden)  # ARPACK's own start is random
+    start = numpy_generator("start of ARPACK", 0).standard_normal(hidden)  # ARPACK's own start is random
     try:
         values, vectors = eigs(
             operator,
@@ -116,6 +119,7 @@ def _arnoldi(product: Callable[[Any], Any], hidden: int, tolerance: float) -> Le
     return LeadingEigenvalue(value, float(np.linalg.norm(image - value * vector)) / size, count)
 
 
+@takes_models
 def spectral_radius(net: Pathways) -> Tensor:
     """Return the largest eigenvalue modulus of the graph, shape (...,), which is that of ``w_rec``.
 

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-
 from hoplens.errors import ParameterError, check_choice
 from hoplens.models import INITS
 from hoplens.penalties import PathwayPenalty, Penalty, WeightPenalty
 from hoplens.schedules import Schedule, ScheduledPenalty, constant
+from hoplens.seeds import generator
 from hoplens.thinning import Thinning
 
 USES = ("penalty", "weight decay", "dropout")
-SAMPLE_SEED = 20260503  # of the nodes that a sampled penalty follows
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class PathwaySpec:
         length : int, optional
             Steps of a sequence with ``readouts="every"``; default ``horizon``.
         """
-        source = None if self.sample is None else torch.Generator().manual_seed(SAMPLE_SEED)
+        source = None if self.sample is None else generator("sampled nodes", 0)
         return PathwayPenalty(
             horizon,
             self.damping,

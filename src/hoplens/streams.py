@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-DATA_STREAM = 1 << 32  # added to a network's seed: weights and training data must not share numbers
+from hoplens.seeds import generator
+
 CHUNK = 16  # steps whose data are drawn at once; part of what fixes the numbers of a seed
 
 
@@ -70,7 +71,7 @@ class DataStream:
     ) -> None:
         distinct = list(dict.fromkeys(seeds))
         self.task, self.size, self.dtype = task, batch, dtype
-        self.sources = [torch.Generator(device).manual_seed(DATA_STREAM + seed) for seed in distinct]
+        self.sources = [generator("training data", seed, device=device) for seed in distinct]
         place = {seed: n for n, seed in enumerate(distinct)}
         self.index = torch.tensor([place[seed] for seed in seeds], device=device)
         self.shared = len(distinct) == len(seeds)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import UnstableError
+from hoplens.seeds import generator
 
 PROBES = 10  # Gaussian vectors of a norm bound that fails with probability 10^-PROBES
 PROBE_FACTOR = 10.0 * math.sqrt(2.0 / math.pi)
@@ -116,7 +117,7 @@ def bound_inverse(system: System, hidden: int) -> tuple[float, str]:
     """
     if system.contraction < 1.0:
         return 1.0 / (1.0 - system.contraction), "norm of a W below 1"
-    source = torch.Generator().manual_seed(PROBE_SEED)
+    source = generator("random probes", 0)
     probes = torch.randn(hidden, PROBES, generator=source, dtype=torch.float64)
     found = system.solve(probes)
     left = PROBE_FACTOR * float(_norms(probes - system.apply(found)).max())

@@ -211,7 +211,7 @@ def autograd_maps(model: Any, inputs: Any, readout: Any = None, state: Any = Non
 def _last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None) -> Tensor:
     try:
         y = model(x)
-        alone = model(x[:1].detach())
+        alone = model(x[-1:].detach())
     except HoplensError:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -220,16 +220,22 @@ def _last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None
             f"{_name(model)} could not be run on inputs of shape {tuple(x.shape)} ({type(error).__name__}: "
             f"{said}); pass a module or function that takes (B, L, I)"
         ) from error
-    last, single = _at_end(y, x), _at_end(alone, x[:1])
+    last, single = _at_end(y, x), _at_end(alone, x[-1:])
     if not last.requires_grad:
         raise UnsupportedModelError("the model's output does not depend on its input through autograd")
-    scale = max(1.0, float(last[:1].detach().abs().max())) if last.numel() else 1.0
-    if single.shape != last[:1].shape or float((single - last[:1]).detach().abs().max()) > MIXED * scale:
+    beside, single = last[-1:].detach(), single.detach()
+    if not beside.numel() or single.shape != beside.shape:
+        raise ShapeError(f"the model must return (B, O) with at least one output, got {tuple(last.shape)}")
+    if float((single - beside).abs().max()) > MIXED * max(1.0, float(beside.abs().max())):
         raise UnsupportedModelError(
             f"{_name(model)} gives a sequence another output alone than beside others; pass one that takes "
             "(B, L, I), its samples independent of each other, in evaluation mode"
         )
-    return last if w_out is None else last @ w_out.mT
+    if w_out is not None and w_out.shape[-1] != last.shape[-1]:
+        raise ShapeError(
+            f"the readout takes {w_out.shape[-1]} features, but {_name(model)} gives {last.shape[-1]} outputs"
+        )
+    return last if w_out is None else last @ w_out.to(last).mT
 
 
 def _at_end(y: Any, x: Tensor) -> Tensor:

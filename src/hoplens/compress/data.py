@@ -14,6 +14,7 @@ from hoplens.data.arrays import load_arrays, names_of, sequences_of
 from hoplens.data.sets import IGNORED, Split
 from hoplens.errors import FileError, ShapeError
 from hoplens.recurrent_model import ModelInfo, RecurrentModel
+from hoplens.seeds import generator
 
 LEAST = 4  # sequences of a file: the test data are halved, and an interval needs two
 
@@ -110,7 +111,7 @@ def rows(split: Split, chosen: Tensor) -> Split:
 
 def halves(split: Split, seed: int) -> tuple[Split, Split]:
     """Return two halves of the sequences, at random: one to choose on, one to report on."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(split), generator=generator("halves of the test data", seed))
     middle = len(split) // 2
     return rows(split, order[:middle].sort().values), rows(split, order[middle:].sort().values)
 

@@ -13,10 +13,10 @@ from hoplens.readers import read
 from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import RecurrentModel
 from hoplens.running import as_batch
+from hoplens.seeds import generator
 from hoplens.stack import Stack
 
 PROBES = 16  # random signs over outputs and steps, for models read out after every step
-PROBE_SEED = 20110217  # any fixed number
 
 
 class Gramians(NamedTuple):
@@ -96,7 +96,7 @@ def _probes(outputs: Tensor) -> list[Tensor]:
     steps, n = outputs.shape[1:]
     if steps == 1:
         return [row[None] for row in torch.eye(n, dtype=outputs.dtype)]
-    source = torch.Generator().manual_seed(PROBE_SEED)
+    source = generator("random probes", 0)
     signs = torch.randint(0, 2, (PROBES, steps, n), generator=source) * 2 - 1
     return list(signs.to(outputs) / PROBES**0.5)
 

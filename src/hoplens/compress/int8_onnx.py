@@ -26,6 +26,7 @@ from hoplens.export.onnx_graph import IR_VERSION, OPSET
 from hoplens.export.storage import Graph
 from hoplens.files import write_atomically
 from hoplens.recurrent_model import RecurrentModel
+from hoplens.seeds import generator
 
 CHECKED = ((2, 5), (3, 12))  # (batch, time) of the comparison; nothing in the graph knows these sizes
 OPERATORS = {"tanh": "Tanh", "relu": "Relu", "linear": None}
@@ -168,7 +169,7 @@ def _rms(difference: Tensor) -> float:
 
 
 def _samples(model: RecurrentModel, given: Tensor | None) -> list[Tensor]:
-    draw = torch.Generator().manual_seed(0)
+    draw = generator("samples", 0)
     further = model.info.window or 0
     shapes = [CHECKED[0], (CHECKED[1][0], CHECKED[1][1] + further)]
     samples = [torch.randn(*shape, model.n_inputs, generator=draw) for shape in shapes]

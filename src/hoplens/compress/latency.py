@@ -80,7 +80,7 @@ def measure_latency(
         raise ParameterError("readout= goes with a single bare core; make a RecurrentModel of each")
     given = dict(models) if isinstance(models, Mapping) else {"model": models}
     named = {
-        name: one if isinstance(one, Quantised) else parts_of(one, readout).model()
+        name: one if isinstance(one, Quantised) and readout is None else parts_of(one, readout).model()
         for name, one in given.items()
     }
     check_number("seconds", seconds, above=0.0)

@@ -22,6 +22,7 @@ from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_cho
 from hoplens.models import Ensemble
 from hoplens.readers.copies import as_model, plain_copy
 from hoplens.recurrent_model import RecurrentModel, models_of
+from hoplens.seeds import generator
 from hoplens.thinning import Thinning
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def prune(
     inputs, targets = (None if x is None else torch.as_tensor(x) for x in (inputs, targets))
     models = models_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
     data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
-    criterion = Criterion(by, data, aims, loss or default_loss, torch.Generator().manual_seed(seed), seed)
+    criterion = Criterion(by, data, aims, loss or default_loss, generator("random scores", seed), seed)
     tune = None
     if steps:
         check_count("steps", steps)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import RecurrentModel, last_steps
+from hoplens.seeds import generator
 from hoplens.stack import Stack
 
 PROBES = 32  # outputs up to this count are followed one by one, more by as many random mixtures
@@ -80,7 +81,7 @@ def white_noise(model: RecurrentModel, samples: int, horizon: int, seed: int) ->
     For a linear network the output's variance under them is ``sum_k |H_k|^2``: to weigh by them is to weigh
     by hop maps.
     """
-    source = torch.Generator().manual_seed(seed)
+    source = generator("white noise", seed)
     return torch.randn(samples, horizon, model.n_inputs, generator=source, dtype=torch.float64)
 
 
@@ -131,7 +132,7 @@ def _goals(outputs: Tensor, seed: int) -> list[Tensor]:
     flat = outputs.flatten(1)
     if flat.shape[1] <= PROBES:
         return [column.sum() for column in flat.unbind(1)]
-    source = torch.Generator().manual_seed(seed)
+    source = generator("random probes", seed)
     shape = (PROBES, *flat.shape)
     signs = torch.randint(2, shape, generator=source).to(flat) * 2 - 1
     # the mean over mixtures estimates the sum over outputs; matrices add mixtures up

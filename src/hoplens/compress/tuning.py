@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hoplens.data.sets import IGNORED
 from hoplens.errors import ParameterError, ShapeError, check_count, check_number
+from hoplens.seeds import generator
 
 CLIP = 1.0  # largest norm of a gradient
 
@@ -94,7 +95,7 @@ def fine_tune(
     """
     check_count("steps", steps)
     check_number("lr", lr, above=0.0)
-    source = torch.Generator().manual_seed(seed)
+    source = generator("order of fine-tuning data", seed)
     optimiser = torch.optim.Adam(parameters, lr=lr)
     losses = []
     with torch.enable_grad():

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from hoplens.data.sets import FORMS, IGNORED, SequenceData, Split
-from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count
+from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice
+from hoplens.seeds import split_generator
 
 Array = NDArray[Any]
 Parts = tuple[Array, Array, Array]  # indices of the training, validation and test sequences
@@ -42,11 +43,6 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
             f"{fractions!r}"
         )
     return numbers
-
-
-def make_generator(seed: int) -> np.random.Generator:
-    """Return the generator of a seed."""
-    return np.random.default_rng(check_count("seed", seed, least=0))
 
 
 def cut(
@@ -255,7 +251,7 @@ def from_sequences(
     return assemble(
         arrays,
         goals,
-        split_three(groups, fractions, make_generator(seed)),
+        split_three(groups, fractions, split_generator(seed)),
         Origin(source, licence, citation),
         name=name,
         form=form,
@@ -306,7 +302,6 @@ __all__ = [
     "check_fractions",
     "cut",
     "from_sequences",
-    "make_generator",
     "split_official",
     "split_three",
 ]

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.data.building import Origin, assemble, make_generator, split_three
+from hoplens.data.building import Origin, assemble, split_three
 from hoplens.data.musicxml import Score, read_mxl
 from hoplens.data.packages import INSTALL, file_in_package
 from hoplens.data.sets import SequenceData
 from hoplens.errors import FileError, check_count, check_number
+from hoplens.seeds import split_generator
 
 VOICES = ("soprano", "alto", "tenor", "bass")
 PITCHES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
@@ -68,7 +69,7 @@ def chorales(
     """
     longest, quarters = check_count("length", length), check_number("step", step, above=0.0, most=8.0)
     pieces = _all_chords(file_in_package("music21", "corpus", "bach"), quarters)
-    parts = split_three(np.zeros(len(pieces)), fractions, make_generator(seed), names="chorales")
+    parts = split_three(np.zeros(len(pieces)), fractions, split_generator(seed), names="chorales")
     pitches = [pitch for piece in pieces for chord in piece for pitch in chord]
     low, high = min(pitches), max(pitches)
     inputs: list[NDArray[np.float32]] = []

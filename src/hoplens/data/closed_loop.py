@@ -15,6 +15,7 @@ from hoplens.data.experts import expert
 from hoplens.data.sets import SequenceData
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.seeds import generator
 
 if TYPE_CHECKING:
     from hoplens.sequences import SequenceEnsemble
@@ -92,7 +93,7 @@ def closed_loop_return(
     steps); the steps agree with gymnasium's, which a test checks.
     """
     plant, n = plant_of(data.name), check_count("episodes", episodes)
-    start = plant.start(n, torch.Generator().manual_seed(check_count("seed", seed, least=0)))
+    start = plant.start(n, generator("closed-loop starts", seed))
     act = policy if callable(policy) and not isinstance(policy, RecurrentModel) else step_by_step(policy)
     memory: Any = None
 
@@ -108,7 +109,7 @@ def closed_loop_return(
             return outputs.argmax(dim=-1).to(state)
         return outputs[..., 0].to(state)
 
-    chance = torch.Generator().manual_seed(seed)
+    chance = generator("closed-loop actions", seed)
     with torch.no_grad():
         return ClosedLoop(
             returns=_play(plant, start, clone),

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.data.building import Origin, assemble, make_generator, split_three
+from hoplens.data.building import Origin, assemble, split_three
 from hoplens.data.dynamics import Plant, plant_of
 from hoplens.data.experts import expert
 from hoplens.data.sets import SequenceData
 from hoplens.errors import check_count, check_number
+from hoplens.seeds import definition_generator, split_generator
 
 LICENCE = "computed here from the equations of gymnasium's environment (MIT licence)"
 GYM = (
@@ -76,7 +77,7 @@ def cartpole(
     return assemble(
         list(shown.numpy()),
         list(actions.numpy().astype(int)),
-        split_three(np.zeros(episodes), fractions, make_generator(seed), names="episodes"),
+        split_three(np.zeros(episodes), fractions, split_generator(seed), names="episodes"),
         CARTPOLE,
         name="cartpole",
         form="step class",
@@ -120,7 +121,7 @@ def pendulum(
     return assemble(
         list(shown.numpy()),
         list(actions[..., None].numpy()),
-        split_three(np.zeros(episodes), fractions, make_generator(seed), names="episodes"),
+        split_three(np.zeros(episodes), fractions, split_generator(seed), names="episodes"),
         PENDULUM,
         name="pendulum",
         form="step values",
@@ -142,7 +143,7 @@ def demonstrations(
 ) -> tuple[Tensor, Tensor]:
     """Return what is shown (episodes, length, I) and what the expert does there (episodes, length)."""
     chance = check_number("noise", noise, least=0.0, most=1.0)
-    generator = torch.Generator().manual_seed(check_count("seed", seed, least=0))
+    generator = definition_generator(seed)
     state, act = plant.start(episodes, generator, spread=spread), expert(plant.name)
     shown, actions = [], []
     for _ in range(length):

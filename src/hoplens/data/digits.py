@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.data.building import Origin, assemble, make_generator, split_three
+from hoplens.data.building import Origin, assemble, split_three
 from hoplens.data.packages import file_in_package
 from hoplens.data.sets import SequenceData
 from hoplens.errors import FileError
+from hoplens.seeds import split_generator
 
 DIGITS = Origin(
     "UCI Machine Learning Repository, Optical Recognition of Handwritten Digits (doi:10.24432/C50P49), its "
@@ -55,7 +56,7 @@ def digits(*, rows: bool = False, seed: int = 0, fractions: Sequence[float] | No
     return assemble(
         list(images.reshape(len(images), -1, width)),
         labels,
-        split_three(labels, fractions, make_generator(seed)),
+        split_three(labels, fractions, split_generator(seed)),
         DIGITS,
         name="digits-rows" if rows else "digits",
         form="class",

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.data.building import FRACTIONS, OWN, Origin, assemble, make_generator, split_three
+from hoplens.data.building import FRACTIONS, OWN, Origin, assemble, split_three
 from hoplens.data.sets import SequenceData
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError, check_count
+from hoplens.seeds import split_generator
 
 NEEDED = ("reset", "new_trial", "observation_space", "action_space")
 LICENCE = "as the environment's"
@@ -81,7 +82,7 @@ def from_environment(
             "protocol: reset(seed=), new_trial(), ob, gt, observation_space and action_space"
         )
     n_trials = check_count("trials", trials, least=3)
-    generator = make_generator(seed)
+    generator = split_generator(seed)
     inner.reset(seed=seed)
     if callable(getattr(inner, "seed", None)):  # neurogym's reset takes a seed and does not use it
         inner.seed(seed)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.data.building import Origin, assemble, check_fractions, make_generator
+from hoplens.data.building import Origin, assemble, check_fractions
 from hoplens.data.sets import SequenceData
 from hoplens.errors import ParameterError, check_count
+from hoplens.seeds import split_generator
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,(0?"  # 0 is any number, ? any run of other characters
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -61,7 +62,7 @@ def text(
     """
     shares = check_fractions(FRACTIONS if fractions is None else fractions)
     steps, most = check_count("length", length), check_count("windows", windows, least=3)
-    generator = make_generator(seed)
+    generator = split_generator(seed)
     rows: list[NDArray[np.int64]] = []
     parts, start = [], 0
     for codes, share in zip(_cut_topics(shares, generator), shares, strict=True):

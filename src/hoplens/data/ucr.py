@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.data.building import Origin, assemble, make_generator, split_official
+from hoplens.data.building import Origin, assemble, split_official
 from hoplens.data.packages import file_in_package
 from hoplens.data.sets import SequenceData
 from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.seeds import split_generator
 
 Series = list[NDArray[np.float64]]
 AEON = "files that the package aeon carries (aeon/datasets/data/{})"
@@ -144,7 +145,7 @@ def _load(
     return assemble(
         rows,
         [*train_labels, *test_labels],
-        split_official(train_labels, test_labels, fractions, make_generator(seed)),
+        split_official(train_labels, test_labels, fractions, split_generator(seed)),
         origin,
         name=name,
         form="class",

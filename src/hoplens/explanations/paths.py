@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoplens.seeds import generator
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -49,11 +51,11 @@ def block_positions(cells: int, orders: int, blocks: int, seed: int) -> Tensor:
     Cells are dealt into blocks of equal size at random. The reverse of an order costs no new draw and
     takes out the part of the error that is odd in the position.
     """
-    generator = torch.Generator().manual_seed(seed)
+    source = generator("orders of cells", seed)
     drawn = []
     for _ in range((orders + 1) // 2):
         place = torch.empty(cells, dtype=torch.int64)
-        place[torch.randperm(cells, generator=generator)] = torch.arange(cells) * blocks // cells
+        place[torch.randperm(cells, generator=source)] = torch.arange(cells) * blocks // cells
         drawn += [place, blocks - 1 - place]
     return torch.stack(drawn[:orders])
 

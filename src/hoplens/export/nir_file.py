@@ -22,6 +22,7 @@ from hoplens.export.source import Source, read_source
 from hoplens.files import write_atomically
 from hoplens.recurrent_model import ModelInfo
 from hoplens.running import Batch, run
+from hoplens.seeds import generator
 
 TARGETS = ("auto", "linear", "spiking")
 SAMPLES = (16, 20)  # random sequences and steps to compare on, where none are given
@@ -184,7 +185,7 @@ def export_nir(
 
 def _samples(source: Source, given: Any) -> Tensor:
     if given is None:
-        draw = torch.Generator().manual_seed(0)
+        draw = generator("samples", 0)
         return torch.randn(*SAMPLES, source.stack.n_inputs, generator=draw)
     x = torch.as_tensor(given).detach().cpu().to(torch.float32)
     if x.dim() != 3 or x.shape[-1] != source.stack.n_inputs or 0 in x.shape:

@@ -18,6 +18,7 @@ from hoplens.export.source import Source, read_source
 from hoplens.export.storage import STORAGES
 from hoplens.files import write_atomically
 from hoplens.recurrent_model import ModelInfo
+from hoplens.seeds import generator
 from hoplens.stack import Stack
 
 TOLERANCE = 1e-5  # of outputs, absolute up to 1, then relative to the largest
@@ -226,7 +227,7 @@ def _describe(proto: Any, source: Source, lengths: bool, stateful: bool, storage
 
 def _samples(source: Source, given: Any) -> list[Tensor]:
     """Return the sequences to compare on; drawn from a generator of their own."""
-    draw = torch.Generator().manual_seed(0)
+    draw = generator("samples", 0)
     further = source.info.window or 0
     shapes = [CHECKED[0], (CHECKED[1][0], CHECKED[1][1] + further)]
     samples = [torch.randn(*shape, source.stack.n_inputs, generator=draw) for shape in shapes]

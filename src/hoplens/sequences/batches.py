@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from hoplens.data.sets import SequenceData
-from hoplens.streams import DATA_STREAM
-
-NOISE_STREAM = 1 << 34  # added to a network's seed: dropout must not share numbers with the order of data
+from hoplens.seeds import generator
 
 
 class SequenceStream:
@@ -40,8 +38,8 @@ class SequenceStream:
     ) -> None:
         distinct = list(dict.fromkeys(seeds))
         self.form, self.size = data.form, min(batch, len(data.train))
-        self.sources = [torch.Generator().manual_seed(DATA_STREAM + seed) for seed in distinct]
-        self.noises = [torch.Generator().manual_seed(NOISE_STREAM + seed) for seed in distinct]
+        self.sources = [generator("order of training data", seed) for seed in distinct]
+        self.noises = [generator("dropout", seed) for seed in distinct]
         place = {seed: n for n, seed in enumerate(distinct)}
         self.index = torch.tensor([place[seed] for seed in seeds], device=device)
         self.shared = len(distinct) == len(seeds)

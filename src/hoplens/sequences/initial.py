@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError
 from hoplens.models import create_ensemble, line_units
+from hoplens.seeds import generator
 from hoplens.sequences.ensemble import SequenceEnsemble
 
-GATES_STREAM = 1 << 33  # added to a network's seed: gates must not share numbers with the candidate
 OPEN = 2.0  # bias of a gate that starts open (sigmoid 0.88); closed with the other sign
 GATE_SCALE = 0.1  # of gate weights beside delay lines: gates that start nearly constant
 
@@ -127,7 +127,7 @@ def _gated(
 
 def _gate_weights(seed: int, rows: int, hidden: int, count: int) -> Tensor:
     """Return the weights (H + I + 1, count H) of gates, biases 0."""
-    source = torch.Generator().manual_seed(GATES_STREAM + seed)
+    source = generator("initial gates", seed)
     weights = torch.randn(rows, count * hidden, generator=source, dtype=torch.float64)
     weights[:hidden] *= hidden**-0.5
     weights[hidden:-1] *= (rows - hidden - 1) ** -0.5

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hoplens import seeds
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count, check_number
 from hoplens.penalty_base import Penalty
-from hoplens.recipes import SAMPLE_SEED
 from hoplens.recurrent_model import RecurrentModel
 from hoplens.sequences.ensemble import SequenceEnsemble
 
@@ -201,7 +201,7 @@ class TrajectorySpec:
             self.damping,
             sequences=self.sequences,
             every_step=readouts == "every",
-            generator=torch.Generator().manual_seed(SAMPLE_SEED),
+            generator=seeds.generator("sampled sequences", 0),
         )
 
 

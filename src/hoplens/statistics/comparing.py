@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hoplens.errors import ShapeError, check_choice, check_number, unknown_name
-from hoplens.statistics.intervals import LEVEL, SEED, bootstrap_mean
+from hoplens.seeds import numpy_generator
+from hoplens.statistics.intervals import LEVEL, bootstrap_mean
 from hoplens.statistics.selection import (
     Better,
     check_networks,
@@ -71,7 +72,7 @@ def paired_test(differences: Numbers, *, test: Test = "wilcoxon") -> float:
         permutation_type="samples",
         vectorized=True,
         n_resamples=FLIPS,
-        rng=np.random.default_rng(SEED),
+        rng=numpy_generator("permutations", 0),
     )
     return float(found.pvalue)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hoplens.errors import check_number
+from hoplens.seeds import numpy_generator
 
 LEVEL = 0.95
 RESAMPLES = 4000
@@ -69,7 +70,7 @@ def bootstrap_mean(values: Sequence[float] | NDArray[np.floating], *, level: flo
         confidence_level=level,
         n_resamples=RESAMPLES,
         method="BCa",
-        rng=np.random.default_rng(SEED),
+        rng=numpy_generator("bootstrap", 0),
         vectorized=True,
     ).confidence_interval
     return Interval(mean, float(found.low), float(found.high))

@@ -14,7 +14,7 @@ from typing import Any
 from hoplens.errors import UnsupportedModelError
 from hoplens.extensions.files import PREFIX
 
-FORMAT = 1  # of descriptions; a change of what the same description computes needs a new number
+FORMAT = 2  # of descriptions; a change of what the same description computes needs a new number
 
 
 def describe(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hoplens import seeds
 from hoplens.errors import ShapeError, check_count
 from hoplens.tasks.functions import FUNCTIONS, ModuleFunction, sibling_order
 
@@ -173,9 +174,7 @@ class Task:
         """
         count = check_count("n", n)
         if not isinstance(generator, torch.Generator):
-            generator = torch.Generator().manual_seed(
-                check_count("generator (as a seed)", generator, least=0)
-            )
+            generator = seeds.generator("samples", check_count("generator (as a seed)", generator, least=0))
         device = generator.device
         shape = (count, self.length, self.n_inputs)
         inputs = torch.randn(shape, generator=generator, device=device, dtype=dtype)

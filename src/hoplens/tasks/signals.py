@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from hoplens.errors import ParameterError, check_count
+from hoplens.seeds import signal_order
 
 SIGNALS = ("every", "on-off", "sparse")
 
@@ -30,7 +29,4 @@ def signal_steps(signal: str, length: int, lag: int | None, steps: int | None, s
     count = max(1, length // 4) if steps is None else check_count("steps", steps)
     if count > length:
         raise ParameterError(f"steps must be at most the length {length}, got {count}")
-    order = torch.randperm(
-        length, generator=torch.Generator().manual_seed(check_count("seed", seed, least=0))
-    )
-    return tuple(sorted(order[:count].tolist()))
+    return tuple(sorted(signal_order(length, seed)[:count]))

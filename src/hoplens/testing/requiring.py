@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoplens import seeds
 from hoplens.errors import ContractError
 from hoplens.pathways import Pathways
 
@@ -67,7 +68,7 @@ def blocks_of(net: Pathways) -> list[Tensor]:
 
 
 def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+    return seeds.generator("checks", seed)
 
 
 @contextmanager

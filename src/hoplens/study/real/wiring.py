@@ -12,9 +12,9 @@ from torch import Tensor
 from hoplens.connectome import celegans
 from hoplens.nulls import null_network
 from hoplens.pathways import Pathways
+from hoplens.seeds import numpy_generator
 
 RADIUS = 1.0  # spectral radius of every starting matrix
-NULL_STREAM = 1 << 20  # added to a network's seed: null models and weights must not share numbers
 
 
 class Wiring(NamedTuple):
@@ -69,7 +69,7 @@ def make_wiring(arm: str, seed: int) -> Wiring:
         Of the null model and of the starting weights.
     """
     counts, _, _ = worm()
-    rng = np.random.default_rng(NULL_STREAM + seed)
+    rng = numpy_generator("wiring", seed)
     noise = torch.from_numpy(rng.normal(size=tuple(counts.shape)))
     everywhere = torch.ones_like(counts, dtype=torch.bool)
     if arm == "all to all":

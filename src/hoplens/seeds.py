@@ -1,0 +1,73 @@
+"""Random streams: the only place where generators are made.
+
+A stream is a name and a seed, hashed, so that no two streams share their numbers. PyTorch's generator on the
+CPU uses only the low 32 bits of a seed; offsets such as ``seed + 2**32`` would give the same numbers again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+from hoplens.errors import check_count
+
+
+def generator(stream: str, seed: int, *, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return PyTorch's generator of a stream.
+
+    Parameters
+    ----------
+    stream : str
+        What the numbers are for, for example "training data".
+    seed : int
+        At least 0, of any size.
+    device : torch.device or str, default "cpu"
+        Where numbers are drawn; they depend on the kind of device.
+
+    Raises
+    ------
+    ParameterError
+        If the seed is not a whole number of at least 0.
+    """
+    return torch.Generator(device).manual_seed(_hashed(stream, seed, size=4))
+
+
+def numpy_generator(stream: str, seed: int) -> np.random.Generator:
+    """Return NumPy's generator of a stream; see `generator`."""
+    return np.random.default_rng(_hashed(stream, seed, size=16))
+
+
+def definition_generator(seed: int) -> torch.Generator:
+    """Return the generator of numbers that are part of what a task or data set is.
+
+    Its numbers are those of the bare seed, as in earlier versions, so that stored networks are not evaluated
+    on another task than they were trained on, or on sequences they were trained on.
+    """
+    return torch.Generator().manual_seed(check_count("seed", seed, least=0) % 2**32)
+
+
+def split_generator(seed: int) -> np.random.Generator:
+    """Return the generator that cuts a data set into its splits.
+
+    Its numbers are those of the bare seed: a cut is part of what a data set is; see `definition_generator`.
+    """
+    return np.random.default_rng(check_count("seed", seed, least=0))
+
+
+def signal_order(length: int, seed: int) -> list[int]:
+    """Return time steps 0 .. L - 1 in the order in which a sparse task takes them.
+
+    They are part of what a task is; see `definition_generator`.
+    """
+    order: list[int] = torch.randperm(length, generator=definition_generator(seed)).tolist()
+    return order
+
+
+def _hashed(stream: str, seed: int, *, size: int) -> int:
+    text = f"{stream}\n{check_count('seed', seed, least=0)}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=size).digest(), "big")
+
+
+__all__ = ["definition_generator", "generator", "numpy_generator", "signal_order", "split_generator"]
