@@ -274,6 +274,9 @@ def analyze(
     Analysis
     """
     length = check_count("horizon", horizon)
+    along = inputs if isinstance(at, str) and at in ("mean", "steps") else None
+    if along is None and isinstance(at, str) and at in ("mean", "steps"):
+        raise ParameterError(f'at="{at}" needs inputs= (--inputs), some sequences')
     notes: list[str] = []
     if isinstance(model, str | Path):
         parts = open_parts(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
@@ -289,7 +292,7 @@ def analyze(
     if info.runs_last is not None and info.runs_last < length:
         length = info.runs_last
         notes.append(f"only the last {length} steps of a sequence are run, so the horizon is {length}")
-    net = read(model, readout, at=at, trajectory=inputs if at in ("mean", "steps") else None)
+    net = read(model, readout, at=at, trajectory=along)
     if net.batch_shape:
         raise ShapeError(
             f"analyze takes one network, got leading axes {tuple(net.batch_shape)}; index them first"

@@ -185,8 +185,11 @@ def analyze(
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
     nonlinearity: Annotated[
-        str, typer.Option(help="Of a plain RNN, as its file does not say: tanh, relu or linear.")
-    ] = "tanh",
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
+    ] = None,
     radius: Annotated[
         float | None, typer.Option(help="Scale recurrent weights to this spectral radius (celegans: 0.5).")
     ] = None,
@@ -207,6 +210,7 @@ def analyze(
         out=out,
         table_format=table_format,
         nonlinearity=nonlinearity,
+        at=at,
         radius=radius,
     )
 
@@ -223,12 +227,28 @@ def report(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
+    ] = None,
     horizon: Annotated[int | None, typer.Option(help="Time steps considered; 20 unless given.")] = None,
 ) -> None:
     """Write one HTML page about a study, a training run or a trained network."""
     from hoplens.commands import run_report
 
-    run_report(console, source, out=out, rnn=rnn, readout=readout, inputs=inputs, horizon=horizon)
+    run_report(
+        console,
+        source,
+        out=out,
+        rnn=rnn,
+        readout=readout,
+        inputs=inputs,
+        horizon=horizon,
+        nonlinearity=nonlinearity,
+        at=at,
+    )
 
 
 @app.command()
@@ -241,6 +261,9 @@ def explain(
     sample: Annotated[int, typer.Option(help="Which sequence, from 0.")] = 0,
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
     output: Annotated[str | None, typer.Option(help="Name or number; default the largest output.")] = None,
     baseline: Annotated[str, typer.Option(help="zeros, or mean (over all sequences).")] = "zeros",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write.")] = None,
@@ -255,6 +278,7 @@ def explain(
         sample=sample,
         rnn=rnn,
         readout=readout,
+        nonlinearity=nonlinearity,
         output=output,
         baseline=baseline,
         out=out,
@@ -281,8 +305,8 @@ def compress(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     nonlinearity: Annotated[
-        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
-    ] = "tanh",
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each fine-tuning.")] = 300,
     lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 1e-3,
     batch: Annotated[int, typer.Option(help="Sequences an optimiser step.")] = 64,
@@ -326,8 +350,8 @@ def export(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     nonlinearity: Annotated[
-        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
-    ] = "tanh",
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
     every_step: Annotated[bool, typer.Option("--every-step", help="Read out after every step.")] = False,
     lengths: Annotated[bool, typer.Option("--lengths", help="ONNX: an input for valid steps.")] = False,
     stateful: Annotated[

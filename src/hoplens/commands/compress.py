@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hoplens.commands.units import assumed_words, check_units
 from hoplens.compress.candidates import Settings
 from hoplens.compress.card import FIGURE, cells, content, render, verdict
 from hoplens.compress.data import every_step, fit_info, halves, load_split
@@ -32,7 +33,7 @@ def run_compress(
     out: Path,
     rnn: str | None,
     readout: str | None,
-    nonlinearity: str,
+    nonlinearity: str | None,
     steps: int,
     lr: float,
     batch: int,
@@ -53,6 +54,9 @@ def run_compress(
     own = read_model(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity).float()
     if not all(bool(value.isfinite().all()) for value in own.state_dict().values()):
         raise NonFiniteError(f"some weights in {model} are NaN or infinite; take one that did not diverge")
+    check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=data)
+    if own.info.assumed:
+        _say(console, assumed_words(own.info.assumed))
     train, unseen = load_split(data), load_split(test)
     if every_step(train) != every_step(unseen):
         raise ParameterError(f"{data} and {test} must both have targets after every step, or at the end")

@@ -219,7 +219,12 @@ def _metadata(source: Source, exact: bool, dt: float, substeps: int, method: str
         "for one step; recurrent edges hand on the step before; each input is held for all substeps",
         "every_step": int(info.every_step),
     }
-    optional = {"window": info.window, "input_mean": info.input_mean, "input_scale": info.input_scale}
+    optional = {
+        "assumed": info.assumed or None,
+        "window": info.window,
+        "input_mean": info.input_mean,
+        "input_scale": info.input_scale,
+    }
     told.update({key: value for key, value in optional.items() if value is not None})
     for key in ("input_names", "output_names"):
         if getattr(info, key) is not None:

@@ -219,6 +219,7 @@ def _describe(proto: Any, source: Source, lengths: bool, stateful: bool, storage
         "lengths": lengths,
         "stateful": stateful,
         "storage": storage,
+        "assumed": info.assumed,
     }
     helper.set_model_props(
         proto, {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}

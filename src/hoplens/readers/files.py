@@ -56,7 +56,8 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():  # of torch's maintainers to each other, about odd pickles
             warnings.simplefilter("ignore")
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with file.open("rb") as opened:  # by a name torch would take it for safetensors
+                content = torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise FileError(
             f"{str(file)!r} does not hold tensors only and is refused, since loading it could run code; save "

@@ -58,9 +58,11 @@ class ModelParts:
     def stack(self) -> Stack | Pathways:
         """Return the network as cells (or the Pathways that the core's own reader returns)."""
         stack = read_core(self.core, self.head)
-        if isinstance(stack, Pathways) or not self.label:
+        if isinstance(stack, Pathways):
             return stack
-        return Stack(stack.levels, stack.w_out, self.label, stack.batch_first)
+        label = self.label or stack.label
+        label += f"; assumed: {self.info.assumed}" if self.info.assumed else ""
+        return Stack(stack.levels, stack.w_out, label, stack.batch_first)
 
     def offset(self) -> Tensor | None:
         """Return the bias of the read-out, shape (O,), or None."""
@@ -136,6 +138,10 @@ def parts_of(model: Any, readout: Any = None) -> ModelParts:
     UnsupportedModelError
         If it is no recurrent model, or one that must be taken apart by hand.
     """
+    if isinstance(model, ModelParts):
+        if readout is not None:
+            raise has_readout(model)
+        return model
     own = _returned(model)
     if own is not None:
         if readout is not None:

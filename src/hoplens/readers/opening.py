@@ -161,7 +161,7 @@ def _from_weights(file: Path, rnn: str | None, readout: Any, nonlinearity: str |
         head = _head(state, linear, file)
     info, units = ModelInfo(), ""
     if kind == "rnn":
-        units = f" ({nonlinearity or ASSUMED}{'' if nonlinearity else ' assumed'})"
+        units = f" ({nonlinearity or ASSUMED})"
         if nonlinearity is None:
             info = ModelInfo(assumed=f"{ASSUMED} units without leak, as {file.name} does not say")
     label = f"{kind.upper()}{units} {prefix.rstrip('.') or '(no prefix)'} of {file.name}"
