@@ -211,3 +211,23 @@ else:
 def test_modules_that_take_a_second_are_loaded_when_used():
     done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_values_that_hold_tensors_or_tables_do_not_compare_entry_by_entry():
+    """``==`` of two tensors is a tensor: what holds them would raise torch's ambiguity error."""
+    import dataclasses
+    import importlib
+    import pkgutil
+
+    wrong, seen = [], 0
+    for module in pkgutil.walk_packages(hl.__path__, "hoplens."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if not (isinstance(value, type) and dataclasses.is_dataclass(value)):
+                continue
+            kinds = [str(f.type) for f in dataclasses.fields(value) if "Callable" not in str(f.type)]
+            if any(re.search(r"\b(Tensor|ndarray|DataFrame|Pathways|Ensemble)\b", kind) for kind in kinds):
+                seen += 1
+                if value.__eq__ is not object.__eq__:
+                    wrong.append(f"{value.__module__}.{value.__qualname__}")
+    assert seen > 30
+    assert not wrong

@@ -365,3 +365,18 @@ def test_the_example_runs(capsys):
     assert "keep their contracts" in out
     assert "senders" in out
     assert "group lasso" in out
+
+
+def test_tasks_make_finds_registered_tasks():
+    @hl.register_task("an own average")
+    def own_average(size: int = 2) -> hl.tasks.Task:
+        return hl.tasks.make("averaging", module_size=size, length=3)
+
+    assert hl.tasks.make("an own average").module_size == 2
+    assert hl.tasks.make("an own average", options={"size": 3}).module_size == 3
+    with pytest.raises(hl.ParameterError, match=r"takes no length; give its own options as options="):
+        hl.tasks.make("an own average", length=5)
+    with pytest.raises(hl.ParameterError, match="averaging is built in and takes keywords"):
+        hl.tasks.make("averaging", options={"length": 5})
+    with pytest.raises(hl.UnknownNameError, match="did you mean 'an own average'"):
+        hl.tasks.make("an own averag")

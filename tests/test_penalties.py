@@ -305,7 +305,7 @@ def test_an_own_penalty_joins_in():
 
     net = random_network(batch=(2,))
     assert_near((Norm() + hl.WeightPenalty())(net), net.w_rec.norm(dim=(-2, -1)) + hl.WeightPenalty()(net))
-    with pytest.raises(NotImplementedError, match="Penalty must implement forward"):
+    with pytest.raises(hl.UnsupportedModelError, match="Penalty must implement forward"):
         hl.Penalty()(net)
 
 

@@ -9,6 +9,8 @@ from twins import assert_near
 
 import hoplens as hl
 from hoplens.recipes import Term
+from hoplens.settings import Network, Settings
+from hoplens.trainer import Trainer
 
 TASK = hl.tasks.make("subtraction", signal="sparse", lag=2, modules=2, module_size=2, length=4)
 QUICK = {"hidden": 6, "steps": 40, "batch": 8, "dtype": torch.float64}
@@ -138,14 +140,15 @@ def test_other_global_settings_are_left_alone():
 # it learns, and penalties do what they say
 
 
-@pytest.mark.parametrize("form", ["regression", "sign"])
-def test_it_learns(form):
+# of 16 seeds the least alignment was 0.98, and 0.87 where only the side of 0 is taught
+@pytest.mark.parametrize(("form", "aligned"), [("regression", 0.95), ("sign", 0.8)])
+def test_it_learns(form, aligned):
     task = hl.tasks.make("averaging", modules=2, module_size=2, length=3, form=form)
     result = hl.train(task, hl.recipes.none(), hidden=16, steps=300, lr=1e-2, seeds=(0, 1))
     assert (result.metrics["test_mse"] < 0.2).all()
     assert (result.metrics["accuracy"] > 0.9).all()
     assert result.losses[-1].max() < 0.5 * result.losses[0].min()
-    assert (hl.alignment(hl.hop_maps(result.pathways, horizon=3), task.target_maps) > 0.9).all()
+    assert (hl.alignment(hl.hop_maps(result.pathways, horizon=3), task.target_maps) > aligned).all()
 
 
 def test_metrics_are_those_of_the_predictions(mixed):
@@ -491,3 +494,24 @@ def test_a_specification_hands_its_options_on_and_draws_anew_each_time():
     assert first.generator is not second.generator
     assert torch.equal(first.generator.get_state(), second.generator.get_state())
     assert hl.recipes.PathwaySpec()(7).generator is None
+
+
+def test_the_error_that_thinning_looks_at_is_the_mean_of_the_last_50_losses():
+    task = hl.tasks.make("averaging", modules=2, module_size=2, length=3)
+    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.5, start=0.2, stop=0.9))
+    run = Trainer(task, [Network(recipe, 0.0, 0)], Settings(hidden=4, steps=100, batch=4))
+    for step in range(60):
+        run.step(step, *run.data.batch(step))
+    torch.testing.assert_close(run.smoothed, run.losses[10:60].mean(dim=0))
+
+
+@pytest.mark.parametrize("given", [{"hidden": 2_000_000}, {"steps": 10**13}, {"batch": 10**12}])
+def test_what_cannot_fit_is_refused_before_it_begins(given):
+    task = hl.tasks.make("averaging", modules=2, module_size=2, length=3)
+    with pytest.raises(hl.ParameterError, match=r"GiB of memory, and there are .* GiB; take fewer"):
+        hl.train(task, hl.recipes.l1(), **given)
+
+
+def test_a_task_too_long_for_memory_is_refused():
+    with pytest.raises(hl.ParameterError, match=r"this task would take at least .* take a smaller length"):
+        hl.tasks.make("averaging", length=10**9)

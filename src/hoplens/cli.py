@@ -79,10 +79,10 @@ def train(
     recipe: Annotated[str, typer.Option(help="none, l1, l2, paper or recommended.")] = "recommended",
     signal: Annotated[str, typer.Option(help="every, on-off or sparse.")] = "every",
     lag: Annotated[int | None, typer.Option(help="Sparse only: steps between signal and read-out.")] = None,
-    length: Annotated[int, typer.Option(help="Time steps.")] = 10,
+    length: Annotated[int, typer.Option(help="Time steps.")] = 8,
     strength: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1e-3,
     seeds: Annotated[int, typer.Option(help="Number of networks.")] = 8,
-    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 48,
+    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 32,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
     out: Annotated[Path | None, typer.Option(help="Folder to keep the networks and their page in.")] = None,
 ) -> None:

@@ -179,7 +179,7 @@ class Loop:
             return
         thin_every = max(1, round(THIN_EVERY * steps))
         if (step + 1) % thin_every == 0:
-            self.smoothed = self.losses[max(0, step - SMOOTH_STEPS) : step + 1].mean(dim=0)
+            self.smoothed = self.losses[max(0, step + 1 - SMOOTH_STEPS) : step + 1].mean(dim=0)
             self._thin((step + 1) / steps, thin_every / steps)
         trained.recurrent().mul_(self.mask)
 

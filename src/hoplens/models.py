@@ -105,12 +105,17 @@ class Ensemble:
         With a leak a below 1 the graph is that of the linearised update, ``(1 - a) I + a W_rec`` and
         ``a W_in``: each unit has a self-loop.
         """
-        h, i = self.n_hidden, self.n_inputs
-        w_in, w_rec, provenance = self.weight[:, h : h + i].mT, self.recurrent().mT, "raw weights"
+        w_in, w_rec, _ = self.blocks()
+        provenance = "raw weights"
         if self.leak < 1:
-            kept = torch.eye(h, dtype=w_rec.dtype, device=w_rec.device) * (1 - self.leak)
+            kept = torch.eye(self.n_hidden, dtype=w_rec.dtype, device=w_rec.device) * (1 - self.leak)
             w_in, w_rec, provenance = self.leak * w_in, kept + self.leak * w_rec, f"leak {self.leak:g}"
         return Pathways(w_in, w_rec, self.readout, provenance=f"{provenance} ({self.activation})")
+
+    def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views of the weights without leak: W_in (E, H, I), W_rec (E, H, H), W_out (E, O, H)."""
+        h, i = self.n_hidden, self.n_inputs
+        return self.weight[:, h : h + i].mT, self.recurrent().mT, self.readout
 
     def clone(self) -> Ensemble:
         """Return a copy with its own memory."""

@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from hoplens.bptt import Backprop
+from hoplens.errors import UnsupportedModelError
 from hoplens.models import Ensemble
-from hoplens.pathways import Pathways
+from hoplens.penalty_base import Penalty, check_declared, terms_of
 from hoplens.schedules import ScheduledPenalty
 
 Gradients = tuple[Tensor, Tensor, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PenaltyGroup:
     """Neighbouring networks of an ensemble that share a penalty.
 
@@ -73,6 +74,7 @@ class FusedObjective:
         every_step: bool,
     ) -> None:
         self.ensemble, self.groups = ensemble, groups
+        check_groups(groups, ensemble.leak)
         # views of the weights, which change in place, where the graph is the weights themselves
         self.nets = [ensemble.select(group.rows).pathways() for group in groups] if ensemble.leak == 1 else []
         self.backprop = Backprop(ensemble, batch, length, form, every_step=every_step)
@@ -86,20 +88,30 @@ class FusedObjective:
         self.backprop.inputs.copy_(inputs)
         losses = self.backprop.run(targets)
         for n, group in enumerate(self.groups):
-            terms = group.penalty.active(progress)
-            if not terms:
-                continue
-            net = self.nets[n] if self.nets else self.ensemble.select(group.rows).pathways()
-            for factor, penalty in terms:
-                _, grads = penalty.gradients(net, group.strengths * factor)
-                self._add(group.rows, grads)
+            for factor, penalty in group.penalty.active(progress):
+                if self.nets:
+                    _, grads = penalty.gradients(self.nets[n], group.strengths * factor)
+                    self._add(group.rows, grads)
+                else:
+                    self._penalise_leaky(group, factor, penalty)
         return losses
 
-    def _add(self, rows: slice, grads: tuple[Tensor | None, Tensor | None, Tensor | None]) -> None:
-        h, i, leak = self.ensemble.n_hidden, self.ensemble.n_inputs, self.ensemble.leak
+    def _penalise_leaky(self, group: PenaltyGroup, factor: float, penalty: Penalty) -> None:
+        part = self.ensemble.select(group.rows)
+        net = part.pathways()
+        for weight, term in terms_of(penalty):
+            factors = group.strengths * (factor * weight)
+            if term.acts_on == "weights":
+                self._add(group.rows, term.slopes(*part.blocks(), factors))
+            else:  # the graph holds leak * W: the chain rule
+                self._add(group.rows, term.gradients(net, factors)[1], leak=self.ensemble.leak)
+
+    def _add(
+        self, rows: slice, grads: tuple[Tensor | None, Tensor | None, Tensor | None], *, leak: float = 1.0
+    ) -> None:
+        h, i = self.ensemble.n_hidden, self.ensemble.n_inputs
         weight, readout, _ = self.backprop.grads
         w_in, w_rec, w_out = grads
-        # the graph of a leaky network holds leak * W: the chain rule
         if w_in is not None:
             weight[rows, h : h + i].add_(w_in.mT, alpha=leak)
         if w_rec is not None:
@@ -113,6 +125,7 @@ class EagerObjective:
 
     def __init__(self, ensemble: Ensemble, groups: Sequence[PenaltyGroup], *, form: str) -> None:
         self.ensemble, self.groups, self.form = ensemble, groups, form
+        check_groups(groups, ensemble.leak)
         weight, readout, offset = (torch.zeros_like(tensor) for tensor in ensemble.tensors)
         self.grads: Gradients = (weight, readout, offset)
 
@@ -123,13 +136,28 @@ class EagerObjective:
         losses = ensemble_loss(ensemble, inputs, targets, form=self.form)
         total = losses.sum()
         for group in self.groups:
-            if group.penalty.active(progress):
-                net: Pathways = ensemble.select(group.rows).pathways()
-                total = total + (group.strengths * group.penalty(net, progress)).sum()
+            part = ensemble.select(group.rows)
+            for factor, penalty in group.penalty.active(progress):
+                for share, term in terms_of(penalty):
+                    on_weights = term.acts_on == "weights"
+                    value = term.size(*part.blocks()) if on_weights else term(part.pathways())
+                    total = total + (group.strengths * (factor * share) * value).sum()
         found = torch.autograd.grad(total, ensemble.tensors)
         for grad, new in zip(self.grads, found, strict=True):
             grad.copy_(new)
         return losses.detach()
+
+
+def check_groups(groups: Sequence[PenaltyGroup], leak: float) -> None:
+    """Raise where a penalty cannot act on a network of bare matrices, leaky or not."""
+    for group in groups:
+        for term in group.penalty.terms:
+            if term.acts_on == "data":
+                raise UnsupportedModelError(
+                    "a penalty along data is known to hoplens.train_sequences, not to hoplens.train"
+                )
+            if leak < 1:
+                check_declared(term, "a leaky unit")
 
 
 def ensemble_loss(ensemble: Ensemble, inputs: Tensor, targets: Tensor, *, form: str = "regression") -> Tensor:

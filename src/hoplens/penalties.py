@@ -95,6 +95,8 @@ class PathwayPenalty(Penalty):
     root mean square of gradients, which ``every`` raises: prefer small values (2 to 4).
     """
 
+    acts_on = "graph"
+
     def __init__(
         self,
         horizon: int | None,

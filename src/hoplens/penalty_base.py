@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,49 @@ class Penalty(nn.Module):
     """Base class: maps a `Pathways` to one value a network, shape (...,) (a scalar for one network).
 
     Penalties add up and scale: ``PathwayPenalty(horizon=20) + 0.1 * WeightPenalty(norm="l1")``.
-    An own penalty subclasses this and implements ``forward(net)``.
+    An own penalty subclasses this and implements ``forward(net)``, or ``size`` if it acts on weights.
+
+    Attributes
+    ----------
+    acts_on : {"graph", "weights", "data"} or None
+        What is penalised; it matters where the graph is not made of the weights alone, as in leaky and gated
+        cells. "graph": the graph of the linearised cell. "weights": the weights themselves, of all gates.
+        "data": what a model does with given sequences, called as ``penalty(model, inputs, lengths)``. None,
+        the default of an own penalty: not said, so that training such cells with it is refused.
     """
+
+    acts_on: ClassVar[Literal["graph", "weights", "data"] | None] = None
 
     def forward(self, net: Pathways) -> Tensor:
         """Return the penalty of each network of ``net``, shape (...,)."""
-        raise NotImplementedError(f"{type(self).__name__} must implement forward(net)")
+        check_pathways(net)
+        return self.size(net.w_in, net.w_rec, net.w_out)
+
+    def size(self, w_in: Tensor, w_rec: Tensor, w_out: Tensor) -> Tensor:  # noqa: ARG002 - for subclasses
+        """Return the penalty of any three blocks, shape (...,): those of a gated cell need not make a graph.
+
+        Parameters
+        ----------
+        w_in, w_rec, w_out : Tensor, shape (..., rows, columns)
+        """
+        raise UnsupportedModelError(
+            f"{type(self).__name__} must implement forward(net), or size(w_in, w_rec, w_out) if it acts on "
+            "weights"
+        )
+
+    def slopes(self, w_in: Tensor, w_rec: Tensor, w_out: Tensor, factors: Tensor) -> Grads:
+        """Return the gradients of ``(factors * size).sum()`` by three dense blocks.
+
+        Parameters
+        ----------
+        w_in, w_rec, w_out : Tensor, shape (..., rows, columns)
+        factors : Tensor, shape (...,)
+        """
+        with torch.enable_grad():
+            blocks = [block.detach().requires_grad_() for block in (w_in, w_rec, w_out)]
+            total = (factors * self.size(*blocks)).sum()
+            found = torch.autograd.grad(total, blocks, allow_unused=True)
+        return found[0], found[1], found[2]
 
     def gradients(self, net: Pathways, factors: Tensor) -> tuple[Tensor, Grads]:
         """Return the penalty and the gradients of ``(factors * penalty).sum()`` by the three blocks.
@@ -97,13 +134,19 @@ class PenaltySum(Penalty):
         self.weights = [check_number("the weight of a penalty", weight) for weight, _ in pairs]
         self.penalties = nn.ModuleList([penalty for _, penalty in pairs])
 
-    def forward(self, net: Pathways) -> Tensor:
-        """Return the weighted sum of the penalties of ``net``, shape (...,)."""
-        check_pathways(net)
-        total = net.w_in.new_zeros(net.batch_shape)
-        for weight, penalty in zip(self.weights, self.penalties, strict=True):
-            total = total + weight * penalty(net)
-        return total
+    def forward(self, net: Any, inputs: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
+        """Return the weighted sum of the penalties, shape (...,).
+
+        Parameters
+        ----------
+        net : Pathways
+            Or, if a term acts on data, the model; the other terms then act on its graph, `hoplens.read`.
+        inputs : Tensor, shape (B, L, I), optional
+            For terms that act on data.
+        lengths : Tensor of int64, shape (B,), optional
+            Valid steps; default all.
+        """
+        return sum_terms(zip(self.weights, self.penalties, strict=True), net, inputs, lengths)
 
     def extra_repr(self) -> str:
         """Show the weights."""
@@ -119,6 +162,45 @@ def terms_of(penalty: Penalty) -> list[tuple[float, Penalty]]:
     return [(1.0, penalty)]
 
 
+def sum_terms(
+    terms: Iterable[tuple[float, nn.Module]], net: Any, inputs: Tensor | None, lengths: Tensor | None
+) -> Tensor:
+    """Return the weighted sum of penalties; see `PenaltySum.forward`."""
+    pairs = [pair for weight, term in terms for pair in _scaled(weight, term)]
+    along = [(weight, term) for weight, term in pairs if term.acts_on == "data"]
+    if along and inputs is None:
+        raise UnsupportedModelError(
+            f"{type(along[0][1]).__name__} follows a model along its data: call penalty(model, inputs), "
+            "inputs of shape (B, L, I)"
+        )
+    graph = net
+    if inputs is not None and not isinstance(net, Pathways) and len(along) < len(pairs):
+        from hoplens.readers import read  # readers know every kind of model; penalties need them only here
+
+        graph = read(net)
+    if inputs is None or len(along) < len(pairs):
+        check_pathways(graph)
+    values = [w * (t(net, inputs, lengths) if t.acts_on == "data" else t(graph)) for w, t in pairs]
+    if not values:
+        return graph.w_in.new_zeros(graph.batch_shape) if isinstance(graph, Pathways) else torch.zeros(())
+    total: Tensor = sum(values[1:], start=values[0])
+    return total
+
+
+def _scaled(weight: float, term: nn.Module) -> list[tuple[float, Penalty]]:
+    return [(weight * own, part) for own, part in terms_of(term)] if isinstance(term, Penalty) else []
+
+
+def check_declared(term: Penalty, cell: str) -> None:
+    """Raise unless a penalty says what it acts on; for cells whose graph is not made of weights alone."""
+    if term.acts_on is None:
+        raise UnsupportedModelError(
+            f"the graph of {cell} is not made of its weights alone, and {type(term).__name__} does not say "
+            'which of them it acts on; give the class acts_on = "graph" (the linearised cell) or '
+            'acts_on = "weights" (then implement size(w_in, w_rec, w_out))'
+        )
+
+
 class WeightPenalty(Penalty):
     """Penalise single weights: the baselines ``sum |W|`` and ``sum W^2``.
 
@@ -130,6 +212,8 @@ class WeightPenalty(Penalty):
         Which blocks of the graph count.
     """
 
+    acts_on = "weights"
+
     def __init__(self, norm: Literal["l1", "l2"] = "l1", blocks: Sequence[str] = BLOCKS) -> None:
         super().__init__()
         self.norm = check_choice("norm", norm, ("l1", "l2"))
@@ -137,13 +221,8 @@ class WeightPenalty(Penalty):
             raise ParameterError(f"blocks must be a non-empty sequence out of {BLOCKS}, got {blocks!r}")
         self.blocks = tuple(check_choice("block", block, BLOCKS) for block in blocks)
 
-    def forward(self, net: Pathways) -> Tensor:
-        """Return the penalty of each network of ``net``, shape (...,)."""
-        check_pathways(net)
-        return self.size(net.w_in, net.w_rec, net.w_out)
-
     def size(self, w_in: Tensor, w_rec: Tensor, w_out: Tensor) -> Tensor:
-        """Return the penalty of any three blocks, shape (...,): those of a gated cell need not make a graph.
+        """Return the penalty of any three blocks, shape (...,); see `Penalty.size`.
 
         Parameters
         ----------
@@ -160,7 +239,7 @@ class WeightPenalty(Penalty):
         return total
 
     def slopes(self, w_in: Tensor, w_rec: Tensor, w_out: Tensor, factors: Tensor) -> Grads:
-        """Return the gradients of ``(factors * size).sum()`` by three dense blocks.
+        """Return the gradients of ``(factors * size).sum()`` by three dense blocks; see `Penalty.slopes`.
 
         Parameters
         ----------
@@ -191,7 +270,9 @@ __all__ = [
     "Penalty",
     "PenaltySum",
     "WeightPenalty",
+    "check_declared",
     "check_pathways",
     "check_penalties",
+    "sum_terms",
     "terms_of",
 ]

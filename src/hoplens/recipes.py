@@ -27,8 +27,8 @@ class PathwaySpec:
     norm : {"l1", "frobenius"}, default "l1"
     every : int, default 1
     sample : int, optional
-        See `PathwayPenalty`. Nodes are drawn from a generator seeded with the constant `SAMPLE_SEED`, anew
-        for each training: every network sees the same draws, whatever its seed and whatever it is trained
+        See `PathwayPenalty`. Nodes are drawn from one stream of random numbers, begun anew for each
+        training: every network sees the same draws, whatever its seed and whatever it is trained
         beside.
     """
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hoplens.errors import ExtensionError, ParameterError, unknown_name
 
@@ -102,6 +103,32 @@ class Registry(Generic[T]):
             ) from error
         self._added[name] = _Entry(value, point.value)
         return value
+
+    def call(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
+        """Return what the function of this name makes of its options.
+
+        Raises
+        ------
+        UnknownNameError
+            For a name or option that does not exist, with the nearest one.
+        ParameterError
+            If an option is missing or wrong.
+        """
+        function, given = self.get(name), dict(options or {})
+        if not callable(function):
+            raise ParameterError(f"the {self.kind} {name!r} is not a function")
+        signature = inspect.signature(function)
+        kinds = {p.kind for p in signature.parameters.values()}
+        known = [p.name for p in signature.parameters.values() if p.kind is not p.POSITIONAL_ONLY]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            for option in given:
+                if option not in known:
+                    raise unknown_name(f"option of the {self.kind} {name!r}:", option, known)
+        try:
+            bound = signature.bind(**given)
+        except TypeError as error:
+            raise ParameterError(f"the {self.kind} {name!r} cannot be made: {error}") from None
+        return function(*bound.args, **bound.kwargs)
 
     def names(self) -> tuple[str, ...]:
         """Return all names: built-in ones, registered ones, those of packages."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from hoplens.errors import ParameterError, check_number
-from hoplens.pathways import Pathways
-from hoplens.penalties import Penalty, check_pathways, check_penalties
+from hoplens.penalty_base import Penalty, check_penalties, sum_terms, terms_of
 
 
 @dataclass(frozen=True)
@@ -116,27 +116,49 @@ class ScheduledPenalty(nn.Module):
         self.penalties = nn.ModuleList([penalty for _, penalty, _ in rows])
         self.schedules = [schedule for _, _, schedule in rows]
 
+    @property
+    def terms(self) -> list[Penalty]:
+        """All penalties, those of sums one by one, whenever they count."""
+        return [term for p in self.penalties if isinstance(p, Penalty) for _, term in terms_of(p)]
+
     def active(self, progress: float) -> list[tuple[float, Penalty]]:
         """Return the terms that count at this progress with their weights, weights of 0 left out."""
         rows = zip(self.weights, self.penalties, self.schedules, strict=True)
         terms = [(weight * schedule(progress), penalty) for weight, penalty, schedule in rows]
         return [(w, p) for w, p in terms if w != 0.0 and isinstance(p, Penalty)]
 
-    def forward(self, net: Pathways, progress: float) -> Tensor:
+    def forward(
+        self,
+        net: Any,
+        progress: float | None = None,
+        *,
+        inputs: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         """Return the penalty at this training progress, shape (...,).
 
         Parameters
         ----------
         net : Pathways
-            The network.
+            Or, if a term acts on data, the model.
         progress : float
             ``step / steps``, in [0, 1].
+        inputs : Tensor, shape (B, L, I), optional
+            For terms that act on data.
+        lengths : Tensor of int64, shape (B,), optional
+            Valid steps; default all.
+
+        Raises
+        ------
+        ParameterError
+            Without progress: what counts depends on it.
         """
-        check_pathways(net)
-        total = net.w_in.new_zeros(net.batch_shape)
-        for weight, penalty in self.active(progress):
-            total = total + weight * penalty(net)
-        return total
+        if progress is None:
+            raise ParameterError(
+                "a scheduled penalty depends on how far training is: call penalty(net, step / steps)"
+            )
+        progress = check_number("progress", progress, least=0.0, most=1.0)
+        return sum_terms(self.active(progress), net, inputs, lengths)
 
 
 def switch(first: Penalty, second: Penalty, *, at: float, ramp: float = 0.0) -> ScheduledPenalty:

@@ -39,11 +39,12 @@ def numpy_generator(stream: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(_hashed(stream, seed, size=16))
 
 
-def definition_generator(seed: int) -> torch.Generator:
-    """Return the generator of numbers that are part of what a task or data set is.
+def bare_generator(seed: int) -> torch.Generator:
+    """Return PyTorch's generator of a bare seed, on the CPU.
 
-    Its numbers are those of the bare seed, as in earlier versions, so that stored networks are not evaluated
-    on another task than they were trained on, or on sequences they were trained on.
+    For a seed that a caller gives in place of a generator, and for numbers that are part of what a task or
+    data set is: these stay as they were in earlier versions, so that stored networks are not evaluated on
+    another task than they were trained on, or on sequences they were trained on.
     """
     return torch.Generator().manual_seed(check_count("seed", seed, least=0) % 2**32)
 
@@ -51,7 +52,7 @@ def definition_generator(seed: int) -> torch.Generator:
 def split_generator(seed: int) -> np.random.Generator:
     """Return the generator that cuts a data set into its splits.
 
-    Its numbers are those of the bare seed: a cut is part of what a data set is; see `definition_generator`.
+    Its numbers are those of the bare seed: a cut is part of what a data set is; see `bare_generator`.
     """
     return np.random.default_rng(check_count("seed", seed, least=0))
 
@@ -59,9 +60,9 @@ def split_generator(seed: int) -> np.random.Generator:
 def signal_order(length: int, seed: int) -> list[int]:
     """Return time steps 0 .. L - 1 in the order in which a sparse task takes them.
 
-    They are part of what a task is; see `definition_generator`.
+    They are part of what a task is; see `bare_generator`.
     """
-    order: list[int] = torch.randperm(length, generator=definition_generator(seed)).tolist()
+    order: list[int] = torch.randperm(length, generator=bare_generator(seed)).tolist()
     return order
 
 
@@ -70,4 +71,4 @@ def _hashed(stream: str, seed: int, *, size: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=size).digest(), "big")
 
 
-__all__ = ["definition_generator", "generator", "numpy_generator", "signal_order", "split_generator"]
+__all__ = ["bare_generator", "generator", "numpy_generator", "signal_order", "split_generator"]

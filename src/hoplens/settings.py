@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from hoplens.errors import check_count, check_number
+from hoplens.memory import check_memory
 from hoplens.recipes import Recipe
 
 
@@ -60,6 +63,38 @@ class Settings:
         check_number("decay", self.decay, least=0.0, most=1.0)
         check_number("clip", self.clip, above=0.0)
         check_number("leak", self.leak, above=0.0, most=1.0)
+
+    def check_memory(
+        self,
+        networks: int,
+        *,
+        n_inputs: int,
+        n_outputs: int,
+        length: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        """Raise if training so many networks cannot fit into memory.
+
+        Parameters
+        ----------
+        networks : int
+            Networks in the ensemble, E.
+        n_inputs, n_outputs, length : int
+            Sizes I, O and L.
+        dtype, device
+            Of the weights.
+        """
+        width = self.hidden + n_inputs + 1
+        weights = width * self.hidden + self.hidden * n_outputs
+        # weights, gradients, Adam's two moments and the copy that diverged networks fall back to
+        numbers = 5 * weights + length * self.batch * width + self.steps
+        check_memory(
+            f"training {networks} networks of {self.hidden} hidden units over {length} steps",
+            networks * numbers * dtype.itemsize,
+            "take fewer networks, hidden units, steps or samples a batch",
+            device=device,
+        )
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step (0-based)."""

@@ -27,7 +27,7 @@ from hoplens.systems import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solved:
     """A resolvent's value (..., O, I) with residual (...,), bound (..., O, I) and how they came about."""
 

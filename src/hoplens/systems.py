@@ -49,7 +49,7 @@ class System:
     rounding: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Certificate:
     """A certified value ``W_out A^-1 W_in``.
 

@@ -183,6 +183,14 @@ def train_networks(
             )
         check_number("strength", network.strength, least=0.0)
         check_count("seed", network.seed, least=0)
+    settings.check_memory(
+        len(networks),
+        n_inputs=task.n_inputs,
+        n_outputs=task.n_outputs,
+        length=task.length,
+        dtype=dtype,
+        device=device,
+    )
     order = torch.tensor(neighbours(networks))
     mask = check_mask(mask, len(networks), settings.hidden)
     run = Trainer(

@@ -46,7 +46,7 @@ class Line:
         return self.after / self.before if self.before and self.after is not None else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """All measured figures of a finished search.
 

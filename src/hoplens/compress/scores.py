@@ -17,7 +17,7 @@ CRITERIA = ("pathway", "magnitude", "taylor", "random")
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Criterion:
     """How weights are scored.
 

@@ -13,7 +13,7 @@ from hoplens.data.dynamics import Plant, plant_of
 from hoplens.data.experts import expert
 from hoplens.data.sets import SequenceData
 from hoplens.errors import check_count, check_number
-from hoplens.seeds import definition_generator, split_generator
+from hoplens.seeds import bare_generator, split_generator
 
 LICENCE = "computed here from the equations of gymnasium's environment (MIT licence)"
 GYM = (
@@ -143,7 +143,7 @@ def demonstrations(
 ) -> tuple[Tensor, Tensor]:
     """Return what is shown (episodes, length, I) and what the expert does there (episodes, length)."""
     chance = check_number("noise", noise, least=0.0, most=1.0)
-    generator = definition_generator(seed)
+    generator = bare_generator(seed)
     state, act = plant.start(episodes, generator, spread=spread), expert(plant.name)
     shown, actions = [], []
     for _ in range(length):

@@ -31,7 +31,7 @@ from hoplens.running import as_batch
 from hoplens.torch_cells import GruCell, LstmCell, RnnCell
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EventCost:
     """Counts for each sequence; see `event_cost`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -10,22 +9,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from hoplens import tasks
-from hoplens.errors import ContractError, ParameterError, unknown_name
+from hoplens.errors import ContractError, ParameterError
 from hoplens.pathways import Pathways
 from hoplens.readers.own import READERS
 from hoplens.recipes import BUILT_IN, Recipe
 from hoplens.registries import Registry, owner_of
-from hoplens.streams import TrainingTask
+from hoplens.tasks.registry import TASKS, make_task
 
-MakeTask = Callable[..., TrainingTask]
 MakeRecipe = Callable[..., Recipe]
 Measure = Callable[[Pathways, Any], Tensor]
 F = TypeVar("F", bound=Callable[..., Any])
 
-TASKS: Registry[MakeTask] = Registry(
-    "task", "hoplens.tasks", {name: partial(tasks.make, name) for name in tasks.names()}
-)
 RECIPES: Registry[MakeRecipe] = Registry("recipe", "hoplens.recipes", BUILT_IN)
 MEASURES: Registry[Measure] = Registry("measure", "hoplens.measures", {})
 ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, MEASURES, READERS)
@@ -91,32 +85,6 @@ def _register(registry: Registry[Any], name: str, function: F) -> F:
     return function
 
 
-def make_task(name: str, options: Mapping[str, Any] | None = None) -> TrainingTask:
-    """Make a task by name, a built-in or a registered one.
-
-    Parameters
-    ----------
-    name : str
-        E.g. "subtraction", see `hoplens.tasks.make`, or one of `register_task`.
-    options : dict, optional
-        Its options by name.
-
-    Raises
-    ------
-    UnknownNameError
-        For a task or option that does not exist, with the nearest one.
-    ParameterError
-        If an option is missing or wrong.
-    """
-    task = _call(TASKS, name, options)
-    if not isinstance(task, TrainingTask):
-        raise ContractError(
-            f"the task {name!r} of {TASKS.source(name)} must have n_inputs, n_outputs, length, form and "
-            f"sample(n, generator=, dtype=), got {type(task).__name__}; see hoplens.testing.check_task"
-        )
-    return task
-
-
 def make_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
     """Make a recipe by name, a built-in or a registered one.
 
@@ -134,7 +102,7 @@ def make_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
     ParameterError
         If an option is missing or wrong.
     """
-    recipe = _call(RECIPES, name, options)
+    recipe = RECIPES.call(name, options)
     if not isinstance(recipe, Recipe):
         raise ContractError(
             f"the recipe {name!r} of {RECIPES.source(name)} must return a hoplens.Recipe, got "
@@ -174,22 +142,6 @@ def one_number(value: Any, net: Pathways, name: str) -> Tensor:
             f"{tuple(net.batch_shape)}, got {came}"
         )
     return value.detach().double()
-
-
-def _call(registry: Registry[Callable[..., Any]], name: str, options: Mapping[str, Any] | None) -> Any:
-    make, given = registry.get(name), dict(options or {})
-    signature = inspect.signature(make)
-    kinds = {p.kind for p in signature.parameters.values()}
-    known = [p.name for p in signature.parameters.values() if p.kind is not p.POSITIONAL_ONLY]
-    if inspect.Parameter.VAR_KEYWORD not in kinds:
-        for option in given:
-            if option not in known:
-                raise unknown_name(f"option of the {registry.kind} {name!r}:", option, known)
-    try:
-        bound = signature.bind(**given)
-    except TypeError as error:
-        raise ParameterError(f"the {registry.kind} {name!r} cannot be made: {error}") from None
-    return make(*bound.args, **bound.kwargs)
 
 
 __all__ = [

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from hoplens.errors import UnsupportedModelError
 from hoplens.objective import PenaltyGroup
-from hoplens.penalty_base import Penalty, WeightPenalty, terms_of
+from hoplens.penalty_base import Penalty, check_declared, terms_of
 from hoplens.sequences.batches import SequenceStream
 from hoplens.sequences.ensemble import SequenceEnsemble
 from hoplens.sequences.losses import losses, valid_steps
@@ -56,6 +57,7 @@ class SequenceObjective:
     ) -> None:
         self.ensemble, self.stream, self.groups = ensemble, stream, groups
         self.at, self.rates, self.form = at, rates, stream.form
+        self._check(groups)
         self.recurrence = Recurrence(ensemble, stream.size, length)
         self.structure = ensemble.structure() if ensemble.cell == "gru" else None
         self.shown = None
@@ -63,6 +65,15 @@ class SequenceObjective:
             self.structure, self.shown = there
         self.grad_readout = torch.empty_like(ensemble.readout)
         self.grad_offset = torch.empty_like(ensemble.offset)
+
+    def _check(self, groups: Sequence[PenaltyGroup]) -> None:
+        for term in (term for group in groups for term in group.penalty.terms):
+            if self.ensemble.cell != "tanh":
+                check_declared(term, f"a {self.ensemble.cell} cell")
+            if term.acts_on == "data" and not isinstance(term, TrajectoryPenalty):
+                raise UnsupportedModelError(
+                    f"of penalties along data an ensemble knows TrajectoryPenalty, got {type(term).__name__}"
+                )
 
     @property
     def grads(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,9 +145,10 @@ class SequenceObjective:
         linear: list[tuple[float, Penalty]] = []
         for factor, penalty in group.penalty.active(progress):
             for weight, term in terms_of(penalty):
-                if isinstance(term, WeightPenalty):
+                if term.acts_on == "weights":
                     self._add_weights(term, group.rows, group.strengths * (factor * weight))
-                elif isinstance(term, TrajectoryPenalty):
+                elif term.acts_on == "data":
+                    assert isinstance(term, TrajectoryPenalty)  # __init__ has seen to it
                     strengths = group.strengths * (factor * weight)
                     self._add_flow(term, group.rows, strengths, inputs, lengths)
                 else:
@@ -144,7 +156,7 @@ class SequenceObjective:
         if linear:
             self._add_pathways(linear, group, inputs, lengths)
 
-    def _add_weights(self, penalty: WeightPenalty, rows: slice, factors: Tensor) -> None:
+    def _add_weights(self, penalty: Penalty, rows: slice, factors: Tensor) -> None:
         h = self.ensemble.n_hidden
         weight = self.ensemble.weight[rows]
         w_in, w_rec, w_out = penalty.slopes(

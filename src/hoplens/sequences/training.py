@@ -288,6 +288,14 @@ def train_sequence_networks(
 ) -> SequenceResult:
     """Train any mixture of networks of one shape as one batch; see `train_sequences`."""
     _check(data, networks, settings)
+    settings.check_memory(
+        len(networks),
+        n_inputs=data.n_inputs,
+        n_outputs=data.n_outputs,
+        length=data.length,
+        dtype=dtype,
+        device=device,
+    )
     order = torch.tensor(neighbours(networks))
     ordered = [networks[n] for n in order.tolist()]
     mask = check_mask(mask, len(networks), settings.hidden)

@@ -46,6 +46,8 @@ class TrajectoryPenalty(Penalty):
         Source of the draws, a CPU generator. The global random state is never used.
     """
 
+    acts_on = "data"
+
     def __init__(
         self,
         damping: float = 0.9,

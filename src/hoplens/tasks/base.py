@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hoplens import seeds
 from hoplens.errors import ShapeError, check_count
+from hoplens.seeds import bare_generator
 from hoplens.tasks.functions import FUNCTIONS, ModuleFunction, sibling_order
 
 
@@ -174,7 +174,7 @@ class Task:
         """
         count = check_count("n", n)
         if not isinstance(generator, torch.Generator):
-            generator = seeds.generator("samples", check_count("generator (as a seed)", generator, least=0))
+            generator = bare_generator(check_count("generator (as a seed)", generator, least=0))
         device = generator.device
         shape = (count, self.length, self.n_inputs)
         inputs = torch.randn(shape, generator=generator, device=device, dtype=dtype)

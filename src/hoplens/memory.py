@@ -1,0 +1,52 @@
+"""Work that cannot fit into memory is refused before it begins."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from hoplens.errors import ParameterError
+
+GIB = 1 << 30
+
+
+def memory_of(device: torch.device | str = "cpu") -> int | None:
+    """Return the memory of a device in bytes, that of the whole machine for the CPU; None where unknown."""
+    place = torch.device(device)
+    if place.type == "cuda":
+        return int(torch.cuda.get_device_properties(place).total_memory)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def check_memory(what: str, needed: int, cure: str, *, device: torch.device | str = "cpu") -> None:
+    """Raise if some work needs more memory than there is.
+
+    Parameters
+    ----------
+    what : str
+        The work, as the subject of a sentence.
+    needed : int
+        Bytes that it takes at least.
+    cure : str
+        What to do instead.
+    device : torch.device or str, default "cpu"
+        Where.
+
+    Raises
+    ------
+    ParameterError
+        Names both amounts and the cure.
+    """
+    there = memory_of(device)
+    if there is not None and needed > there:
+        raise ParameterError(
+            f"{what} would take at least {needed / GIB:.3g} GiB of memory, and there are {there / GIB:.3g} "
+            f"GiB; {cure}"
+        )
+
+
+__all__ = ["check_memory", "memory_of"]
