@@ -17,6 +17,7 @@ from hoplens.errors import (
     check_number,
 )
 from hoplens.models import Ensemble
+from hoplens.tensors import check_lengths, check_sequences
 from hoplens.torch_cells import NONLINEARITIES, RnnCell
 
 FORMAT = 1  # of descriptions
@@ -194,38 +195,6 @@ class RecurrentModel(nn.Module):
         return self.readout(states[rows, lengths.to(states.device) - 1])  # type: ignore[no-any-return]
 
 
-def check_sequences(inputs: Any, n_inputs: int) -> Tensor:
-    """Return inputs, or raise unless they are a tensor (B, L, I) of at least one step of one sequence."""
-    if not isinstance(inputs, Tensor):
-        raise ShapeError(f"inputs must be a tensor (B, L, {n_inputs}), got {type(inputs).__name__}")
-    if inputs.dim() != 3 or inputs.shape[-1] != n_inputs:
-        raise ShapeError(f"inputs must have shape (B, L, I) with I = {n_inputs}, got {tuple(inputs.shape)}")
-    if 0 in inputs.shape:
-        raise ShapeError(
-            f"inputs need at least one sequence of at least one step, got (B, L, I) = {tuple(inputs.shape)}"
-        )
-    return inputs
-
-
-def check_lengths(lengths: Any, inputs: Tensor) -> Tensor | None:
-    """Return the valid steps of sequences (B, L, I) as int64, or raise unless each lies in 1 .. L."""
-    if lengths is None:
-        return None
-    size, steps = inputs.shape[:2]
-    try:
-        given = torch.as_tensor(lengths)
-    except (TypeError, ValueError, RuntimeError):
-        given = torch.empty(0, 0)
-    whole = given.dtype != torch.bool and not given.is_floating_point() and not given.is_complex()
-    if not whole or given.shape != (size,) or bool(((given < 1) | (given > steps)).any()):
-        came = f"{given.dtype} {tuple(given.shape)}" if given.shape != (size,) else f"{given.tolist()[:8]}"
-        raise ShapeError(
-            f"lengths must be {size} whole numbers in 1 .. {steps}, the valid steps of each sequence, got "
-            f"{came}"
-        )
-    return given.to(inputs.device, torch.int64)
-
-
 def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Return the last valid steps of every sequence and how many there are.
 
@@ -348,8 +317,6 @@ __all__ = [
     "RecurrentModel",
     "at_steps",
     "build_model",
-    "check_lengths",
-    "check_sequences",
     "describe_model",
     "last_steps",
     "models_of",

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from hoplens.cells import Cell
-from hoplens.errors import NonFiniteError, ShapeError
+from hoplens.errors import ShapeError
 from hoplens.stack import Point, Stack
+from hoplens.tensors import check_finite, numbers
 from hoplens.torch_cells import LstmCell
 
 
@@ -62,13 +63,9 @@ def as_batch(stack: Stack, inputs: Any) -> Batch:
     lengths = None
     if isinstance(inputs, PackedSequence):
         values, lengths = pad_packed_sequence(inputs, batch_first=True)
+        values = numbers(values, "inputs")
     else:
-        try:
-            values = torch.as_tensor(inputs)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ShapeError(f"inputs must be numbers, got {type(inputs).__name__} ({error})") from None
-        if values.is_complex():
-            raise ShapeError(f"inputs must be real numbers, got {values.dtype}")
+        values = numbers(inputs, "inputs")
         if values.dim() == 3 and not stack.batch_first:
             values = values.transpose(0, 1)
     layout = "(B, L, I)" if stack.batch_first else "(L, B, I) (this module is not batch_first)"
@@ -82,12 +79,7 @@ def as_batch(stack: Stack, inputs: Any) -> Batch:
             f"inputs need at least one sequence of at least one step, got none in (B, L, I) = "
             f"{tuple(values.shape)}"
         )
-    values = values.detach()
-    bad = int((~torch.isfinite(values)).sum())
-    if bad:
-        raise NonFiniteError(
-            f"inputs must be finite numbers, but {bad} of {values.numel()} are NaN or infinite; drop them"
-        )
+    check_finite("inputs", values)
     values = values.to(stack.like(values))
     if lengths is None:
         lengths = torch.full((values.shape[0],), values.shape[1])

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 import hoplens
 from hoplens.compress.quantisation import Quantised
 from hoplens.compress.simulation import run_model
-from hoplens.errors import ExportError, ParameterError, ShapeError, UnsupportedModelError
+from hoplens.errors import ExportError, ParameterError, UnsupportedModelError
 from hoplens.export.onnx_graph import IR_VERSION, OPSET
 from hoplens.export.storage import Graph
 from hoplens.files import write_atomically
 from hoplens.recurrent_model import RecurrentModel
 from hoplens.seeds import generator
+from hoplens.tensors import as_sequences
 
 CHECKED = ((2, 5), (3, 12))  # (batch, time) of the comparison; nothing in the graph knows these sizes
 OPERATORS = {"tanh": "Tanh", "relu": "Relu", "linear": None}
@@ -174,9 +175,7 @@ def _samples(model: RecurrentModel, given: Tensor | None) -> list[Tensor]:
     shapes = [CHECKED[0], (CHECKED[1][0], CHECKED[1][1] + further)]
     samples = [torch.randn(*shape, model.n_inputs, generator=draw) for shape in shapes]
     if given is not None:
-        if given.dim() != 3 or given.shape[-1] != model.n_inputs:
-            raise ShapeError(f"inputs must have shape (B, L, {model.n_inputs}), got {tuple(given.shape)}")
-        samples.append(given.float())
+        samples.append(as_sequences(given, model.n_inputs).float())
     return samples
 
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from hoplens.compress.int8_onnx import export_int8
 from hoplens.compress.quantisation import Quantised
-from hoplens.errors import ParameterError, ShapeError, check_choice, check_number
+from hoplens.errors import ParameterError, check_choice, check_number
 from hoplens.export import export_onnx
 from hoplens.readers.models import parts_of
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.tensors import as_sequences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,9 @@ def measure_latency(
     first = next(iter(named)) if reference is None and named else reference
     if first not in named:
         raise ParameterError(f"reference must be one of {', '.join(named)}, got {reference!r}")
-    _check(named, inputs)
+    for model in named.values():
+        own = model.model if isinstance(model, Quantised) else model
+        inputs = as_sequences(inputs, own.n_inputs)
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         for mode in ("stream", "batch"):
@@ -99,13 +102,6 @@ def measure_latency(
             times = _take_turns(runs, seconds)
             rows += _rows(times, mode, str(first), STEPS if mode == "stream" else 1)
     return pd.DataFrame(rows)
-
-
-def _check(models: Mapping[str, RecurrentModel | Quantised], inputs: Tensor) -> None:
-    for model in models.values():
-        own = model.model if isinstance(model, Quantised) else model
-        if inputs.dim() != 3 or inputs.shape[-1] != own.n_inputs:
-            raise ShapeError(f"inputs must have shape (B, L, {own.n_inputs}), got {tuple(inputs.shape)}")
 
 
 @contextmanager

@@ -21,9 +21,10 @@ from hoplens.compress.grids import (
 )
 from hoplens.compress.simulation import record, rounded, run_model
 from hoplens.compress.tuning import fine_tune, loss, score
-from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count
+from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count
 from hoplens.readers.copies import as_model
 from hoplens.recurrent_model import RecurrentModel
+from hoplens.tensors import as_sequences, check_lengths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,6 +202,7 @@ def quantise(
     if calibration is None and (targets is not None or check_count("steps", steps, least=0)):
         raise ParameterError("targets and fine-tuning need calibration= inputs")
     data = None if calibration is None else _checked(calibration, own.n_inputs)
+    lengths = None if data is None else check_lengths(lengths, data)
     chosen, grids, tried = _choose(own, tensors, form, scales, data, lengths, activations)
     scores: dict[str, float] = {}
     judge = _judge(own, data, lengths, targets, test)
@@ -233,14 +235,7 @@ def quantise(
 
 def _checked(calibration: Any, n_inputs: int) -> Tensor:
     """Return calibration inputs in float32."""
-    data = torch.as_tensor(calibration).float()
-    if data.dim() != 3 or data.shape[-1] != n_inputs or not data.numel():
-        raise ShapeError(
-            f"calibration must have shape (B, L, I) with I = {n_inputs}, none 0, got {tuple(data.shape)}"
-        )
-    if not bool(torch.isfinite(data).all()):
-        raise NonFiniteError("calibration must hold finite numbers, but some are NaN or infinite; drop them")
-    return data
+    return as_sequences(calibration, n_inputs, "calibration").float()
 
 
 def _matrices(tensors: Mapping[str, Tensor]) -> list[str]:

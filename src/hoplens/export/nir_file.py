@@ -23,6 +23,7 @@ from hoplens.files import write_atomically
 from hoplens.recurrent_model import ModelInfo
 from hoplens.running import Batch, run
 from hoplens.seeds import generator
+from hoplens.tensors import as_sequences
 
 TARGETS = ("auto", "linear", "spiking")
 SAMPLES = (16, 20)  # random sequences and steps to compare on, where none are given
@@ -187,12 +188,7 @@ def _samples(source: Source, given: Any) -> Tensor:
     if given is None:
         draw = generator("samples", 0)
         return torch.randn(*SAMPLES, source.stack.n_inputs, generator=draw)
-    x = torch.as_tensor(given).detach().cpu().to(torch.float32)
-    if x.dim() != 3 or x.shape[-1] != source.stack.n_inputs or 0 in x.shape:
-        raise ParameterError(
-            f"inputs must have shape (B, L, I) with I = {source.stack.n_inputs}, got {tuple(x.shape)}"
-        )
-    return x
+    return as_sequences(given, source.stack.n_inputs).cpu().to(torch.float32)
 
 
 def _drives(source: Source, x: Tensor) -> list[Tensor]:

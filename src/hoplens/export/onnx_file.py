@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import hoplens
-from hoplens.errors import ExportError, ParameterError, ShapeError, check_choice
+from hoplens.errors import ExportError, ParameterError, check_choice
 from hoplens.export.onnx_graph import OPSET, build_graph
 from hoplens.export.source import Source, read_source
 from hoplens.export.storage import STORAGES
@@ -20,6 +20,7 @@ from hoplens.files import write_atomically
 from hoplens.recurrent_model import ModelInfo
 from hoplens.seeds import generator
 from hoplens.stack import Stack
+from hoplens.tensors import as_sequences
 
 TOLERANCE = 1e-5  # of outputs, absolute up to 1, then relative to the largest
 CHECKED = ((2, 5), (3, 12))  # (batch, time) of the comparison; nothing in the graph knows these sizes
@@ -233,11 +234,7 @@ def _samples(source: Source, given: Any) -> list[Tensor]:
     shapes = [CHECKED[0], (CHECKED[1][0], CHECKED[1][1] + further)]
     samples = [torch.randn(*shape, source.stack.n_inputs, generator=draw) for shape in shapes]
     if given is not None:
-        own = torch.as_tensor(given).detach().cpu().to(torch.float32)
-        if own.dim() != 3 or own.shape[-1] != source.stack.n_inputs or 0 in own.shape:
-            raise ShapeError(
-                f"inputs must have shape (B, L, I) with I = {source.stack.n_inputs}, got {tuple(own.shape)}"
-            )
+        own = as_sequences(given, source.stack.n_inputs).cpu().to(torch.float32)
         samples.append(own)
     return samples
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from hoplens.cells import Cell
-from hoplens.errors import FileError, ParameterError, UnsupportedModelError, unknown_name
+from hoplens.errors import FileError, ParameterError, ShapeError, UnsupportedModelError, unknown_name
 from hoplens.readers.modules import PARTS, cell_from_blocks
+from hoplens.tensors import check_weight, masked
 from hoplens.torch_cells import LstmCell
 
 RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")
@@ -176,7 +177,7 @@ def _unmasked(state: dict[str, Tensor]) -> dict[str, Tensor]:
         name = key.removesuffix("_orig")
         if name != key:
             mask = state.get(f"{name}_mask")
-            plain[name] = value if mask is None else value * mask
+            plain[name] = value if mask is None else masked(name, value, mask)
         elif key.endswith("_mask") and f"{key.removesuffix('_mask')}_orig" not in state:
             plain[key] = value
     return plain
@@ -197,13 +198,16 @@ def _levels(state: dict[str, Tensor], prefix: str, nonlinearity: str) -> tuple[t
 
 def _cell(state: dict[str, Tensor], prefix: str, suffix: str, nonlinearity: str) -> Cell:
     blocks = {part: state.get(f"{prefix}{part}{suffix}") for part in PARTS}
+    for part, block in blocks.items():
+        if block is not None:
+            check_weight(f"{prefix}{part}{suffix}", block)
     w_ih, w_hh, w_hr = blocks["weight_ih"], blocks["weight_hh"], blocks["weight_hr"]
-    if w_ih is None or w_hh is None or w_hh.dim() != 2 or w_hh.shape[0] != w_ih.shape[0]:
+    if w_ih is None or w_hh is None or w_hh.dim() != 2 or w_hh.shape[0] != w_ih.shape[:1].numel():
         raise FileError(f"the file lacks {prefix}weight_ih{suffix}, or its shape does not fit weight_hh")
-    if not (w_ih.is_floating_point() and w_hh.is_floating_point()):
-        raise UnsupportedModelError(
-            f"{prefix}weight_hh{suffix} holds {w_hh.dtype} numbers, and quantised weights mean nothing "
-            "without their scales; save them in floating point"
+    if 0 in (*w_hh.shape, *w_ih.shape):
+        raise ShapeError(
+            f"{prefix}weight_hh{suffix} {tuple(w_hh.shape)} and weight_ih {tuple(w_ih.shape)} leave no "
+            "hidden unit or no input; save a network that has some"
         )
     # a projection makes weight_hh narrower than a gate is tall; torch has it for LSTMs only
     gates = 4 if w_hr is not None else w_hh.shape[0] / w_hh.shape[1]

@@ -18,12 +18,13 @@ from hoplens.errors import ParameterError, UnsupportedModelError
 from hoplens.guard import untouched
 from hoplens.models import Ensemble
 from hoplens.pathways import Pathways
-from hoplens.readers.modules import has_readout, leaky, read_core, unreadable
+from hoplens.readers.modules import has_readout, leaky, read_core, readout_matrix, unreadable
 from hoplens.readers.own import find_reader
 from hoplens.readers.weights import effective_weight
 from hoplens.recurrent_model import ModelInfo, RecurrentModel, models_of
 from hoplens.running import Batch, run
 from hoplens.stack import Stack
+from hoplens.tensors import check_weight
 
 TRIED = (2, 4)  # sequences and steps on which a module must do what its core and its linear layer do
 AGREE = 1e-4  # of the largest output, in float32; rounding is far below, another computation far above
@@ -66,7 +67,12 @@ class ModelParts:
 
     def offset(self) -> Tensor | None:
         """Return the bias of the read-out, shape (O,), or None."""
-        return effective_weight(self.head, "bias") if isinstance(self.head, nn.Module) else None
+        bias = effective_weight(self.head, "bias") if isinstance(self.head, nn.Module) else None
+        rows = readout_matrix(self.head)
+        assert bias is None or rows is not None
+        return (
+            None if bias is None or rows is None else check_weight("bias of the readout", bias, (len(rows),))
+        )
 
     def model(self) -> RecurrentModel:
         """Return core and read-out as a `RecurrentModel` on the same tensors.
@@ -76,8 +82,12 @@ class ModelParts:
         UnsupportedModelError
             If the core is no RNN, GRU, LSTM or LeakyRNN with batch_first=True, or the read-out no nn.Linear.
         """
+        stack, offset = self.stack(), self.offset()  # which check all weights
         if isinstance(self.whole, RecurrentModel):
             return self.whole
+        if isinstance(stack, Pathways):
+            raise UnsupportedModelError("a reader that returns weights only is no model that can be run")
+        del offset
         if not isinstance(self.head, nn.Linear):
             came = "none" if self.head is None else f"a {type(self.head).__name__}"
             raise UnsupportedModelError(

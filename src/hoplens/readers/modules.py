@@ -13,6 +13,7 @@ from hoplens.pathways import Pathways, as_tensor
 from hoplens.readers.own import HOW_TO, SUPPORTED, find_reader
 from hoplens.readers.weights import effective_weight
 from hoplens.stack import Stack
+from hoplens.tensors import check_weight
 from hoplens.torch_cells import GruCell, LstmCell, RnnCell, leak_of
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
@@ -86,7 +87,9 @@ def readout_matrix(readout: Any) -> Tensor | None:
         weight = as_tensor(readout)
     if weight is not None and weight.dim() == 3 and weight.shape[-1] == 1:
         weight = weight[..., 0]
-    if weight is None or weight.dim() != 2:
+    if weight is not None:
+        check_weight("readout", weight)
+    if weight is None or weight.dim() != 2 or 0 in weight.shape:
         came = type(readout).__name__ if weight is None else f"{type(readout).__name__} {tuple(weight.shape)}"
         raise UnsupportedModelError(f"readout must be an nn.Linear, a matrix (O, H) or None, got {came}")
     return weight

@@ -18,6 +18,7 @@ from hoplens.readers.modules import PARTS
 from hoplens.readers.saved import description, load_model
 from hoplens.recurrent_model import CORES, LeakyRNN, ModelInfo, RecurrentModel
 from hoplens.stack import Stack
+from hoplens.tensors import check_weight
 from hoplens.torch_cells import NONLINEARITIES
 
 ASSUMED = "tanh"  # of plain RNNs in files that do not say
@@ -195,7 +196,12 @@ def _core(kind: str, own: dict[str, Tensor], nonlinearity: str, file: Path) -> n
 
 
 def _head(state: dict[str, Tensor], prefix: str, file: Path) -> nn.Linear:
-    weight, bias = state[prefix + "weight"].flatten(1), state.get(prefix + "bias")
+    weight, bias = (
+        check_weight(prefix + "weight", state[prefix + "weight"]).flatten(1),
+        state.get(prefix + "bias"),
+    )
+    if bias is not None:
+        check_weight(prefix + "bias", bias, (len(weight),))
     with torch.random.fork_rng(devices=[]):
         head = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None).to(weight.dtype)
     _fill(head, {"weight": weight, **({} if bias is None else {"bias": bias})}, file)
