@@ -34,6 +34,7 @@ from hoplens.models import Ensemble
 from hoplens.plots.curves import plot_pruning
 from hoplens.plots.style import PAGE, method_legend, name_panel, save_figure
 from hoplens.recurrent_model import models_of
+from hoplens.seeds import generator
 from hoplens.statistics import bootstrap_mean
 from hoplens.streams import TrainingTask
 from hoplens.thinning import keep_mask, weight_scores
@@ -56,7 +57,7 @@ Choice = Callable[[float], tuple[Tensor, Tensor]]  # share removed -> weights (H
 
 def choices(model: hl.RecurrentModel, inputs: Tensor, targets: Tensor, seed: int) -> dict[str, Choice]:
     """Return for every method what it leaves of one network: `hoplens.prune` with scores taken once."""
-    source = torch.Generator().manual_seed(seed)
+    source = generator("random scores", seed)
 
     def criterion(by: str, x: Tensor) -> Criterion:
         return Criterion(by, x.double(), targets.double(), loss, source)

@@ -10,6 +10,7 @@ from torch import Tensor
 import hoplens as hl
 from hoplens.models import Ensemble
 from hoplens.recipes import Recipe
+from hoplens.seeds import generator
 from hoplens.settings import Network, Settings
 from hoplens.streams import TrainingTask
 from hoplens.trainer import Trainer
@@ -18,7 +19,6 @@ HIDDEN, LENGTH, STEPS = 48, 10, 1500
 STRENGTHS = (1e-4, 3e-4, 1e-3)
 VALIDATION_SEEDS = range(4)
 CALIBRATION, TEST, TAYLOR = 128, 2048, 512  # sequences; Taylor scores get more, for their targets' noise
-CALIBRATION_SEED, TEST_SEED = 1 << 41, 1 << 42
 TUNING_LR = 2e-3
 
 
@@ -76,7 +76,7 @@ def performance(task: TrainingTask, ensemble: Ensemble, part: str = "test") -> T
             inputs, classes = task.parts[part]
             found = ensemble.predict(inputs.to(ensemble.weight)).argmax(-1)
             return ((found == classes).double().mean(-1) - 0.1) / 0.9
-        source = torch.Generator().manual_seed(TEST_SEED + (part != "test"))
+        source = generator("benchmark data", int(part != "test"))
         inputs, targets = task.sample(TEST, generator=source, dtype=ensemble.weight.dtype)
         outputs = ensemble.predict(inputs)
         variance = targets.var(dim=0, correction=0).mean()
@@ -85,7 +85,7 @@ def performance(task: TrainingTask, ensemble: Ensemble, part: str = "test") -> T
 
 def calibration(task: TrainingTask) -> tuple[Tensor, Tensor]:
     """Return training data that no network saw as such: inputs and targets for scores."""
-    return task.sample(TAYLOR, generator=torch.Generator().manual_seed(CALIBRATION_SEED), dtype=torch.float32)
+    return task.sample(TAYLOR, generator=generator("calibration data", 0), dtype=torch.float32)
 
 
 def trained(

@@ -13,7 +13,7 @@ from torch import nn
 import hoplens as hl
 import hoplens.analysis
 import hoplens.connectome
-from hoplens.errors import FileError, ParameterError, ShapeError, UnstableError
+from hoplens.errors import FileError, ParameterError, ShapeError
 from hoplens.report import render_network_report
 
 
@@ -138,7 +138,7 @@ def test_rescale_keeps_every_kind_of_network() -> None:
         factor = (0.7 / hl.spectral_radius(net)).reshape(*net.batch_shape, 1, 1, 1)
         powers = factor ** torch.arange(4.0, dtype=torch.float64)[:, None, None]
         torch.testing.assert_close(hl.hop_maps(scaled, 4).values, hl.hop_maps(net, 4).values * powers)
-    with pytest.raises(UnstableError, match="no cycle"):
+    with pytest.raises(ParameterError, match="no cycle"):
         hl.rescale(hl.Pathways(w_in, w_rec.tril(-1), w_out), 0.5)
 
 
@@ -162,3 +162,119 @@ def test_the_worm() -> None:
     assert float(best.loc[best["path"].str.contains("AVAL"), "product"].iloc[0]) == 8.0
     back = net.to_networkx()
     assert back["AVAL"]["VA6"]["weight"] == 4
+
+
+def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b).statistic)
+
+
+def running(kind: type[nn.Module], seed: int, layers: int = 1) -> tuple[nn.Module, nn.Linear, torch.Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        core, head = kind(3, 12, layers, batch_first=True).double(), nn.Linear(12, 2).double()
+        for name, block in core.named_parameters():
+            if "weight_hh" in name:  # a network that uses its memory, some units more than others
+                block.data *= 2 * torch.rand(block.shape[1], dtype=torch.float64)
+        return core, head, torch.randn(20, 8, 3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_units_are_ranked_as_their_real_removal_from_a_trained_network_does(seed: int) -> None:
+    """Removed by hand, by its weights, in torch's own module."""
+    core, head, x = running(nn.RNN, seed)
+    with torch.no_grad():
+        core.bias_ih_l0.zero_()
+        core.bias_hh_l0.zero_()
+        whole = head(core(x)[0][:, -1])
+        lost = []
+        for unit in range(12):
+            cut, last = nn.RNN(3, 12, batch_first=True).double(), nn.Linear(12, 2).double()
+            cut.load_state_dict(core.state_dict())
+            last.load_state_dict(head.state_dict())
+            cut.weight_hh_l0[:, unit] = 0
+            last.weight[:, unit] = 0
+            lost.append((last(cut(x)[0][:, -1]) - whole).norm())
+    real = torch.stack(lost)
+    found = hl.analyze(core, head, inputs=x)
+    torch.testing.assert_close(found.ablations * (whole - whole.mean(0)).norm(), real)
+    bare = hl.analyze(core, head, horizon=8)
+    assert bare.ablations is None
+    assert rank_correlation(bare.importance(), real) > 0.8
+    best = f"h{int(real.argmax())}"
+    assert f"outputs on the inputs given change most: {best} " in found.to_text()
+    table = render_network_report(found).split("Units that matter most")[2]
+    assert table.index(f">{best}<") < min(table.index(f">h{j}<") for j in real.argsort()[2:11].tolist())
+
+
+def test_lesions_of_a_linear_network_are_its_ablations_on_white_noise() -> None:
+    g = torch.Generator().manual_seed(0)
+    w_in, w_rec, w_out = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((9, 2), (9, 9), (2, 9)))
+    cell = hl.RnnCell(w_in, 0.25 * w_rec, nonlinearity="linear")
+    stack = hl.Stack(((cell,),), w_out, "linear")
+    x = torch.randn(20_000, 6, 2, generator=g, dtype=torch.float64)
+    found = hl.analyze(stack, inputs=x)
+    torch.testing.assert_close(found.ablations, found.lesions, rtol=0.03, atol=0.01)
+    assert rank_correlation(found.ablations, found.lesions) > 0.95
+
+
+@pytest.mark.parametrize(("kind", "layers"), [(nn.GRU, 1), (nn.LSTM, 1), (nn.GRU, 2), (nn.RNN, 3)])
+def test_every_cell_that_runs_forward_is_ablated(kind: type[nn.Module], layers: int) -> None:
+    core, head, x = running(kind, 0, layers)
+    lengths = torch.randint(2, 9, (20,), generator=torch.Generator().manual_seed(1))
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    found = hl.analyze(core, head, inputs=packed)
+    assert len(found.ablations) == found.net.n_hidden == len(found.tables()["units"])
+    assert int(found.maps.lags[-1]) == int(lengths.max()) - 1
+    with torch.no_grad():  # the last layer's units feed nothing else than themselves and the read-out
+        states, _ = nn.utils.rnn.pad_packed_sequence(core(packed)[0], batch_first=True)
+        last = states[torch.arange(20), lengths - 1]
+        spread = (head(last) - head(last).mean(0)).norm()
+        core.get_parameter(f"weight_hh_l{layers - 1}")[:, 0] = 0
+        states, _ = nn.utils.rnn.pad_packed_sequence(core(packed)[0], batch_first=True)
+        cut = states[torch.arange(20), lengths - 1]
+        cut[:, 0] = 0
+        real = float((head(cut) - head(last)).norm() / spread)
+    names = list(found.net.hidden_names)
+    first = names.index("h0") if layers == 1 else names.index(f"l{layers - 1}.h0")
+    if kind is not nn.GRU:  # a GRU keeps a part of its state besides what its weights bring
+        assert float(found.ablations[first]) == pytest.approx(real)
+    assert float(found.ablations.min()) >= 0
+
+
+def test_the_horizon_is_that_of_the_data() -> None:
+    core, head, x = running(nn.RNN, 0)
+    assert len(hl.analyze(core, head, inputs=x).maps.hops) == 8
+    assert len(hl.analyze(core, head, inputs=x, horizon=3).maps.hops) == 3
+    assert len(hl.analyze(core, head).maps.hops) == 20
+    with pytest.raises(ParameterError, match=r"horizon=9 looks 8 steps back, but .* 8 steps; .* at most 8"):
+        hl.analyze(core, head, inputs=x, horizon=9)
+
+
+def test_a_bidirectional_network_is_not_said_to_have_lags() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        core, head = nn.GRU(3, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2)
+    found = hl.analyze(core, head, inputs=torch.randn(4, 6, 3))
+    page = render_network_report(found)
+    words = page.split("<script")[0]
+    assert "lag" not in words.replace("flag", "")
+    assert "inputs seen" not in words
+    assert "also runs backward" in words
+    assert '"lags":null' in page
+    assert "(r = " not in found.to_text()
+    assert "lag" not in found.tables()["hop_maps"].columns
+    with pytest.raises(hl.UnsupportedModelError, match="lag_maps"):
+        _ = found.maps.lags
+    assert found.ablations is None
+    assert "hop maps change most" in found.to_text()
+    for figure in found.figures().values():
+        figure.canvas.draw()
+    assert "lag" not in found.maps.plot().get_ylabel()
+
+
+def test_a_stack_says_its_own_lag() -> None:
+    core, head, x = running(nn.RNN, 0, layers=3)
+    page = render_network_report(hl.analyze(core, head, inputs=x))
+    assert "k\u00a0−\u00a04 steps before the read-out" in page

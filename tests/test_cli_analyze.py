@@ -83,7 +83,8 @@ def test_every_kind_of_file_is_judged_on_inputs(files: Path, name: str, suffix: 
     first = shown.split("most influence")[1].split("\n")[0]
     hop = int(first.split("hop ")[1].split(":")[0])
     rho = dict(zip(wanted.hops.tolist(), wanted.per_hop.tolist(), strict=True))[hop]
-    assert f"(r = {rho:.2f})" in first
+    # walks of a bidirectional network have no lag that data could be compared by
+    assert (f"(r = {rho:.2f})" in first) == (name != "stack")
 
 
 def test_options_reach_the_analysis(files: Path) -> None:

@@ -13,6 +13,7 @@ import hoplens as hl
 from hoplens.data.control import demonstrations
 from hoplens.data.dynamics import PLANTS, plant_of, wrapped
 from hoplens.data.experts import cartpole_gain, expert, pendulum_values
+from hoplens.seeds import generator
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -80,7 +81,7 @@ def test_closed_loops_get_what_gymnasium_gives(name: str) -> None:
     policy = hl.RecurrentModel(core, nn.Linear(8, data.n_outputs), hl.ModelInfo(every_step=True))
     act = Memory() if name == "cartpole" else hl.data.step_by_step(policy)
     found = hl.data.closed_loop_return(act, data, episodes=6, seed=3)
-    starts = plant_of(name).start(6, torch.Generator().manual_seed(3))
+    starts = plant_of(name).start(6, generator("closed-loop starts", 3))
     env = gym_env(name)
     for start, ours in zip(starts, found.returns, strict=True):
         env.reset(seed=0)

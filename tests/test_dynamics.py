@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import hoplens as hl
-from hoplens.errors import ShapeError, UnstableError, UnsupportedModelError
+from hoplens.errors import ParameterError, ShapeError, UnstableError, UnsupportedModelError
 
 F64 = torch.float64
 
@@ -54,7 +54,7 @@ def test_the_resolvent_is_the_transfer_function_at_one_over_damping() -> None:
     r = hl.resolvent(net, damping=0.7, normalise=False).value
     t = hl.transfer_function(net, torch.zeros(1), radius=1 / 0.7)[0].real
     torch.testing.assert_close(0.7**2 * (t - net.w_skip) + 0.7 * net.w_skip, r, rtol=1e-10, atol=1e-12)
-    with pytest.raises(UnstableError, match="eigenvalue"):
+    with pytest.raises(ParameterError, match="eigenvalue"):
         hl.transfer_function(hl.Pathways([[1.0]], [[1.0]], [[1.0]]), torch.zeros(1))
 
 

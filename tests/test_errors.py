@@ -18,6 +18,8 @@ from hoplens.errors import check_choice, check_count, check_number
         (hl.ShapeError, ValueError),
         (hl.NonFiniteError, ValueError),
         (hl.UnstableError, ValueError),
+        (hl.RangeError, OverflowError),
+        (hl.ConvergenceError, ArithmeticError),
         (hl.ParameterError, ValueError),
         (hl.UnknownNameError, KeyError),
         (hl.UnsupportedModelError, TypeError),

@@ -180,3 +180,124 @@ def test_lags_null_and_bad_measures() -> None:
         hl.compare_to_null(net, lambda m: m.values, n=3)
     with pytest.raises(NonFiniteError):
         hl.compare_to_null(net, lambda m: m.values.sum() * torch.nan, n=3)
+
+
+def leaky(seed: int, leak: torch.Tensor, loops: bool = True) -> hl.Pathways:
+    w = network(seed, density=0.5).w_rec
+    cell = hl.RnnCell(torch.ones(8, 2, dtype=F64), w if loops else w - torch.diag(w.diag()), leak=leak)
+    return hl.read(cell, torch.ones(2, 8, dtype=F64))
+
+
+KINDS = ("shuffle", "rewire", "strength", "spectrum")
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), one=st.booleans(), loops=st.booleans())
+def test_time_constants_stay_and_only_the_weights_of_leaky_units_are_drawn(
+    seed: int, one: bool, loops: bool
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    leak = torch.full((8,), 0.2, dtype=F64) if one else torch.rand(8, generator=g, dtype=F64) * 0.8 + 0.1
+    net = leaky(seed, leak, loops)
+    plain = network(seed, density=0.5)
+    w = plain.w_rec if loops else plain.w_rec - torch.diag(plain.w_rec.diag())
+    plain = hl.Pathways(plain.w_in, w, plain.w_out)
+    for kind in KINDS:
+        drawn = hl.null_network(net, kind, seed)
+        torch.testing.assert_close(drawn.leak.kept, 1 - leak)
+        # what is drawn of W: as of the same network without a leak, up to rounding
+        alone = hl.null_network(plain, kind, seed).w_rec
+        torch.testing.assert_close(drawn.w_rec, torch.diag(1 - leak) + leak[:, None] * alone)
+        assert hl.strength_error(net, drawn) == pytest.approx(
+            hl.strength_error(plain, hl.null_network(plain, kind, seed)), abs=1e-9
+        )
+    for own, other in zip(hl.strengths(net), hl.strengths(plain), strict=True):
+        torch.testing.assert_close(own, other)
+
+
+def test_a_leak_follows_its_network_through_every_change() -> None:
+    leak = torch.linspace(0.1, 0.9, 8, dtype=F64)
+    net = leaky(3, leak)
+    wanted = hl.null_network(net, "shuffle", 1).w_rec
+    scaled = hl.rescale(net, 0.5)
+    factor = 0.5 / hl.spectral_radius(net)
+    torch.testing.assert_close(hl.null_network(scaled, "shuffle", 1).w_rec, factor * wanted)
+    torch.testing.assert_close(hl.null_network(net.detach().to(F64), "shuffle", 1).w_rec, wanted)
+    single = hl.null_network(net.to(torch.float32), "shuffle", 1)
+    torch.testing.assert_close(single.w_rec.double().diag().min(), wanted.diag().min(), atol=1e-5, rtol=0)
+    cut = hl.without(net, units=[2])
+    assert not hl.null_network(cut, "shuffle", 1).w_rec[2].any()
+    both = hl.Pathways(
+        *(torch.stack([b, b]) for b in (net.w_in, net.w_rec, net.w_out)), leak=hl.Leak(1 - leak, leak)
+    )
+    torch.testing.assert_close(hl.null_network(both[1], "shuffle", 1).w_rec, wanted)
+
+
+def readings() -> dict[str, hl.Pathways]:
+    g = torch.Generator().manual_seed(0)
+    w_in, w_rec, w_out = torch.randn(6, 2, generator=g), torch.randn(6, 6, generator=g), torch.ones(1, 6)
+    model = hl.LeakyRNN(2, 6, leak=0.25)
+    cell = hl.RnnCell(w_in, w_rec, leak=0.25)
+    plain = hl.RnnCell(torch.randn(6, 6, generator=g), w_rec)
+    task = hl.tasks.make("averaging", modules=2, module_size=1, length=3)
+    trained = hl.train(task, hl.recipes.none(), seeds=[0], strengths=[1.0], hidden=6, steps=1, leak=0.25)
+    return {
+        "arrays": hl.read((w_in, w_rec, w_out), dt=0.25),
+        "module": hl.read(model),
+        "time constants": hl.read(torch.nn.RNN(2, 6, batch_first=True), dt=0.25, tau=1.0),
+        "at the origin": hl.read(cell, at="origin"),
+        "at a state": hl.read(cell, at=(torch.ones(6), torch.ones(2))),
+        "trained": trained.pathways[0],
+        "stack": hl.read([cell, plain]),
+    }
+
+
+@pytest.mark.parametrize(("name", "net"), readings().items(), ids=lambda x: x if isinstance(x, str) else "")
+def test_every_way_to_read_a_leaky_network_keeps_its_leak(name: str, net: hl.Pathways) -> None:
+    assert net.leak is not None
+    assert net.leak.kept[:6].tolist() == [0.75] * 6
+    for kind in KINDS:
+        drawn = hl.null_network(net, kind, 0)
+        off = (drawn.w_rec - torch.diag(drawn.leak.kept)).diag()[:6]
+        assert (off.abs() > 0.5).sum() < 3  # no time constant among the weights
+        assert not torch.equal(drawn.w_rec, net.w_rec)
+
+
+def test_a_leak_of_another_size_is_refused() -> None:
+    with pytest.raises(ShapeError, match="leak's kept"):
+        hl.Pathways(np.ones((3, 1)), np.eye(3), np.ones((1, 3)), leak=hl.Leak(torch.ones(2), torch.ones(2)))
+
+
+@pytest.mark.parametrize("correction", ["min-p", "holm", "none"])
+def test_too_few_draws_are_said_with_the_number_that_could(correction: str) -> None:
+    """A value that is planted as far out as can be gets the p that was said to be the smallest."""
+    spiked = iter([True] + [False] * 10_000)
+
+    def planted(maps: hl.HopMaps) -> torch.Tensor:
+        values = maps.values.abs().mean((1, 2)).log1p()
+        return values + 1e6 * (maps.hops == 9) if next(spiked) else values
+
+    net = network(4, hidden=12)
+    few = hl.compare_to_null(net, planted, "shuffle", 19, 0, horizon=29, correction=correction)
+    assert float(few.p[7]) == 1 / 20
+    torch.testing.assert_close(few.p_corrected[7], few.smallest_p[7])
+    if correction == "none":
+        assert few.smallest_p.tolist() == [1 / 20] * 29
+        assert "n = 20" in repr(few)
+        return
+    assert float(few.smallest_p.min()) >= 0.05
+    assert "n = 580" in repr(few)
+    assert "too few draws" in repr(few)
+    spiked = iter([True] + [False] * 10_000)
+    assert few.draws_for() == 580
+    enough = hl.compare_to_null(net, planted, "shuffle", 580, 0, horizon=29, correction=correction)
+    assert float(enough.p_corrected[7]) < 0.05
+    assert float(enough.smallest_p.max()) < 0.05
+    assert "too few" not in repr(enough)
+
+
+def test_the_draws_asked_for_are_as_few_as_the_level_allows() -> None:
+    result = hl.compare_to_null(network(1), lambda m: m.values.sum(), n=5)
+    assert [result.draws_for(level) for level in (0.05, 0.01, 0.3)] == [20, 100, 3]
+    assert 1 / (result.draws_for(0.05) + 1) < 0.05 <= 1 / result.draws_for(0.05)
+    assert list(result.to_dataframe()["smallest_p"]) == [1 / 6]

@@ -15,6 +15,7 @@ import hoplens as hl
 from hoplens.compress.reconstruction import MIX, cost_matrices, refit, removal_costs
 from hoplens.compress.sensitivity import PROBES, sensitivities
 from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel, models_of
+from hoplens.seeds import generator
 
 KINDS = ["rnn", "gru", "lstm", "leaky", "stacked", "projected"]
 CRITERIA = ["pathway", "magnitude", "taylor", "random"]
@@ -303,7 +304,7 @@ def test_without_data_white_noise_of_the_seed_is_used():
     first, again, other = (hl.prune(model, 0.7, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.core.weight_hh_l0, again.core.weight_hh_l0)
     assert not torch.equal(first.core.weight_hh_l0, other.core.weight_hh_l0)
-    noise = torch.randn(128, 20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.randn(128, 20, 3, generator=generator("white noise", 0), dtype=torch.float64)
     same = hl.prune(model, 0.7, inputs=noise)
     assert torch.equal(first.core.weight_hh_l0, same.core.weight_hh_l0)
 

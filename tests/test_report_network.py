@@ -56,7 +56,7 @@ class TestWords:
     def test_a_chain(self) -> None:
         text = network_paragraph(analyze(chain(), horizon=5))
         assert "2 inputs over 3 hidden units to 2 outputs" in text
-        assert "100\u00a0% of it takes 4 hops" in text
+        assert "100\u00a0% of the influence takes 4 hops, the most of all: inputs seen" in text
         assert "2 time steps before the read-out" in text
         assert "shared by 1 of the 4 input-output pairs" in text
         assert "from in to out in 4 hops, with weight −3.00" in text
@@ -91,13 +91,27 @@ class TestWords:
         )
 
     @pytest.mark.parametrize(
-        ("share", "words"), [(0.95, "holds there"), (0.7, "as a guide"), (-2.0, "none of")]
+        ("share", "pattern", "words"),
+        [
+            (0.95, 0.99, "close to what flows there"),
+            (0.7, 0.8, "so this is a guide"),
+            (-2.0, 0.9, "take the pattern"),
+            (-2.0, 0.1, "none of the flow pooled"),
+            (-2.0, 0.1, "must not be taken"),
+            (float("nan"), float("nan"), "nothing flows"),
+        ],
     )
-    def test_trust_follows_the_fidelity(self, share: float, words: str) -> None:
+    def test_trust_follows_the_fidelity(self, share: float, pattern: float, words: str) -> None:
         rnn, readout = torch.nn.RNN(2, 4, batch_first=True), torch.nn.Linear(4, 1)
         found = analyze(rnn, readout, inputs=torch.zeros(2, 3, 2), horizon=3)
         assert found.fidelity is not None
-        fit = dataclasses.replace(found.fidelity, explained=torch.full((2,), share))
+        fit = dataclasses.replace(
+            found.fidelity,
+            explained=torch.full((2,), share),
+            pooled_explained=share,
+            pooled_pattern=pattern,
+            pooled_gain=0.4,
+        )
         assert words in network_paragraph(dataclasses.replace(found, fidelity=fit))
 
 

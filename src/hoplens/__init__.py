@@ -31,12 +31,14 @@ from hoplens.dynamics import (
 )
 from hoplens.errors import (
     ContractError,
+    ConvergenceError,
     ExportError,
     ExtensionError,
     FileError,
     HoplensError,
     NonFiniteError,
     ParameterError,
+    RangeError,
     ShapeError,
     UnknownNameError,
     UnstableError,
@@ -70,7 +72,7 @@ from hoplens.measures import (
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
-from hoplens.pathways import Layer, LowRank, Pathways
+from hoplens.pathways import Layer, Leak, LowRank, Pathways
 from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.plans import PenaltyPlan
 from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
@@ -104,6 +106,7 @@ __all__ = [
     "Blocks",
     "Cell",
     "ContractError",
+    "ConvergenceError",
     "EffectiveWindow",
     "Ensemble",
     "EventCost",
@@ -122,6 +125,7 @@ __all__ = [
     "LagMaps",
     "Layer",
     "LeadingEigenvalue",
+    "Leak",
     "LeakyRNN",
     "LowRank",
     "LstmCell",
@@ -140,6 +144,7 @@ __all__ = [
     "PrunedEnsemble",
     "Pseudospectrum",
     "Quantised",
+    "RangeError",
     "Recipe",
     "Record",
     "RecurrentModel",

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from hoplens.ablation import ablate_units, ablation_cost
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.files import make_folder, write_atomically
@@ -18,10 +19,13 @@ from hoplens.lesions import lesion, lesion_estimate
 from hoplens.measures import active_hops, dominant_hop
 from hoplens.pathways import Pathways
 from hoplens.radius import spectral_radius
-from hoplens.readers.models import parts_of
+from hoplens.readers.models import is_recurrent, parts_of
 from hoplens.readers.opening import open_parts
 from hoplens.readers.reading import read
+from hoplens.recurrent_model import last_steps
 from hoplens.rescaling import rescale
+from hoplens.running import Batch, as_batch
+from hoplens.stack import Stack
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, top_paths
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+HORIZON = 20  # time steps where no inputs say how many there are
 LESION_FLOPS = 3e11  # what lesions may cost: some ten seconds on two cores
 CANDIDATES = 64  # units computed exactly where all are too many: those first by an estimate
 LARGEST_ANSWER = 1 << 31  # bytes of hop maps; tables and figures take several times this
@@ -56,6 +61,9 @@ class Analysis:
         ``lesion_estimates``, in very large ones over long horizons None; ``notes`` says which.
     lesion_estimates : Tensor or None, shape (H,)
         `hoplens.lesion_estimate`, where it was needed.
+    ablations : Tensor or None, shape (H,)
+        Change of the outputs on the inputs given when each unit is held at 0, relative to their spread; None
+        without inputs, for networks that do not run forward step by step, and where it would take minutes.
     notes : tuple of str
         What the reader should know: where the weights come from, the precision computed in.
     """
@@ -68,6 +76,7 @@ class Analysis:
     lesions: Tensor | None
     lesion_estimates: Tensor | None
     notes: tuple[str, ...]
+    ablations: Tensor | None = None
 
     def to_text(self) -> str:
         """Return a summary for a person; the fidelity stands beside the weights-only claims."""
@@ -89,11 +98,12 @@ class Analysis:
                 f"    {row.input} -> {row.output} at hop {row.hop}: {row.weight:+.4g}"
                 for row in self._strongest()
             ]
-            lines.append("  units that carry most (share of mass): " + self._top_units(self.carried()))
-            if self.lesions is not None:
-                units = self._top_units(self.lesions.nan_to_num())
-                lines.append(f"  units without which the hop maps change most: {units}")
-            if self.fidelity is not None:
+            size = self.importance()
+            if size is not None:
+                lines.append(
+                    f"  units without which {self.importance_of[0]} change most: {self._top_units(size)}"
+                )
+            if self.fidelity is not None and self.maps.timed:
                 lines.append("  (r: correlation of a hop with the exact maps on the inputs)")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -118,7 +128,7 @@ class Analysis:
     def _top_hops(self) -> list[str]:
         mass = self.maps.values.abs().sum((1, 2))
         share = mass / mass.sum()
-        fit = self.fidelity
+        fit = self.fidelity if self.maps.timed else None  # data are compared by lag
         known = {} if fit is None else dict(zip(fit.hops.tolist(), fit.per_hop.tolist(), strict=True))
         parts = []
         for k in share.argsort(descending=True, stable=True)[:SHOWN].tolist():
@@ -131,7 +141,24 @@ class Analysis:
     def _top_units(self, value: Tensor) -> str:
         best = value.argsort(descending=True, stable=True)[:SHOWN].tolist()
         names = self.net.hidden_names
-        return ", ".join(f"{names[j]} ({_percent(float(value[j]))})" for j in best if float(value[j]) > 0)
+        return ", ".join(f"{names[j]} ({float(value[j]):.2g} x)" for j in best if float(value[j]) > 0)
+
+    def importance(self) -> Tensor | None:
+        """Return what units are ranked by, shape (H,): the change without each, relative to the size.
+
+        ``ablations`` where they are known, else ``lesions`` (0 for units not computed, which an estimate puts
+        behind the others); None where neither is. A share of walks is no measure of what is lost: walks of
+        opposite sign cancel.
+        """
+        size = self.lesions if self.ablations is None else self.ablations
+        return None if size is None else size.nan_to_num()
+
+    @property
+    def importance_of(self) -> tuple[str, str]:
+        """What changes without a unit, and what it is relative to."""
+        if self.ablations is None:
+            return "the hop maps", "size"
+        return "the outputs on the inputs given", "spread"
 
     def carried(self) -> Tensor:
         """Return each unit's share over all hops, hops weighted by their influence, shape (H,)."""
@@ -153,6 +180,8 @@ class Analysis:
         units = {"unit": list(net.hidden_names), "share": self.carried().tolist()}
         if net.hidden_modules is not None:
             units["module"] = list(net.hidden_modules)
+        if self.ablations is not None:
+            units["ablation"] = self.ablations.tolist()
         if self.lesions is not None:
             units["lesion"] = self.lesions.tolist()
         if self.lesion_estimates is not None:
@@ -213,10 +242,6 @@ class Analysis:
         return [write_atomically(place / name, data) for name, data in content.items()]
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.1g}%"
-
-
 def _table_bytes(table: pd.DataFrame, table_format: str) -> bytes:
     if table_format == "csv":
         return table.to_csv(index=False).encode()
@@ -240,7 +265,7 @@ def analyze(
     readout: Any = None,
     *,
     inputs: Any = None,
-    horizon: int = 20,
+    horizon: int | None = None,
     rnn: str | None = None,
     at: Any = None,
     nonlinearity: str | None = None,
@@ -257,8 +282,9 @@ def analyze(
     readout : nn.Linear, matrix or prefix in a file, optional
     inputs : Tensor (B, L, I) or PackedSequence, optional
         Sequences to judge the weights by, in the layout that the model takes.
-    horizon : int, default 20
-        Number of time steps L.
+    horizon : int, optional
+        Number of time steps L; default the steps of the longest of the inputs, 20 without inputs. No more
+        than the inputs have.
     rnn : str, optional
         Prefix of the recurrent module's keys in a file.
     at : optional
@@ -273,7 +299,7 @@ def analyze(
     -------
     Analysis
     """
-    length = check_count("horizon", horizon)
+    length = HORIZON if horizon is None else check_count("horizon", horizon)
     along = inputs if isinstance(at, str) and at in ("mean", "steps") else None
     if along is None and isinstance(at, str) and at in ("mean", "steps"):
         raise ParameterError(f'at="{at}" needs inputs= (--inputs), some sequences')
@@ -289,14 +315,20 @@ def analyze(
         info = parts_of(model, readout).info
     if info.assumed:
         notes.append(f"assumed: {info.assumed}; pass nonlinearity= (--nonlinearity) to say what they are")
-    if info.runs_last is not None and info.runs_last < length:
-        length = info.runs_last
-        notes.append(f"only the last {length} steps of a sequence are run, so the horizon is {length}")
     net = read(model, readout, at=at, trajectory=along)
     if net.batch_shape:
         raise ShapeError(
             f"analyze takes one network, got leading axes {tuple(net.batch_shape)}; index them first"
         )
+    traj = None
+    if inputs is not None:
+        if isinstance(model, Pathways):
+            raise ParameterError("inputs= needs a model that can be run; pass the module, not its Pathways")
+        traj = trajectory_maps(model, inputs, readout=readout)
+        length = _within(horizon, int(traj.lengths.max()))
+    if info.runs_last is not None and info.runs_last < length:
+        length = info.runs_last
+        notes.append(f"only the last {length} steps of a sequence are run, so the horizon is {length}")
     size = length * net.n_outputs * net.n_inputs * torch.float64.itemsize
     if size > LARGEST_ANSWER:
         raise ParameterError(
@@ -307,12 +339,10 @@ def analyze(
         name = str(net.w_in.dtype).removeprefix("torch.")
         notes.append(f"weights are {name}; computed in float64, as sums over walks cancel")
     own = net.detach().to("cpu").to(torch.float64)
-    trust = None
-    if inputs is not None:
-        if isinstance(model, Pathways):
-            raise ParameterError("inputs= needs a model that can be run; pass the module, not its Pathways")
-        traj = trajectory_maps(model, inputs, readout=readout)
+    trust = ablations = None
+    if traj is not None:
         trust = fidelity(own, TrajectoryMaps(traj.values.cpu(), traj.lengths.cpu(), traj.label))
+        ablations = _ablations(model, readout, inputs)
     net = own if radius is None else rescale(own, radius)
     maps, rho = hop_maps(net, length), float(spectral_radius(net))
     if rho > 1 and bool(maps.values.any()):
@@ -321,7 +351,34 @@ def analyze(
             "spectral radius below 1 (radius=0.5, --radius 0.5) weighs hops by their number instead"
         )
     lesions, estimates = _lesions(net, length, notes)
-    return Analysis(net, maps, trust, rho, flow(net, length), lesions, estimates, tuple(notes))
+    return Analysis(net, maps, trust, rho, flow(net, length), lesions, estimates, tuple(notes), ablations)
+
+
+def _within(horizon: int | None, steps: int) -> int:
+    """Return the horizon asked for, or that of the data, which it must not exceed."""
+    if horizon is None:
+        return steps
+    if horizon > steps:
+        raise ParameterError(
+            f"horizon={horizon} looks {horizon - 1} steps back, but the longest of the inputs has {steps} "
+            f"steps; leave it out, or give at most {steps}"
+        )
+    return horizon
+
+
+def _ablations(model: Any, readout: Any, inputs: Any) -> Tensor | None:
+    if not (isinstance(model, nn.Module) or is_recurrent(model)):
+        return None
+    parts = parts_of(model, readout)
+    stack, window = parts.stack(), parts.info.runs_last
+    if not isinstance(stack, Stack) or stack.bidirectional:
+        return None
+    batch = as_batch(stack, inputs)
+    if window is not None:
+        last, lengths = last_steps(batch.inputs, window, batch.lengths)
+        assert lengths is not None
+        batch = Batch(last, lengths)
+    return ablate_units(stack, batch) if ablation_cost(stack, batch) <= LESION_FLOPS else None
 
 
 def _lesions(net: Pathways, length: int, notes: list[str]) -> tuple[Tensor | None, Tensor | None]:

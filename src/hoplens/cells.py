@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count
-from hoplens.parts import numbered
+from hoplens.parts import Leak, numbered
 
 Saved = tuple[Tensor, ...]
 
@@ -80,6 +80,10 @@ class Cell:
 
     def raw(self) -> tuple[Tensor, Tensor] | None:
         """Return the blocks (S, S) and (S, I) read off the bare weights; None where there are none."""
+        return None
+
+    def leaking(self) -> Leak | None:
+        """Return what of every step's Jacobian is the leak of the units; None where nothing is."""
         return None
 
     def save(self, state: Tensor, x: Tensor) -> Saved:

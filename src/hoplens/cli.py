@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from hoplens.console import SafeConsole
 from hoplens.errors import HoplensError, ParameterError, check_choice
 
+HORIZON_HELP = "Time steps considered; those of the longest of the inputs, 20 without inputs."
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 
 app = typer.Typer(
@@ -21,8 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console()
-errors = Console(stderr=True)
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 
 
 def main() -> None:
@@ -193,7 +194,7 @@ def analyze(
     radius: Annotated[
         float | None, typer.Option(help="Scale recurrent weights to this spectral radius (celegans: 0.5).")
     ] = None,
-    horizon: Annotated[int, typer.Option(help="Time steps considered.")] = 20,
+    horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
     table_format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
 ) -> None:
@@ -233,7 +234,7 @@ def report(
     at: Annotated[
         str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
     ] = None,
-    horizon: Annotated[int | None, typer.Option(help="Time steps considered; 20 unless given.")] = None,
+    horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
 ) -> None:
     """Write one HTML page about a study, a training run or a trained network."""
     from hoplens.commands import run_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hoplens.errors import NonFiniteError, ShapeError, check_choice, check_count
+from hoplens.errors import NonFiniteError, ShapeError, check_choice, check_count, check_number
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.implicit import takes_models
 from hoplens.nulls import NULLS, null_network, shuffle_lags, strength_error
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+LEVEL = 0.05  # of the p values that plots mark
 CORRECTIONS = ("min-p", "holm", "none")
 Measure = Callable[[HopMaps], Any]
 
@@ -41,6 +43,9 @@ class NullComparison:
         Two-sided p values before correction, ``(1 + #{|null| at least as far from its mean}) / (n + 1)``.
     p_corrected : Tensor, shape (M,)
         Corrected for the M values.
+    smallest_p : Tensor, shape (M,)
+        The smallest corrected p value that an effect of any size on this value alone could have got with
+        these n draws. Where it is not below 0.05, take the n of `draws_for`.
     name, correction : str
     hops : Tensor of int64, shape (M,), or None
         The hops, where there is one value a hop.
@@ -54,13 +59,42 @@ class NullComparison:
     effect: Tensor
     p: Tensor
     p_corrected: Tensor
+    smallest_p: Tensor
     name: str
     correction: str
     hops: Tensor | None
     strength_error: Tensor | None = None
 
+    def __repr__(self) -> str:
+        count, values = self.null.shape
+        start = f"NullComparison({self.name}, {values} value{'s' if values > 1 else ''}, n = {count}, "
+        least = float(self.smallest_p.min())
+        if least < LEVEL:
+            return start + f"smallest corrected p {float(self.p_corrected.min()):.3g})"
+        return (
+            f"{start}too few draws: whatever its effect, one value alone gets no corrected p below "
+            f"{least:.2g}; with n = {self.draws_for()} it could get below {LEVEL:g})"
+        )
+
+    def draws_for(self, level: float = LEVEL) -> int:
+        """Return an n with which an effect on one value alone can get a corrected p below a level.
+
+        Parameters
+        ----------
+        level : float, default 0.05
+
+        Returns
+        -------
+        int
+            Enough whatever the null: each other value adds at most one of the n + 1 draws that are as far
+            out ("min-p"), or counts once ("holm").
+        """
+        wanted = check_number("level", level, above=0.0, below=1.0)
+        rivals = 1 if self.correction == "none" else len(self.observed)
+        return max(2, math.floor(rivals / wanted * (1 + 1e-12)))  # rivals / (n + 1) < level
+
     def to_dataframe(self) -> pd.DataFrame:
-        """Return one row a value: hop, observed, null mean and sd, effect, p and corrected p."""
+        """Return one row a value: hop, observed, null mean and sd, effect, p, corrected and smallest p."""
         import pandas as pd
 
         hops = range(len(self.observed)) if self.hops is None else self.hops.tolist()
@@ -73,6 +107,7 @@ class NullComparison:
                 "effect": self.effect.numpy(),
                 "p": self.p.numpy(),
                 "p_corrected": self.p_corrected.numpy(),
+                "smallest_p": self.smallest_p.numpy(),
             }
         )
 
@@ -112,7 +147,8 @@ def compare_to_null(
     null : {"shuffle", "rewire", "strength", "spectrum", "lags"}
         What stays and what is random: see `null_network`; ``"lags"`` permutes the hops of each pair.
     n : int, default 1000
-        Random networks drawn; the smallest p value that can come out is ``1 / (n + 1)``.
+        Random networks drawn; the smallest p value that can come out is ``1 / (n + 1)``, and corrected for
+        M values it may be no smaller than ``M / (n + 1)``: see ``NullComparison.smallest_p``.
     seed : int, default 0
     horizon : int, default 10
         Number of time steps L of the hop maps.
@@ -151,12 +187,12 @@ def compare_to_null(
             random = hop_maps(network, horizon)
         drawn.append(_value(measure, random))
     values = torch.stack(drawn)
-    effect, p, corrected = _tests(observed, values, correction)
+    effect, p, corrected, smallest = _tests(observed, values, correction)
     name = getattr(measure, "__name__", "measure")
     hops = maps.hops.cpu() if len(observed) == len(maps.hops) and len(observed) > 1 else None
     label = f"{name} against {null}"
     missed = torch.tensor(errors, dtype=torch.float64) if errors else None
-    return NullComparison(observed, values, effect, p, corrected, label, correction, hops, missed)
+    return NullComparison(observed, values, effect, p, corrected, smallest, label, correction, hops, missed)
 
 
 def _value(measure: Measure, maps: HopMaps) -> Tensor:
@@ -171,7 +207,7 @@ def _value(measure: Measure, maps: HopMaps) -> Tensor:
     return value.reshape(-1)
 
 
-def _tests(observed: Tensor, null: Tensor, correction: str) -> tuple[Tensor, Tensor, Tensor]:
+def _tests(observed: Tensor, null: Tensor, correction: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     # the observed network is one of the n + 1 draws under the hypothesis, so it shares mean and sd
     pool = torch.cat([observed[None], null])
     mean, sd = pool.mean(0), pool.std(0)
@@ -183,17 +219,28 @@ def _tests(observed: Tensor, null: Tensor, correction: str) -> tuple[Tensor, Ten
     if correction == "min-p":
         ordered = distance.sort(dim=0).values.T.contiguous()  # (M, n + 1)
         below = torch.searchsorted(ordered, (distance * (1 - 1e-9)).T.contiguous())
-        smallest = ((pool.shape[0] - below).double() / pool.shape[0]).amin(0)  # (n + 1,)
-        corrected = (smallest[:, None] <= p * (1 + 1e-9)).double().mean(0)
+        each = (pool.shape[0] - below).double() / pool.shape[0]  # (M, n + 1)
+        corrected = (each.amin(0)[:, None] <= p * (1 + 1e-9)).double().mean(0)
+        farthest = each * pool.shape[0] < 1.5
+        smallest = torch.stack([_least(farthest, m) for m in range(len(p))])
     else:
         corrected = _holm(p) if correction == "holm" else p
+        smallest = torch.full_like(p, min(1.0, (len(p) if correction == "holm" else 1) / pool.shape[0]))
     null_mean, null_sd = null.mean(0), null.std(0)
     gap = observed - null_mean
     still = null_sd <= 1e-12 * pool.abs().amax(0)
     exact = gap.abs() <= 1e-12 * pool.abs().amax(0)
     infinite = torch.where(exact, torch.zeros_like(gap), gap.sign() * torch.inf)
     effect = torch.where(still, infinite, gap / torch.where(still, 1.0, null_sd))
-    return effect, p, corrected
+    return effect, p, corrected, smallest
+
+
+def _least(farthest: Tensor, value: int) -> Tensor:
+    """Return the corrected p of the network if it were the farthest draw in one value; others as they are."""
+    rivals = farthest.clone()  # (M, n + 1)
+    rivals[value] = False
+    rivals[value, 0] = True
+    return rivals.any(0).double().mean()
 
 
 def _holm(p: Tensor) -> Tensor:

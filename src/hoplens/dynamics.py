@@ -11,7 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hoplens.errors import ShapeError, UnstableError, UnsupportedModelError, check_count, check_number
+from hoplens.errors import (
+    ConvergenceError,
+    ParameterError,
+    ShapeError,
+    UnstableError,
+    UnsupportedModelError,
+    check_count,
+    check_number,
+)
 from hoplens.implicit import takes_models
 from hoplens.lags import check_levels, split_time
 from hoplens.pathways import Pathways
@@ -88,7 +96,7 @@ def transfer_function(net: Pathways, frequencies: Tensor, *, radius: float = 1.0
 
     Raises
     ------
-    UnstableError
+    ParameterError
         If z is an eigenvalue of the network.
     """
     size = check_number("radius", radius, above=0.0)
@@ -102,7 +110,7 @@ def transfer_function(net: Pathways, frequencies: Tensor, *, radius: float = 1.0
     # solve_ex, as a singular system is the caller's to know, not LAPACK's
     inner, info = torch.linalg.solve_ex(system, b.to(eye).unsqueeze(-3).expand(*system.shape[:-1], -1))
     if bool((info != 0).any()) or not bool(torch.isfinite(torch.view_as_real(inner)).all()):
-        raise UnstableError(
+        raise ParameterError(
             "z is an eigenvalue of the network, so the transfer function is infinite; change the radius"
         )
     value: Tensor = c.to(eye).unsqueeze(-3) @ inner + d.to(eye).unsqueeze(-3)
@@ -127,7 +135,9 @@ def controllability_gramian(net: Pathways, horizon: int | None = None) -> Tensor
     Raises
     ------
     UnstableError
-        If the sum of all does not converge.
+        If the sum of all does not exist, at a spectral radius of 1 or more.
+    ConvergenceError
+        If it is not reached in 64 doublings.
     """
     system = time_system(net)
     return _gramian(system.a, system.b, horizon)
@@ -173,7 +183,7 @@ def _gramian(a: Tensor, b: Tensor, horizon: int | None) -> Tensor:
         if bool((step.abs().amax((-2, -1)) <= 1e-17 * total.abs().amax((-2, -1))).all()):
             return (total + total.mT) / 2
         power = power @ power
-    raise UnstableError(f"the Gramian did not converge at spectral radius {radius:.9g}; give a horizon")
+    raise ConvergenceError(f"the Gramian did not converge at spectral radius {radius:.9g}; give a horizon")
 
 
 @takes_models

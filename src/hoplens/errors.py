@@ -25,7 +25,15 @@ class NonFiniteError(HoplensError, ValueError):
 
 
 class UnstableError(HoplensError, ValueError):
-    """A resolvent that does not exist because damping times spectral radius is 1 or more."""
+    """A sum over all walks or all time that does not exist: damping times spectral radius is 1 or more."""
+
+
+class RangeError(HoplensError, OverflowError):
+    """Numbers that leave the range of their dtype."""
+
+
+class ConvergenceError(HoplensError, ArithmeticError):
+    """A solver that did not reach its answer: eigenvalues, a linear system, a doubling."""
 
 
 class ParameterError(HoplensError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FAITHFUL, LOOSE = 0.9, 0.5  # explained share from which weights can be believed, and below which not
+
+
 @dataclass(frozen=True, eq=False)
 class Fidelity:
     """Agreement of weights-only maps with the exact maps on some inputs.
@@ -27,13 +31,23 @@ class Fidelity:
     correlation : Tensor, shape (B,)
         Pearson correlation over all (hop, output, input) cells of each sample.
     relative_error : Tensor, shape (B,)
-        ``|exact - predicted| / |exact|`` (Frobenius) of each sample.
+        ``|exact - predicted| / |exact|`` (Frobenius) of each sample; NaN where nothing flows.
     explained : Tensor, shape (B,)
         ``1 - relative_error^2``: the share of the flow's energy that the weights predict. Below 0 where
-        predicting nothing at all would be closer.
+        predicting nothing at all would be closer, without a lower end: where little flows, as in saturated
+        units, it is far below, so that a mean over samples says little. NaN where nothing flows.
+    gain : Tensor, shape (B,)
+        Factor, 0 or more, by which the prediction comes closest: how much of the predicted size flows. 1
+        where that is right; NaN where nothing flows or is predicted.
+    pattern : Tensor, shape (B,)
+        The share of the flow's energy explained with that factor, in 0 .. 1: whether the weights say right
+        which pathways flow in proportion, whatever their size. Never below ``explained``.
+    pooled_explained, pooled_gain, pooled_pattern : float
+        The same of all samples as one: ``1 - sum |exact - predicted|^2 / sum |exact|^2``, and with one factor
+        for all.
     per_hop : Tensor, shape (K,)
         Correlation over the (output, input) cells of each hop, mean over samples; NaN where a hop has
-        fewer than two distinct cells.
+        fewer than two distinct cells or nothing flows.
     per_hop_spread : Tensor, shape (K,)
         Its standard deviation over samples (0 for one sample).
     per_hop_error, per_hop_error_spread : Tensor, shape (K,)
@@ -46,6 +60,11 @@ class Fidelity:
     correlation: Tensor
     relative_error: Tensor
     explained: Tensor
+    gain: Tensor
+    pattern: Tensor
+    pooled_explained: float
+    pooled_gain: float
+    pooled_pattern: float
     per_hop: Tensor
     per_hop_spread: Tensor
     per_hop_error: Tensor
@@ -54,21 +73,44 @@ class Fidelity:
     label: str
     provenance: str
 
+    @property
+    def median_explained(self) -> float:
+        """Median of ``explained`` over the samples in which something flows; NaN without one."""
+        return float(self.explained.nanmedian())
+
+    def verdict(self) -> str:
+        """Return what can be believed: the pattern and the size, one, or neither; "nothing flows" if so.
+
+        One of "both", "partly", "pattern", "neither", "nothing flows".
+        """
+        if math.isnan(self.pooled_explained):
+            return "nothing flows"
+        share = min(self.pooled_explained, self.median_explained)
+        if share >= FAITHFUL:
+            return "both"
+        if share >= LOOSE:
+            return "partly"
+        return "pattern" if self.pooled_pattern >= LOOSE else "neither"
+
     def summary(self) -> str:
         """Return the sentence to print beside any claim that is made from weights only."""
-        share = float(self.explained.mean())
-        spread = float(self.explained.std(correction=0))
+        size = len(self.correlation)
+        samples = f"{size} sample{'s' if size > 1 else ''}"
+        verdict = self.verdict()
+        if verdict == "nothing flows":
+            return f"nothing flows on these inputs ({samples}): no input changes an output"
         rho = float(self.correlation.nanmean())
-        if share <= 0:
-            error = float(self.relative_error.mean())
-            return (
-                f"weights explain none of the flow on these inputs: the error is {error:.2f} x the flow "
-                f"itself (correlation {rho:.2f}, {len(self.correlation)} samples)"
-            )
-        return (
-            f"weights explain {share:.2f} of the flow on these inputs (spread {spread:.2f} over "
-            f"{len(self.correlation)} samples, correlation {rho:.2f})"
+        found = (
+            f"{_share(self.pooled_explained)} of all flow on these inputs pooled, "
+            f"{_share(self.median_explained)} in the median of {samples} (correlation {rho:.2f})"
         )
+        if verdict in ("both", "partly"):
+            return f"weights explain {found}"
+        if verdict == "pattern":
+            scaled = f"{self.pooled_pattern:.2f} of it with their size times {self.pooled_gain:.2g}"
+            return f"weights have the pattern of the flow, not its size: they explain {found}, but {scaled}"
+        more = f"; no more than {self.pooled_pattern:.2f} of it at any size"
+        return f"weights explain {found}{more}"
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row a hop: correlation and relative error, mean and spread over samples."""
@@ -122,10 +164,11 @@ def fidelity(net: Pathways, trajectory: TrajectoryMaps) -> Fidelity:
     valid = torch.arange(steps, device=exact.device) < trajectory.lengths[:, None]  # (B, L)
     cells = valid[..., None, None].expand_as(exact)
     guess = predicted.expand_as(exact) * cells
+    error, gain, pattern = _agreement(exact.flatten(1), guess.flatten(1))
+    all_error, all_gain, all_pattern = (float(x) for x in _agreement(exact.flatten(), guess.flatten()))
     whole = _correlation(exact.flatten(1), guess.flatten(1), cells.flatten(1))
-    error = _relative(exact.flatten(1), guess.flatten(1))
     by_hop = _correlation(exact.flatten(2), guess.flatten(2), cells.flatten(2))  # (B, L)
-    error_by_hop = _relative(exact.flatten(2), guess.flatten(2))
+    error_by_hop, _, _ = _agreement(exact.flatten(2), guess.flatten(2))
     nothing = torch.full_like(by_hop, torch.nan)
     by_hop, error_by_hop = (torch.where(valid, part, nothing) for part in (by_hop, error_by_hop))
     levels = 1 if net.layers is None else net.layers[-1].level + 1
@@ -133,6 +176,11 @@ def fidelity(net: Pathways, trajectory: TrajectoryMaps) -> Fidelity:
         whole,
         error,
         1 - error**2,
+        gain,
+        pattern,
+        1 - all_error**2,
+        all_gain,
+        all_pattern,
         *_mean_and_spread(by_hop),
         *_mean_and_spread(error_by_hop),
         torch.arange(steps, device=exact.device) + levels + 1,
@@ -141,11 +189,24 @@ def fidelity(net: Pathways, trajectory: TrajectoryMaps) -> Fidelity:
     )
 
 
-def _relative(exact: Tensor, guess: Tensor) -> Tensor:
-    """Return |exact - guess| / |exact| over the last axis; NaN where nothing flows."""
-    missed = torch.linalg.vector_norm(exact - guess, dim=-1)
-    share: Tensor = missed / torch.linalg.vector_norm(exact, dim=-1)
-    return share
+def _agreement(exact: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return |exact - guess| / |exact|, the best factor, and the share explained with it, over the last axis.
+
+    NaN where nothing flows; the factor also where nothing is predicted.
+    """
+    missed, size, predicted = (torch.linalg.vector_norm(x, dim=-1) for x in (exact - guess, exact, guess))
+    none = torch.full_like(size, torch.nan)
+    size = torch.where(size > 0, size, none)
+    units = [x / torch.where(s > 0, s, 1.0)[..., None] for x, s in ((exact, size), (guess, predicted))]
+    cosine = (units[0] * units[1]).sum(-1).clamp(0, 1)
+    gain = cosine * size / torch.where(predicted > 0, predicted, none)
+    # rounding must not leave the best factor behind the factor 1
+    pattern = torch.maximum(cosine**2, 1 - (missed / size) ** 2)
+    return missed / size, gain, pattern
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}" if value > 0 else "none"
 
 
 def _correlation(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:

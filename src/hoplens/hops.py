@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.errors import ShapeError, UnstableError, check_count
+from hoplens.errors import RangeError, ShapeError, UnsupportedModelError, check_count
 from hoplens.factored import hop_products
 from hoplens.implicit import takes_models
 from hoplens.kernels import widen
@@ -46,6 +46,9 @@ class HopMaps:
         pairs means the same. What is then below the range of the dtype is 0.
     exact : ScaledMaps or None
         Mantissas and a power of two a hop, where some map of ``values`` left the range; see `scaled`.
+    timed : bool, default True
+        Whether all walks of one length take the same time. Not so in a bidirectional network, where some
+        run backward: its hops have no lag, see `hoplens.lag_maps`.
     """
 
     values: Tensor
@@ -57,11 +60,34 @@ class HopMaps:
     levels: int = 1
     shift: Tensor | None = None
     exact: ScaledMaps | None = None
+    timed: bool = True
 
     @property
     def lags(self) -> Tensor:
-        """Time steps walked, shape (K,): hops - 2, or hops - 1 - levels in a stack; at least 0."""
+        """Time steps walked, shape (K,): hops - 2, or hops - 1 - levels in a stack; at least 0.
+
+        Raises
+        ------
+        UnsupportedModelError
+            For a bidirectional network (see ``timed``).
+        """
+        if not self.timed:
+            raise UnsupportedModelError(
+                "walks of one length take different times in a bidirectional network, so its hops have no "
+                "lag; use hoplens.lag_maps"
+            )
         return (self.hops - 1 - self.levels).clamp_min(0)
+
+    def hop_name(self, place: int) -> str:
+        """Return what figures call a hop: its number, and its lag where it has one.
+
+        Parameters
+        ----------
+        place : int
+            Where it stands in ``hops``.
+        """
+        hop = f"hop {int(self.hops[place])}"
+        return f"{hop} (lag {int(self.lags[place])})" if self.timed else hop
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -91,6 +117,7 @@ class HopMaps:
                 select_networks(self.exact.mantissas, index, 3),
                 select_networks(self.exact.exponents, index, 1),
             ),
+            self.timed,
         )
 
     def scaled(self) -> ScaledMaps:
@@ -107,7 +134,7 @@ class HopMaps:
 
         Raises
         ------
-        UnstableError
+        RangeError
             If these maps carry a ``shift`` and overflow their dtype although damped.
         """
         if self.shift is not None:
@@ -123,7 +150,7 @@ class HopMaps:
         part = torch.exp2(log2 - whole).to(self.values.dtype)
         result = times_power(exact.mantissas * part[..., None, None], whole.long()[..., None, None])
         if not bool(torch.isfinite(result).all()):
-            raise UnstableError(
+            raise RangeError(
                 f"damped hop maps overflow {result.dtype}; use a smaller damping, fewer hops or float64"
             )
         return result
@@ -131,9 +158,9 @@ class HopMaps:
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per (network, hop, output, input) with the weight.
 
-        Columns: ``hop``, ``lag``, ``output``, ``input``, ``weight``; before them ``network`` where there
-        is one leading axis, or ``axis0, axis1, ...`` where there are several. Weights are ``values``: in
-        units of ``2**shift`` where that is given.
+        Columns: ``hop``, ``lag`` (where hops have one), ``output``, ``input``, ``weight``; before them
+        ``network`` where there is one leading axis, or ``axis0, axis1, ...`` where there are several.
+        Weights are ``values``: in units of ``2**shift`` where that is given.
         """
         import pandas as pd
 
@@ -143,8 +170,9 @@ class HopMaps:
         levels += [self.hops.tolist(), self.output_names, self.input_names]
         index = pd.MultiIndex.from_product(levels, names=[*names, "hop", "output", "input"])
         frame = pd.DataFrame({"weight": values.reshape(-1)}, index=index).reset_index()
-        lags = np.maximum(frame["hop"].to_numpy() - 1 - self.levels, 0)
-        frame.insert(len(self.batch_shape) + 1, "lag", lags)
+        if self.timed:
+            lags = np.maximum(frame["hop"].to_numpy() - 1 - self.levels, 0)
+            frame.insert(len(self.batch_shape) + 1, "lag", lags)
         return frame
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -195,7 +223,7 @@ def hop_maps(net: Pathways, horizon: int = 20, *, dtype: torch.dtype | None = No
     ------
     NonFiniteError
         If a weight is NaN or infinite.
-    UnstableError
+    RangeError
         If a single hop leaves the range of the dtype.
 
     Notes
@@ -214,4 +242,5 @@ def hop_maps(net: Pathways, horizon: int = 20, *, dtype: torch.dtype | None = No
         hops = torch.cat([hops.new_ones(1), hops])
     values, shift, exact = assemble(maps, exponents, dtype or net.w_in.dtype)
     modules = net.input_modules, net.output_modules
-    return HopMaps(values, hops, net.input_names, net.output_names, *modules, levels, shift, exact)
+    timed = net.layers is None or not any(layer.reverse for layer in net.layers)
+    return HopMaps(values, hops, net.input_names, net.output_names, *modules, levels, shift, exact, timed)

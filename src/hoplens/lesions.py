@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from hoplens.errors import ParameterError, UnknownNameError, UnstableError, check_count
+from hoplens.errors import ParameterError, RangeError, UnknownNameError, check_count
 from hoplens.hops import hop_maps
 from hoplens.implicit import takes_models
+from hoplens.parts import Leak
 from hoplens.pathways import Pathways, replace_blocks
 
 CHUNK = 1 << 22  # numbers of one batch of lost maps: 32 MiB of float64
@@ -44,7 +45,8 @@ def without(net: Pathways, *, units: Sequence[Unit] = (), edges: Sequence[Edge] 
         for tail, head in (_edge(net, edge) for edge in edges):
             mask[head, tail] = 0
         w_rec = w_rec * mask
-    return replace_blocks(net, keep[:, None] * net.w_in, w_rec, net.w_out * keep, net.w_skip)
+    leak = None if net.leak is None else Leak(*(part * keep for part in net.leak))
+    return replace_blocks(net, keep[:, None] * net.w_in, w_rec, net.w_out * keep, net.w_skip, leak=leak)
 
 
 @takes_models
@@ -87,7 +89,7 @@ def lesion(
 
     Raises
     ------
-    UnstableError
+    RangeError
         If walks grow beyond the range of float64 within the horizon.
     """
     length = check_count("horizon", horizon)
@@ -271,14 +273,14 @@ def _each(net: Pathways, length: int, lost: Callable[[_Walks], Tensor]) -> Tenso
 def _maps(net: Pathways, length: int) -> Tensor:
     maps = hop_maps(net, length)
     if maps.shift is not None:
-        raise UnstableError(f"the hop maps leave the range of float64 within {length} steps; {SHORTER}")
+        raise RangeError(f"the hop maps leave the range of float64 within {length} steps; {SHORTER}")
     return maps.values
 
 
 def _share(lost: Tensor, size: Tensor, net: Pathways) -> Tensor:
     change: Tensor = lost / torch.where(size > 0, size, torch.ones_like(size))
     if not bool(torch.isfinite(change).all()):
-        raise UnstableError(f"walks grow beyond the range of float64; {SHORTER}")
+        raise RangeError(f"walks grow beyond the range of float64; {SHORTER}")
     return change.to(net.w_in.dtype)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError, check_choice, check_number
+from hoplens.parts import Leak
 from hoplens.pathways import Pathways
 from hoplens.seeds import generator
 from hoplens.thinning import keep_mask, weight_scores
@@ -97,7 +98,19 @@ class Ensemble:
         Tensor of bool, shape (rows, H from, H to)
             As ``recurrent()`` lies.
         """
-        return keep_mask(weight_scores(self.pathways()[rows], by, horizon=horizon), share).mT
+        return keep_mask(self.select(rows).scores(by, horizon=horizon), share).mT
+
+    def scores(self, by: str = "magnitude", *, horizon: int | None = None) -> Tensor:
+        """Return the scores of all recurrent weights, shape (E, H to, H from); see `hoplens.weight_scores`.
+
+        Parameters
+        ----------
+        by : {"magnitude", "pathway"}
+        horizon : int, optional
+            Time steps, for "pathway".
+        """
+        own = self.leak * self.blocks()[1]  # the self-loops of a leak are no weights
+        return weight_scores(self.pathways(), by, horizon=horizon, removable=own)
 
     def pathways(self) -> Pathways:
         """Return the graph of all networks, leading axis E: W_rec and W_in as views of the weights.
@@ -106,11 +119,12 @@ class Ensemble:
         ``a W_in``: each unit has a self-loop.
         """
         w_in, w_rec, _ = self.blocks()
-        provenance = "raw weights"
+        leak, provenance = None, "raw weights"
         if self.leak < 1:
-            kept = torch.eye(self.n_hidden, dtype=w_rec.dtype, device=w_rec.device) * (1 - self.leak)
-            w_in, w_rec, provenance = self.leak * w_in, kept + self.leak * w_rec, f"leak {self.leak:g}"
-        return Pathways(w_in, w_rec, self.readout, provenance=f"{provenance} ({self.activation})")
+            leak = Leak(*(w_rec.new_full((self.n_hidden,), part) for part in (1 - self.leak, self.leak)))
+            w_in, w_rec = self.leak * w_in, torch.diag_embed(leak.kept) + self.leak * w_rec
+            provenance = f"leak {self.leak:g}"
+        return Pathways(w_in, w_rec, self.readout, leak=leak, provenance=f"{provenance} ({self.activation})")
 
     def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return views of the weights without leak: W_in (E, H, I), W_rec (E, H, H), W_out (E, O, H)."""

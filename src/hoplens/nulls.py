@@ -23,8 +23,10 @@ DEALS = 50  # rounds of dealing weights anew; most networks come to rest within 
 def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> Pathways:
     """Draw one random network that keeps some properties of another.
 
-    Input and output weights stay; the recurrent graph is drawn anew. In a stack every layer, and every
-    block of edges from one layer to another, is drawn by itself, so that all stays between the same layers.
+    Input and output weights stay; the recurrent graph is drawn anew. Of leaky units, ``w_rec = diag(kept) +
+    diag(gain) W``, only W is: time constants stay with their units (see `hoplens.Leak`). In a stack every
+    layer, and every block of edges from one layer to another, is drawn by itself, so that all stays between
+    the same layers.
 
     Parameters
     ----------
@@ -67,8 +69,8 @@ def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> P
     if net.batch_shape:
         raise ShapeError(f"a null model takes one network, got leading axes {tuple(net.batch_shape)}")
     rng = seed if isinstance(seed, np.random.Generator) else numpy_generator("null model", seed)
-    dense = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-    w = dense.detach().cpu().double().numpy()
+    wiring = _wiring(net)
+    w = wiring.cpu().numpy()
     drawn = w.copy()
     for to, source in _blocks(net):
         if null == "spectrum" and to != source:
@@ -79,8 +81,21 @@ def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> P
             f'null="{null}" found no two edges to swap: this is the only network with its degrees; use '
             '"shuffle", "spectrum" or "lags"'
         )
-    w_rec = torch.from_numpy(drawn).to(dense)
-    return replace_blocks(net.detach(), net.w_in.detach(), w_rec, net.w_out.detach(), net.w_skip)
+    w_rec = torch.from_numpy(drawn).to(wiring)
+    plain = net.detach()
+    if plain.leak is not None:
+        w_rec = torch.diag_embed(plain.leak.kept.double()) + plain.leak.gain.double()[:, None] * w_rec
+    return replace_blocks(plain, plain.w_in, w_rec.to(plain.w_in), plain.w_out, plain.w_skip, leak=plain.leak)
+
+
+def _wiring(net: Pathways) -> Tensor:
+    """Return the recurrent weights W in float64, (..., H, H), without what a leak makes of them."""
+    w = (net.w_rec.to_dense() if net.is_sparse else net.w_rec).detach().double()
+    if net.leak is None:
+        return w
+    gain = net.leak.gain.detach().double()[..., None]
+    w = w - torch.diag_embed(net.leak.kept.detach().double())
+    return w / torch.where(gain == 0, torch.ones_like(gain), gain)  # 0 of a unit that was cut off
 
 
 def _blocks(net: Pathways) -> list[tuple[slice, slice]]:
@@ -103,7 +118,7 @@ def shuffle_lags(maps: HopMaps, seed: int | np.random.Generator) -> HopMaps:
     rng = seed if isinstance(seed, np.random.Generator) else numpy_generator("null model of lags", seed)
     order = torch.from_numpy(rng.random(tuple(maps.values.shape)).argsort(axis=-3)).to(maps.values.device)
     names = maps.input_names, maps.output_names, maps.input_modules, maps.output_modules
-    return HopMaps(maps.values.gather(-3, order), maps.hops, *names, maps.levels)
+    return HopMaps(maps.values.gather(-3, order), maps.hops, *names, maps.levels, timed=maps.timed)
 
 
 def _shuffle(w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -185,13 +200,15 @@ _DRAW: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 def strengths(net: Pathways) -> tuple[Tensor, Tensor]:
     """Return the summed recurrent weight into and out of every unit, each of shape (..., H).
 
+    Of leaky units the weights are those of W, without the leak.
+
     Parameters
     ----------
     net : Pathways
         Any leading axes.
     """
-    w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-    return w_rec.sum(-1), w_rec.sum(-2)
+    w = _wiring(net).to(net.w_in)
+    return w.sum(-1), w.sum(-2)
 
 
 @takes_models
@@ -208,7 +225,7 @@ def strength_error(net: Pathways, drawn: Pathways) -> float:
     """
     sums = []
     for one in (net, drawn):
-        w = (one.w_rec.to_dense() if one.is_sparse else one.w_rec).detach().double()
+        w = _wiring(one)
         sums.append(
             torch.cat([part.sum(axis) for part in (w.clamp_min(0), -w.clamp_max(0)) for axis in (0, 1)])
         )

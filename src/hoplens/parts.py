@@ -30,6 +30,23 @@ class LowRank(NamedTuple):
     diagonal: Tensor | None = None
 
 
+class Leak(NamedTuple):
+    """What leaky units keep of themselves: ``w_rec = diag(kept) + diag(gain) W``.
+
+    The diagonal that a time constant makes is no wiring: null models leave it where it is and permute W.
+
+    Attributes
+    ----------
+    kept : Tensor, shape (..., H)
+        1 - a of each unit, with a = dt / tau.
+    gain : Tensor, shape (..., H)
+        a of each unit.
+    """
+
+    kept: Tensor
+    gain: Tensor
+
+
 class Layer(NamedTuple):
     """A run of hidden units that belong to one layer and direction of a stacked network.
 

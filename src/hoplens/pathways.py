@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError
-from hoplens.parts import Layer, LowRank, as_tensor, check_layers, checked_blocks, labels, select_networks
+from hoplens.parts import (
+    Layer,
+    Leak,
+    LowRank,
+    as_tensor,
+    check_layers,
+    checked_blocks,
+    labels,
+    select_networks,
+)
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -48,6 +57,8 @@ class Pathways:
     layers : sequence of Layer, optional
         The layers of a stacked network. An edge inside a layer takes one time step, an edge from a layer
         to the next takes none (`hoplens.lag_maps`). None: every edge between hidden units takes a step.
+    leak : Leak, optional
+        What of ``w_rec`` is the leak of leaky units and not their wiring.
     provenance : str
         Where the weights come from: raw weights, or a Jacobian and the point it was taken at.
 
@@ -68,6 +79,7 @@ class Pathways:
     hidden_names: tuple[str, ...]
     hidden_modules: tuple[str, ...] | None
     layers: tuple[Layer, ...] | None
+    leak: Leak | None
     provenance: str
     _recurrent: Tensor | None
 
@@ -85,6 +97,7 @@ class Pathways:
         hidden_names: Sequence[str] | None = None,
         hidden_modules: Sequence[str] | None = None,
         layers: Sequence[Layer] | None = None,
+        leak: Leak | None = None,
         provenance: str = RAW_WEIGHTS,
     ) -> None:
         blocks, factors = checked_blocks(w_in, w_rec, w_out, w_skip)
@@ -99,6 +112,7 @@ class Pathways:
             "hidden_names": labels("hidden_names", hidden_names, n_hidden, "h"),
             "hidden_modules": labels("hidden_modules", hidden_modules, n_hidden, None),
             "layers": check_layers(layers, n_hidden),
+            "leak": _checked_leak(leak, blocks["w_in"]),
             "input_names": labels("input_names", input_names, n_inputs, "x"),
             "output_names": labels("output_names", output_names, n_outputs, "y"),
             "input_modules": labels("input_modules", input_modules, n_inputs, None),
@@ -160,7 +174,12 @@ class Pathways:
         skip = None if self.w_skip is None else select_networks(self.w_skip, index, 2)
         w_in, w_out = (select_networks(w, index, 2) for w in (self.w_in, self.w_out))
         return replace_blocks(
-            self, w_in, self._map_recurrent(lambda w: select_networks(w, index, 2)), w_out, skip
+            self,
+            w_in,
+            self._map_recurrent(lambda w: select_networks(w, index, 2)),
+            w_out,
+            skip,
+            leak=self._map_leak(lambda part: select_networks(part, index, 1)),
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> Pathways:
@@ -178,14 +197,23 @@ class Pathways:
             self._map_recurrent(lambda w: w.to(target)),
             self.w_out.to(target),
             skip,
+            leak=self._map_leak(lambda part: part.to(target)),
         )
 
     def detach(self) -> Pathways:
         """Return the same graph cut from autograd."""
         skip = None if self.w_skip is None else self.w_skip.detach()
         return replace_blocks(
-            self, self.w_in.detach(), self._map_recurrent(Tensor.detach), self.w_out.detach(), skip
+            self,
+            self.w_in.detach(),
+            self._map_recurrent(Tensor.detach),
+            self.w_out.detach(),
+            skip,
+            leak=self._map_leak(Tensor.detach),
         )
+
+    def _map_leak(self, function: Callable[[Tensor], Tensor]) -> Leak | None:
+        return None if self.leak is None else Leak(*map(function, self.leak))
 
     def _map_recurrent(self, function: Callable[[Tensor], Tensor]) -> Tensor | LowRank:
         """Apply a function to the recurrent block, or to each of its factors."""
@@ -258,6 +286,19 @@ class Pathways:
         return graph
 
 
+def _checked_leak(leak: Leak | None, like: Tensor) -> Leak | None:
+    if leak is None:
+        return None
+    wanted = like.shape[:-1]
+    parts = []
+    for name, part in zip(Leak._fields, leak, strict=True):
+        value = torch.as_tensor(part).to(like)
+        if value.dim() < 1 or value.shape[-1] != wanted[-1] or value.dim() > len(wanted):
+            raise ShapeError(f"leak's {name} must have shape (..., H={wanted[-1]}), got {tuple(value.shape)}")
+        parts.append(value.expand(wanted))
+    return Leak(*parts)
+
+
 def replace_blocks(
     net: Pathways,
     w_in: Tensor,
@@ -265,9 +306,13 @@ def replace_blocks(
     w_out: Tensor,
     w_skip: Tensor | None,
     *,
+    leak: Leak | None,
     provenance: str | None = None,
 ) -> Pathways:
-    """Return ``net`` with other weights and the same names and modules; provenance too, unless given."""
+    """Return ``net`` with other weights and the same names and modules; provenance too, unless given.
+
+    What of the new ``w_rec`` is leak must be said: it is scaled and cut as the weights are.
+    """
     return Pathways(
         w_in,
         w_rec,
@@ -280,8 +325,18 @@ def replace_blocks(
         hidden_names=net.hidden_names,
         hidden_modules=net.hidden_modules,
         layers=net.layers,
+        leak=leak,
         provenance=net.provenance if provenance is None else provenance,
     )
 
 
-__all__ = ["RAW_WEIGHTS", "Layer", "LowRank", "Pathways", "as_tensor", "replace_blocks", "select_networks"]
+__all__ = [
+    "RAW_WEIGHTS",
+    "Layer",
+    "Leak",
+    "LowRank",
+    "Pathways",
+    "as_tensor",
+    "replace_blocks",
+    "select_networks",
+]

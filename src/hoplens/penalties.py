@@ -229,8 +229,9 @@ class PathwayPenalty(Penalty):
         if self.normalise:
             net = scale_blocks(net, 1.0 / normalising_scale(spectral_radius(net)))
         if self.horizon is None:
-            check_converges(self.damping, spectral_radius(net))
-            total = solve_resolvent(net, net.w_in.new_full(net.batch_shape, self.damping))
+            radius = spectral_radius(net)
+            check_converges(self.damping, radius)
+            total = solve_resolvent(net, net.w_in.new_full(net.batch_shape, self.damping), radius)
             return self._size(total)
         if net.w_skip is not None and self.across == "sum":
             w_in, w_rec, w_out = (widen(w) for w in (net.w_in, net.w_rec, net.w_out))

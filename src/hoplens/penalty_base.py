@@ -82,7 +82,7 @@ class Penalty(nn.Module):
         """
         with torch.enable_grad():
             w_in, w_rec, w_out = (b.detach().requires_grad_() for b in (net.w_in, net.w_rec, net.w_out))
-            value = self(replace_blocks(net, w_in, w_rec, w_out, net.w_skip))
+            value = self(replace_blocks(net, w_in, w_rec, w_out, net.w_skip, leak=None))
             total = (factors * value).sum()
             found = torch.autograd.grad(total, (w_in, w_rec, w_out), allow_unused=True)
         return value.detach(), (found[0], found[1], found[2])

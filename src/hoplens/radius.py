@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.errors import ParameterError, UnstableError
+from hoplens.errors import ConvergenceError, ParameterError
 from hoplens.implicit import takes_models
+from hoplens.nilpotent import is_acyclic, matrix_size, rounds_to_nilpotent
 from hoplens.pathways import Pathways
 from hoplens.seeds import numpy_generator
 from hoplens.systems import to_scipy
@@ -66,8 +67,8 @@ def leading_eigenvalue(net: Pathways, *, tolerance: float = TOLERANCE) -> Leadin
 
     Raises
     ------
-    UnstableError
-        If the iterations do not converge, or no hidden unit reaches another.
+    ConvergenceError
+        If the iterations do not converge.
     """
     if net.batch_shape or net.n_hidden < 3:
         raise ParameterError(
@@ -106,7 +107,7 @@ def _arnoldi(product: Callable[[Any], Any], hidden: int, tolerance: float) -> Le
             tol=tolerance,
         )
     except ArpackNoConvergence:
-        raise UnstableError(
+        raise ConvergenceError(
             f"the leading eigenvalue did not converge in {count} products, as happens where many "
             "have nearly the same modulus; use leading_eigenvalue(net, tolerance=0.1) and pass radius= on"
         ) from None
@@ -125,8 +126,9 @@ def spectral_radius(net: Pathways) -> Tensor:
 
     Computed in float64; returned in the dtype of the weights. Up to 1024 hidden units, and wherever a
     gradient is wanted of a dense matrix, from all eigenvalues; beyond, by `leading_eigenvalue`, which also
-    gives the residual. A defective matrix (a pure delay line) has eigenvalues that no algorithm finds more
-    exactly than ``eps**(1/H)``.
+    gives the residual. 0 for a graph without cycles, and for one that rounding cannot tell from a nilpotent
+    one: the eigenvalues of a delay line move by ``eps**(1/H)`` times its size with a weight's last digit,
+    so that what is computed below that may be nothing but rounding. eps is that of the weights' dtype.
 
     Parameters
     ----------
@@ -137,6 +139,8 @@ def spectral_radius(net: Pathways) -> Tensor:
     ------
     ParameterError
         If a gradient is wanted through the radius of a large sparse matrix.
+    ConvergenceError
+        If the eigenvalues are not found.
     """
     return exact_radius(net).to(net.w_in.dtype)
 
@@ -144,30 +148,44 @@ def spectral_radius(net: Pathways) -> Tensor:
 def exact_radius(net: Pathways) -> Tensor:
     """Return the spectral radius in float64, shape (...,)."""
     net.check_finite()
+    eps = torch.finfo(net.w_in.dtype).eps
     if net.factors is not None and net.factors.diagonal is None:
-        core = net.factors.v.mT @ net.factors.u  # has the non-zero eigenvalues of U V^T
-        return dense_radius(core)
+        u, v = net.factors.u.double(), net.factors.v.double()
+        # v^T u has the non-zero eigenvalues of u v^T, but the rounding of both
+        return dense_radius(v.mT @ u, eps, torch.linalg.matrix_norm(u) * torch.linalg.matrix_norm(v))
     # never ask a factored network for its w_rec before it is known to be small: that would form it
     parts = (net.w_rec,) if net.factors is None else net.factors
     wants_grad = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in parts)
     if net.n_hidden <= DENSE_LIMIT or (wants_grad and not net.is_sparse):
         w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-        return dense_radius(w_rec)
+        return dense_radius(w_rec, eps)
     if wants_grad:
         raise ParameterError(
             "the spectral radius of a large sparse w_rec has no gradient here; pass normalise=False or "
             "net.detach()"
         )
+    if net.is_sparse:
+        edges = to_scipy(net.w_rec).tocoo()
+        if is_acyclic(edges.row, edges.col, edges.data, net.n_hidden, eps):
+            return net.w_in.new_zeros((), dtype=torch.float64)
     if net.is_sparse or net.factors is not None:
         return net.w_in.new_tensor(leading_eigenvalue(net).radius, dtype=torch.float64)
     flat = net.w_rec.reshape(-1, *net.w_rec.shape[-2:])
-    return torch.stack([_leading_radius(w) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
+    return torch.stack([_leading_radius(w, eps) for w in flat]).to(net.w_in.device).reshape(net.batch_shape)
 
 
-def dense_radius(matrix: Tensor) -> Tensor:
+def dense_radius(matrix: Tensor, eps: float, size: Tensor | None = None) -> Tensor:
     """Return the spectral radius of dense square matrices in float64, shape (...,).
 
     Scaled first: LAPACK fails on matrices whose entries are all tiny or differ by hundreds of orders.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape (..., n, n)
+    eps : float
+        Of the dtype that the weights come in: matrices that rounding makes nilpotent have radius 0.
+    size : Tensor, shape (...,), optional
+        What the entries are rounded relative to; default the size of the matrix.
     """
     wide = matrix.double()
     largest = wide.detach().abs().amax(dim=(-2, -1), keepdim=True)
@@ -177,21 +195,30 @@ def dense_radius(matrix: Tensor) -> Tensor:
     try:
         every: Tensor = torch.linalg.eigvals(relative)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise UnstableError(
+        raise ConvergenceError(
             f"the eigenvalues of w_rec could not be found ({error}); "
             "rescale its rows and columns to similar sizes"
         ) from None
-    return every.abs().amax(dim=-1) * scale[..., 0, 0]
+    radius = every.abs().amax(dim=-1)
+    own = matrix_size(relative.detach()) if size is None else size.detach() / scale[..., 0, 0]
+    none = (radius == 0) | rounds_to_nilpotent(relative, radius, own, eps)
+    if radius.requires_grad and bool(none.any()):  # eigenvalues of a defective matrix have no gradient
+        eye = torch.eye(wide.shape[-1], dtype=wide.dtype, device=wide.device)
+        radius = torch.linalg.eigvals(torch.where(none[..., None, None], eye, relative)).abs().amax(dim=-1)
+    return torch.where(none, torch.zeros_like(radius), radius) * scale[..., 0, 0]
 
 
-def _leading_radius(w_rec: Tensor) -> Tensor:
+def _leading_radius(w_rec: Tensor, eps: float) -> Tensor:
     matrix = w_rec.detach().double().cpu()
+    heads, tails = matrix.numpy().nonzero()
+    if is_acyclic(heads, tails, matrix.numpy()[heads, tails], len(matrix), eps):
+        return matrix.new_zeros(())
     try:
         found = _arnoldi(lambda x: matrix.numpy() @ x, matrix.shape[0], TOLERANCE)
-    except UnstableError:
+    except ConvergenceError:
         if matrix.shape[0] > PATIENT_LIMIT:
             raise
-        return dense_radius(matrix)  # minutes, but certain
+        return dense_radius(matrix, eps)  # minutes, but certain
     return torch.tensor(found.radius, dtype=torch.float64)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hoplens.errors import UnstableError, check_number
+from hoplens.errors import ParameterError, check_number
 from hoplens.implicit import takes_models
-from hoplens.parts import LowRank
+from hoplens.parts import Leak, LowRank
 from hoplens.pathways import Pathways, replace_blocks
 from hoplens.radius import spectral_radius
 
@@ -34,13 +34,13 @@ def rescale(net: Pathways, radius: float) -> Pathways:
 
     Raises
     ------
-    UnstableError
+    ParameterError
         If the network has no cycle, so that its spectral radius is 0 and nothing can be scaled to it.
     """
     wanted = check_number("radius", radius, above=0.0)
     own = spectral_radius(net).to(torch.float64)
     if not bool((own > 0).all()):
-        raise UnstableError("w_rec has no cycle (spectral radius 0), so no factor gives it another radius")
+        raise ParameterError("w_rec has no cycle (spectral radius 0), so no factor gives it another radius")
     factor = (wanted / own).to(net.w_in.dtype)
     w_rec: Tensor | LowRank
     if net.factors is not None:
@@ -48,8 +48,9 @@ def rescale(net: Pathways, radius: float) -> Pathways:
         w_rec = LowRank(u * factor[..., None, None], v, None if kept is None else kept * factor[..., None])
     else:
         w_rec = net.w_rec * (factor if net.is_sparse else factor[..., None, None])
+    leak = None if net.leak is None else Leak(*(part * factor[..., None] for part in net.leak))
     provenance = f"{net.provenance}, w_rec scaled to spectral radius {wanted:g}"
-    return replace_blocks(net, net.w_in, w_rec, net.w_out, net.w_skip, provenance=provenance)
+    return replace_blocks(net, net.w_in, w_rec, net.w_out, net.w_skip, leak=leak, provenance=provenance)
 
 
 __all__ = ["rescale"]

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hoplens.errors import UnstableError, check_count, check_number
+from hoplens.errors import RangeError, UnstableError, check_count, check_number
 from hoplens.hops import hop_maps
 from hoplens.implicit import takes_models
 from hoplens.kernels import widen
+from hoplens.parts import Leak
 from hoplens.pathways import LowRank, Pathways, replace_blocks
 from hoplens.radius import exact_radius
-from hoplens.solves import solve_certified
+from hoplens.solves import Solved, merge, narrow, solve_certified, sum_walks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,17 +40,17 @@ class Resolvent:
     horizon : int or None
         Time steps covered, or None for all hops.
     normalised : bool
-        Whether every block was divided by the spectral radius.
+        Whether every block was divided by the spectral radius (by 1 where that is 0).
     input_names, output_names : tuple of str
         Names of the inputs and outputs.
     error_bound : Tensor, shape (..., O, I), or None
         No entry of ``value`` is further from the truth (at the damping and spectral radius used) than this,
-        rounding to the dtype of ``value`` included; None where the sum is finite and nothing was solved.
+        rounding to the dtype of ``value`` included; None where a horizon was given and nothing was solved.
         With A = I - aW, X and Y the solutions from the input and the output side and R and S their
         residuals, ``a^2 (W_out X + Y^T R)`` is off by at most ``a^2 |S[:, o]| |A^-1| |R[:, i]|``, and that
         plus rounding is the bound. Infinite where no bound on ``|A^-1|`` was found.
     bound_kind : str
-        What the bound on ``|A^-1|`` rests on.
+        What the bound rests on.
     method : str
         How the value was computed.
     """
@@ -114,7 +115,9 @@ def resolvent(
     sum runs over k = 2 .. horizon + 1, or over all k >= 2, where it equals
     ``a^2 W_out (I - a W_rec)^-1 W_in`` with a = damping / rho (or damping): a linear solve, no inverse.
     Dense matrices are solved by LU or by Krylov iterations, the cheaper by a cost model; sparse ones by
-    preconditioned Krylov iterations; a diagonal plus low rank by Woodbury's identity.
+    preconditioned Krylov iterations; a diagonal plus low rank by Woodbury's identity. A network whose
+    spectral radius is 0 (see `spectral_radius`) has no walk of more than H + 1 hops and no W*: its walks are
+    added up as they are.
 
     Parameters
     ----------
@@ -125,7 +128,7 @@ def resolvent(
     horizon : int, optional
         Number of time steps; None sums all hops.
     normalise : bool, default True
-        Divide the graph by its spectral radius first.
+        Divide the graph by its spectral radius first, where that is above 0.
     radius : float, optional
         The spectral radius, where it is known; computed by default, which is the dear part for large
         networks without a leading eigenvalue that stands out (see `leading_eigenvalue`).
@@ -140,8 +143,11 @@ def resolvent(
     Raises
     ------
     UnstableError
-        If all hops are summed and damping times spectral radius is 1 or more, if normalisation is asked
-        of a network whose spectral radius is 0, if a finite sum overflows, or a solver does not converge.
+        If all hops are summed and damping times spectral radius is 1 or more.
+    RangeError
+        If a finite sum leaves the range of the numbers.
+    ConvergenceError
+        If a solver does not converge.
 
     Notes
     -----
@@ -158,11 +164,13 @@ def resolvent(
         residual = torch.zeros_like(size, dtype=net.w_in.dtype)
         names = (net.input_names, net.output_names)
         own = size.to(net.w_in.dtype)
-        return Resolvent(value.to(asked), own, residual, factor, length, normalise, *names, method="hop maps")
+        return Resolvent(
+            narrow(value, asked), own, residual, factor, length, normalise, *names, method="hop maps"
+        )
     check_converges(factor, size / scale)
-    found = solve_certified(net, factor / scale, factor * size / scale)
+    found = _all_hops(net, factor / scale, factor * size / scale)
     return Resolvent(
-        found.value.to(asked),
+        narrow(found.value, asked),
         size.to(net.w_in.dtype),
         found.residual,
         factor,
@@ -176,12 +184,30 @@ def resolvent(
     )
 
 
+def _all_hops(net: Pathways, damping: Tensor, contraction: Tensor) -> Solved:
+    """Solve for the networks with cycles, add up the walks of those without; arguments (...,)."""
+    ends = contraction.detach() == 0
+    if not bool(ends.any()):
+        return solve_certified(net, damping, contraction)
+    if bool(ends.all()):
+        return sum_walks(net, damping)
+    solved = solve_certified(net[~ends], damping[~ends], contraction[~ends])
+    summed = sum_walks(net[ends], damping[ends])
+    return Solved(
+        merge(ends, summed.value, solved.value),
+        merge(ends, summed.residual, solved.residual),
+        merge(ends, summed.bound, solved.bound),
+        f"{solved.kind}; {summed.kind}",
+        f"{solved.method}; {summed.method}",
+    )
+
+
 def _finite_sum(net: Pathways, factor: Tensor, length: int) -> Tensor:
     """Return ``sum_k factor**k H_k`` over ``length`` time steps, (..., O, I); factor one a network."""
     scaled = scale_blocks(net, factor.to(net.w_in.dtype))  # first, so that only what is asked must fit
     maps = hop_maps(scaled, length, dtype=widen(net.w_in[..., :1, :1]).dtype)
     if maps.shift is not None:
-        raise UnstableError(
+        raise RangeError(
             f"the damped sum over {length} steps overflows; use a smaller damping, normalise=True or float64"
         )
     return maps.values.sum(dim=-3)
@@ -197,13 +223,8 @@ def given_radius(net: Pathways, radius: float | None) -> Tensor:
 
 
 def normalising_scale(radius: Tensor) -> Tensor:
-    """Return the spectral radius, or raise where it is zero and W* does not exist."""
-    if bool((radius <= 0).any()):
-        raise UnstableError(
-            "normalise=True divides by the spectral radius, which is 0 here (no recurrent cycle); "
-            "pass normalise=False"
-        )
-    return radius
+    """Return what W* is divided by: the spectral radius, or 1 where that is 0 and all walks end."""
+    return torch.where(radius > 0, radius, torch.ones_like(radius))
 
 
 def check_converges(damping: float, radius: Tensor) -> None:
@@ -234,4 +255,5 @@ def scale_blocks(net: Pathways, factor: Tensor) -> Pathways:
         w_rec: Tensor | LowRank = LowRank(u * by, v, None if own is None else own * factor[..., None])
     else:
         w_rec = net.w_rec * float(factor) if net.is_sparse else net.w_rec * by
-    return replace_blocks(net, net.w_in * by, w_rec, net.w_out * by, skip)
+    leak = None if net.leak is None else Leak(*(part * factor[..., None] for part in net.leak))
+    return replace_blocks(net, net.w_in * by, w_rec, net.w_out * by, skip, leak=leak)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hoplens.errors import UnstableError
+from hoplens.errors import RangeError
 from hoplens.kernels import Chain, make_step, widen
 from hoplens.steps import Step
 
@@ -70,7 +70,7 @@ def scaled_products(w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int) -> 
             batch = w_in.shape[:-2]
             exponents = exponents.reshape(*batch, length) + (e_in + e_out)[..., None]
             return maps.reshape(*batch, *maps.shape[-3:]), exponents
-    raise UnstableError(
+    raise RangeError(
         f"one hop alone leaves the range of {w_in.dtype}; use float64 weights or divide w_rec by its "
         "largest entry"
     )

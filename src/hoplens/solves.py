@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hoplens.errors import RangeError
 from hoplens.kernels import widen
 from hoplens.pathways import LowRank, Pathways
 from hoplens.steps import csr, narrow_csr
@@ -38,8 +39,42 @@ class Solved:
     method: str
 
 
-def solve_resolvent(net: Pathways, damping: Tensor) -> Tensor:
-    """Return ``sum_k damping^k H_k`` over all k, (..., O, I), differentiable; damping has shape (...,)."""
+def solve_resolvent(net: Pathways, damping: Tensor, radius: Tensor) -> Tensor:
+    """Return ``sum_k damping^k H_k`` over all k, (..., O, I), differentiable.
+
+    Parameters
+    ----------
+    net : Pathways
+    damping : Tensor, shape (...,)
+        Factor on every hop of each network.
+    radius : Tensor, shape (...,)
+        Spectral radius of each network; damping times it is below 1.
+    """
+    ends = radius.detach() == 0
+    if not bool(ends.any()):
+        return _solve(net, damping)
+    if bool(ends.all()):
+        return narrow(sum_walks(net, damping).value, net.w_in.dtype)
+    summed = sum_walks(net[ends], damping[ends]).value
+    return merge(ends, narrow(summed, net.w_in.dtype), _solve(net[~ends], damping[~ends]))
+
+
+def narrow(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a finite value in another dtype, or raise where it leaves its range."""
+    if bool((value.detach().abs() > torch.finfo(dtype).max).any()):
+        raise RangeError(
+            f"the sum over all walks leaves the range of {dtype}; use float64, a smaller damping or a horizon"
+        )
+    return value.to(dtype)
+
+
+def merge(where: Tensor, some: Tensor, others: Tensor) -> Tensor:
+    """Put the rows of networks marked in ``where`` (...,) and those of the others back in their order."""
+    whole = others.new_zeros(*where.shape, *others.shape[1:])
+    return whole.index_put((where,), some.to(others)).index_put((~where,), others)
+
+
+def _solve(net: Pathways, damping: Tensor) -> Tensor:
     by = damping[..., None, None]
     w_in, w_rec, w_out = (widen(w) for w in (net.w_in, net.w_rec, net.w_out))
     by = by.to(w_in.dtype)
@@ -55,6 +90,46 @@ def solve_resolvent(net: Pathways, damping: Tensor) -> Tensor:
     return value.to(net.w_in.dtype)
 
 
+def sum_walks(net: Pathways, damping: Tensor) -> Solved:
+    """Return ``sum_k damping^k H_k`` of networks without cycles, whose walks visit each unit once.
+
+    Differentiable; added up in float64. With u the unit roundoff, a sum of n products of up to n factors of
+    inner dimension H is off by at most ``g / (1 - g)`` times the same sum of magnitudes, g = n (H + 2) u.
+
+    Parameters
+    ----------
+    net : Pathways
+    damping : Tensor, shape (...,)
+        Factor on every hop of each network.
+    """
+    wide = net.to(torch.float64)
+    by = damping.double()[..., None, None]
+    value, hops = _walks(wide.w_in, wide.w_rec, wide.w_out, by)
+    plain = wide.detach()
+    size, _ = _walks(plain.w_in.abs(), plain.w_rec.abs(), plain.w_out.abs(), by.detach())
+    if net.w_skip is not None:
+        assert wide.w_skip is not None
+        value, size = value + by * wide.w_skip, size + (by * wide.w_skip).detach().abs()
+    if not bool(torch.isfinite(size).all()):
+        raise RangeError("walks grow beyond the range of float64; use a smaller damping or a horizon")
+    rounding = (hops + 2) * (max(net.n_hidden, net.n_inputs) + 2) * torch.finfo(torch.float64).eps
+    bound = size * (rounding / (1 - rounding))
+    residual = bound.new_zeros(net.batch_shape)
+    return Solved(value, residual, bound, "rounding of the sum", "sum over walks, as there are no cycles")
+
+
+def _walks(w_in: Tensor, w_rec: Tensor, w_out: Tensor, by: Tensor) -> tuple[Tensor, int]:
+    """Return ``sum_n by^(n+2) W_out W_rec^n W_in``, n below H, and how many terms were not zero."""
+    block = by**2 * w_in
+    total = w_out @ block
+    for n in range(1, w_in.shape[-2]):
+        block = by * (w_rec @ block)
+        if not bool(block.detach().any()):
+            return total, n
+        total = total + w_out @ block
+    return total, w_in.shape[-2]
+
+
 def solve_certified(net: Pathways, damping: Tensor, contraction: Tensor) -> Solved:
     """Return the resolvent with a bound on its error.
 
@@ -62,7 +137,7 @@ def solve_certified(net: Pathways, damping: Tensor, contraction: Tensor) -> Solv
     ----------
     net : Pathways
     damping : Tensor, shape (...,)
-        Factor on every hop of each network.
+        Factor on every hop of each network; each has a cycle.
     contraction : Tensor, shape (...,)
         Damping times spectral radius, for the cost model.
     """
@@ -89,7 +164,7 @@ def solve_certified(net: Pathways, damping: Tensor, contraction: Tensor) -> Solv
         value = value + damping.double()[..., None, None] * net.w_skip.detach().double()
     value = value.to(widen(net.w_in[..., :1, :1]).dtype)
     if wanted and torch.is_grad_enabled():  # the certified value with the gradient of the plain solve
-        smooth = solve_resolvent(net, damping)
+        smooth = _solve(net, damping)
         value = smooth + (value - smooth).detach()
     kinds = "; ".join(sorted({one.kind for _, one in found}))
     return Solved(value, residual.to(net.w_in.device, value.dtype), bound, kinds, "; ".join(sorted(methods)))

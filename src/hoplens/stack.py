@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hoplens.cells import Cell, computes_in
 from hoplens.errors import ShapeError, UnsupportedModelError
-from hoplens.parts import Layer, numbered
+from hoplens.parts import Layer, Leak, numbered
 from hoplens.pathways import Pathways
 
 Point = list[tuple[Tensor, Tensor]]  # (state, input) of every cell, in the order of Stack.cells
@@ -228,6 +228,7 @@ def assemble(stack: Stack, blocks: Sequence[tuple[Tensor, Tensor]], provenance: 
             w_out.expand(*leading, *w_out.shape) if leading else w_out,
             hidden_names=names,
             hidden_modules=None if plain else [name.rstrip("0123456789") for name in names],
+            leak=cells[0].leaking(),
             provenance=provenance,
         )
     return _assemble_levels(stack, blocks, provenance)
@@ -273,8 +274,21 @@ def _assemble_levels(stack: Stack, blocks: Sequence[tuple[Tensor, Tensor]], prov
         hidden_names=names,
         hidden_modules=modules,
         layers=layers,
+        leak=_leak(stack.cells, first),
         provenance=provenance,
     )
+
+
+def _leak(cells: Sequence[Cell], like: Tensor) -> Leak | None:
+    """Return the leak of all cells side by side, or None where none leaks."""
+    each = [cell.leaking() for cell in cells]
+    if all(one is None for one in each):
+        return None
+    kept, gain = [], []
+    for cell, one in zip(cells, each, strict=True):
+        kept.append(like.new_zeros(cell.n_state) if one is None else one.kept.to(like))
+        gain.append(like.new_ones(cell.n_state) if one is None else one.gain.to(like))
+    return Leak(torch.cat(kept), torch.cat(gain))
 
 
 def _layers(stack: Stack) -> list[Layer]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.errors import UnstableError
+from hoplens.errors import ConvergenceError
 from hoplens.seeds import generator
 
 PROBES = 10  # Gaussian vectors of a norm bound that fails with probability 10^-PROBES
@@ -199,7 +199,7 @@ def krylov(matrix: Any, a: float, rhs: Any, diagonal: Any, tolerance: float) -> 
         guess = found if np.isfinite(found).all() else None
         found, failed = gmres(forward, flat, x0=guess, rtol=tolerance, restart=RESTART, maxiter=200, M=jacobi)
     if not np.isfinite(found).all() or np.linalg.norm(forward @ found - flat) > 1e-3 * np.linalg.norm(flat):
-        raise UnstableError(
+        raise ConvergenceError(
             "the Krylov solve of I - damping * W did not converge to 1e-3; use a smaller damping or a finite "
             "horizon"
         )
@@ -211,9 +211,9 @@ def woodbury_system(diagonal: Tensor, left: Tensor, right: Tensor, a: float) -> 
     d, u, v = (t.detach().double().cpu() for t in (diagonal, left, right))
     t = (1.0 - a * d)[:, None]
     if float(t.abs().min()) < 1e-8:
-        raise UnstableError(
+        raise ConvergenceError(
             "1 - damping * diagonal vanishes at some unit, so Woodbury's identity cannot be used; "
-            "use hl.Pathways(net.w_in, net.w_rec, net.w_out), which holds a dense W, in its place"
+            "use a dense one, Pathways(net.w_in, net.w_rec, net.w_out)"
         )
     inner = torch.eye(u.shape[1], dtype=torch.float64) - a * (v.mT @ (u / t))
     lu, pivots = torch.linalg.lu_factor(inner)

@@ -31,7 +31,18 @@ def printable(text: object, *, most: int = 200) -> str:
     if len(shown) > most:
         half = (most - 3) // 2
         shown = f"{shown[:half]}...{shown[-half:]}"
-    return "".join(_code(c) if unicodedata.category(c) in _HIDDEN else c for c in shown)
+    return _visible(shown, "")
+
+
+def printable_lines(text: str) -> str:
+    """Return text of any length and several lines likewise; line breaks and tabs stay."""
+    return _visible(text, "\n\t")
+
+
+def _visible(text: str, kept: str) -> str:
+    if text.isascii() and text.isprintable():  # most text is
+        return text
+    return "".join(_code(c) if unicodedata.category(c) in _HIDDEN and c not in kept else c for c in text)
 
 
 def _code(character: str) -> str:
@@ -41,4 +52,4 @@ def _code(character: str) -> str:
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-__all__ = ["printable"]
+__all__ = ["printable", "printable_lines"]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hoplens.cells import Cell, Saved
 from hoplens.errors import ParameterError, ShapeError, check_choice
+from hoplens.parts import Leak
 from hoplens.tensors import check_weight
 
 NONLINEARITIES = ("tanh", "relu", "linear")
@@ -117,6 +118,13 @@ class RnnCell(_WeightCell):
         leak = torch.as_tensor(self.leak).expand(self.hidden)
         stay, leak = torch.diag_embed(1 - leak), leak[:, None]
         return stay + leak * self.w_hh, leak * self.w_ih
+
+    def leaking(self) -> Leak | None:
+        """Return 1 - a and a of the units; None of plain ones."""
+        if not self.leaky:
+            return None
+        leak = torch.as_tensor(self.leak).expand(self.hidden)
+        return Leak(1 - leak, leak)
 
     def save(self, state: Tensor, x: Tensor) -> Saved:
         """Return a times the slope of f at each unit.

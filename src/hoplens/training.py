@@ -59,6 +59,7 @@ class TrainingResult:
             net.w_in,
             net.w_rec,
             net.w_out,
+            leak=net.leak,
             input_modules=getattr(task, "input_modules", None),
             output_modules=getattr(task, "output_modules", None),
             provenance=net.provenance,

@@ -14,7 +14,6 @@ from hoplens.study.folder import refuse_old
 from hoplens.study.saved import RUN_MARK, load_run, load_study
 from hoplens.sweeps.store import DATABASE
 
-HORIZON = 20  # time steps, as in `hoplens analyze`
 SHOWN_MEASURES = (
     "seed",
     "strength",
@@ -55,7 +54,7 @@ def run_report(
             rnn=rnn,
             readout=readout,
             inputs=inputs,
-            horizon=HORIZON if horizon is None else horizon,
+            horizon=horizon,
             nonlinearity=nonlinearity,
             at=at,
         )

@@ -104,6 +104,24 @@ def measure_latency(
     return pd.DataFrame(rows)
 
 
+def time_files(files: Mapping[str, Path], inputs: Tensor, *, seconds: float = 2.0) -> dict[str, float]:
+    """Return how long each ONNX file takes for the whole batch in onnxruntime, the median in milliseconds.
+
+    The files take turns, one measurement a round, on one thread.
+
+    Parameters
+    ----------
+    files : dict of str to Path
+        Contestants, by name.
+    inputs : Tensor, shape (B, L, I)
+    seconds : float, default 2
+        About how long to measure.
+    """
+    runs = {(name, "onnx"): _onnx(path, [inputs], False) for name, path in files.items()}
+    times = _take_turns(runs, check_number("seconds", seconds, above=0.0))
+    return {name: float(np.median(own)) * 1e3 for (name, _), own in times.items()}
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -226,4 +244,4 @@ def _rows(
     return rows
 
 
-__all__ = ["RUNTIMES", "measure_latency"]
+__all__ = ["RUNTIMES", "measure_latency", "time_files"]

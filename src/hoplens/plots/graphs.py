@@ -100,7 +100,7 @@ def plot_routing_graph(
     ]
     axes = new_axes(5.0, min(1.0 + 0.22 * max(map(len, columns)), 6.0)) if ax is None else ax
     _draw_columns(axes, columns, stages)
-    name_panel(axes, f"hop {chosen} (lag {int(maps.lags[place])})")
+    name_panel(axes, maps.hop_name(place))
     return axes
 
 

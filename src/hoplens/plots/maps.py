@@ -110,13 +110,13 @@ def _draw_hops(ax: Axes, maps: HopMaps, which: str, columns: Columns) -> float:
     quiet(ax)
     _separate(ax, columns, rows)
     every = max(1, math.ceil(rows / 24))
-    hops, lags = maps.hops.tolist(), maps.lags.tolist()
+    hops, lags = maps.hops.tolist(), maps.lags.tolist() if maps.timed else None
     ax.set_yticks(
         [n + 0.5 for n in range(0, rows, every)],
-        [f"{hops[n]} ({lags[n]})" for n in range(0, rows, every)],
+        [f"{hops[n]} ({lags[n]})" if lags else str(hops[n]) for n in range(0, rows, every)],
     )
     ax.tick_params(length=0)
-    name_axes(ax, "", "hop (lag)")
+    name_axes(ax, "", "hop (lag)" if lags else "hop")
     turned = _label_groups(ax, columns, count)
     name_panel(ax, " · ".join(note for note in (which, columns.note) if note))
     _scale_bar(mesh, [ax])
@@ -222,7 +222,7 @@ def plot_hop_grid(maps: HopMaps, *, network: int | Sequence[int] | None = None) 
         ax.set_xticks([])
         ax.set_yticks([])
         _module_lines(ax, sorted(to, key=to.index), sorted(from_, key=from_.index), one)
-        name_panel(ax, f"hop {int(one.hops[n])} (lag {int(one.lags[n])})")
+        name_panel(ax, one.hop_name(n))
     for ax in grid.flat[len(shown) :]:
         ax.set_visible(False)
     name_axes(grid[-1, 0], "input", "output")

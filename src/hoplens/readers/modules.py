@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hoplens.cells import Cell
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError
+from hoplens.parts import Leak
 from hoplens.pathways import Pathways, as_tensor
 from hoplens.readers.own import HOW_TO, SUPPORTED, find_reader
 from hoplens.readers.weights import effective_weight
@@ -149,8 +150,8 @@ def _leaky(stack: Stack, dt: Any, tau: Any) -> Stack:
     return Stack(tuple(levels), stack.w_out, f"leaky {stack.label}", stack.batch_first)
 
 
-def leaky_blocks(w_in: Any, w_rec: Any, dt: Any, tau: Any) -> tuple[Tensor, Tensor]:
-    """Return ``a W_in`` and ``(1 - a) I + a W_rec`` of arrays, a = dt / tau one number or one a unit."""
+def leaky_blocks(w_in: Any, w_rec: Any, dt: Any, tau: Any) -> tuple[Tensor, Tensor, Leak]:
+    """Return ``a W_in``, ``(1 - a) I + a W_rec`` and the leak of arrays; a = dt / tau, one or one a unit."""
     w_in, w_rec = as_tensor(w_in), as_tensor(w_rec)
     if w_rec.layout != torch.strided:
         raise UnsupportedModelError(
@@ -159,8 +160,9 @@ def leaky_blocks(w_in: Any, w_rec: Any, dt: Any, tau: Any) -> tuple[Tensor, Tens
     leak = leak_of(1.0 if dt is None else dt, 1.0 if tau is None else tau).to(w_rec)
     if leak.dim() > 1 or (leak.dim() == 1 and leak.shape[0] != w_rec.shape[-1]):
         raise ShapeError(f"tau must be one number or one a unit, shape ({w_rec.shape[-1]},)")
-    rows = leak.expand(w_rec.shape[-1])[:, None]
-    return rows * w_in, torch.diag_embed(1 - rows[:, 0]) + rows * w_rec
+    leak = leak.expand(w_rec.shape[-1])
+    kept = 1 - leak
+    return leak[:, None] * w_in, torch.diag_embed(kept) + leak[:, None] * w_rec, Leak(kept, leak)
 
 
 __all__ = [

@@ -185,8 +185,8 @@ def _refuse(what: str, **options: object) -> None:
 def _read_arrays(model: Sequence[Any], dt: Any, tau: Any) -> Pathways:
     if dt is None and tau is None:
         return Pathways(*model)
-    w_in, w_rec = leaky_blocks(model[0], model[1], dt, tau)
-    return Pathways(w_in, w_rec, *model[2:], provenance="raw weights, leaky: (1 - a) I + a W")
+    w_in, w_rec, leak = leaky_blocks(model[0], model[1], dt, tau)
+    return Pathways(w_in, w_rec, *model[2:], leak=leak, provenance="raw weights, leaky: (1 - a) I + a W")
 
 
 def _function_cell(function: Callable[[Tensor, Tensor], Tensor], at: Any) -> FunctionCell:

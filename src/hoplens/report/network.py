@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from hoplens.analysis import Analysis
 from hoplens.hops import HopMaps
 from hoplens.report.numbers import fine_percent, number
-from hoplens.report.prose import signed, strongest
+from hoplens.report.prose import signed, strongest, timing
 from hoplens.report.study import StudyLike, example_maps
 from hoplens.report.views import map_view
 from hoplens.routing import routing_graph
@@ -36,6 +35,8 @@ class NetworkPart:
         Agreement with the flow on data by hop.
     trust : str
         What is known of it in words, or how to get it.
+    timing : str
+        What hops have to do with time.
     notes : tuple of str
     """
 
@@ -45,6 +46,7 @@ class NetworkPart:
     units: list[dict[str, str]] = field(default_factory=list)
     fidelity: dict[str, Any] | None = None
     trust: str = ""
+    timing: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -63,7 +65,8 @@ def network_part(found: Analysis) -> NetworkPart:
         graph=routing_graph(found.net, found.maps),
         pathways=pathways,
         units=_units(found),
-        fidelity=None if found.fidelity is None else _fidelity(found),
+        fidelity=_fidelity(found),
+        timing=timing(found.maps),
         trust="" if found.fidelity is None else f"{found.fidelity.summary()}.",
         notes=(f"the graph is made of {found.net.provenance}", *found.notes, *note),
     )
@@ -78,7 +81,7 @@ def study_part(results: StudyLike) -> NetworkPart | None:
     if not examples:
         return None
     views = [map_view(maps, title, f"task: {task}" if task else "") for title, task, maps in examples]
-    return NetworkPart(views, pathways=_of_maps(examples[-1][2]))
+    return NetworkPart(views, pathways=_of_maps(examples[-1][2]), timing=timing(examples[-1][2]))
 
 
 def _of_maps(maps: HopMaps) -> list[dict[str, str]]:
@@ -88,7 +91,7 @@ def _of_maps(maps: HopMaps) -> list[dict[str, str]]:
             "input": maps.input_names[i],
             "output": maps.output_names[o],
             "hop": str(int(maps.hops[k])),
-            "lag": str(int(maps.lags[k])),
+            "lag": str(int(maps.lags[k])) if maps.timed else "",
             "weight": signed(float(maps.values[k, o, i])),
             "exact": repr(float(maps.values[k, o, i])),
             "share": fine_percent(float(maps.values[k, o, i].abs() / mass[k])),
@@ -118,24 +121,27 @@ def _pathways(found: Analysis) -> tuple[list[dict[str, str]], list[str]]:
 
 
 def _units(found: Analysis) -> list[dict[str, str]]:
-    carried, net = found.carried(), found.net
-    lesions = [math.nan] * net.n_hidden if found.lesions is None else found.lesions.tolist()
+    """Return the units whose removal changes most, or, where that was not computed, none."""
+    size, carried, net = found.importance(), found.carried(), found.net
+    if size is None:
+        return []
     return [
         {
             "unit": net.hidden_names[j],
             "module": net.hidden_modules[j] if net.hidden_modules is not None else "",
-            "share": f"{100 * float(carried[j]):.1f}\u00a0%",
-            "exact": repr(float(carried[j])),
-            "lesion": "" if math.isnan(lesions[j]) else number(lesions[j]),
+            "change": number(float(size[j])),
+            "exact": repr(float(size[j])),
+            "share": fine_percent(float(carried[j])),
         }
-        for j in carried.argsort(descending=True, stable=True)[:SHOWN_UNITS].tolist()
-        if float(carried[j]) > 0
+        for j in size.argsort(descending=True, stable=True)[:SHOWN_UNITS].tolist()
+        if float(size[j]) > 0
     ]
 
 
-def _fidelity(found: Analysis) -> dict[str, Any]:
+def _fidelity(found: Analysis) -> dict[str, Any] | None:
     fit = found.fidelity
-    assert fit is not None
+    if fit is None or not found.maps.timed:  # data are compared by lag
+        return None
     return {
         "hops": fit.hops,
         "correlation": fit.per_hop,

@@ -98,6 +98,7 @@ def render_network_report(found: Analysis, *, title: str = "", measures: Any = N
         "title": title or "What this network routes",
         "paragraph": network_paragraph(found),
         "tiles": network_tiles(found),
+        "importance": found.importance_of,
         "measures": [] if measures is None else tables.plain_rows(measures),
     }
     return _render(part, [], context)

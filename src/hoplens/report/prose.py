@@ -10,19 +10,22 @@ from torch import Tensor
 from hoplens.analysis import Analysis
 from hoplens.hops import HopMaps
 from hoplens.measures import active_hops
-from hoplens.report.numbers import count, fine_percent, number, percent
+from hoplens.report.numbers import count, number, percent
 from hoplens.report.verdict import Tile
 from hoplens.report.views import grows
 
 MOST = 0.9  # share of the influence that "most" of it means
 NEAR_ONE = 0.02
-FAITHFUL, LOOSE = 0.9, 0.5  # explained share from which weights can be believed, and below which not
 
 
 def network_paragraph(found: Analysis) -> str:
-    """Return one paragraph that says what the network routes where, when and over which units."""
+    """Return one paragraph that says what the network can route where and when, and how far data bear it out.
+
+    What the weights alone say is called so before it is said.
+    """
     mass = found.maps.values.abs().sum((1, 2))
-    sentences = [_size(found)]
+    measured = _units(found) if found.ablations is not None else []  # in runs, not read off the weights
+    sentences = [_size(found), *measured, _trust(found)]
     if float(mass.sum()) == 0:
         sentences.append(
             f"No input reaches an output within {int(found.maps.hops[-1])} hops: there is nothing to route."
@@ -32,10 +35,23 @@ def network_paragraph(found: Analysis) -> str:
             *_when(found.maps, mass, found.spectral_radius),
             *_where(found.maps),
             *_modules(found.maps),
-            *_units(found),
+            *([] if measured else _units(found)),
         ]
-    sentences.append(_trust(found))
     return " ".join(sentences)
+
+
+def timing(maps: HopMaps) -> str:
+    """Say what the hops of a network have to do with time."""
+    if not maps.timed:
+        return (
+            "A pathway of k hops sums all walks of k edges from an input to an output. The network also runs "
+            "backward, so walks of one length carry inputs of different times."
+        )
+    less = maps.levels + 1
+    return (
+        f"A pathway of k hops carries what an input was k\u00a0−\u00a0{less} steps before the read-out (its "
+        "lag) to an output."
+    )
 
 
 def strongest(maps: HopMaps, most: int) -> list[tuple[int, int, int]]:
@@ -87,10 +103,10 @@ def _when(maps: HopMaps, mass: Tensor, radius: float) -> list[str]:
         ]
     share = mass / mass.sum()
     top = int(share.argmax())
-    said = (
-        f"{percent(float(share[top]))} of it takes {count(int(maps.hops[top]), 'hop')}, so that outputs "
-        f"depend most on inputs seen {steps(int(maps.lags[top]))}"
-    )
+    hops = count(int(maps.hops[top]), "hop")
+    said = f"{percent(float(share[top]))} of the influence takes {hops}, the most of all"
+    if maps.timed:
+        said += f": inputs seen {steps(int(maps.lags[top]))}"
     within = int((share.cumsum(0) >= MOST - 1e-12).nonzero()[0])
     more = float(share[top]) < MOST and within < len(share) - 1
     said += f"; {percent(MOST)} takes no more than {int(maps.hops[within])} hops." if more else "."
@@ -140,37 +156,47 @@ def _modules(maps: HopMaps) -> list[str]:
 
 
 def _units(found: Analysis) -> list[str]:
-    carried = found.carried()
-    if float(carried.sum()) == 0:
+    size = found.importance()
+    if size is None or not float(size.max()) > 0:
         return []
-    ordered = carried.sort(descending=True).values.cumsum(0)
-    half = int((ordered >= 0.5 * ordered[-1]).nonzero()[0]) + 1
-    busiest = int(carried.argmax())
+    most = int(size.argmax())
+    what, scale = found.importance_of
     return [
-        f"Half of the traffic passes {half:,} of the {count(len(carried), 'hidden unit')}; the busiest, "
-        f"{found.net.hidden_names[busiest]}, carries {fine_percent(float(carried[busiest]))}."
+        f"Of all units removed one by one, {found.net.hidden_names[most]} is the one without which "
+        f"{what} change most, by {number(float(size[most]))} times their {scale}."
     ]
 
 
 def _trust(found: Analysis) -> str:
-    if found.fidelity is None:
+    fit = found.fidelity
+    start = "What follows is read off the weights alone, as if every unit were linear: "
+    if fit is None:
         return (
-            "All of this is read off the weights alone: it is what the network can route. How much of the "
-            "flow on data that explains is not known, as no inputs were given."
+            f"{start}what the network can route. How much of the flow on data that explains is not known, "
+            "as no inputs were given."
         )
-    share = float(found.fidelity.explained.mean())
-    start = f"On the {count(len(found.fidelity.explained), 'sequence')} given the weights explain"
-    if share >= FAITHFUL:
-        return f"{start} {percent(share)} of the actual flow, so this picture holds there."
-    if share >= LOOSE:
-        return (
-            f"{start} {percent(share)} of the actual flow: read the picture as a guide, and see below at "
-            "which hops it fails."
-        )
-    return (
-        f"{start} {'none' if share <= 0 else percent(share)} of the actual flow: "
-        "there this picture must not be taken for what the network does."
+    given = f"on the {count(len(fit.explained), 'sequence')} given "
+    verdict = fit.verdict()
+    if verdict == "nothing flows":
+        return f"{start}{given}nothing flows, as no input changes an output there."
+    shares = (
+        f"{_explained(fit.pooled_explained)} of the flow pooled, and {_explained(fit.median_explained)} in "
+        "the median sequence"
     )
+    end = {
+        "both": "so this is close to what flows there.",
+        "partly": "so this is a guide, and below stands at which hops it fails.",
+        "pattern": (
+            f"but {percent(fit.pooled_pattern)} with the predicted size times {number(fit.pooled_gain)}: "
+            "take the pattern for what flows there, not the size."
+        ),
+        "neither": "so this must not be taken for what flows there.",
+    }[verdict]
+    return f"{start}{given}that explains {shares}, {end}"
+
+
+def _explained(share: float) -> str:
+    return percent(share) if share > 0 else "none"
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -194,11 +220,11 @@ def network_tiles(found: Analysis) -> list[Tile]:
             tiles.append(Tile(f"hop {int(maps.hops[top])}", "carries the most influence"))
             mean = float(active_hops(maps).double().mean())
             tiles.append(Tile(number(mean, 2), f"active hops a pair, of {len(maps.hops)} followed"))
-    if found.fidelity is not None:
+    if found.fidelity is not None and found.fidelity.verdict() != "nothing flows":
         tiles.append(
             Tile(
-                percent(float(found.fidelity.explained.mean())),
-                "of the flow on data explained by the weights",
+                _explained(found.fidelity.pooled_explained),
+                "of the flow on data explained by the weights, sequences pooled",
             )
         )
     return tiles

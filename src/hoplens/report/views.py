@@ -38,10 +38,10 @@ def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
     Returns
     -------
     dict
-        ``hops`` and ``lags`` (K,), ``outputs`` and ``inputs`` (names), ``outputModules`` and
-        ``inputModules`` (names or None), ``values`` (K lists of O I numbers), ``mass`` (K,): the sum of
-        ``|H_k|`` over all pairs, ``pairs`` shown in the overview, ``mode`` and hop (``start``) to begin
-        with, ``gamma``.
+        ``hops`` and ``lags`` (K,) (None where hops have no lag), ``outputs`` and ``inputs`` (names),
+        ``outputModules`` and ``inputModules`` (names or None), ``values`` (K lists of O I numbers),
+        ``mass`` (K,): the sum of ``|H_k|`` over all pairs, ``pairs`` shown in the overview, ``mode`` and
+        hop (``start``) to begin with, ``gamma``.
     """
     values = finite(maps.values.detach().double().cpu().numpy())
     mass = np.abs(values).sum(axis=(1, 2))
@@ -59,7 +59,7 @@ def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
     return {
         "name": name,
         "hops": maps.hops,
-        "lags": maps.lags,
+        "lags": maps.lags if maps.timed else None,
         "outputs": outputs,
         "inputs": inputs,
         "outputModules": to,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, check_choice
-from hoplens.parts import numbered
+from hoplens.parts import Leak, numbered
 from hoplens.pathways import Pathways
 from hoplens.sequences.cells import Slopes
 
@@ -62,7 +62,10 @@ def _assemble(ensemble: SequenceEnsemble, slopes: Slopes, provenance: str) -> Pa
     keep = torch.diag_embed(slopes.keep)
     if slopes.shown is None or slopes.output is None:
         w_rec = rec + keep if ensemble.cell != "tanh" else rec
-        return Pathways(inp, w_rec, ensemble.readout, provenance=provenance)
+        leak = None
+        if ensemble.cell == "leaky":  # what a gate keeps is learnt, what a leak keeps is not
+            leak = Leak(slopes.keep, ensemble.leak * torch.ones_like(slopes.keep))
+        return Pathways(inp, w_rec, ensemble.readout, leak=leak, provenance=provenance)
     shown, output = slopes.shown.unsqueeze(2), slopes.output.unsqueeze(2)
     by_h = torch.cat([shown * rec + output * from_hidden[:, 2 * h : 3 * h], shown * keep], dim=2)
     w_rec = torch.cat([by_h, torch.cat([rec, keep], dim=2)], dim=1)

@@ -111,6 +111,7 @@ class SequenceResult:
             net.w_in,
             net.w_rec,
             net.w_out,
+            leak=net.leak,
             input_names=self.data.input_names,
             output_names=self.data.output_names,
             hidden_names=net.hidden_names,

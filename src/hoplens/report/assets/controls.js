@@ -8,7 +8,8 @@ function chooseHop(k) {
   slider.max = v.hops.length - 1;
   slider.value = k;
   slider.setAttribute("aria-valuetext", hopName(v, k));
-  document.getElementById("readout").textContent = `hop ${v.hops[k]} · lag ${v.lags[k]}`;
+  document.getElementById("readout").textContent =
+    `hop ${v.hops[k]}` + (v.lags ? ` · lag ${v.lags[k]}` : "");
   const total = v.mass.reduce((a, b) => a + b, 0) || 1;
   document.getElementById("say").textContent =
     `${percent(v.mass[k] / total)} of all influence has this length. ${strongestText(v, k)}`;

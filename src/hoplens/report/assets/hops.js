@@ -1,5 +1,5 @@
 // Figures over hops: influence by hop, and how far the weights agree with the flow on data.
-/* global data, state, view, builders, axis, number, percent, hopName, chooseHop */
+/* global data, state, view, builders, axis, number, percent, hopName, hopTick, hopAxis, chooseHop */
 
 builders.hops = (spec, colours, width) => {
   const v = view();
@@ -9,9 +9,9 @@ builders.hops = (spec, colours, width) => {
   const top = [0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1].find((t) => Math.max(...v.mass) / total <= t) ?? 1;
   const option = {
     grid: { left: 58, right: 8, top: 14, bottom: 44 },
-    xAxis: axis(colours, "hop (lag)", {
+    xAxis: axis(colours, hopAxis(v), {
       type: "category",
-      data: v.hops.map((hop, k) => `${hop} (${v.lags[k]})`),
+      data: v.hops.map((_, k) => hopTick(v, k)),
       nameGap: 28,
     }),
     yAxis: axis(colours, log ? "sum of |weights|" : "influence", {
@@ -49,7 +49,7 @@ builders.hops = (spec, colours, width) => {
       .join(", ")}.`,
     rows: () => [
       ["hop", "lag", "sum_of_magnitudes", "share"],
-      ...v.hops.map((hop, k) => [hop, v.lags[k], v.mass[k], v.mass[k] / total]),
+      ...v.hops.map((hop, k) => [hop, v.lags ? v.lags[k] : "", v.mass[k], v.mass[k] / total]),
     ],
   };
 };

@@ -2,7 +2,10 @@
 /* global data, state, axis, number, signed, percent, shorten, widest, escapeHtml, redraw, calm */
 
 const view = () => data.views[state.view];
-const hopName = (v, k) => `hop ${v.hops[k]} (lag ${v.lags[k]})`;
+// walks of a bidirectional network have no lag
+const hopTick = (v, k) => (v.lags ? `${v.hops[k]} (${v.lags[k]})` : `${v.hops[k]}`);
+const hopName = (v, k) => `hop ${v.hops[k]}${v.lags ? ` (lag ${v.lags[k]})` : ""}`;
+const hopAxis = (v) => (v.lags ? "hop (lag)" : "hop");
 const cell = (v, k, o, i) => v.values[k][o * v.inputs.length + i];
 const sizes = (v) => v.values.map((row) => row.reduce((most, x) => Math.max(most, Math.abs(x)), 0));
 const shareOf = (v, k, value) => (v.mass[k] ? Math.abs(value) / v.mass[k] : 0);
@@ -202,7 +205,7 @@ builders.map = (spec, colours, width) => {
         v.outputs.flatMap((o, n) =>
           v.inputs.map((i, m) => [
             v.hops[k],
-            v.lags[k],
+            v.lags ? v.lags[k] : "",
             o,
             i,
             cell(v, k, n, m),
@@ -245,10 +248,10 @@ builders.overview = (spec, colours, width) => {
         ...(grouped ? {} : { axisLabel: { show: false }, splitLine: { show: false } }),
       }),
     ],
-    yAxis: axis(colours, "hop (lag)", {
+    yAxis: axis(colours, hopAxis(v), {
       type: "category",
       inverse: true,
-      data: v.hops.map((hop, k) => `${hop} (${v.lags[k]})`),
+      data: v.hops.map((_, k) => hopTick(v, k)),
       nameGap: 44,
       axisLabel: { color: colours.ink, fontSize: 12, interval: Math.ceil(15 / row) - 1 },
     }),
@@ -279,7 +282,7 @@ builders.overview = (spec, colours, width) => {
     label: `All hops: a row a hop, a column an input-output pair; ${v.pairs.length} pairs, ${MODE_NAMES[state.mode]}.`,
     rows: () => [
       ["hop", "lag", "pair", "weight"],
-      ...v.hops.flatMap((hop, k) => v.pairs.map((p, n) => [hop, v.lags[k], pairNames[n], v.values[k][p]])),
+      ...v.hops.flatMap((hop, k) => v.pairs.map((p, n) => [hop, v.lags ? v.lags[k] : "", pairNames[n], v.values[k][p]])),
     ],
   };
 };

@@ -168,7 +168,7 @@ def follow(result: SequenceResult, n: int) -> dict[str, float]:
     steps = by_lag.shape[1]
     maps = hop_maps(net.to(torch.float64), steps).values.abs()
     return {
-        "explained": float(found.explained.mean()),
+        "explained": float(found.explained.nanmean()),
         "correlation": float(found.correlation.nanmean()),
         "flow_hops": float(active_hops(by_lag).double().mean()),
         "reach": mean_lag(maps),
