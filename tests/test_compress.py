@@ -73,7 +73,7 @@ def compress(files, out, **options):
         "out": out,
         "rnn": None,
         "readout": None,
-        "nonlinearity": "tanh",
+        "nonlinearity": None,
         **QUICK,
         **options,
     }

@@ -184,11 +184,12 @@ def states(draw):
         change = draw(st.sampled_from(["tensor", "lost", "masked", "value"]))
         if change == "lost":
             state.pop(key, None)
-        elif change == "masked" and key in state:
+        elif change == "masked" and isinstance(state.get(key), torch.Tensor):
             state[f"{key}_orig"] = state.pop(key)
             state[f"{key}_mask"] = draw(tensors(tuple(state[f"{key}_orig"].shape)))
         elif change == "tensor":
-            state[key] = draw(tensors(tuple(state[key].shape) if key in state else ()))
+            old = state.get(key)
+            state[key] = draw(tensors(tuple(old.shape) if isinstance(old, torch.Tensor) else ()))
         else:
             state[key] = draw(st.sampled_from([None, 3, "text", [1, 2]]))
     return state

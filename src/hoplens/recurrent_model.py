@@ -175,6 +175,9 @@ class RecurrentModel(nn.Module):
         Tensor, shape (B, O), or (B, L, O) where ``info.every_step``
         """
         weight = self.readout.weight
+        own = next(iter(self.core.parameters())).dtype
+        if own != weight.dtype:
+            raise ShapeError(f"the core is {own}, but the read-out {weight.dtype}; convert one of them")
         inputs = check_sequences(inputs, self.n_inputs)
         if inputs.dtype != weight.dtype or inputs.device != weight.device:
             raise ShapeError(

@@ -64,8 +64,12 @@ def masked(what: str, value: Tensor, mask: Tensor) -> Tensor:
             f"{tuple(mask.shape)}; prune it again"
         )
     check_weight(what, value)
-    if mask.layout != torch.strided or mask.is_meta or mask.device != value.device:
-        raise UnsupportedModelError(f"the mask of {what} must be a dense tensor on {value.device}")
+    odd = mask.is_complex() or (mask.is_floating_point() and mask.dtype not in FLOATS)
+    if odd or mask.layout != torch.strided or mask.is_meta or mask.device != value.device:
+        raise UnsupportedModelError(
+            f"the mask of {what} must be a dense tensor of plain numbers on {value.device}, got "
+            f"{mask.dtype}, {mask.layout} on {mask.device}"
+        )
     return value * mask
 
 

@@ -168,6 +168,8 @@ def _eager(model: RecurrentModel, inputs: list[Tensor], carried: bool) -> Run:
     weight = model.readout.weight
     x = [part.to(weight) for part in inputs]
     core, readout = model.core, model.readout
+    with torch.no_grad():
+        model(x[0])  # complains about what does not fit
     cell = core.to_hoplens() if isinstance(core, LeakyRNN) else None
 
     def run() -> object:

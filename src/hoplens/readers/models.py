@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.cells import Cell
-from hoplens.errors import ParameterError, UnsupportedModelError
+from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError
 from hoplens.guard import untouched
 from hoplens.models import Ensemble
 from hoplens.pathways import Pathways
@@ -68,11 +68,16 @@ class ModelParts:
     def offset(self) -> Tensor | None:
         """Return the bias of the read-out, shape (O,), or None."""
         bias = effective_weight(self.head, "bias") if isinstance(self.head, nn.Module) else None
-        rows = readout_matrix(self.head)
-        assert bias is None or rows is not None
-        return (
-            None if bias is None or rows is None else check_weight("bias of the readout", bias, (len(rows),))
-        )
+        weight = readout_matrix(self.head)
+        if bias is None or weight is None:
+            return None
+        check_weight("bias of the readout", bias, (len(weight),))
+        if bias.dtype != weight.dtype or bias.device != weight.device:
+            raise ShapeError(
+                f"weight and bias of the readout must have one dtype and device, got {weight.dtype} on "
+                f"{weight.device} and {bias.dtype} on {bias.device}"
+            )
+        return bias
 
     def model(self) -> RecurrentModel:
         """Return core and read-out as a `RecurrentModel` on the same tensors.
@@ -82,12 +87,12 @@ class ModelParts:
         UnsupportedModelError
             If the core is no RNN, GRU, LSTM or LeakyRNN with batch_first=True, or the read-out no nn.Linear.
         """
-        stack, offset = self.stack(), self.offset()  # which check all weights
+        stack = self.stack()
+        self.offset()  # these two check all weights
         if isinstance(self.whole, RecurrentModel):
             return self.whole
         if isinstance(stack, Pathways):
             raise UnsupportedModelError("a reader that returns weights only is no model that can be run")
-        del offset
         if not isinstance(self.head, nn.Linear):
             came = "none" if self.head is None else f"a {type(self.head).__name__}"
             raise UnsupportedModelError(

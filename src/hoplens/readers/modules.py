@@ -112,6 +112,9 @@ def _cell(module: nn.Module, suffix: str) -> Cell:
     kind = next(kind for kind in ("gru", "lstm", "rnn") if str(mode).startswith(kind.upper()))
     parts = PARTS if kind == "lstm" else PARTS[:-1]
     blocks = {part: effective_weight(module, part + suffix) for part in parts}
+    lost = [part + suffix for part in ("bias_ih", "bias_hh") if blocks[part] is None]
+    if lost and getattr(module, "bias", False):
+        raise UnsupportedModelError(f"a {mode} made with biases lacks {lost[0]}; make it with bias=False")
     return cell_from_blocks(blocks, kind, str(getattr(module, "nonlinearity", "tanh")))
 
 
