@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from hoplens.compress.quantisation import Quantised
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_choice, check_number
 from hoplens.export import export_onnx
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.threads import threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,7 @@ def measure_latency(
         raise ParameterError(f"reference must be one of {', '.join(named)}, got {reference!r}")
     _check(named, inputs)
     rows: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder, _one_thread():
+    with tempfile.TemporaryDirectory() as folder, threads(1):
         for mode in ("stream", "batch"):
             runs = {}
             for name, model in named.items():
@@ -118,16 +118,6 @@ def _check(models: Mapping[str, RecurrentModel | Quantised], inputs: Tensor) -> 
         own = model.model if isinstance(model, Quantised) else model
         if inputs.dim() != 3 or inputs.shape[-1] != own.n_inputs:
             raise ShapeError(f"inputs must have shape (B, L, {own.n_inputs}), got {tuple(inputs.shape)}")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _contestants(
