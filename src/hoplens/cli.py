@@ -313,7 +313,9 @@ def compress(
     batch: Annotated[int, typer.Option(help="Sequences an optimiser step.")] = 64,
     seed: Annotated[int, typer.Option(help="Of batches and of the halves of the test data.")] = 0,
     seconds: Annotated[float, typer.Option(help="How long each comparison of latencies takes.")] = 1.0,
-    quick: Annotated[bool, typer.Option("--quick", help="One amount of each kind of pruning.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="At most ten candidates, a third of the steps of fine-tuning.")
+    ] = False,
 ) -> None:
     """Make a trained network smaller within limits, and write it in three formats with a model card."""
     from hoplens.commands import run_compress

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from hoplens.export import export_onnx
 from hoplens.readers.models import parts_of
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel
 from hoplens.tensors import as_sequences
+from hoplens.threads import threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def measure_latency(
         own = model.model if isinstance(model, Quantised) else model
         inputs = as_sequences(inputs, own.n_inputs)
     rows: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder, _one_thread():
+    with tempfile.TemporaryDirectory() as folder, threads(1):
         for mode in ("stream", "batch"):
             runs = {}
             for name, model in named.items():
@@ -120,16 +120,6 @@ def time_files(files: Mapping[str, Path], inputs: Tensor, *, seconds: float = 2.
     runs = {(name, "onnx"): _onnx(path, [inputs], False) for name, path in files.items()}
     times = _take_turns(runs, check_number("seconds", seconds, above=0.0))
     return {name: float(np.median(own)) * 1e3 for (name, _), own in times.items()}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _contestants(
