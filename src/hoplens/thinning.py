@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, check_choice, check_count, check_number
+from hoplens.implicit import takes_models
 from hoplens.kernels import thin_products
 from hoplens.pathways import Pathways
 
 SCORES = ("magnitude", "pathway")
 
 
+@takes_models
 def weight_scores(
     net: Pathways, by: str = "magnitude", *, horizon: int | None = None, removable: Tensor | None = None
 ) -> Tensor:
