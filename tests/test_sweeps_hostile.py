@@ -336,6 +336,8 @@ TASK_KEYS = st.sampled_from(
 )
 def test_nothing_but_our_own_errors_leaves_a_study_file(tmp_path_factory, top, task, noise):
     base = [line for line in LINES if line.split(" =")[0] not in {key.split(".")[0] for key in top}]
+    if 'name = "averaging"' not in base:
+        base.insert(base.index("[[tasks]]") + 1, 'name = "averaging"')
     place = base.index('name = "averaging"') + 1
     text = "\n".join(
         [*(f"{key} = {value}" for key, value in top.items()), *base[:place],

@@ -224,6 +224,18 @@ def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
 
 
+@pytest.mark.parametrize("executor", ["in-process", "processes"])
+def test_a_stop_waits_only_so_long_for_running_shards(tmp_path, monkeypatch, executor):
+    monkeypatch.setattr("hoplens.sweeps.running.GRACE", 0.5)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(toy_plan(Toy(seconds=30.0)), tmp_path, executor=executor, workers=1)
+    assert time.monotonic() - started < 15
+    assert status(tmp_path).done == 0
+    assert not status(tmp_path).running
+
+
 def test_interrupted_command_says_how_to_go_on(tmp_path):
     (tmp_path / "study.toml").write_text(STUDY)
     store = tmp_path / "store"

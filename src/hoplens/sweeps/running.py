@@ -284,6 +284,14 @@ def _is_long(shards: dict[int, Shard], workers: int) -> bool:
     return False
 
 
+def _interrupt() -> None:
+    """Send this process's main thread what Ctrl-C sends; a real signal ends a call that waits, too."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
 @contextmanager
 def interrupts() -> Iterator[Stop]:
     """Turn the first Ctrl-C into a flag; a second one, or `GRACE` seconds after the first, raises as ever."""
@@ -291,7 +299,7 @@ def interrupts() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    timer = threading.Timer(GRACE, _thread.interrupt_main)  # as if somebody pressed Ctrl-C again
+    timer = threading.Timer(GRACE, _interrupt)  # as if somebody pressed Ctrl-C again
     timer.daemon = True
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the form of a handler
