@@ -237,7 +237,7 @@ def test_file_that_is_not_there_or_no_text(tmp_path):
     with pytest.raises(FileError, match="No such file"):
         load_study(tmp_path / "nowhere.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FileError, match="no UTF-8 text"):
+    with pytest.raises(FileError, match="not UTF-8 text"):
         load_study(tmp_path / "bytes.toml")
 
 

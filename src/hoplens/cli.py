@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help texts are plain: "[search]" in one is a table of a file, no markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = SafeConsole()
@@ -126,6 +127,9 @@ def sweep(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes or jobs at once; 0 takes one a core.")] = 0,
     attempts: Annotated[int, typer.Option(help="Workers that may be lost over one batch.")] = 3,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="With --resume: run Python code that only the store has.")
+    ] = False,
     search: Annotated[
         int | None,
         typer.Option(
@@ -152,6 +156,7 @@ def sweep(
         executor=executor,
         workers=workers or None,
         attempts=attempts,
+        trust_code=trust_code,
         search=search,
         seed=seed,
         seconds=seconds,
@@ -170,11 +175,16 @@ def status(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write runs for TensorBoard to this new folder.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look whether the files of all kept weights are there and whole.")
+    ] = False,
 ) -> None:
     """Say how far a sweep is, running or not."""
     from hoplens.commands import run_status
 
-    run_status(console, folder, study=study, table=table, tensorboard=tensorboard)
+    code = run_status(console, folder, study=study, table=table, tensorboard=tensorboard, check=check)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from rich.console import Console
 from hoplens.analysis import analyze
 from hoplens.commands.analyze import analyze_source
 from hoplens.errors import FileError, ParameterError
+from hoplens.files import usable_path
 from hoplens.report import write_network_report, write_study_report
 from hoplens.study.folder import refuse_old
 from hoplens.study.saved import RUN_MARK, load_run, load_study
@@ -39,7 +40,7 @@ def run_report(
     at: str | None = None,
 ) -> None:
     """Write the page of a result folder, or of a file of weights or example that `analyze` takes."""
-    folder = Path(source)
+    folder = usable_path(source)
     if folder.is_dir():
         given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs, "--horizon": horizon}
         given |= {"--nonlinearity": nonlinearity, "--at": at}
