@@ -21,7 +21,7 @@ from pruning_networks import calibration, recipes, tasks, trained
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.compress.pruned import networks_of
+from hoplens.recurrent_model import models_of
 from hoplens.statistics import bootstrap_mean
 from hoplens.streams import TrainingTask
 
@@ -61,7 +61,7 @@ def event_rows(task: TrainingTask, kinds: Sequence[hl.Recipe], seeds: range, ste
     seen = calibration(task)[0]
     for recipe in kinds:
         nets, strength = trained(task, recipe, seeds, steps)
-        models = networks_of(nets)
+        models = models_of(nets)
         pruned = [hl.prune(model, AMOUNT, inputs=seen[:128]).model for model in models]
         forms = {"whole": (models, 0.0), f"{AMOUNT:.0%} removed": (pruned, 0.0)}
         for threshold in THRESHOLDS:
@@ -75,7 +75,7 @@ def spiking_rows(leak: float, seeds: range, steps: int) -> list[list[str]]:
     """Return the explained share of leaky networks and of their spiking files."""
     task = hl.tasks.make("averaging", signal="on-off", length=10)
     result = hl.train(task, hl.recipes.none(), seeds=seeds, hidden=UNITS, leak=leak, steps=steps)
-    models, (inputs, targets) = networks_of(result.ensemble), samples(task, SEQUENCES, 1)
+    models, (inputs, targets) = models_of(result.ensemble), samples(task, SEQUENCES, 1)
     with torch.no_grad():
         whole = float(np.mean([explained(model(inputs), targets) for model in models]))
     rows = [[f"{leak:g}", "tanh units", "", f"{whole:.3f}", ""]]

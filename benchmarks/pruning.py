@@ -27,13 +27,13 @@ from pruning_units import unit_rows
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.compress.pruned import networks_of
 from hoplens.compress.scores import Criterion, compensated, loss, pathway_costs
 from hoplens.compress.sensitivity import Matrix, white_noise
 from hoplens.files import write_atomically
 from hoplens.models import Ensemble
 from hoplens.plots.curves import plot_pruning
 from hoplens.plots.style import PAGE, method_legend, name_panel, save_figure
+from hoplens.recurrent_model import models_of
 from hoplens.seeds import generator
 from hoplens.statistics import bootstrap_mean
 from hoplens.streams import TrainingTask
@@ -95,7 +95,7 @@ def rows_of(
     """Yield one row a network, method, level and stage."""
     inputs, targets = calibration(task)
     before = performance(task, ensemble)
-    made = [choices(model, inputs, targets, s) for model, s in zip(networks_of(ensemble), seeds, strict=True)]
+    made = [choices(model, inputs, targets, s) for model, s in zip(models_of(ensemble), seeds, strict=True)]
     for level in levels:
         for method in made[0]:
             found = [one[method](level / 100) for one in made]

@@ -14,8 +14,8 @@ from pruning_networks import HIDDEN, STRENGTHS, VALIDATION_SEEDS, calibration, p
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.compress.pruned import networks_of
 from hoplens.models import Ensemble
+from hoplens.recurrent_model import models_of
 from hoplens.statistics import bootstrap_mean
 from hoplens.streams import TrainingTask
 
@@ -31,7 +31,7 @@ def pruned(task: TrainingTask, ensemble: Ensemble, seeds: range, method: str) ->
     found = ensemble.clone()
     weights = [
         choices(model, inputs, targets, seed)[method](LEVEL / 100)[0]
-        for model, seed in zip(networks_of(ensemble), seeds, strict=True)
+        for model, seed in zip(models_of(ensemble), seeds, strict=True)
     ]
     found.recurrent().copy_(torch.stack(weights).mT)
     return found

@@ -11,8 +11,8 @@ from pruning_networks import CALIBRATION, calibration, performance
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.compress.pruned import networks_of
 from hoplens.models import Ensemble
+from hoplens.recurrent_model import models_of
 from hoplens.streams import TrainingTask
 
 LEVELS = (10, 30, 50, 70)  # percent of the hidden units
@@ -103,7 +103,7 @@ def unit_rows(task: TrainingTask, ensemble: Ensemble, seeds: range) -> Iterator[
             for kind in ("magnitude", "Taylor"):
                 nets = [
                     by_torch_pruning(model, level / 100, kind, inputs, targets)
-                    for model in networks_of(ensemble)
+                    for model in models_of(ensemble)
                 ]
                 found[f"{PEER}, {kind}"] = torch.cat([performance(task, _Alone(net)) for net in nets])
         for name, after in found.items():

@@ -31,6 +31,7 @@ class Toy(Setting):
     fails: tuple[int, ...] = ()
     dies: tuple[tuple[int, int], ...] = ()
     marks: str = ""
+    diverges: tuple[tuple[float, int], ...] = ()  # strengths and seeds
 
     @property
     def label(self) -> str:
@@ -64,7 +65,12 @@ class Toy(Setting):
             if died < times:
                 Path(self.marks, f"died-{network.seed}-{time.monotonic_ns()}").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-        errors = [network.strength + network.seed / 7 for network in networks]
+        errors = [
+            float("nan")
+            if (network.strength, network.seed) in self.diverges
+            else network.strength + network.seed / 7
+            for network in networks
+        ]
         frame = pd.DataFrame(
             {"test_mse": errors, "diverged_at": -1, "odd": float("nan"), "big": float("inf")}
         )

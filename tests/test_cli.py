@@ -11,6 +11,8 @@ import time
 import pytest
 import torch
 
+from hoplens import cli
+
 
 def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
@@ -136,3 +138,26 @@ def test_interrupt_while_pytorch_loads_is_one_line():
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (130, "stopped\n")
+
+
+def commands() -> list[str]:
+    from typer.main import get_command
+
+    return sorted(get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_shows_every_help_text_as_it_is_written(name, monkeypatch, capsys):
+    """Square brackets and all: rich took "[search]" for markup and showed nothing."""
+    from typer.main import get_command
+
+    command = get_command(cli.app).commands[name]
+    monkeypatch.setattr(sys, "argv", ["hoplens", name, "--help"])
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        cli.main()
+    shown = "".join(capsys.readouterr().out.split())
+    texts = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
+    assert len([text for text in texts if text]) > 1 or name == "tasks"
+    for text in texts:
+        assert "".join((text or "").split()) in shown

@@ -16,6 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import hoplens as hl
+from hoplens import threads
 from hoplens.cli import app
 from hoplens.compress import candidates, search
 from hoplens.compress.candidates import Plan, Settings
@@ -73,7 +74,7 @@ def compress(files, out, **options):
         "out": out,
         "rnn": None,
         "readout": None,
-        "nonlinearity": "tanh",
+        "nonlinearity": None,
         **QUICK,
         **options,
     }
@@ -108,6 +109,27 @@ def test_a_whole_run_writes_what_it_measured(files, few, tmp_path):
     assert "<script" not in (out / "card.html").read_text()
     assert model.info.input_names == ("a", "b", "c")
     assert model.info.input_mean == (1.0, 1.0, 1.0)
+
+
+def test_card_and_table_tell_one_latency_and_every_form_has_its_own(files, few, tmp_path):
+    out = tmp_path / "out"
+    said = compress(files, out)
+    table = pd.read_csv(out / "candidates.csv")
+    given, chosen = table.iloc[0]["ms"], table[table["chosen"]].iloc[0]["ms"]
+    row = f"| one sequence, onnxruntime | {given:.3g} ms | {chosen:.3g} ms | {chosen / given:.2f} |"
+    assert row in (out / "card.md").read_text()
+    assert table["ms"].nunique() == len(table)
+    done = [part for part in said.split() if part == "candidates:"]
+    assert len(done) == len(table)  # a log shows how far the search is
+    with threads.threads(2):
+        compress(files, tmp_path / "other", quick=True)
+        assert torch.get_num_threads() == 2
+
+
+def test_a_quick_search_has_at_most_ten_candidates():
+    plans = list(candidates.all_plans([None, 25, 13], quick=True))
+    assert len(plans) == len(set(plans)) == 10
+    assert all(plan.stage in plans for plan in plans)
 
 
 def test_the_card_tells_how_to_run_every_file(files, few, tmp_path, monkeypatch):

@@ -508,7 +508,7 @@ RNN, HEAD, X = make("RNN"), head_for(make("RNN")), noise(2, 4, 3)
         ({"seed": -1}, hl.ParameterError, "seed must be a whole number"),
         ({"tolerance": 0}, hl.ParameterError, "tolerance must be a finite number above 0"),
         ({"input_names": ["a"]}, hl.ShapeError, "input_names"),
-        ({"rnn": "rnn"}, hl.ParameterError, "rnn= goes with a file"),
+        ({"rnn": "rnn"}, hl.ParameterError, "go with a file"),
         ({"model": nn.Linear(3, 2)}, hl.UnsupportedModelError, "cannot read a Linear"),
         ({"model": "nowhere.pt"}, hl.FileError, "no file"),
     ],

@@ -494,3 +494,19 @@ def test_pyplot_is_never_imported() -> None:
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("by", [None, [], ["task"], ["task", "length"]])
+def test_comparison_draws_the_table_of_compare(by) -> None:
+    rows = [
+        ("t", 5, method, 0.1, seed, role, 0.1 + 0.01 * seed + shift)
+        for method, shift in (("none", 0.3), ("L1", 0.0))
+        for seed, role in enumerate(["validation", "validation", "report", "report", "report"])
+    ]
+    names = ["task", "length", "method", "strength", "seed", "role", "test_mse"]
+    table = hl.statistics.compare(pd.DataFrame(rows, columns=names), by=by)
+    ax = plots.plot_comparison(table, "test_mse")
+    drawn = sorted(
+        float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() not in ("None", None, "")
+    )
+    assert drawn == pytest.approx(sorted(table["mean"]))

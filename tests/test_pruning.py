@@ -12,10 +12,9 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import hoplens as hl
-from hoplens.compress.pruned import networks_of
 from hoplens.compress.reconstruction import MIX, cost_matrices, refit, removal_costs
 from hoplens.compress.sensitivity import PROBES, sensitivities
-from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel, models_of
 from hoplens.seeds import generator
 
 KINDS = ["rnn", "gru", "lstm", "leaky", "stacked", "projected"]
@@ -493,7 +492,7 @@ def test_the_benchmark_prunes_as_prune_does(monkeypatch):
     task = hl.tasks.make("averaging", length=benchmark.LENGTH)
     ensemble = hl.train(task, hl.recipes.none(), seeds=[0], hidden=8, steps=20).ensemble
     inputs, targets = networks.calibration(task)
-    (model,) = networks_of(ensemble)
+    (model,) = models_of(ensemble)
     found = benchmark.choices(model, inputs, targets, 0)
     few = inputs[: networks.CALIBRATION]
     options = {

@@ -291,5 +291,6 @@ def test_graphs_and_inputs_that_cannot_be_numbers() -> None:
 def test_a_module_around_a_recurrent_one_is_told_what_to_pass() -> None:
     with torch.random.fork_rng():
         model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 4), "head": torch.nn.Linear(4, 2)})
-    with pytest.raises(UnsupportedModelError, match=r"model\.encoder, and its read-out"):
+        model["more"] = torch.nn.Linear(4, 4)
+    with pytest.raises(UnsupportedModelError, match=r"model\.encoder, and the linear layer after it"):
         hl.read(model)

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import hoplens as hl
-from hoplens.recurrent_model import KEY, LeakyRNN, ModelInfo, RecurrentModel, load_model, save_model
+from hoplens.readers.saved import KEY, load_model, save_model
+from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
 
 
 def cores():

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 import hoplens as hl
+from hoplens.plots.frames import at_best_strength
 from hoplens.statistics import (
     assign_roles,
     best_strength,
@@ -36,6 +37,7 @@ from hoplens.statistics import (
     power_note,
     robustness,
     seeds_needed,
+    standing,
     summarise,
     superiority,
     undominated,
@@ -197,12 +199,50 @@ def test_selection_looks_at_the_side_that_is_good():
     assert choose_strengths(frame, better="higher")["strength"].tolist() == [2.0]
 
 
-def test_a_strength_that_lost_networks_comes_last_unless_a_loss_has_a_value():
-    frame = networks_frame({("a", 1.0): [np.nan, 0.0, 0, 0], ("a", 2.0): [0.6, 0.6, 0.3, 0.3]})
-    assert best_strength(frame.query("role == 'validation'"), lost=None) == 2.0
-    assert best_strength(frame.query("role == 'validation'"), lost=1.0) == 1.0
-    nothing = networks_frame({("a", 1.0): [np.nan] * 3, ("a", 2.0): [np.inf] * 3})
-    assert best_strength(nothing, lost=None) in (1.0, 2.0)
+def test_a_strength_that_lost_networks_comes_last_and_equal_ones_by_the_next_column_then_the_least():
+    frame = networks_frame({("a", 1.0): [np.nan, 0.0, 0, 0], ("a", 2.0): [9.0, 9.0, 0.3, 0.3]})
+    assert best_strength(frame.query("role == 'validation'")) == 2.0
+    some = networks_frame({("a", 1.0): [np.nan] * 2 + [1.0] * 2, ("a", 2.0): [np.inf] + [5.0] * 3})
+    assert best_strength(some) == 2.0  # it lost fewer
+    nothing = networks_frame({("a", 2.0): [np.nan] * 3, ("a", 1.0): [np.inf] * 3})
+    assert best_strength(nothing) == 1.0
+    equal = networks_frame({("a", 2.0): [0.5] * 3, ("a", 1.0): [0.5] * 3})
+    assert best_strength(equal) == 1.0
+    second = equal.assign(other=[0.1] * 3 + [0.2] * 3)
+    assert best_strength(second, ["test_mse", "other"]) == 2.0
+    assert best_strength(second, ["test_mse", "other"], better="higher") == 1.0
+    with pytest.raises(hl.ParameterError, match="no network to choose"):
+        best_strength(equal.iloc[:0])
+
+
+VALUES = st.lists(st.sampled_from([0.1, 0.5, 2.0, 1e9, np.nan, np.inf, -np.inf]), min_size=1, max_size=6)
+
+
+@given(VALUES, VALUES)
+def test_no_failure_ever_makes_a_choice_better(values, others):
+    assert standing(values) < standing([*values, np.nan]) or not np.isfinite(values).any()
+    both = np.isfinite(values).all(), np.isfinite(others).all()
+    if both == (True, False):
+        assert standing(values) < standing(others)
+    if both == (True, True):
+        assert (standing(values) < standing(others)) == (np.mean(values) < np.mean(others))
+        assert (standing(values, better="higher") < standing(others, better="higher")) == (
+            np.mean(values) > np.mean(others)
+        )
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 1.0, 3.0]), st.sampled_from([0.2, 0.4, np.nan])), min_size=1))
+def test_every_place_that_names_a_best_strength_names_the_same(cells):
+    """The rows of one method on one task: choice, curves' choice, running sweep and status agree."""
+    rows = [("t", "m", strength, seed, "validation", error) for seed, (strength, error) in enumerate(cells)]
+    frame = pd.DataFrame(rows, columns=["task", "method", "strength", "seed", "role", "test_mse"])
+    ranks = {s: standing(own["test_mse"]) for s, own in frame.groupby("strength")}
+    best = best_strength(frame)
+    assert ranks[best] == min(ranks.values())
+    assert choose_strengths(frame)["strength"].tolist() == [best]
+    shown = frame.assign(role="report").assign(seed=frame["seed"] + 1000)
+    drawn = at_best_strength(pd.concat([frame, shown]), ["method"])
+    assert set(drawn["strength"]) == {best}
 
 
 def test_a_single_strength_needs_no_validation_seed_but_several_do():

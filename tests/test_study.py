@@ -14,6 +14,7 @@ from hoplens import recipes
 from hoplens.commands.report import write_folder_report
 from hoplens.errors import FileError, ParameterError, UnknownNameError
 from hoplens.hops import hop_maps
+from hoplens.report.page import render_study_report
 from hoplens.settings import Network, Settings
 from hoplens.study import anchors, full_plan, quick_plan, run_study
 from hoplens.study.aims import check, longest_lags, reach_means
@@ -318,7 +319,7 @@ def change(folder, tmp_path, sql):
     """Return a copy of a folder whose store was changed."""
     copy = shutil.copytree(folder, tmp_path / "copy")
     connection = sqlite3.connect(copy / "runs.sqlite")
-    connection.execute(sql)
+    connection.executescript(sql)
     connection.commit()
     connection.close()
     return copy
@@ -328,14 +329,37 @@ def change(folder, tmp_path, sql):
     ("sql", "says"),
     [
         ("DELETE FROM studies", "holds no study yet"),
-        ("UPDATE studies SET source = ''", "'tiny', which has no page, as every one made in Python"),
-        ("UPDATE studies SET source = '{}'", "this version of hoplens does not know"),
-        ("UPDATE studies SET source = replace(source, 'paper', 'l2')", "has no method R-RNN"),
+        ("DELETE FROM networks", "lacks [0-9]+ of [0-9]+ networks"),
+        ("DELETE FROM networks; UPDATE studies SET source = ''", "holds no network of the study tiny yet"),
+        ("UPDATE networks SET metrics = '{}'", "no number test_mse"),
+        ("UPDATE networks SET metrics = '{}'; UPDATE studies SET source = ''", "have no test_mse"),
+        ("UPDATE members SET method = 'R-RNN, mine' WHERE method = 'R-RNN'", "its rows are not those of the"),
+        ("UPDATE studies SET source = '[]'", "the study is no JSON object"),
     ],
 )
 def test_studies_that_have_no_page(tiny, tmp_path, sql, says):
     with pytest.raises(FileError, match=says):
         load_study(change(tiny[0], tmp_path, sql))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE studies SET source = ''",  # made in Python
+        "UPDATE studies SET source = '{}'",  # of another version
+        "UPDATE studies SET source = replace(source, 'paper', 'l2')",
+        'UPDATE studies SET source = json_set(source, \'$.plugins\', json(\'[{"path":"x","text":"1/0"}]\'))',
+    ],
+)
+def test_a_study_that_is_not_set_against_the_paper_is_shown_from_its_tables(tiny, tmp_path, sql):
+    whole = load_study(tiny[0])
+    found = load_study(change(tiny[0], tmp_path, sql))
+    assert found.anchors.empty
+    assert found.aims.empty
+    own = found.summary[~found.summary["task"].str.contains(":")]  # of the other parts: "part: task"
+    pd.testing.assert_frame_equal(own[whole.summary.columns].reset_index(drop=True), whole.summary)
+    text = render_study_report(found)
+    assert "least mean test error has" in text or "has a lower test error" in text
 
 
 def test_parts_of_other_settings_have_no_tasks():

@@ -10,11 +10,13 @@ from sweep_toys import Toy, toy_plan
 from hoplens import recipes
 from hoplens.commands import example
 from hoplens.errors import FileError, ParameterError
-from hoplens.settings import Settings
+from hoplens.settings import Network, Settings
 from hoplens.sweeps import Plan, load_study, make_study, parse_study
 from hoplens.sweeps.config import Study
 from hoplens.sweeps.lines import line_of
-from hoplens.sweeps.plan import MOST_NETWORKS, SHARD_BYTES, cut, shard_size
+from hoplens.sweeps.plan import MOST_NETWORKS, SHARD_BYTES, SHARD_SECONDS, cut, shard_size
+from hoplens.sweeps.settings import TaskSetting
+from hoplens.tasks import make
 from hoplens.thinning import Thinning
 
 STUDY = """\
@@ -237,7 +239,7 @@ def test_file_that_is_not_there_or_no_text(tmp_path):
     with pytest.raises(FileError, match="No such file"):
         load_study(tmp_path / "nowhere.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FileError, match="no UTF-8 text"):
+    with pytest.raises(FileError, match="not UTF-8 text"):
         load_study(tmp_path / "bytes.toml")
 
 
@@ -336,3 +338,17 @@ def test_example_of_the_documentation_is_hashable_and_picklable():
     again = pickle.loads(pickle.dumps(shard))
     assert again == shard
     assert again.key == shard.key
+
+
+@pytest.mark.parametrize(
+    ("hidden", "length", "steps", "count"), [(32, 8, 2000, 200), (8, 4, 2000, 300), (48, 10, 400, 60)]
+)
+def test_shards_are_short_enough_to_show_progress(hidden, length, steps, count):
+    """By the rough time of a busy core; a network that takes longer than that alone is a shard of its own."""
+    setting = TaskSetting(make("averaging", length=length), Settings(hidden=hidden, steps=steps))
+    shards = cut(setting, [Network(recipes.l1(), 0.1, seed) for seed in range(count)])
+    batch, each = setting.rough_seconds
+    assert all(batch + each * len(shard.networks) <= SHARD_SECONDS for shard in shards)
+    assert len(shards) > 1
+    long = TaskSetting(make("averaging", length=8), Settings(hidden=512, steps=100_000))
+    assert max(len(shard.networks) for shard in cut(long, shards[0].networks)) < 10

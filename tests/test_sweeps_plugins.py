@@ -15,7 +15,7 @@ import torch
 import hoplens as hl
 from hoplens.extensions import kinds
 from hoplens.sweeps import load_study, make_study, open_store, parse_study, run_sweep
-from hoplens.sweeps.config import Study
+from hoplens.sweeps.searching import code_of, source_of
 from hoplens.sweeps.status import status
 from hoplens.sweeps.work import Failed, Finished, Parcel, run_parcel
 
@@ -187,7 +187,11 @@ def test_store_goes_on_without_the_files(tmp_path):
     for registry in kinds.ALL:
         registry.forget(str(tmp_path / "my_task.py"))
     hl.extensions.files._sources.clear()
-    again = Study.model_validate_json(source)
+    with pytest.raises(hl.FileError, match="reading a study runs none"):
+        source_of(source, tmp_path)
+    for code in code_of(source, tmp_path):
+        hl.extensions.load_source(code)
+    again = source_of(source, tmp_path)
     assert again.plan().id == study.plan().id
     assert again.plan().source == source
 
@@ -376,6 +380,63 @@ def test_a_worker_takes_studies_whose_files_use_the_same_names(tmp_path):
     assert isinstance(second, Finished)
     assert isinstance(again, Finished)
     assert first.records == again.records != second.records
+
+
+def parcel_of(folder: Path, gain: float, **changes) -> Parcel:
+    """Return a shard of a study whose file this process then forgets, as a worker that gets it has none."""
+    folder.mkdir()
+    parcel = Parcel.of(load_study(write(folder, gain=gain, **changes)).plan().shards()[0])
+    for registry in kinds.ALL:
+        registry.forget(str(folder / "my_task.py"))
+    hl.extensions.files._sources.clear()
+    return parcel
+
+
+def test_threads_of_one_worker_keep_their_files_while_they_need_them(tmp_path):
+    slow = FILE.replace("    return GAIN * hl", "    import time\n    time.sleep(0.3)\n    return GAIN * hl")
+    parcels = [parcel_of(tmp_path / str(gain), gain, file=slow) for gain in (1, 2)]
+    alone = [run_parcel(parcel) for parcel in parcels]
+    assert all(isinstance(found, Finished) for found in alone), alone
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(run_parcel, [*parcels, *parcels]))
+    for found, expected in zip(together, alone * 2, strict=True):
+        assert isinstance(found, Finished), found
+        assert found.records == expected.records
+
+
+@pytest.mark.parametrize("executor", ["in-process", "processes"])
+@pytest.mark.parametrize(
+    "ends", ["sys.exit(0)", "sys.exit()", "raise SystemExit('done')", "raise GeneratorExit"]
+)
+def test_an_own_task_or_measure_that_ends_the_process_fails_its_shards_alone(tmp_path, executor, ends):
+    file = FILE.replace("    return GAIN * hl", f"    import sys\n    {ends}\n    return GAIN * hl")
+    if executor == "processes" and ends != "sys.exit(0)":
+        pytest.skip("starting processes is slow, and what they run is the same")
+    plan = load_study(write(tmp_path, file=file)).plan()
+    with pytest.warns(UserWarning, match="12 networks of 12 are missing"):
+        store = run_sweep(plan, tmp_path / "store", executor=executor, workers=2)
+    with store:
+        reasons = store.failures()["reason"]
+    assert len(reasons)
+    assert reasons.str.contains("SystemExit|GeneratorExit").all()
+
+
+@pytest.mark.parametrize("ends", ["sys.exit(0)", "sys.exit('bye')", "raise GeneratorExit", "quit()"])
+def test_a_file_that_ends_the_process_is_one_clear_error(tmp_path, monkeypatch, capsys, ends):
+    path = write(tmp_path, file=f"import sys\n{ends}\n{FILE}")
+    with pytest.raises(hl.ExtensionError, match=r"my_task.py, line 2: (System|Generator)Exit"):
+        load_study(path)
+    code, _, err = command(monkeypatch, capsys, "sweep", str(path), "--store", str(tmp_path / "store"))
+    assert code == 2
+    assert err.strip().count("\n") == 0
+    for maker in ("DelayedCopy:\n    lag: int = 2", "def hubs_recipe(weight: float = 1.0):"):
+        broken = FILE.replace(
+            "        if self.lag >=", f"        import sys\n        {ends}\n        if self.lag >="
+        )
+        if "hubs" in maker:
+            broken = FILE.replace("    return hl.Recipe", f"    import sys\n    {ends}\n    return hl.Recipe")
+        with pytest.raises(hl.ParameterError, match="cannot be made"):
+            load_study(write(tmp_path, file=broken))
 
 
 # -- the command

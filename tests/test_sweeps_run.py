@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -223,6 +224,18 @@ def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
 
 
+@pytest.mark.parametrize("executor", ["in-process", "processes"])
+def test_a_stop_waits_only_so_long_for_running_shards(tmp_path, monkeypatch, executor):
+    monkeypatch.setattr("hoplens.sweeps.running.GRACE", 0.5)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(toy_plan(Toy(seconds=30.0)), tmp_path, executor=executor, workers=1)
+    assert time.monotonic() - started < 15
+    assert status(tmp_path).done == 0
+    assert not status(tmp_path).running
+
+
 def test_interrupted_command_says_how_to_go_on(tmp_path):
     (tmp_path / "study.toml").write_text(STUDY)
     store = tmp_path / "store"
@@ -240,7 +253,11 @@ def test_interrupted_command_says_how_to_go_on(tmp_path):
     deadline = time.monotonic() + 60
     while not (store / LOG).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.3)
+    while process.poll() is None and time.monotonic() < deadline:
+        with open_store(store) as found:
+            if found.query("SELECT 1 FROM networks LIMIT 1").shape[0]:
+                break
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -292,6 +309,23 @@ def test_status_of_a_running_a_failed_and_a_finished_store(tmp_path):
     assert done.rate > 0
     assert done.best[["task", "method", "strength", "seeds"]].iloc[0].tolist() == ["toy", "L1", 0.1, 2]
     assert status(tmp_path, plan.id).done == 4
+
+
+def test_a_method_does_not_win_because_its_failures_vanished(tmp_path, monkeypatch, capsys):
+    """Strength 0.1 has the lower mean of those that are left, but one of its two networks diverged."""
+    plan = toy_plan(Toy(diverges=((0.1, 0),)))
+    seen = []
+    run_sweep(plan, tmp_path, executor="in-process", progress=seen.append).close()
+    row = status(tmp_path).best.iloc[0]
+    assert row[["strength", "seeds", "lost"]].tolist() == [0.2, 2, 0]
+    assert (seen[-1].best.strength, seen[-1].best.lost) == (0.2, 0)
+    all_lost = toy_plan(Toy(diverges=((0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1))))
+    run_sweep(all_lost, tmp_path, executor="in-process", progress=seen.append).close()
+    row = status(tmp_path).best.iloc[0]
+    assert row[["seeds", "lost"]].tolist() == [2, 2]
+    assert np.isnan(row["test_mse"])
+    assert seen[-1].best is None
+    assert "2, 2 diverged" in command(monkeypatch, capsys, "status", str(tmp_path))
 
 
 def test_times_are_told_for_people():

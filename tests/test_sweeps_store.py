@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -26,9 +27,10 @@ from hoplens.settings import Network, Settings
 from hoplens.sweeps import Plan, TaskSetting, open_store, run_sweep
 from hoplens.sweeps import store as store_module
 from hoplens.sweeps.describe import content_hash, describe
+from hoplens.sweeps.lock import is_running
 from hoplens.sweeps.schema import VERSION
 from hoplens.sweeps.store import DATABASE, encode
-from hoplens.sweeps.writer import StoreWriter, is_running
+from hoplens.sweeps.writer import StoreWriter
 
 
 def sweep(plan: Plan, folder: Path):
@@ -255,7 +257,7 @@ def old_store(tmp_path):
         tables["networks"] = new[new["key"].isin(kept)]
         for name, rows in tables.items():
             rows.to_sql(name, connection, if_exists="append", index=False)
-    (folder / "tensors").mkdir()
+    shutil.copytree(tmp_path / "new" / "tensors", folder / "tensors")
     return folder, tables["networks"]
 
 

@@ -484,8 +484,9 @@ def test_a_reader_that_keeps_the_contract_passes():
 def test_what_is_wrong_with_a_reader_is_named(wrong, match):
     inputs = torch.randn(2, 4, 2, generator=torch.Generator().manual_seed(1), dtype=F64)
     gate = Gate(wrong)
+    head = None if wrong == "detached" else torch.eye(3, dtype=F64)  # a Pathways has its read-out
     with broken(match):
-        check_reader(gate, torch.eye(3, dtype=F64), inputs=inputs, forward=gate.run)
+        check_reader(gate, head, inputs=inputs, forward=gate.run)
     if wrong == "other":
         check_reader(gate, torch.eye(3, dtype=F64))  # only running the model shows it
         with broken("needs inputs="):

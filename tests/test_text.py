@@ -49,8 +49,6 @@ def test_the_console_shows_control_characters_everywhere_and_keeps_its_own() -> 
     shown = out.getvalue()
     assert "\x1b[31mword\\x1b[2J\x1b[0m a" in shown
     assert "\\x1b]0;x" in shown
-    assert "\\x9b31m" in shown
-    assert "\\x1b[31m" in shown
     # what is left are colours, cursor movements and line breaks of rich itself
     foreign = re.sub(r"\x1b\[[0-9;?]*[mKhlA]", "", shown)
     assert not set(foreign) & set(map(chr, [*range(9), 11, 12, *range(14, 32), *range(127, 160)]))

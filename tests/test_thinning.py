@@ -146,3 +146,30 @@ def test_the_share_follows_the_cubic_schedule(amount, done):
 def test_thinning_checks_its_options(options, error):
     with pytest.raises(error):
         hl.Thinning(**options)
+
+
+@pytest.mark.parametrize("by", ["magnitude", "pathway"])
+def test_the_leak_of_a_unit_protects_none_of_its_weights(by):
+    """A weight that is 0 scores 0, also where the leak's self-loop lies beside it."""
+    task = hl.tasks.make("averaging", modules=2, module_size=2, length=4)
+    ensemble = hl.train(task, hl.recipes.none(), hidden=5, steps=3, leak=0.3, dtype=torch.float64).ensemble
+    ensemble.recurrent().diagonal(dim1=1, dim2=2).zero_()
+    scores = ensemble.scores(by, horizon=4)
+    assert torch.equal(scores.diagonal(dim1=1, dim2=2), torch.zeros(1, 5, dtype=torch.float64))
+    assert (scores > 0).sum() == 20
+    # against finite differences of what the score is defined by, in the weight itself
+    if by == "pathway":
+
+        def squared(w):
+            moved = ensemble.clone()
+            moved.recurrent().copy_(w)
+            return 0.5 * hl.hop_maps(moved.pathways(), 4).values.square().sum()
+
+        weight = ensemble.recurrent().clone()
+        for i, j in ((0, 1), (3, 2)):
+            step = torch.zeros_like(weight)
+            step[0, i, j] = 1e-6
+            slope = (squared(weight + step) - squared(weight - step)) / 2e-6
+            torch.testing.assert_close(
+                scores[0, j, i], (slope * weight[0, i, j]).abs(), rtol=1e-6, atol=1e-12
+            )

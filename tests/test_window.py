@@ -15,7 +15,7 @@ import hoplens as hl
 from hoplens.compress.intervals import Box, box_step, part_step
 from hoplens.compress.proofs import best_scales, bound_after_any_past, bound_everywhere, reachable
 from hoplens.compress.window import candidates
-from hoplens.readers.modules import to_stack
+from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import last_steps
 
 F64 = torch.float64
@@ -246,7 +246,7 @@ def test_a_readout_after_every_step_and_bad_options_are_refused():
         hl.truncate(plain, 0)
     with pytest.raises(hl.UnsupportedModelError, match="readout="):
         hl.truncate(plain.core, 3)
-    with pytest.raises(hl.UnsupportedModelError, match="its own read-out"):
+    with pytest.raises(hl.ParameterError, match="its own read-out"):
         hl.truncate(plain, 3, readout=plain.readout)
 
 

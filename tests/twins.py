@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import hoplens as hl
+from hoplens.graph import reference
 
 EXACT = 1e-12  # what float64 results must agree to
 
@@ -80,35 +81,27 @@ def full_matrix(net: hl.Pathways) -> Tensor:
 
     Differentiable, and written without `Pathways.adjacency`.
     """
-    i, h, o = net.n_inputs, net.n_hidden, net.n_outputs
     w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-    zeros = net.w_in.new_zeros
-    skip = zeros(o, i) if net.w_skip is None else net.w_skip
-    rows = [
-        torch.cat([zeros(i, i), zeros(i, h), zeros(i, o)], dim=1),
-        torch.cat([net.w_in, w_rec, zeros(h, o)], dim=1),
-        torch.cat([skip, net.w_out, zeros(o, o)], dim=1),
-    ]
-    return torch.cat(rows, dim=0)
+    return reference.adjacency(net.w_in, w_rec, net.w_out, net.w_skip)
 
 
 def literal_maps(net: hl.Pathways, horizon: int) -> Tensor:
     """Hop maps of one network from powers of the full matrix, hops 1 .. horizon + 1: (L + 1, O, I)."""
     full = full_matrix(net)
-    powers = [torch.linalg.matrix_power(full, k) for k in range(1, horizon + 2)]
-    return torch.stack([p[net.n_inputs + net.n_hidden :, : net.n_inputs] for p in powers])
+    return torch.stack(
+        [reference.ends(reference.walks(full, k), net.n_inputs, net.n_outputs) for k in range(1, horizon + 2)]
+    )
 
 
 def literal_resolvent(net: hl.Pathways, damping: float, horizon: int | None, normalise: bool) -> Tensor:
     """Input-output block of the paper's resolvent of one network, (O, I): an inverse or explicit powers."""
     full = full_matrix(net)
     if normalise:
-        full = full / torch.linalg.eigvals(full).abs().max()
+        full = reference.normalised(full)
     if horizon is None:
-        total = torch.linalg.inv(torch.eye(len(full), dtype=full.dtype) - damping * full)
-    else:
-        total = sum(torch.linalg.matrix_power(damping * full, k) for k in range(1, horizon + 2))
-    return total[net.n_inputs + net.n_hidden :, : net.n_inputs]
+        return reference.ends(reference.resolvent(full, damping), net.n_inputs, net.n_outputs)
+    direct = damping * reference.ends(full, net.n_inputs, net.n_outputs)  # walks of one hop: skips
+    return direct + reference.truncated_resolvent(full, net.n_inputs, net.n_outputs, damping, horizon)
 
 
 def literal_penalty(

@@ -69,7 +69,6 @@ from hoplens.measures import (
     temporal_sparsity,
     weight_map,
 )
-from hoplens.model_files import read_model
 from hoplens.models import Ensemble
 from hoplens.modularity import Blocks, blocks
 from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
@@ -78,8 +77,10 @@ from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.plans import PenaltyPlan
 from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
 from hoplens.readers import load_stack, read, register_reader
+from hoplens.readers.opening import read_model
+from hoplens.readers.saved import load_model, save_model
 from hoplens.recipes import Recipe
-from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel, load_model, save_model
+from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
 from hoplens.rescaling import rescale
 from hoplens.resolvent import Resolvent, resolvent
 from hoplens.scaled import ScaledMaps

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.ablation import ablate_units, ablation_cost
-from hoplens.cells import Cell
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
 from hoplens.fidelity import Fidelity, fidelity
 from hoplens.files import make_folder, write_atomically
@@ -20,11 +19,12 @@ from hoplens.lesions import lesion, lesion_estimate
 from hoplens.measures import active_hops, dominant_hop
 from hoplens.pathways import Pathways
 from hoplens.radius import spectral_radius
-from hoplens.readers.files import load_stack
-from hoplens.readers.modules import to_stack
+from hoplens.readers.models import is_recurrent, parts_of
+from hoplens.readers.opening import open_parts
 from hoplens.readers.reading import read
+from hoplens.recurrent_model import last_steps
 from hoplens.rescaling import rescale
-from hoplens.running import as_batch
+from hoplens.running import Batch, as_batch
 from hoplens.stack import Stack
 from hoplens.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.walks import flow, top_paths
@@ -268,7 +268,7 @@ def analyze(
     horizon: int | None = None,
     rnn: str | None = None,
     at: Any = None,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | None = None,
     radius: float | None = None,
 ) -> Analysis:
     """Analyse one network: hop maps, units, lesions, and how far the weights can be believed.
@@ -288,9 +288,9 @@ def analyze(
     rnn : str, optional
         Prefix of the recurrent module's keys in a file.
     at : optional
-        Where to linearise, as in `read`.
-    nonlinearity : {"tanh", "relu", "linear"}
-        Of a plain RNN in a file, which does not say.
+        Where to linearise, as in `read`; ``"mean"`` takes the mean over ``inputs``.
+    nonlinearity : {"tanh", "relu", "linear"}, optional
+        Of a plain RNN in a file of bare weights, which does not say; tanh is assumed, and a note says so.
     radius : float, optional
         Scale the recurrent weights to this spectral radius, as `rescale` does; the fidelity is judged
         before that.
@@ -300,9 +300,22 @@ def analyze(
     Analysis
     """
     length = HORIZON if horizon is None else check_count("horizon", horizon)
+    along = inputs if isinstance(at, str) and at in ("mean", "steps") else None
+    if along is None and isinstance(at, str) and at in ("mean", "steps"):
+        raise ParameterError(f'at="{at}" needs inputs= (--inputs), some sequences')
+    notes: list[str] = []
     if isinstance(model, str | Path):
-        model, readout = load_stack(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity), None
-    net = model if isinstance(model, Pathways) else read(model, readout, at=at)
+        parts = open_parts(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
+        model, readout, info = parts.whole or parts.stack(), None, parts.info
+    else:
+        if rnn is not None or nonlinearity is not None:
+            raise ParameterError(
+                "rnn= and nonlinearity= go with a file; leave them out for a model in memory"
+            )
+        info = parts_of(model, readout).info
+    if info.assumed:
+        notes.append(f"assumed: {info.assumed}; pass nonlinearity= (--nonlinearity) to say what they are")
+    net = read(model, readout, at=at, trajectory=along)
     if net.batch_shape:
         raise ShapeError(
             f"analyze takes one network, got leading axes {tuple(net.batch_shape)}; index them first"
@@ -313,13 +326,15 @@ def analyze(
             raise ParameterError("inputs= needs a model that can be run; pass the module, not its Pathways")
         traj = trajectory_maps(model, inputs, readout=readout)
         length = _within(horizon, int(traj.lengths.max()))
+    if info.runs_last is not None and info.runs_last < length:
+        length = info.runs_last
+        notes.append(f"only the last {length} steps of a sequence are run, so the horizon is {length}")
     size = length * net.n_outputs * net.n_inputs * torch.float64.itemsize
     if size > LARGEST_ANSWER:
         raise ParameterError(
             f"the hop maps of {length} steps, {net.n_outputs} outputs and {net.n_inputs} inputs would take "
             f"{size / 2**30:.1f} GiB; take a shorter horizon"
         )
-    notes = []
     if net.w_in.dtype != torch.float64:
         name = str(net.w_in.dtype).removeprefix("torch.")
         notes.append(f"weights are {name}; computed in float64, as sums over walks cancel")
@@ -352,12 +367,17 @@ def _within(horizon: int | None, steps: int) -> int:
 
 
 def _ablations(model: Any, readout: Any, inputs: Any) -> Tensor | None:
-    if not isinstance(model, Cell | Stack | nn.Module | list | tuple):
+    if not (isinstance(model, nn.Module) or is_recurrent(model)):
         return None
-    stack = to_stack(model, readout)
+    parts = parts_of(model, readout)
+    stack, window = parts.stack(), parts.info.runs_last
     if not isinstance(stack, Stack) or stack.bidirectional:
         return None
     batch = as_batch(stack, inputs)
+    if window is not None:
+        last, lengths = last_steps(batch.inputs, window, batch.lengths)
+        assert lengths is not None
+        batch = Batch(last, lengths)
     return ablate_units(stack, batch) if ablation_cost(stack, batch) <= LESION_FLOPS else None
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, check_count, check_number
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
 from hoplens.resolvent import Resolvent, check_converges, given_radius, normalising_scale, round_bound
 from hoplens.seeds import generator
@@ -26,6 +27,7 @@ from hoplens.systems import (
 OVERSAMPLE = 8
 
 
+@takes_models
 def approximate_resolvent(
     net: Pathways,
     *,

@@ -7,11 +7,13 @@ torch.func; the cells of PyTorch (`hoplens.torch_cells`) have theirs written out
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from hoplens.errors import ShapeError, check_count
+from hoplens.errors import ShapeError, UnsupportedModelError, check_count
 from hoplens.parts import Leak, numbered
 
 Saved = tuple[Tensor, ...]
@@ -119,14 +121,102 @@ class Cell:
         by_state, by_x = torch.func.vmap(product, in_dims=1, out_dims=1)(flat_rows)
         return by_state.reshape(*leading, -1, self.n_state), by_x.reshape(*leading, -1, self.n_inputs)
 
-    def to(self, target: torch.dtype | torch.device) -> Cell:  # noqa: ARG002 - subclasses use it
-        """Return the cell on another device or in another dtype; a cell without tensors is itself.
+    def to(self, target: torch.dtype | torch.device) -> Cell:
+        """Return the cell on another device or in another dtype.
+
+        A cell that computes in any dtype is itself; of one whose weights have another dtype every operation
+        is given these weights in the dtype asked for.
 
         Parameters
         ----------
         target : torch.dtype or torch.device
         """
+        if isinstance(target, torch.dtype) and not _runs_in(self, torch.empty(0, dtype=target)):
+            return _Promoted(self, target)
         return self
+
+
+class _Promoted(Cell):
+    """A cell whose step computes in a dtype that its own weights do not have."""
+
+    def __init__(self, cell: Cell, dtype: torch.dtype) -> None:
+        super().__init__(cell.n_inputs, cell.n_state, label=cell.label)
+        self.cell, self.dtype = cell, dtype
+
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        return self.cell.unit_names
+
+    def step(self, state: Tensor, x: Tensor) -> Tensor:
+        with _Promotion(self.dtype):
+            return self.cell.step(state, x)
+
+    def emission(self) -> Tensor | None:
+        emission = self.cell.emission()
+        return None if emission is None else emission.to(self.dtype)
+
+    def to(self, target: torch.dtype | torch.device) -> Cell:
+        return self.cell.to(target) if isinstance(target, torch.dtype) else self
+
+
+class _Promotion(TorchFunctionMode):
+    """Gives every operation its floating-point tensors in one dtype; what is changed in place stays."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name.endswith("_") or "out" in (kwargs or {}):  # in place, or an attribute
+            return func(*args, **(kwargs or {}))
+
+        def wide(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != self.dtype:
+                return value.to(self.dtype)
+            return type(value)(map(wide, value)) if type(value) in (list, tuple) else value
+
+        return func(*map(wide, args), **{key: wide(value) for key, value in (kwargs or {}).items()})
+
+
+def _runs_in(cell: Cell, like: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            new = cell.step(like.new_zeros(1, cell.n_state), like.new_zeros(1, cell.n_inputs))
+    except RuntimeError:  # torch refuses to mix dtypes or devices
+        return False
+    return new.dtype == like.dtype
+
+
+def computes_in(cell: Cell, given: Tensor) -> Tensor:
+    """Return an empty tensor of the dtype and device that a cell computes in; those of ``given`` if it can.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the cell's step takes no floating-point state at all.
+    """
+    wanted = given.dtype if given.is_floating_point() else torch.get_default_dtype()
+    devices = [given.device, torch.device("cpu")]
+    if torch.cuda.is_available():
+        devices.append(torch.device("cuda"))
+    for device in dict.fromkeys(devices):
+        for dtype in dict.fromkeys((wanted, torch.float32, torch.float64, torch.bfloat16, torch.float16)):
+            like = torch.empty(0, dtype=dtype, device=device)
+            if _runs_in(cell, like):
+                return like
+    try:
+        cell.step(torch.zeros(1, cell.n_state), torch.zeros(1, cell.n_inputs))
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:200]
+    else:
+        said = "it returns another dtype than that of the state"
+    raise UnsupportedModelError(
+        f"the step of {cell.label} cannot be run on a state (1, {cell.n_state}) and an input "
+        f"(1, {cell.n_inputs}) of zeros: {said}"
+    )
 
 
 class FunctionCell(Cell):
@@ -166,4 +256,4 @@ class FunctionCell(Cell):
         return new
 
 
-__all__ = ["Cell", "FunctionCell", "Saved"]
+__all__ = ["Cell", "FunctionCell", "Saved", "computes_in"]

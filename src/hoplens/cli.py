@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help texts are plain: "[search]" in one is a table of a file, no markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = SafeConsole()
@@ -126,6 +127,9 @@ def sweep(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes or jobs at once; 0 takes one a core.")] = 0,
     attempts: Annotated[int, typer.Option(help="Workers that may be lost over one batch.")] = 3,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="With --resume: run Python code that only the store has.")
+    ] = False,
     search: Annotated[
         int | None,
         typer.Option(
@@ -152,6 +156,7 @@ def sweep(
         executor=executor,
         workers=workers or None,
         attempts=attempts,
+        trust_code=trust_code,
         search=search,
         seed=seed,
         seconds=seconds,
@@ -170,11 +175,16 @@ def status(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write runs for TensorBoard to this new folder.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look whether the files of all kept weights are there and whole.")
+    ] = False,
 ) -> None:
     """Say how far a sweep is, running or not."""
     from hoplens.commands import run_status
 
-    run_status(console, folder, study=study, table=table, tensorboard=tensorboard)
+    code = run_status(console, folder, study=study, table=table, tensorboard=tensorboard, check=check)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -186,8 +196,11 @@ def analyze(
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
     nonlinearity: Annotated[
-        str, typer.Option(help="Of a plain RNN, as its file does not say: tanh, relu or linear.")
-    ] = "tanh",
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
+    ] = None,
     radius: Annotated[
         float | None, typer.Option(help="Scale recurrent weights to this spectral radius (celegans: 0.5).")
     ] = None,
@@ -208,6 +221,7 @@ def analyze(
         out=out,
         table_format=table_format,
         nonlinearity=nonlinearity,
+        at=at,
         radius=radius,
     )
 
@@ -224,12 +238,28 @@ def report(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
+    ] = None,
     horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
 ) -> None:
     """Write one HTML page about a study, a training run or a trained network."""
     from hoplens.commands import run_report
 
-    run_report(console, source, out=out, rnn=rnn, readout=readout, inputs=inputs, horizon=horizon)
+    run_report(
+        console,
+        source,
+        out=out,
+        rnn=rnn,
+        readout=readout,
+        inputs=inputs,
+        horizon=horizon,
+        nonlinearity=nonlinearity,
+        at=at,
+    )
 
 
 @app.command()
@@ -242,6 +272,9 @@ def explain(
     sample: Annotated[int, typer.Option(help="Which sequence, from 0.")] = 0,
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
     output: Annotated[str | None, typer.Option(help="Name or number; default the largest output.")] = None,
     baseline: Annotated[str, typer.Option(help="zeros, or mean (over all sequences).")] = "zeros",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write.")] = None,
@@ -256,6 +289,7 @@ def explain(
         sample=sample,
         rnn=rnn,
         readout=readout,
+        nonlinearity=nonlinearity,
         output=output,
         baseline=baseline,
         out=out,
@@ -282,14 +316,16 @@ def compress(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     nonlinearity: Annotated[
-        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
-    ] = "tanh",
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each fine-tuning.")] = 300,
     lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 1e-3,
     batch: Annotated[int, typer.Option(help="Sequences an optimiser step.")] = 64,
     seed: Annotated[int, typer.Option(help="Of batches and of the halves of the test data.")] = 0,
     seconds: Annotated[float, typer.Option(help="How long each comparison of latencies takes.")] = 1.0,
-    quick: Annotated[bool, typer.Option("--quick", help="One amount of each kind of pruning.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="At most ten candidates, a third of the steps of fine-tuning.")
+    ] = False,
 ) -> None:
     """Make a trained network smaller within limits, and write it in three formats with a model card."""
     from hoplens.commands import run_compress
@@ -327,8 +363,8 @@ def export(
     rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
     readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
     nonlinearity: Annotated[
-        str, typer.Option(help="Of a plain RNN, where its file does not say: tanh or relu.")
-    ] = "tanh",
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
     every_step: Annotated[bool, typer.Option("--every-step", help="Read out after every step.")] = False,
     lengths: Annotated[bool, typer.Option("--lengths", help="ONNX: an input for valid steps.")] = False,
     stateful: Annotated[

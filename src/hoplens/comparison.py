@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError, check_choice, check_count, check_number
 from hoplens.hops import HopMaps, hop_maps
+from hoplens.implicit import takes_models
 from hoplens.nulls import NULLS, null_network, shuffle_lags, strength_error
 from hoplens.pathways import Pathways
 from hoplens.seeds import numpy_generator
@@ -123,6 +124,7 @@ class NullComparison:
         return plot_null(self, ax=ax)
 
 
+@takes_models
 def compare_to_null(
     net: Pathways,
     measure: Measure,

@@ -20,6 +20,7 @@ from hoplens.errors import (
     check_count,
     check_number,
 )
+from hoplens.implicit import takes_models
 from hoplens.lags import check_levels, split_time
 from hoplens.pathways import Pathways
 
@@ -39,6 +40,7 @@ class TimeSystem(NamedTuple):
     d: Tensor
 
 
+@takes_models
 def time_system(net: Pathways) -> TimeSystem:
     """Return a network as a state-space system in time, layers resolved.
 
@@ -72,6 +74,7 @@ def time_system(net: Pathways) -> TimeSystem:
     return TimeSystem(a, b, net.w_out, skip)
 
 
+@takes_models
 def transfer_function(net: Pathways, frequencies: Tensor, *, radius: float = 1.0) -> Tensor:
     """Return the transfer function over frequency.
 
@@ -114,6 +117,7 @@ def transfer_function(net: Pathways, frequencies: Tensor, *, radius: float = 1.0
     return value
 
 
+@takes_models
 def controllability_gramian(net: Pathways, horizon: int | None = None) -> Tensor:
     """Return ``sum_n a^n b b^T (a^T)^n``: which states inputs reach, and with how little input energy.
 
@@ -139,6 +143,7 @@ def controllability_gramian(net: Pathways, horizon: int | None = None) -> Tensor
     return _gramian(system.a, system.b, horizon)
 
 
+@takes_models
 def observability_gramian(net: Pathways, horizon: int | None = None) -> Tensor:
     """Return ``sum_n (a^T)^n c^T c a^n``: how strongly a state shows in the outputs from then on.
 
@@ -181,6 +186,7 @@ def _gramian(a: Tensor, b: Tensor, horizon: int | None) -> Tensor:
     raise ConvergenceError(f"the Gramian did not converge at spectral radius {radius:.9g}; give a horizon")
 
 
+@takes_models
 def hankel_singular_values(net: Pathways, horizon: int | None = None) -> Tensor:
     """Return the Hankel singular values, largest first: how many states the input-output maps need.
 
@@ -210,6 +216,7 @@ def _root(gramian: Tensor) -> Tensor:
     return root
 
 
+@takes_models
 def memory_function(net: Pathways, horizon: int, *, noise: float = 0.0) -> Tensor:
     """Return how much of each past input a linear read-out can recover from the state now.
 
@@ -244,6 +251,7 @@ def memory_function(net: Pathways, horizon: int, *, noise: float = 0.0) -> Tenso
     return torch.stack(recovered, dim=-2)
 
 
+@takes_models
 def memory_capacity(net: Pathways, horizon: int, *, noise: float = 0.0) -> Tensor:
     """Return the memory capacity of each input: `memory_function` summed over lags, shape (..., I).
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError
+from hoplens.implicit import takes_models
 from hoplens.lags import lag_maps
 from hoplens.pathways import Pathways
 from hoplens.trajectories import TrajectoryMaps
@@ -125,6 +126,7 @@ class Fidelity:
         return pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
 
 
+@takes_models
 def fidelity(net: Pathways, trajectory: TrajectoryMaps) -> Fidelity:
     """Compare weights-only maps with the exact maps along trajectories.
 

@@ -2,12 +2,75 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 from hoplens.errors import FileError
+from hoplens.text import printable
+
+
+def usable_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path that the operating system can look up, whether or not something is there.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    FileError
+        If it holds a NUL, is too long, or leads through links in a circle.
+    """
+    try:
+        os.lstat(path)
+    except ValueError:
+        raise FileError(f"{printable(path)} is no path (it holds a NUL); give another one") from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            raise FileError(
+                f"cannot use the path {printable(path)} ({error.strerror}); give another one"
+            ) from None
+    return Path(path)
+
+
+def read_text(path: str | os.PathLike[str], what: str, *, most: int) -> str:
+    """Return the text of a regular file of at most ``most`` bytes.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What an error calls it.
+    most : int
+        Bytes; a longer file is refused unread, as are pipes and devices, which may never end.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    """
+    place = usable_path(path)
+    try:
+        found = place.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise FileError(f"cannot read the {what} {printable(path)} (it is no regular file); name a file")
+        if found.st_size > most:
+            raise FileError(
+                f"cannot read the {what} {printable(path)} ({found.st_size:,} bytes, at most {most:,} are "
+                "read); name another file"
+            )
+        with place.open("rb") as file:
+            return file.read(most + 1).decode("utf-8")
+    except UnicodeDecodeError:
+        raise FileError(f"cannot read the {what} {printable(path)} (it is not UTF-8 text)") from None
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"cannot read the {what} {printable(path)} ({error.strerror})") from None
 
 
 def make_folder(folder: str | os.PathLike[str], what: str = "folder") -> Path:
@@ -29,12 +92,13 @@ def make_folder(folder: str | os.PathLike[str], what: str = "folder") -> Path:
     FileError
         If it cannot be made, e.g. as a file has its name.
     """
-    place = Path(folder)
+    place = usable_path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise FileError(f"cannot make the {what} {place} ({why}); choose another folder") from None
+        shown = printable(place)
+        raise FileError(f"cannot make the {what} {shown} ({why}); choose another folder") from None
     return place
 
 
@@ -61,7 +125,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
     FileError
         If the folder does not exist or cannot be written, or the target is a folder.
     """
-    target = Path(path)
+    target = usable_path(path)
     real = Path(os.path.realpath(target))
     if real.is_dir():
         raise FileError(f"expected the name of a file to write, got the folder {target}; add a file name")
@@ -87,4 +151,4 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
     return target
 
 
-__all__ = ["make_folder", "write_atomically"]
+__all__ = ["make_folder", "read_text", "usable_path", "write_atomically"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count, check_number
 from hoplens.pathways import Pathways
-from hoplens.readers.modules import to_stack
+from hoplens.readers.models import to_stack
 from hoplens.seeds import generator
 from hoplens.stack import Stack
 

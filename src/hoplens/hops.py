@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hoplens.errors import RangeError, ShapeError, UnsupportedModelError, check_count
 from hoplens.factored import hop_products
+from hoplens.implicit import takes_models
 from hoplens.kernels import widen
 from hoplens.pathways import Pathways, select_networks
 from hoplens.scaled import ScaledMaps, assemble, times_power
@@ -193,7 +194,8 @@ def hop_weights(damping: float | Tensor, hops: Tensor, like: Tensor) -> Tensor:
     return base[..., None] ** hops.to(like.device)
 
 
-def hop_maps(net: Pathways, horizon: int, *, dtype: torch.dtype | None = None) -> HopMaps:
+@takes_models
+def hop_maps(net: Pathways, horizon: int = 20, *, dtype: torch.dtype | None = None) -> HopMaps:
     """Split the input-output influence of a network by hop length.
 
     ``H_k = W_out W_rec^(k-2) W_in`` for k = 2 .. horizon + 1, the Markov parameters of the linear system
@@ -205,9 +207,9 @@ def hop_maps(net: Pathways, horizon: int, *, dtype: torch.dtype | None = None) -
 
     Parameters
     ----------
-    net : Pathways
-        Any leading axes.
-    horizon : int
+    net : Pathways, or a model
+        Any leading axes. A model is read with `hoplens.read` first, as in all functions of networks.
+    horizon : int, default 20
         Number of time steps L >= 1.
     dtype : torch.dtype, optional
         Of the maps; default that of the weights. Half precision is computed in float32.

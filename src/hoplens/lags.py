@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hoplens.errors import UnsupportedModelError, check_count
 from hoplens.hops import HopMaps, hop_maps
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class LagMaps:
         return pd.DataFrame({"weight": values}, index=index).reset_index()
 
 
+@takes_models
 def lag_maps(net: Pathways, horizon: int) -> LagMaps:
     """Split the input-output influence of a network by time steps.
 

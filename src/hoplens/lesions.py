@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hoplens.errors import ParameterError, RangeError, UnknownNameError, check_count
 from hoplens.hops import hop_maps
+from hoplens.implicit import takes_models
 from hoplens.parts import Leak
 from hoplens.pathways import Pathways, replace_blocks
 
@@ -19,6 +20,7 @@ Unit = int | str
 Edge = tuple[Unit, Unit]
 
 
+@takes_models
 def without(net: Pathways, *, units: Sequence[Unit] = (), edges: Sequence[Edge] = ()) -> Pathways:
     """Return the network without some hidden units (all their edges cut) or recurrent edges.
 
@@ -47,6 +49,7 @@ def without(net: Pathways, *, units: Sequence[Unit] = (), edges: Sequence[Edge] 
     return replace_blocks(net, keep[:, None] * net.w_in, w_rec, net.w_out * keep, net.w_skip, leak=leak)
 
 
+@takes_models
 def lesion(
     net: Pathways,
     horizon: int,
@@ -106,6 +109,7 @@ def lesion(
     return _each(net, length, lambda walks: walks.units_lost(places))
 
 
+@takes_models
 def lesion_edges(net: Pathways, horizon: int) -> Tensor:
     """Return how much the hop maps change without each recurrent edge, all edges at once.
 
@@ -131,6 +135,7 @@ def lesion_edges(net: Pathways, horizon: int) -> Tensor:
     return _each(net, check_count("horizon", horizon), lambda walks: walks.edges_lost())
 
 
+@takes_models
 def lesion_estimate(net: Pathways, horizon: int) -> Tensor:
     """Return what `lesion` would be if no walk returned to a unit that it has left; thin products only.
 

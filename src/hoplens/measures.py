@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_number
 from hoplens.hops import HopMaps
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
 
 
@@ -49,7 +50,7 @@ def dominant_hop(maps: HopMaps) -> Tensor:
     Tensor of int64, shape (..., O, I)
         Number of hops; 0 for a pair without any pathway.
     """
-    size = maps.values.abs()
+    size = _values(maps).abs()
     largest = size.amax(dim=-3, keepdim=True)
     # argmax does not promise the first maximum; the first True of a comparison does
     first = (size == largest).to(torch.int8).argmax(dim=-3)
@@ -192,6 +193,7 @@ def _norm_or_one(values: Tensor, order: float) -> Tensor:
     return torch.where(size > 0, size, torch.ones_like(size))
 
 
+@takes_models
 def weight_map(net: Pathways) -> Tensor:
     """Read an input-output map off single recurrent weights, as kindly as it can be done.
 
@@ -217,7 +219,12 @@ def weight_map(net: Pathways) -> Tensor:
 
 
 def _values(maps: HopMaps | Tensor) -> Tensor:
-    values = maps.values if isinstance(maps, HopMaps) else maps
+    given: Any = maps
+    values = given.values if isinstance(given, HopMaps) else given
+    if not isinstance(values, Tensor):
+        raise ParameterError(
+            f"this takes hop maps, got {type(given).__name__}; make them with hoplens.hop_maps(net, horizon)"
+        )
     if values.dim() < 3:
         raise ShapeError(f"hop maps must have shape (..., K, O, I), got {tuple(values.shape)}")
     return values

@@ -98,7 +98,19 @@ class Ensemble:
         Tensor of bool, shape (rows, H from, H to)
             As ``recurrent()`` lies.
         """
-        return keep_mask(weight_scores(self.pathways()[rows], by, horizon=horizon), share).mT
+        return keep_mask(self.select(rows).scores(by, horizon=horizon), share).mT
+
+    def scores(self, by: str = "magnitude", *, horizon: int | None = None) -> Tensor:
+        """Return the scores of all recurrent weights, shape (E, H to, H from); see `hoplens.weight_scores`.
+
+        Parameters
+        ----------
+        by : {"magnitude", "pathway"}
+        horizon : int, optional
+            Time steps, for "pathway".
+        """
+        own = self.leak * self.blocks()[1]  # the self-loops of a leak are no weights
+        return weight_scores(self.pathways(), by, horizon=horizon, removable=own)
 
     def pathways(self) -> Pathways:
         """Return the graph of all networks, leading axis E: W_rec and W_in as views of the weights.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError
 from hoplens.hops import hop_maps
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
 from hoplens.walks import flow
 
@@ -56,6 +57,7 @@ class Blocks:
         return pd.DataFrame({"mass": self.values.cpu().numpy().reshape(-1)}, index=index).reset_index()
 
 
+@takes_models
 def blocks(net: Pathways, horizon: int) -> Blocks:
     """Return module-to-module hop matrices, and how modular function and wiring are.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError, check_choice
 from hoplens.hops import HopMaps
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways, replace_blocks
 from hoplens.seeds import numpy_generator
 
@@ -18,6 +19,7 @@ SWAPS_PER_EDGE = 10  # Maslov and Sneppen's mixing length, generous
 DEALS = 50  # rounds of dealing weights anew; most networks come to rest within ten
 
 
+@takes_models
 def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> Pathways:
     """Draw one random network that keeps some properties of another.
 
@@ -194,6 +196,7 @@ _DRAW: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 }
 
 
+@takes_models
 def strengths(net: Pathways) -> tuple[Tensor, Tensor]:
     """Return the summed recurrent weight into and out of every unit, each of shape (..., H).
 
@@ -208,6 +211,7 @@ def strengths(net: Pathways) -> tuple[Tensor, Tensor]:
     return w.sum(-1), w.sum(-2)
 
 
+@takes_models
 def strength_error(net: Pathways, drawn: Pathways) -> float:
     """Return how far a null model misses the strengths: 0 where all sums of weights are the same.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ConvergenceError, ParameterError
+from hoplens.implicit import takes_models
 from hoplens.nilpotent import is_acyclic, matrix_size, rounds_to_nilpotent
 from hoplens.pathways import Pathways
 from hoplens.seeds import numpy_generator
@@ -52,6 +53,7 @@ class LeadingEigenvalue:
         return abs(self.value)
 
 
+@takes_models
 def leading_eigenvalue(net: Pathways, *, tolerance: float = TOLERANCE) -> LeadingEigenvalue:
     """Find the eigenvalue of largest modulus of ``w_rec`` by implicitly restarted Arnoldi iterations.
 
@@ -118,6 +120,7 @@ def _arnoldi(product: Callable[[Any], Any], hidden: int, tolerance: float) -> Le
     return LeadingEigenvalue(value, float(np.linalg.norm(image - value * vector)) / size, count)
 
 
+@takes_models
 def spectral_radius(net: Pathways) -> Tensor:
     """Return the largest eigenvalue modulus of the graph, shape (...,), which is that of ``w_rec``.
 

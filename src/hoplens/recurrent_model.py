@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from hoplens.cells import Cell
-from hoplens.compress.grids import unpack
-from hoplens.errors import FileError, ShapeError, UnsupportedModelError, check_number
-from hoplens.files import write_atomically
-from hoplens.torch_cells import RnnCell
+from hoplens.errors import (
+    ShapeError,
+    UnsupportedModelError,
+    check_choice,
+    check_count,
+    check_number,
+)
+from hoplens.models import Ensemble
+from hoplens.tensors import check_lengths, check_sequences
+from hoplens.torch_cells import NONLINEARITIES, RnnCell
 
-if TYPE_CHECKING:
-    from hoplens.compress.quantisation import Quantised
-
-FORMAT = 1  # of saved models
-KEY = "hoplens_model"  # of the description in a file's metadata
-SCALES = ".scales"  # after the name of a quantised weight
+FORMAT = 1  # of descriptions
 CORES: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
@@ -37,8 +33,13 @@ class LeakyRNN(nn.Module):
         I and H.
     leak : float
         a = dt / tau in (0, 1].
-    nonlinearity : {"tanh", "relu"}, default "tanh"
+    nonlinearity : {"tanh", "relu", "linear"}, default "tanh"
         f.
+
+    Raises
+    ------
+    ParameterError, UnknownNameError
+        For sizes below 1, a leak outside (0, 1] or another nonlinearity.
     """
 
     batch_first = True
@@ -48,7 +49,9 @@ class LeakyRNN(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, leak: float, *, nonlinearity: str = "tanh") -> None:
         super().__init__()
         self.leak = check_number("leak", leak, above=0.0, most=1.0)
-        self.input_size, self.hidden_size, self.nonlinearity = input_size, hidden_size, nonlinearity
+        self.input_size = check_count("input_size", input_size)
+        self.hidden_size = check_count("hidden_size", hidden_size)
+        self.nonlinearity = check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         bound = hidden_size**-0.5
 
         def draw(*shape: int) -> nn.Parameter:
@@ -93,6 +96,8 @@ class ModelInfo:
     input_mean, input_scale : tuple of float, or None
         Normalisation done before the model: ``(x - mean) / scale``, one an input. The model itself takes
         normalised inputs.
+    assumed : str
+        What was assumed of the network, as its file did not say; empty where nothing was.
     """
 
     every_step: bool = False
@@ -101,6 +106,12 @@ class ModelInfo:
     output_names: tuple[str, ...] | None = None
     input_mean: tuple[float, ...] | None = None
     input_scale: tuple[float, ...] | None = None
+    assumed: str = ""
+
+    @property
+    def runs_last(self) -> int | None:
+        """How many of the last steps are run, or None where all are."""
+        return None if self.every_step else self.window
 
 
 class RecurrentModel(nn.Module):
@@ -129,6 +140,10 @@ class RecurrentModel(nn.Module):
                 "core must be an nn.RNN, nn.GRU, nn.LSTM or LeakyRNN made with batch_first=True, got "
                 f"{type(core).__name__}"
             )
+        head: Any = readout  # whatever a caller gives
+        if not isinstance(head, nn.Linear):
+            came = type(head).__name__
+            raise UnsupportedModelError(f"readout must be the nn.Linear after the core, got {came}")
         self.core, self.readout, self.info = core, readout, info or ModelInfo()
         width = core.proj_size if isinstance(core, nn.LSTM) and core.proj_size else core.hidden_size
         width *= 2 if core.bidirectional else 1
@@ -159,12 +174,19 @@ class RecurrentModel(nn.Module):
         -------
         Tensor, shape (B, O), or (B, L, O) where ``info.every_step``
         """
-        if inputs.dim() != 3 or inputs.shape[-1] != self.n_inputs:
+        weight = self.readout.weight
+        own = next(iter(self.core.parameters())).dtype
+        if own != weight.dtype:
+            raise ShapeError(f"the core is {own}, but the read-out {weight.dtype}; convert one of them")
+        inputs = check_sequences(inputs, self.n_inputs)
+        if inputs.dtype != weight.dtype or inputs.device != weight.device:
             raise ShapeError(
-                f"inputs must have shape (B, L, I) with I = {self.n_inputs}, got {tuple(inputs.shape)}"
+                f"inputs must be {weight.dtype} on {weight.device} as the weights are, got {inputs.dtype} on "
+                f"{inputs.device}; convert them with inputs.to(model.readout.weight)"
             )
         if lengths is not None and self.core.bidirectional:
             raise UnsupportedModelError("lengths are for cores that run one way; pass full sequences")
+        lengths = check_lengths(lengths, inputs)
         if self.info.window is not None and not self.info.every_step:
             inputs, lengths = last_steps(inputs, self.info.window, lengths)
         states = self.core(inputs)[0]
@@ -201,10 +223,51 @@ def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tu
     return inputs.gather(1, places), lengths.clamp_max(window)
 
 
+def models_of(ensemble: Ensemble) -> list[RecurrentModel]:
+    """Return the networks of an ensemble as modules."""
+    h, i = ensemble.n_hidden, ensemble.n_inputs
+    models = []
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        for weight, readout, offset in zip(*ensemble.tensors, strict=True):
+            core = LeakyRNN(i, h, ensemble.leak, nonlinearity=ensemble.activation).to(weight)
+            linear = nn.Linear(h, len(readout)).to(weight)
+            w_rec, w_in, bias = weight.detach().split([h, i, 1])
+            with torch.no_grad():
+                core.weight_hh_l0.copy_(w_rec.mT)
+                core.weight_ih_l0.copy_(w_in.mT)
+                core.bias_ih_l0.copy_(bias[0])
+                core.bias_hh_l0.zero_()
+                linear.weight.copy_(readout)
+                linear.bias.copy_(offset[:, 0])
+            models.append(RecurrentModel(core, linear).eval())
+    return models
+
+
+def at_steps(values: Tensor, before: Tensor, steps: int) -> Tensor:
+    """Put what belongs to the last steps of sequences (`last_steps`) at these steps, zeros before and after.
+
+    Parameters
+    ----------
+    values : Tensor, shape (B, w, ...)
+        Zero after the end of each sequence.
+    before : Tensor of int64, shape (B,)
+        Steps of each sequence before its window.
+    steps : int
+        L.
+
+    Returns
+    -------
+    Tensor, shape (B, L, ...)
+    """
+    places = (before[:, None] + torch.arange(values.shape[1], device=values.device)).clamp_max(steps - 1)
+    places = places.view(*places.shape, *[1] * (values.dim() - 2)).expand_as(values)
+    return values.new_zeros(values.shape[0], steps, *values.shape[2:]).scatter_add(1, places, values)
+
+
 def describe_model(model: RecurrentModel) -> dict[str, Any]:
     """Return all that is needed to build a model anew but its weights, fit for JSON."""
     core = model.core
-    kind = "leaky" if isinstance(core, LeakyRNN) else type(core).__name__.lower()
+    kind = next((kind for kind, torchs in CORES.items() if isinstance(core, torchs)), "leaky")
     return {
         "format": FORMAT,
         "core": kind,
@@ -220,88 +283,6 @@ def describe_model(model: RecurrentModel) -> dict[str, Any]:
         "readout_bias": model.readout.bias is not None,
         "info": asdict(model.info),
     }
-
-
-def save_model(model: RecurrentModel | Quantised, path: str | Path) -> Path:
-    """Write a model as safetensors with its description in the metadata; whole or not at all.
-
-    Parameters
-    ----------
-    model : RecurrentModel, or Quantised
-        Of a `Quantised` the weights are written in their few bits, with their scales.
-    path : str or Path
-
-    Returns
-    -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be written.
-    """
-    own = model if isinstance(model, RecurrentModel) else model.model
-    described = describe_model(own)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in own.state_dict().items()}
-    if not isinstance(model, RecurrentModel):
-        described["packed"] = {name: [model.form, *tensors[name].shape] for name in model.levels}
-        tensors |= model.packed()
-        tensors |= {name + SCALES: scales.contiguous() for name, scales in model.scales.items()}
-    return write_atomically(path, save(tensors, metadata={KEY: json.dumps(described)}))
-
-
-def unpacked(tensors: dict[str, Tensor], packed: dict[str, list[Any]]) -> dict[str, Tensor]:
-    """Return the tensors of a file with packed weights as levels times scales."""
-    found = {name: value for name, value in tensors.items() if name.removesuffix(SCALES) not in packed}
-    for name, (form, *shape) in packed.items():
-        levels = unpack(tensors[name], form, math.prod(shape)).view(shape)
-        found[name] = levels * tensors[name + SCALES]
-    return found
-
-
-def load_model(path: str | Path) -> RecurrentModel:
-    """Load a model that `save_model` wrote, quantised or not. No code is run.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    RecurrentModel
-
-    Raises
-    ------
-    FileError
-        If the file is missing, damaged, of another format, or not a saved model.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise FileError(f"no file {str(file)!r}; pass the path of a model saved with save_model")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            described = json.loads((opened.metadata() or {}).get(KEY, "null"))
-        tensors = load(file.read_bytes())
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FileError(f"cannot read {str(file)!r} as safetensors ({error}); save it again") from None
-    if not isinstance(described, dict):
-        raise FileError(
-            f"{str(file)!r} holds weights without a description of the model; write it with save_model"
-        )
-    if described.get("format") != FORMAT:
-        raise FileError(
-            f"{str(file)!r} has format {described.get('format')!r}, this version reads "
-            f"{FORMAT}; save it again"
-        )
-    try:
-        tensors = unpacked(tensors, described.get("packed", {}))
-        model = build_model(described, next(iter(tensors.values())).dtype)
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:
-        why = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
-        raise FileError(f"{str(file)!r} does not describe its weights ({why}); save it again") from None
-    return model
 
 
 def build_model(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
@@ -337,9 +318,9 @@ __all__ = [
     "LeakyRNN",
     "ModelInfo",
     "RecurrentModel",
+    "at_steps",
     "build_model",
     "describe_model",
     "last_steps",
-    "load_model",
-    "save_model",
+    "models_of",
 ]

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, check_number
+from hoplens.implicit import takes_models
 from hoplens.parts import Leak, LowRank
 from hoplens.pathways import Pathways, replace_blocks
 from hoplens.radius import spectral_radius
 
 
+@takes_models
 def rescale(net: Pathways, radius: float) -> Pathways:
     """Return the network with its recurrent weights divided so that they have a given spectral radius.
 

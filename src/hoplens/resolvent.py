@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hoplens.errors import RangeError, UnstableError, check_count, check_number
 from hoplens.hops import hop_maps
+from hoplens.implicit import takes_models
 from hoplens.kernels import widen
 from hoplens.parts import Leak
 from hoplens.pathways import LowRank, Pathways, replace_blocks
@@ -97,6 +98,7 @@ class Resolvent:
         return plot_map(self.value, self.input_names, self.output_names, ax=ax)
 
 
+@takes_models
 def resolvent(
     net: Pathways,
     *,

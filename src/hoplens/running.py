@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from hoplens.cells import Cell
-from hoplens.errors import NonFiniteError, ShapeError
+from hoplens.errors import ShapeError
 from hoplens.stack import Point, Stack
+from hoplens.tensors import check_finite, numbers
 from hoplens.torch_cells import LstmCell
 
 
@@ -59,36 +60,27 @@ class Trace:
 
 def as_batch(stack: Stack, inputs: Any) -> Batch:
     """Return inputs in the module's own layout as a Batch: (B, L, I), (L, B, I) or a PackedSequence."""
-    weights = [w for cell in stack.cells if isinstance(w := getattr(cell, "w_ih", None), Tensor)]
-    like = weights[0] if weights else None
     lengths = None
     if isinstance(inputs, PackedSequence):
         values, lengths = pad_packed_sequence(inputs, batch_first=True)
+        values = numbers(values, "inputs")
     else:
-        try:
-            values = torch.as_tensor(inputs)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ShapeError(f"inputs must be numbers, got {type(inputs).__name__} ({error})") from None
-        if values.is_complex():
-            raise ShapeError(f"inputs must be real numbers, got {values.dtype}")
+        values = numbers(inputs, "inputs")
         if values.dim() == 3 and not stack.batch_first:
             values = values.transpose(0, 1)
     layout = "(B, L, I)" if stack.batch_first else "(L, B, I) (this module is not batch_first)"
-    if values.dim() != 3 or values.shape[-1] != stack.n_inputs or 0 in values.shape:
+    if values.dim() != 3 or values.shape[-1] != stack.n_inputs:
         raise ShapeError(
             f"inputs must have shape {layout} with I = {stack.n_inputs}, got {tuple(values.shape)}; add an "
             "axis with unsqueeze for a single sequence"
         )
-    values = values.detach()
-    bad = int((~torch.isfinite(values)).sum())
-    if bad:
-        raise NonFiniteError(
-            f"inputs must be finite numbers, but {bad} of {values.numel()} are NaN or infinite; drop them"
+    if 0 in values.shape:
+        raise ShapeError(
+            f"inputs need at least one sequence of at least one step, got none in (B, L, I) = "
+            f"{tuple(values.shape)}"
         )
-    if like is not None:
-        values = values.to(like)
-    elif not values.is_floating_point():
-        values = values.to(torch.get_default_dtype())
+    check_finite("inputs", values)
+    values = values.to(stack.like(values))
     if lengths is None:
         lengths = torch.full((values.shape[0],), values.shape[1])
     return Batch(values, lengths.to(values.device))

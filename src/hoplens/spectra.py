@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hoplens.dynamics import time_system
 from hoplens.errors import ShapeError, check_count, check_number
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Pseudospectrum:
         return plot_pseudospectrum(self, ax=ax)
 
 
+@takes_models
 def spectrum(net: Pathways) -> Tensor:
     """Return the eigenvalues of the time step, largest modulus first, complex128, shape (..., H).
 
@@ -61,6 +63,7 @@ def spectrum(net: Pathways) -> Tensor:
     return ordered
 
 
+@takes_models
 def pseudospectrum(net: Pathways, *, points: int = 60, extent: float | None = None) -> Pseudospectrum:
     """Return the pseudospectrum of one network on a square grid around 0.
 
@@ -96,6 +99,7 @@ def _schur(a: Tensor) -> object:
     return schur(a.cpu().numpy(), output="complex")[0]
 
 
+@takes_models
 def transient_growth(net: Pathways, horizon: int) -> Tensor:
     """Return ``|a^n|`` (spectral norm) for n = 0 .. horizon, shape (..., horizon + 1).
 
@@ -117,6 +121,7 @@ def transient_growth(net: Pathways, horizon: int) -> Tensor:
     return torch.stack(norms, dim=-1)
 
 
+@takes_models
 def henrici(net: Pathways) -> Tensor:
     """Return Henrici's departure from normality, ``sqrt(|a|_F^2 - sum |lambda|^2) / |a|_F``, shape (...,).
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hoplens.cells import Cell
+from hoplens.cells import Cell, computes_in
 from hoplens.errors import ShapeError, UnsupportedModelError
 from hoplens.parts import Layer, Leak, numbered
 from hoplens.pathways import Pathways
@@ -73,6 +73,20 @@ class Stack:
     def bidirectional(self) -> bool:
         """Whether some level runs both ways."""
         return any(len(level) == 2 for level in self.levels)
+
+    def like(self, given: Tensor) -> Tensor:
+        """Return an empty tensor of the dtype and device that the network computes in.
+
+        Parameters
+        ----------
+        given : Tensor
+            Whose dtype and device are taken where the cells compute in any.
+        """
+        for cell in self.cells:
+            weight = getattr(cell, "w_ih", None)
+            if isinstance(weight, Tensor):
+                return weight.detach().new_empty(0)
+        return computes_in(self.cells[0], given)
 
     def readout(self, like: Tensor) -> Tensor:
         """Return the read-out matrix, shape (O, n).

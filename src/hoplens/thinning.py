@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, check_choice, check_count, check_number
+from hoplens.implicit import takes_models
 from hoplens.kernels import thin_products
 from hoplens.pathways import Pathways
 
 SCORES = ("magnitude", "pathway")
 
 
-def weight_scores(net: Pathways, by: str = "magnitude", *, horizon: int | None = None) -> Tensor:
+@takes_models
+def weight_scores(
+    net: Pathways, by: str = "magnitude", *, horizon: int | None = None, removable: Tensor | None = None
+) -> Tensor:
     """Score every recurrent weight; low scores go first.
 
     ``magnitude`` is ``|W|``. ``pathway`` is ``|W * d/dW sum_k |H_k|^2 / 2|``: how much the squared hop maps
@@ -30,6 +34,9 @@ def weight_scores(net: Pathways, by: str = "magnitude", *, horizon: int | None =
         The score.
     horizon : int
         Time steps for ``pathway``.
+    removable : Tensor, shape (..., H, H), optional
+        The part of w_rec that removing a weight takes away: in a leaky network ``a W``, without the
+        self-loops ``(1 - a) I`` of the leak. Default all of it.
 
     Returns
     -------
@@ -44,8 +51,9 @@ def weight_scores(net: Pathways, by: str = "magnitude", *, horizon: int | None =
     check_choice("score", by, SCORES)
     if net.is_sparse:
         raise ParameterError("weight_scores needs a dense w_rec; read the network from dense arrays")
+    removable = net.w_rec if removable is None else removable
     if by == "magnitude":
-        return net.w_rec.detach().abs()
+        return removable.detach().abs()
     if horizon is None:
         raise ParameterError('by="pathway" needs horizon=')
     check_count("horizon", horizon)
@@ -53,7 +61,7 @@ def weight_scores(net: Pathways, by: str = "magnitude", *, horizon: int | None =
         w_rec = net.w_rec.detach().requires_grad_()
         maps = thin_products(net.w_in.detach(), w_rec, net.w_out.detach(), horizon)
         (slope,) = torch.autograd.grad(0.5 * maps.square().sum(), w_rec)
-    return (w_rec.detach() * slope).abs()
+    return (removable.detach() * slope).abs()
 
 
 def keep_mask(scores: Tensor, amount: float | Tensor) -> Tensor:

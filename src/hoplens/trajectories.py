@@ -12,12 +12,26 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from hoplens.cells import Cell
-from hoplens.errors import ShapeError, UnsupportedModelError
+from hoplens.errors import HoplensError, ShapeError, UnsupportedModelError
 from hoplens.guard import untouched
 from hoplens.pathways import Pathways
-from hoplens.readers.modules import find_reader, readout_matrix, to_stack
+from hoplens.readers.models import first_tensor, is_recurrent, parts_of
+from hoplens.readers.modules import leaky, readout_matrix, unreadable
+from hoplens.recurrent_model import at_steps, last_steps
 from hoplens.running import Batch, Trace, as_batch, run
 from hoplens.stack import Stack
+
+MIXED = 1e-3  # of the largest output: rounding is far below, what other samples do far above
+# layers whose axes are not (B, L, I), or that are no model of sequences by themselves
+OTHER_LAYERS = (
+    nn.modules.conv._ConvNd,
+    nn.MultiheadAttention,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,18 +99,25 @@ def trajectory_maps(
     ShapeError
         If the inputs do not fit.
     """
-    known = isinstance(model, Cell | Stack | nn.RNNBase | nn.RNNCellBase | list | tuple)
-    if not known and find_reader(model) is None:
-        return _by_autograd(model, inputs, readout, state)
-    stack = to_stack(model, readout, dt=dt, tau=tau)
+    if not is_recurrent(model):
+        return autograd_maps(model, inputs, readout, state)
+    parts = parts_of(model, readout)
+    stack = leaky(parts.stack(), dt, tau)
     if isinstance(stack, Pathways):
         raise UnsupportedModelError(
             f"the reader of {type(model).__name__} returns weights only; to follow a trajectory it must "
             "return a Cell or a Stack"
         )
     batch = as_batch(stack, inputs)
+    seen, window = batch, parts.info.runs_last
+    if window is not None:
+        last, lengths = last_steps(batch.inputs, window, batch.lengths)
+        assert lengths is not None
+        seen = Batch(last, lengths)
     with torch.no_grad():
-        values = _pull_stack(stack, run(stack, batch, state), batch)
+        values = _pull_stack(stack, run(stack, seen, state), seen)
+    if window is not None:  # steps before the window reach nothing
+        values = at_steps(values, batch.lengths - seen.lengths, batch.inputs.shape[1])
     return TrajectoryMaps(values, batch.lengths, stack.label)
 
 
@@ -156,7 +177,8 @@ def _pull_cell(cell: Cell, point: tuple[Tensor, Tensor], entering: _Entering, re
     return reached
 
 
-def _by_autograd(model: Any, inputs: Any, readout: Any, state: Any) -> TrajectoryMaps:
+def autograd_maps(model: Any, inputs: Any, readout: Any = None, state: Any = None) -> TrajectoryMaps:
+    """Return the maps of any module or function by autograd; arguments as of `trajectory_maps`."""
     if not callable(model) or isinstance(model, type):
         raise UnsupportedModelError(
             f"cannot run a {type(model).__name__}; pass a module, a Cell or a function"
@@ -168,8 +190,12 @@ def _by_autograd(model: Any, inputs: Any, readout: Any, state: Any) -> Trajector
     if isinstance(inputs, PackedSequence):
         raise UnsupportedModelError("a PackedSequence goes with recurrent modules; pass a tensor (B, L, I)")
     x = torch.as_tensor(inputs)
-    if x.dim() != 3:
-        raise ShapeError(f"inputs must have shape (B, L, I), got {tuple(x.shape)}")
+    if x.dim() != 3 or 0 in x.shape or not x.is_floating_point():
+        raise ShapeError(
+            f"inputs must be floating-point numbers (B, L, I), none of them 0, got {x.dtype} {tuple(x.shape)}"
+        )
+    if isinstance(model, OTHER_LAYERS):
+        raise unreadable(model, "it is not recurrent; ")
     guard = untouched(model) if isinstance(model, nn.Module) else nullcontext()
     # cuDNN refuses the backward pass of a recurrent layer in evaluation mode; the flag is put back
     with guard, torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
@@ -179,23 +205,53 @@ def _by_autograd(model: Any, inputs: Any, readout: Any, state: Any) -> Trajector
         grads = [torch.autograd.grad(y[:, o].sum(), x, retain_graph=o < last)[0] for o in range(last + 1)]
     values = torch.stack(grads, dim=2).detach()
     lengths = torch.full((x.shape[0],), x.shape[1], device=x.device)
-    name = getattr(model, "__name__", type(model).__name__)
-    return TrajectoryMaps(values, lengths, name)
+    return TrajectoryMaps(values, lengths, _name(model))
 
 
 def _last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None) -> Tensor:
-    y = model(x)
-    while isinstance(y, tuple | list) and not isinstance(y, PackedSequence) and y:
-        y = y[0]
+    try:
+        y = model(x)
+        alone = model(x[-1:].detach())
+    except HoplensError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise UnsupportedModelError(
+            f"{_name(model)} could not be run on inputs of shape {tuple(x.shape)} ({type(error).__name__}: "
+            f"{said}); pass a module or function that takes (B, L, I)"
+        ) from error
+    last, single = _at_end(y, x), _at_end(alone, x[-1:])
+    if not last.requires_grad:
+        raise UnsupportedModelError("the model's output does not depend on its input through autograd")
+    beside, single = last[-1:].detach(), single.detach()
+    if not beside.numel() or single.shape != beside.shape:
+        raise ShapeError(f"the model must return (B, O) with at least one output, got {tuple(last.shape)}")
+    if float((single - beside).abs().max()) > MIXED * max(1.0, float(beside.abs().max())):
+        raise UnsupportedModelError(
+            f"{_name(model)} gives a sequence another output alone than beside others; pass one that takes "
+            "(B, L, I), its samples independent of each other, in evaluation mode"
+        )
+    if w_out is not None and w_out.shape[-1] != last.shape[-1]:
+        raise ShapeError(
+            f"the readout takes {w_out.shape[-1]} features, but {_name(model)} gives {last.shape[-1]} outputs"
+        )
+    return last if w_out is None else last @ w_out.to(last).mT
+
+
+def _at_end(y: Any, x: Tensor) -> Tensor:
+    """Return the last output (B, O) of what a model returned."""
+    y = y[0] if isinstance(y, tuple | list) and y and isinstance(y[0], PackedSequence) else y
     if isinstance(y, PackedSequence):
         y = pad_packed_sequence(y, batch_first=True)[0]
-    if not isinstance(y, Tensor) or y.dim() not in (2, 3) or y.shape[0] != x.shape[0]:
-        came = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+    found = first_tensor(y)
+    if found is None or found.dim() not in (2, 3) or found.shape[0] != x.shape[0]:
+        came = type(y).__name__ if found is None else tuple(found.shape)
         raise ShapeError(f"the model must return (B, O) or (B, L, O) with B = {x.shape[0]}, got {came}")
-    if not y.requires_grad:
-        raise UnsupportedModelError("the model's output does not depend on its input through autograd")
-    y = y[:, -1] if y.dim() == 3 else y
-    return y if w_out is None else y @ w_out.mT
+    return found[:, -1] if found.dim() == 3 else found
 
 
-__all__ = ["TrajectoryMaps", "trajectory_maps"]
+def _name(model: Any) -> str:
+    return str(getattr(model, "__name__", type(model).__name__))
+
+
+__all__ = ["TrajectoryMaps", "autograd_maps", "trajectory_maps"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError, UnknownNameError, check_count
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 22  # candidates of one comparison in the dynamic program: 32 MiB of float64
 
 
+@takes_models
 def top_paths(net: Pathways, source: int | str, target: int | str, hops: int, n: int = 10) -> pd.DataFrame:
     """Return the n strongest single walks of a given length from an input to an output.
 
@@ -132,6 +134,7 @@ def _mass(net: Pathways, w_rec: Tensor, start: int, end: int, hops: int) -> floa
     return float(net.w_out[end].abs() @ column)
 
 
+@takes_models
 def flow(net: Pathways, horizon: int) -> Tensor:
     """Return the share of each hidden unit in the pathway mass of each hop.
 
@@ -196,6 +199,7 @@ def _powers(w: Tensor, vector: Tensor, count: int, scale: Tensor) -> Tensor:
     return torch.stack(columns, dim=-2)
 
 
+@takes_models
 def module_flow(net: Pathways, horizon: int) -> pd.DataFrame:
     """Return the share of each module of hidden units in the pathway mass of each hop.
 

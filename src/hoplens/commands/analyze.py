@@ -8,6 +8,7 @@ from rich.console import Console
 from torch import Tensor
 
 from hoplens.analysis import FORMATS, Analysis, analyze, check_parquet
+from hoplens.commands.units import check_units
 from hoplens.connectome import celegans
 from hoplens.data.arrays import load_arrays, sequences_of
 from hoplens.errors import FileError, ParameterError, check_choice
@@ -16,6 +17,7 @@ from hoplens.readers import read
 from hoplens.report import write_network_report
 
 EXAMPLES = ("celegans",)
+PLACES = ("raw", "origin", "mean")  # where to linearise
 WORM_RADIUS = 0.5  # of synapse counts scaled so that each further synapse counts at most half
 
 
@@ -29,7 +31,8 @@ def run_analyze(
     horizon: int | None,
     out: Path | None,
     table_format: str,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | None = None,
+    at: str | None = None,
     radius: float | None = None,
 ) -> Analysis:
     """Analyse a weights file or a shipped example; print the summary, write all results to ``out``."""
@@ -39,12 +42,14 @@ def run_analyze(
     if out is not None and out.exists() and not out.is_dir():
         raise FileError(f"--out must name a folder, but {out} is a file; choose another name")
     found = analyze_source(
+        console,
         model,
         rnn=rnn,
         readout=readout,
         inputs=inputs,
         horizon=horizon,
         nonlinearity=nonlinearity,
+        at=at,
         radius=radius,
     )
     console.print(found.to_text(), markup=False, highlight=False, soft_wrap=True)
@@ -57,18 +62,21 @@ def run_analyze(
 
 
 def analyze_source(
+    console: Console,
     model: str,
     *,
     rnn: str | None,
     readout: str | None,
     inputs: Path | None,
     horizon: int | None,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | None = None,
+    at: str | None = None,
     radius: float | None = None,
 ) -> Analysis:
     """Return the analysis of a weights file or a shipped example; options as on the command line."""
     if model in EXAMPLES:
         given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs}
+        given |= {"--nonlinearity": nonlinearity, "--at": at}
         for option, value in given.items():
             if value is not None:
                 raise ParameterError(f"{option} goes with a file of weights, not with the example {model}")
@@ -76,7 +84,11 @@ def analyze_source(
     path = Path(model)
     if not path.is_file():
         raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
+    if at is not None:
+        check_choice("--at", at, PLACES)
     sequences = None if inputs is None else load_inputs(inputs)
+    if inputs is not None:
+        check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=inputs)
     return analyze(
         path,
         readout,
@@ -84,6 +96,7 @@ def analyze_source(
         horizon=horizon,
         rnn=rnn,
         nonlinearity=nonlinearity,
+        at=at,
         radius=radius,
     )
 

@@ -10,15 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hoplens.compress.candidates import Settings
+from hoplens.commands.units import assumed_words, check_units
+from hoplens.compress.candidates import QUICK_STEPS, Plan, Settings
 from hoplens.compress.card import FIGURE, cells, content, render, verdict
 from hoplens.compress.data import every_step, fit_info, halves, load_split
 from hoplens.compress.result import Result, files_of, measure, torch_bytes
 from hoplens.compress.search import HOPELESS, MODEL, ONNX, Choice, Record, Search, choose
 from hoplens.errors import FileError, NonFiniteError, ParameterError, check_count, check_number
 from hoplens.files import write_atomically
-from hoplens.model_files import read_model
 from hoplens.plots import plot_compression, save_figure
+from hoplens.readers.opening import read_model
+from hoplens.threads import threads, threads_for
 
 
 def run_compress(
@@ -32,7 +34,7 @@ def run_compress(
     out: Path,
     rnn: str | None,
     readout: str | None,
-    nonlinearity: str,
+    nonlinearity: str | None,
     steps: int,
     lr: float,
     batch: int,
@@ -45,7 +47,7 @@ def run_compress(
     check_number("--max-loss", max_loss, least=0.0)
     check_number("--seconds", seconds, above=0.0)
     settings = Settings(
-        check_count("--steps", steps, least=0),
+        -(-check_count("--steps", steps, least=0) // (QUICK_STEPS if quick else 1)),
         check_number("--lr", lr, above=0.0),
         check_count("--batch", batch),
         check_count("--seed", seed, least=0),
@@ -53,6 +55,9 @@ def run_compress(
     own = read_model(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity).float()
     if not all(bool(value.isfinite().all()) for value in own.state_dict().values()):
         raise NonFiniteError(f"some weights in {model} are NaN or infinite; take one that did not diverge")
+    check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=data)
+    if own.info.assumed:
+        _say(console, assumed_words(own.info.assumed))
     train, unseen = load_split(data), load_split(test)
     if every_step(train) != every_step(unseen):
         raise ParameterError(f"{data} and {test} must both have targets after every step, or at the end")
@@ -66,7 +71,7 @@ def run_compress(
         own.info = type(own.info)(**{**vars(own.info), "every_step": every_step(train)})
     if own.core.bidirectional and not bool(train.mask.all() and unseen.mask.all()):
         raise ParameterError("a bidirectional model needs sequences of one length; cut or group them")
-    with _one_line_for_a_full_disk():
+    with _one_line_for_a_full_disk(), threads(threads_for(own.core.hidden_size)):
         chosen_on, reported_on = halves(unseen, seed)
         search = Search(own, train, chosen_on, reported_on, settings, out, quick=quick)
         records = _search(console, search, max_loss)
@@ -99,11 +104,15 @@ def _search(console: Console, search: Search, max_loss: float) -> list[Record]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         row = bar.add_task("candidates", total=len(search.plans))
+
+        def show(plan: Plan) -> None:
+            bar.update(row, advance=1, description=plan.name)
+            if not console.is_terminal:  # a log shows no bar
+                done = int(bar.tasks[row].completed)
+                _say(console, f"{done} of {len(search.plans)} candidates: {plan.name}")
+
         try:
-            return search.run(
-                give_up=HOPELESS + max_loss,
-                progress=lambda plan: bar.update(row, advance=1, description=plan.name),
-            )
+            return search.run(give_up=HOPELESS + max_loss, progress=show)
         except KeyboardInterrupt:
             done = sum(search.load(plan) is not None for plan in search.plans)
             bar.stop()

@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
+from hoplens.commands.units import assumed_words, check_units
 from hoplens.data.arrays import load_arrays, names_of, sequences_of
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.explanations import explain, words
 from hoplens.explanations.page import write_page
-from hoplens.readers import load_stack
+from hoplens.pathways import Pathways
+from hoplens.readers.models import ModelParts
+from hoplens.readers.opening import open_parts
 
 SHOWN = 10
 
@@ -26,6 +29,7 @@ def run_explain(
     sample: int,
     rnn: str | None,
     readout: str | None,
+    nonlinearity: str | None,
     output: str | None,
     baseline: str,
     out: Path | None,
@@ -42,19 +46,21 @@ def run_explain(
             f"--sample must lie in 0 .. {len(sequences) - 1} for the {len(sequences)} sequences of {inputs}, "
             f"got {sample}"
         )
-    load_stack(path, rnn=rnn, readout=readout)  # a damaged file is reported before anything else
+    # a damaged file is reported before anything else
+    parts = open_parts(path, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
+    check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=inputs)
     found = explain(
-        path,
+        parts,
         sequences[sample : sample + 1],
-        readout=readout,
-        rnn=rnn,
-        output=_output(output, path, sequences[sample : sample + 1], rnn, readout, names),
+        output=_output(output, parts, sequences[sample : sample + 1], names),
         baseline=_baseline(baseline, sequences),
         input_names=names.get("input_names"),
         output_names=names.get("output_names"),
     )
     console.print(f"[bold]{escape(words.opening(found, 0))}[/]", highlight=False)
     console.print(escape(f"{words.timing(found, 0)} {words.meaning(found)}"), highlight=False)
+    if parts.info.assumed:
+        console.print(assumed_words(parts.info.assumed), markup=False, highlight=False, soft_wrap=True)
     for number, line in enumerate(words.lines(found, 0, SHOWN), start=1):
         colour = "blue" if line.negative else "dark_orange3"
         console.print(
@@ -72,20 +78,18 @@ def run_explain(
 
 def _output(
     given: str | None,
-    path: Path,
+    parts: ModelParts,
     sequence: Tensor,
-    rnn: str | None,
-    readout: str | None,
     names: dict[str, list[str]],
 ) -> Any:
     """Return the output named, or the largest one, which is what a classifier predicts."""
     if given is None:
-        stack = load_stack(path, rnn=rnn, readout=readout)
-        count = 0 if stack.w_out is None else stack.w_out.shape[0]
+        stack = parts.stack()
+        count = 0 if isinstance(stack, Pathways) or stack.w_out is None else stack.w_out.shape[0]
         if count < 2:
             return 0
-        each = explain(path, sequence.expand(count, -1, -1), readout=readout, rnn=rnn, output=range(count),
-                       method="secant")  # fmt: skip
+        many = sequence.expand(count, -1, -1)
+        each = explain(parts, many, output=range(count), method="secant")
         return int(each.output.argmax())
     if given in names.get("output_names", []) or not given.lstrip("-").isdigit():
         return given

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hoplens.commands.units import assumed_words, check_units
 from hoplens.data.arrays import load_arrays, sequences_of
 from hoplens.errors import ParameterError, check_choice
 from hoplens.export import NirExport, OnnxExport, export_nir, export_onnx
-from hoplens.model_files import read_model
+from hoplens.readers.opening import read_model
 
 FORMATS = ("onnx", "nir")
 DT, METHOD = 1e-3, "euler"  # defaults of the command line
@@ -24,7 +25,7 @@ def run_export(
     data: Path | None,
     rnn: str | None,
     readout: str | None,
-    nonlinearity: str,
+    nonlinearity: str | None,
     every_step: bool,
     lengths: bool,
     stateful: bool,
@@ -47,15 +48,18 @@ def run_export(
         nonlinearity=nonlinearity,
         every_step=True if every_step else None,
     )
+    if data is not None:
+        check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=data)
     arrays = None if data is None else load_arrays(data)
     inputs = None if arrays is None or data is None else sequences_of(arrays, data)
+    assumed = f"\n{assumed_words(own.info.assumed)}" if own.info.assumed else ""
     if kind == "onnx":
         onnx = export_onnx(own, out, lengths=lengths, stateful=stateful, storage=storage, inputs=inputs)
-        console.print(onnx_words(onnx), markup=False, highlight=False, soft_wrap=True)
+        console.print(onnx_words(onnx) + assumed, markup=False, highlight=False, soft_wrap=True)
         return
     targets = None if arrays is None else arrays.get("targets")
     nir = export_nir(own, out, dt=dt, method=method, inputs=inputs, targets=targets)
-    console.print(nir_words(nir), markup=False, highlight=False, soft_wrap=True)
+    console.print(nir_words(nir) + assumed, markup=False, highlight=False, soft_wrap=True)
 
 
 def onnx_words(done: OnnxExport) -> str:

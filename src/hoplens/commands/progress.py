@@ -10,10 +10,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from hoplens.sweeps.running import Progress
+from hoplens.sweeps.running import GRACE, Progress
 from hoplens.sweeps.status import clock
+from hoplens.text import printable
 
-STOPPING = "stopping as soon as the running batches are done; Ctrl-C once more stops at once"
+STOPPING = f"stopping: running batches have {GRACE:g} s to finish and be kept; Ctrl-C once more stops at once"
 
 
 @contextmanager
@@ -57,7 +58,9 @@ def progress_bar(console: Console, title: str, *, stopped: str) -> Iterator[Call
                 bar.update(row, description=escape(name), completed=seen.done, total=seen.total, rate=rate)
                 if seen.best is not None:
                     b = seen.best
-                    best = f"best so far: {b.method} {b.strength:g} on {b.task}: error {b.test_mse:.4f}"
+                    names = printable(b.method), printable(b.task)
+                    best = f"best so far: {names[0]} {b.strength:g} on {names[1]}: error {b.test_mse:.4f}"
+                    best += f" ({b.lost} diverged)" if b.lost else ""
 
             yield show
         if best:

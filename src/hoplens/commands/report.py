@@ -9,6 +9,7 @@ from rich.console import Console
 from hoplens.analysis import analyze
 from hoplens.commands.analyze import analyze_source
 from hoplens.errors import FileError, ParameterError
+from hoplens.files import usable_path
 from hoplens.report import write_network_report, write_study_report
 from hoplens.study.folder import refuse_old
 from hoplens.study.saved import RUN_MARK, load_run, load_study
@@ -35,22 +36,28 @@ def run_report(
     readout: str | None,
     inputs: Path | None,
     horizon: int | None,
+    nonlinearity: str | None = None,
+    at: str | None = None,
 ) -> None:
     """Write the page of a result folder, or of a file of weights or example that `analyze` takes."""
-    folder = Path(source)
+    folder = usable_path(source)
     if folder.is_dir():
         given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs, "--horizon": horizon}
+        given |= {"--nonlinearity": nonlinearity, "--at": at}
         for option, value in given.items():
             if value is not None:
                 raise ParameterError(f"{option} goes with a file of weights, but {source} is a result folder")
         page = write_folder_report(folder, out)
     else:
         found = analyze_source(
+            console,
             source,
             rnn=rnn,
             readout=readout,
             inputs=inputs,
             horizon=horizon,
+            nonlinearity=nonlinearity,
+            at=at,
         )
         page = write_network_report(found, out, title=folder.name)
     console.print(f"report: {page}", markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from hoplens.commands.sweep_parts import close, say_failures, stopped
 from hoplens.sweeps import executors, searching
 from hoplens.sweeps.searching import Search, search_estimate, trial_table
 from hoplens.sweeps.store import RunStore
+from hoplens.text import printable
 
 SEARCHED = ("strength", "hidden", "steps", "batch", "lr", "decay", "clip", "leak", "activation")
 
@@ -63,12 +64,12 @@ def _best(store: RunStore, search: str) -> Table:
         if rows["test_mse"].notna().any():
             best = rows.sort_values("test_mse", kind="stable").iloc[0]
             cells = [_word(best[name]) for name in (*searched, "test_mse")]
-            shown.add_row(escape(str(task)), escape(str(method)), *cells, str(len(rows)))
+            shown.add_row(escape(printable(task)), escape(printable(method)), *cells, str(len(rows)))
     return shown
 
 
 def _word(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else escape(printable(value))
 
 
 __all__ = ["run_search"]

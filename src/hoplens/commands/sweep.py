@@ -10,17 +10,21 @@ from rich.console import Console
 
 from hoplens.commands.progress import progress_bar
 from hoplens.commands.search import run_search
+from hoplens.commands.stored import ASK, read_stored, show_code
 from hoplens.commands.sweep_parts import close, stopped
 from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.files import usable_path
 from hoplens.study.plan import study_text
 from hoplens.sweeps import executors
 from hoplens.sweeps.config import Study, load_study
 from hoplens.sweeps.estimate import Estimate, estimate
+from hoplens.sweeps.limits import check_memory
 from hoplens.sweeps.plan import Plan
 from hoplens.sweeps.running import run_sweep
-from hoplens.sweeps.searching import Search, source_of
+from hoplens.sweeps.searching import Search
 from hoplens.sweeps.status import clock
-from hoplens.sweeps.store import DATABASE, open_store
+from hoplens.sweeps.store import open_store
+from hoplens.sweeps.storefiles import holds_store
 
 
 def example(name: str | None = None) -> str:
@@ -46,6 +50,7 @@ def run_sweep_command(
     executor: str | None,
     workers: int | None,
     attempts: int,
+    trust_code: bool = False,
     search: int | None = None,
     seed: int | None = None,
     seconds: float | None = None,
@@ -53,7 +58,22 @@ def run_sweep_command(
     """Run, search, resume or estimate a study; return the exit code."""
     if workers is not None:
         check_count("--workers", workers)
-    found, folder = _find(file, store, resume=resume)
+    found: Study | Search
+    if file is None:
+        folder = _to_resume(store, resume=resume)
+        stored = read_stored(folder)
+        if stored.strangers:
+            show_code(console, folder, stored.strangers, dry_run=dry_run)
+            if dry_run:
+                return 0
+            if not trust_code:
+                raise FileError(ASK.format(store=folder))
+        found = stored.load()
+    else:
+        found = load_study(file)
+        folder = store or Path(f"{found.name}.store")
+        if resume and not holds_store(usable_path(folder)):
+            raise FileError(f"{folder} holds no run store to go on with; leave --resume out to begin one")
     if search is not None:
         trials = check_count("--search", search)
         if isinstance(found, Search):
@@ -75,7 +95,8 @@ def run_sweep_command(
         raise ParameterError("--seed and --seconds go with --search")
     plan = found.plan()
     if dry_run:
-        print_estimate(console, plan, folder, workers=workers or executors.cores())
+        local = executors.is_local(executor)
+        print_estimate(console, plan, folder, workers=workers or executors.cores(), local=local)
         return 0
     with progress_bar(console, plan.name, stopped=stopped(folder)) as show, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # failures are printed below
@@ -84,34 +105,29 @@ def run_sweep_command(
         return close(console, done, plan.id)
 
 
-def _find(file: Path | None, store: Path | None, *, resume: bool) -> tuple[Study | Search, Path]:
-    """Return the study or search to run and the store to run it into."""
-    if file is not None:
-        study = load_study(file)
-        folder = store or Path(f"{study.name}.store")
-        if resume and not (folder / DATABASE).is_file():
-            raise FileError(f"{folder} holds no run store to go on with; leave --resume out to begin one")
-        return study, folder
+def _to_resume(store: Path | None, *, resume: bool) -> Path:
+    """Return the store to go on with where there is no study file."""
     if not resume:
         raise ParameterError(
             "give a study file, or --resume --store DIR; `hoplens sweep --example` prints one"
         )
     if store is None:
         raise ParameterError("--resume without a study file needs --store DIR")
-    with open_store(store) as found:
-        kept = source_of(found)
-    if kept is None:
-        raise ParameterError(f"the study in {store} was made in Python; go on with run_sweep from there")
-    return kept, store
+    return store
 
 
-def print_estimate(console: Console, plan: Plan, folder: Path, *, workers: int) -> Estimate:
-    """Print what is left to do of a plan."""
+def print_estimate(
+    console: Console, plan: Plan, folder: Path, *, workers: int, local: bool = True
+) -> Estimate:
+    """Print what is left to do of a plan; where it runs on this machine, refuse what does not fit it."""
     known: set[str] = set()
-    if (folder / DATABASE).is_file():
+    if holds_store(usable_path(folder)):
         with open_store(folder) as store:
             known = set(store.query("SELECT key FROM networks")["key"]) & set(plan.by_key)
-    found = estimate(plan, plan.shards(known, workers=workers), workers=workers)
+    shards = plan.shards(known, workers=workers)
+    if local:
+        check_memory(shards)
+    found = estimate(plan, shards, workers=workers)
     lines = [
         f"{plan.name}: {found.networks} networks, {found.known} of them in {folder}",
         f"to train: {found.networks - found.known} in {found.shards} batches of up to {found.largest}",

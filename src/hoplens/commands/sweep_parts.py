@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hoplens.sweeps.store import RunStore
+from hoplens.text import printable
 
 SOME_FAILED = 1  # exit code
 
@@ -36,8 +37,9 @@ def say_failures(console: Console, store: RunStore, study: str) -> int:
     failures = store.failures(study)
     if failures.empty:
         return 0
+    first = printable(failures["reason"].iloc[0])
     console.print(
-        f"{len(failures)} shards failed, the first: {failures['reason'].iloc[0]}; --resume tries them again, "
+        f"{len(failures)} shards failed, the first: {first}; --resume tries them again, "
         "sweep.log in the store says more",
         soft_wrap=True,
         markup=False,

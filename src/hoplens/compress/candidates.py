@@ -21,6 +21,8 @@ from hoplens.data.sets import Split
 from hoplens.recurrent_model import RecurrentModel, describe_model, last_steps
 
 FORMS = ("float32", "int8", "int4")
+QUICK_FORMS = FORMS[:2]
+QUICK_STEPS = 3  # a quick search fine-tunes for so many times fewer steps
 UNITS = (0.25, 0.5, 0.75)  # shares of units cut out
 WEIGHTS = (0.5, 0.8, 0.9)  # shares of single weights set to zero
 BLOCKS = ("in", "rec", "out")
@@ -89,13 +91,17 @@ class Settings:
 def all_plans(windows: list[int | None], *, quick: bool = False) -> Iterator[Plan]:
     """Yield every combination; each quantised plan comes after the one that it quantises.
 
-    With ``quick``, only the middle amount of each structure.
+    With ``quick``, at most ten: the middle amount of each structure, without a window; windows by themselves;
+    weights as they are or in 8 bits.
     """
+    forms = QUICK_FORMS if quick else FORMS
     for window in windows:
-        yield from (Plan(window, form=form) for form in FORMS)
+        yield from (Plan(window, form=form) for form in forms)
+        if quick and window is not None:
+            continue
         for structure, all_amounts in (("unit", UNITS), ("weight", WEIGHTS)):
             amounts = all_amounts[len(all_amounts) // 2 :][:1] if quick else all_amounts
-            yield from (Plan(window, structure, a, form) for a in amounts for form in FORMS)
+            yield from (Plan(window, structure, a, form) for a in amounts for form in forms)
 
 
 def windows_to_try(model: RecurrentModel, data: Split) -> list[int | None]:

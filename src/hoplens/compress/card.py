@@ -106,7 +106,7 @@ def content(
         "score_after": f"{result.score_after:.4f}",
         "rows": [cells(line) for line in result.lines],
         "notes": " ".join(notes),
-        "made": _made(choice, settings, result),
+        "made": [*_made(choice, settings, result), *_assumed(model)],
         "blocks": [block for block in _blocks(model) if block["file"] in files],
         "version": hoplens.__version__,
         "figure": FIGURE,
@@ -138,6 +138,10 @@ def _made(choice: Choice, settings: Settings, result: Result) -> list[str]:
         f"reported on the other {result.n_report}."
     )
     return lines
+
+
+def _assumed(model: RecurrentModel) -> list[str]:
+    return [f"Assumed of the model as given: {model.info.assumed}."] if model.info.assumed else []
 
 
 def _blocks(model: RecurrentModel) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from hoplens.dynamics import controllability_gramian, observability_gramian
 from hoplens.errors import ShapeError, UnsupportedModelError
 from hoplens.readers import read
-from hoplens.readers.modules import to_stack
+from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import RecurrentModel
 from hoplens.running import as_batch
 from hoplens.seeds import generator

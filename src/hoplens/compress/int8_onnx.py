@@ -20,14 +20,17 @@ from torch import Tensor, nn
 
 import hoplens
 from hoplens.compress.quantisation import Quantised
-from hoplens.errors import ExportError, ParameterError, ShapeError, UnsupportedModelError
+from hoplens.compress.simulation import run_model
+from hoplens.errors import ExportError, ParameterError, UnsupportedModelError
 from hoplens.export.onnx_graph import IR_VERSION, OPSET
 from hoplens.export.storage import Graph
 from hoplens.files import write_atomically
 from hoplens.recurrent_model import RecurrentModel
 from hoplens.seeds import generator
+from hoplens.tensors import as_sequences
 
 CHECKED = ((2, 5), (3, 12))  # (batch, time) of the comparison; nothing in the graph knows these sizes
+OPERATORS = {"tanh": "Tanh", "relu": "Relu", "linear": None}
 SHARE = 0.25  # of the change that quantising makes: how far the file may be from the simulation
 EXACT = 1e-5  # and this much in any case: the last bits of tanh, which may tip a rounding
 
@@ -86,12 +89,12 @@ def export_int8(
     Raises
     ------
     ExportError
-        If the file is further from the simulation than a quarter of what quantising changed. Nothing is
-        written then.
+        If the simulation, without its rounding, is not the model; or if the file is further from the
+        simulation than a quarter of what quantising changed. Nothing is written then.
     ParameterError
         Without calibrated activations, or for streams of a bidirectional or truncated model.
     """
-    from hoplens.export.onnx_file import runtime
+    from hoplens.export.onnx_file import TOLERANCE, relative_difference, runtime
 
     session_of = runtime()
     if not isinstance(quantised, Quantised):
@@ -112,6 +115,14 @@ def export_int8(
         got = _run(session, model, x, stateful)
         with torch.no_grad():
             simulated, floats = quantised.simulate(x), model(x)
+            plain = run_model(model, dict(model.state_dict()), x)
+        # what the file is held against is itself held against the model, or both could be wrong alike
+        own = relative_difference(plain, floats)
+        if not own <= TOLERANCE:
+            raise ExportError(
+                f"without rounding, the simulation differs from the model by {own:.2g}, so the file was not "
+                "written"
+            )
         difference = max(difference, _rms(got - simulated))
         rounding = max(rounding, _rms(simulated - floats))
     if not difference <= SHARE * rounding + EXACT:
@@ -164,9 +175,7 @@ def _samples(model: RecurrentModel, given: Tensor | None) -> list[Tensor]:
     shapes = [CHECKED[0], (CHECKED[1][0], CHECKED[1][1] + further)]
     samples = [torch.randn(*shape, model.n_inputs, generator=draw) for shape in shapes]
     if given is not None:
-        if given.dim() != 3 or given.shape[-1] != model.n_inputs:
-            raise ShapeError(f"inputs must have shape (B, L, {model.n_inputs}), got {tuple(given.shape)}")
-        samples.append(given.float())
+        samples.append(as_sequences(given, model.n_inputs).float())
     return samples
 
 
@@ -299,7 +308,8 @@ class _Builder:
             kept, new = body.node("Mul", f, before[1]), body.node("Mul", i, body.node("Tanh", gates[2]))
             c = body.node("Add", kept, new)
             return [body.node("Mul", o, body.node("Tanh", c)), c]
-        new = body.node("Tanh" if self.core.nonlinearity == "tanh" else "Relu", pre)
+        operator = OPERATORS[self.core.nonlinearity]
+        new = pre if operator is None else body.node(operator, pre)
         leak = getattr(self.core, "leak", 1.0)
         if leak == 1.0:
             return [new]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hoplens.compress.int8_onnx import export_int8
 from hoplens.compress.quantisation import Quantised
-from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_choice, check_number
+from hoplens.errors import ParameterError, check_choice, check_number
 from hoplens.export import export_onnx
+from hoplens.readers.models import parts_of
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.tensors import as_sequences
+from hoplens.threads import threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,29 +31,32 @@ Run = Callable[[], object]
 
 
 def measure_latency(
-    models: RecurrentModel | Quantised | Mapping[str, RecurrentModel | Quantised],
+    models: Any,
     inputs: Tensor,
     *,
+    readout: nn.Linear | None = None,
     runtimes: tuple[str, ...] = RUNTIMES,
     reference: str | None = None,
     seconds: float = 2.0,
 ) -> pd.DataFrame:
     """Time models side by side: batch 1 step by step, and the whole batch at once.
 
-    A `RecurrentModel` runs in PyTorch (eager) and, exported to float32, in onnxruntime; a `Quantised` runs
-    as integers in onnxruntime. All take turns, one measurement a round, so that a drift of the machine hits
-    all alike; PyTorch and onnxruntime get one thread each.
+    A model runs in PyTorch (eager) and, exported to float32, in onnxruntime; a `Quantised` runs as integers
+    in onnxruntime. All take turns, one measurement a round, so that a drift of the machine hits all alike;
+    PyTorch and onnxruntime get one thread each.
 
     Parameters
     ----------
-    models : RecurrentModel, Quantised, or dict of str to these
-        Contestants, by name.
+    models : model, or dict of str to models
+        Contestants, by name: what `hoplens.prune`, `hoplens.quantise` and others take and return.
     inputs : Tensor, shape (B, L, I)
         What is run: all at once in the mode "batch"; the first sequence, one step a call, with the state
         carried from call to call, in the mode "stream". A model with a window carries no state: each of its
         outputs runs the last ``window`` steps. A bidirectional model has no stream.
+    readout : nn.Linear, optional
+        After a single bare core.
     runtimes : tuple of {"eager", "onnx"}, default both
-        For a RecurrentModel.
+        For all but a Quantised.
     reference : str, optional
         Contestant that ratios are taken to, within the same runtime family and mode, round by round;
         default the first.
@@ -72,16 +77,24 @@ def measure_latency(
     """
     import pandas as pd
 
-    named = dict(models) if isinstance(models, Mapping) else {"model": models}
+    if isinstance(models, Mapping) and readout is not None:
+        raise ParameterError("readout= goes with a single bare core; make a RecurrentModel of each")
+    given = dict(models) if isinstance(models, Mapping) else {"model": models}
+    named = {
+        name: one if isinstance(one, Quantised) and readout is None else parts_of(one, readout).model()
+        for name, one in given.items()
+    }
     check_number("seconds", seconds, above=0.0)
     for runtime in runtimes:
         check_choice("runtime", runtime, RUNTIMES)
     first = next(iter(named)) if reference is None and named else reference
     if first not in named:
         raise ParameterError(f"reference must be one of {', '.join(named)}, got {reference!r}")
-    _check(named, inputs)
+    for model in named.values():
+        own = model.model if isinstance(model, Quantised) else model
+        inputs = as_sequences(inputs, own.n_inputs)
     rows: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder, _one_thread():
+    with tempfile.TemporaryDirectory() as folder, threads(1):
         for mode in ("stream", "batch"):
             runs = {}
             for name, model in named.items():
@@ -91,25 +104,22 @@ def measure_latency(
     return pd.DataFrame(rows)
 
 
-def _check(models: Mapping[str, RecurrentModel | Quantised], inputs: Tensor) -> None:
-    for name, model in models.items():
-        if not isinstance(model, RecurrentModel | Quantised):
-            raise UnsupportedModelError(
-                f"{name} must be a RecurrentModel or what quantise returned, got a {type(model).__name__}"
-            )
-        own = model.model if isinstance(model, Quantised) else model
-        if inputs.dim() != 3 or inputs.shape[-1] != own.n_inputs:
-            raise ShapeError(f"inputs must have shape (B, L, {own.n_inputs}), got {tuple(inputs.shape)}")
+def time_files(files: Mapping[str, Path], inputs: Tensor, *, seconds: float = 2.0) -> dict[str, float]:
+    """Return how long each ONNX file takes for the whole batch in onnxruntime, the median in milliseconds.
 
+    The files take turns, one measurement a round, on one thread.
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    Parameters
+    ----------
+    files : dict of str to Path
+        Contestants, by name.
+    inputs : Tensor, shape (B, L, I)
+    seconds : float, default 2
+        About how long to measure.
+    """
+    runs = {(name, "onnx"): _onnx(path, [inputs], False) for name, path in files.items()}
+    times = _take_turns(runs, check_number("seconds", seconds, above=0.0))
+    return {name: float(np.median(own)) * 1e3 for (name, _), own in times.items()}
 
 
 def _contestants(
@@ -148,6 +158,8 @@ def _eager(model: RecurrentModel, inputs: list[Tensor], carried: bool) -> Run:
     weight = model.readout.weight
     x = [part.to(weight) for part in inputs]
     core, readout = model.core, model.readout
+    with torch.no_grad():
+        model(x[0])  # complains about what does not fit
     cell = core.to_hoplens() if isinstance(core, LeakyRNN) else None
 
     def run() -> object:
@@ -224,4 +236,4 @@ def _rows(
     return rows
 
 
-__all__ = ["RUNTIMES", "measure_latency"]
+__all__ = ["RUNTIMES", "measure_latency", "time_files"]

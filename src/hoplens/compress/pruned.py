@@ -13,7 +13,7 @@ from torch.nn.utils import prune as torch_prune
 
 from hoplens.compress.sensitivity import block_of
 from hoplens.models import Ensemble
-from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.recurrent_model import RecurrentModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,26 +119,6 @@ def report_of(given: RecurrentModel, own: RecurrentModel, blocks: Sequence[str] 
     return pd.DataFrame(rows, columns=columns)
 
 
-def networks_of(ensemble: Ensemble) -> list[RecurrentModel]:
-    """Return the networks of an ensemble as modules."""
-    h, i = ensemble.n_hidden, ensemble.n_inputs
-    models = []
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        for weight, readout, offset in zip(*ensemble.tensors, strict=True):
-            core = LeakyRNN(i, h, ensemble.leak, nonlinearity=ensemble.activation).to(weight)
-            linear = nn.Linear(h, len(readout)).to(weight)
-            w_rec, w_in, bias = weight.detach().split([h, i, 1])
-            with torch.no_grad():
-                core.weight_hh_l0.copy_(w_rec.mT)
-                core.weight_ih_l0.copy_(w_in.mT)
-                core.bias_ih_l0.copy_(bias[0])
-                core.bias_hh_l0.zero_()
-                linear.weight.copy_(readout)
-                linear.bias.copy_(offset[:, 0])
-            models.append(RecurrentModel(core, linear).eval())
-    return models
-
-
 def gather(ensemble: Ensemble, done: Sequence[Pruned]) -> PrunedEnsemble:
     """Return pruned networks as an ensemble like the one they came from.
 
@@ -162,4 +142,4 @@ def gather(ensemble: Ensemble, done: Sequence[Pruned]) -> PrunedEnsemble:
     return PrunedEnsemble(own, masks, report)
 
 
-__all__ = ["Pruned", "PrunedEnsemble", "gather", "hold_masks", "networks_of", "report_of"]
+__all__ = ["Pruned", "PrunedEnsemble", "gather", "hold_masks", "report_of"]

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor, nn
 
-from hoplens.compress.models import as_model, plain_copy
-from hoplens.compress.pruned import Pruned, PrunedEnsemble, gather, hold_masks, networks_of, report_of
+from hoplens.compress.pruned import Pruned, PrunedEnsemble, gather, hold_masks, report_of
 from hoplens.compress.removal import thin_units
 from hoplens.compress.scores import CRITERIA, Criterion, Loss, compensated
 from hoplens.compress.sensitivity import BLOCKS, white_noise
@@ -21,8 +20,10 @@ from hoplens.compress.tuning import fine_tune as train_weights
 from hoplens.compress.tuning import loss as default_loss
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count, check_number
 from hoplens.models import Ensemble
-from hoplens.recurrent_model import RecurrentModel
+from hoplens.readers.copies import as_model, plain_copy
+from hoplens.recurrent_model import RecurrentModel, models_of
 from hoplens.seeds import generator
+from hoplens.tensors import as_sequences, numbers
 from hoplens.thinning import Thinning
 
 if TYPE_CHECKING:
@@ -206,8 +207,9 @@ def prune(
         raise ParameterError("steps= and fine_tune= are two ways to fine-tune; give one of them")
     if isinstance(model, Ensemble) and readout is not None:
         raise ParameterError("an Ensemble has its own read-outs; leave readout= out")
-    inputs, targets = (None if x is None else torch.as_tensor(x) for x in (inputs, targets))
-    models = networks_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
+    inputs = None if inputs is None else numbers(inputs, "inputs")
+    targets = None if targets is None else torch.as_tensor(targets)
+    models = models_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
     data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, loss or default_loss, generator("random scores", seed), seed)
     tune = None
@@ -263,14 +265,9 @@ def _data(
         return white_noise(model, count, check_count("horizon", horizon), seed), None
     if by == "taylor" and targets is None:
         raise ParameterError("Taylor scores need the targets of the inputs: pass targets=")
-    if inputs.dim() != 3 or inputs.shape[-1] != model.n_inputs or 0 in inputs.shape:
-        raise ShapeError(
-            f"inputs must have shape (B, L, I) with I = {model.n_inputs}, got {tuple(inputs.shape)}"
-        )
+    inputs = as_sequences(inputs, model.n_inputs)
     if targets is not None and len(targets) != len(inputs):
         raise ShapeError(f"there are {len(inputs)} sequences, but targets for {len(targets)}")
-    if not bool(torch.isfinite(inputs).all()):
-        raise NonFiniteError("inputs must be finite numbers, but some are NaN or infinite; drop them")
     rows = torch.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().long()
     return inputs[rows].detach().double(), None if targets is None else targets[rows]
 

@@ -19,11 +19,12 @@ from hoplens.compress.grids import (
     row_scales,
     to_levels,
 )
-from hoplens.compress.models import as_model
 from hoplens.compress.simulation import record, rounded, run_model
 from hoplens.compress.tuning import fine_tune, loss, score
-from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count
+from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count
+from hoplens.readers.copies import as_model
 from hoplens.recurrent_model import RecurrentModel
+from hoplens.tensors import as_sequences, check_lengths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,15 +202,17 @@ def quantise(
     if calibration is None and (targets is not None or check_count("steps", steps, least=0)):
         raise ParameterError("targets and fine-tuning need calibration= inputs")
     data = None if calibration is None else _checked(calibration, own.n_inputs)
+    lengths = None if data is None else check_lengths(lengths, data)
     chosen, grids, tried = _choose(own, tensors, form, scales, data, lengths, activations)
     scores: dict[str, float] = {}
     judge = _judge(own, data, lengths, targets, test)
     if judge:
-        scores["before"] = judge(tensors, {})
+        scores["before"] = judge(None, {})
         scores["quantised"] = judge(_on_grid(tensors, chosen, form), grids)
     if steps:
         assert data is not None
-        aim = run_model(own, tensors, data, lengths).detach() if targets is None else targets
+        with torch.no_grad():
+            aim = own(data, lengths) if targets is None else targets
         tensors, chosen = _tune(
             own,
             tensors,
@@ -232,14 +235,7 @@ def quantise(
 
 def _checked(calibration: Any, n_inputs: int) -> Tensor:
     """Return calibration inputs in float32."""
-    data = torch.as_tensor(calibration).float()
-    if data.dim() != 3 or data.shape[-1] != n_inputs or not data.numel():
-        raise ShapeError(
-            f"calibration must have shape (B, L, I) with I = {n_inputs}, none 0, got {tuple(data.shape)}"
-        )
-    if not bool(torch.isfinite(data).all()):
-        raise NonFiniteError("calibration must hold finite numbers, but some are NaN or infinite; drop them")
-    return data
+    return as_sequences(calibration, n_inputs, "calibration").float()
 
 
 def _matrices(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -279,7 +275,7 @@ def _choose(
     grids = {m: {n: activation_grid(v, m) for n, v in seen.items()} for m in (methods if activations else [])}
     rows, best, least = [], (weights[methods[0]], grids.get(methods[0], {})), torch.inf
     with torch.no_grad():
-        wanted = run_model(model, tensors, data, lengths)
+        wanted = model(data, lengths)
         for by, own in weights.items():
             on_grid = _on_grid(tensors, own, form)
             for also, grid in (grids or {"float32": {}}).items():
@@ -298,7 +294,7 @@ def _judge(
     targets: Tensor | None,
     test: tuple[Tensor, Tensor] | None,
 ) -> Any:
-    """Return the function that scores tensors and grids; None where there is nothing to score on."""
+    """Return the function that scores tensors and grids (without tensors the model); None without targets."""
     if test is None and targets is None:
         return None
     inputs, wanted = (data, targets) if test is None else test
@@ -306,9 +302,12 @@ def _judge(
     assert wanted is not None
     own_lengths = lengths if test is None else None
 
-    def judge(tensors: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> float:
+    def judge(tensors: Mapping[str, Tensor] | None, grids: Mapping[str, Grid]) -> float:
+        x = inputs.float()
         with torch.no_grad():
-            return score(run_model(model, tensors, inputs.float(), own_lengths, tap=rounded(grids)), wanted)
+            if tensors is None:
+                return score(model(x, own_lengths), wanted)
+            return score(run_model(model, tensors, x, own_lengths, tap=rounded(grids)), wanted)
 
     return judge
 

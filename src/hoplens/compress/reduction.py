@@ -18,13 +18,14 @@ from hoplens.compress.gramians import (
     linear_gramians,
     root,
 )
-from hoplens.compress.models import as_model
 from hoplens.compress.tuning import fine_tune, score
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count
-from hoplens.readers.modules import to_stack
+from hoplens.readers.copies import as_model
+from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel, build_model, describe_model
 from hoplens.running import as_batch, run
 from hoplens.stack import Stack
+from hoplens.tensors import as_sequences
 
 BASES = ("best", "units", "states")
 SIZES = (1.0, 0.5, 0.25, 0.1)  # standard deviations of balanced states that are tried: small ones stay linear
@@ -134,6 +135,7 @@ def reduce_balanced(
         )
     if inputs is None and (targets is not None or check_count("steps", steps, least=0)):
         raise ParameterError("targets and fine-tuning need inputs=")
+    inputs = None if inputs is None else as_sequences(inputs, own.n_inputs).float()
     gramians = linear_gramians(own, horizon) if inputs is None else data_gramians(own, inputs)
     values = torch.linalg.svdvals(root(gramians.show).mT @ root(gramians.reach))
     kept = choose_units(gramians, count)
@@ -357,6 +359,7 @@ def low_rank(
     hidden: int = core.hidden_size
     if check_count("rank", rank) > hidden:
         raise ParameterError(f"rank must be at most {hidden}, the hidden units, got {rank}")
+    inputs = None if inputs is None else as_sequences(inputs, own.n_inputs).float()
     gramians = linear_gramians(own, horizon) if inputs is None else data_gramians(own, inputs)
     second = gramians.reach + torch.outer(gramians.mean, gramians.mean)  # products see the mean too
     right, right_back = _weights(second)

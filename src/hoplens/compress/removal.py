@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hoplens.compress.models import as_model
 from hoplens.compress.scores import Criterion
 from hoplens.compress.sensitivity import Matrix
 from hoplens.errors import ParameterError, UnknownNameError, UnsupportedModelError, check_count
+from hoplens.readers.copies import as_model
 from hoplens.recurrent_model import RecurrentModel, build_model, describe_model
 
 RIDGE = 1e-6  # of the mean square of the states: a unit that others repeat exactly costs next to nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hoplens.compress.files import losses, run_onnx
 from hoplens.compress.int8_onnx import export_int8
-from hoplens.compress.latency import measure_latency
+from hoplens.compress.latency import RUNTIMES, measure_latency, time_files
 from hoplens.compress.quantisation import Quantised
 from hoplens.compress.search import MODEL, ONNX, Choice, Record, Search
 from hoplens.data.sets import Split
@@ -67,7 +67,7 @@ class Result:
         Of the file that multiplies integers, on the same sequences.
     table : DataFrame
         All candidates: name, form, bytes, size, weights, nonzero, multiplications, ms (one sequence in
-        onnxruntime; measured once a shape, since zeros bring no speed there), score (where the choice was
+        onnxruntime: the candidate's own file, all files taking turns), score (where the choice was
         made), chosen.
     """
 
@@ -113,7 +113,8 @@ def measure(
     whole = search.folder / INT8
     lines = [*_sizes(search, given, chosen, None if int8 is None else whole.stat().st_size)]
     lines += _counts(search, given, chosen, report)
-    lines += _latencies(search, given, chosen, int8, report, seconds)
+    ms = _file_times(search, records, whole if int8 is not None else None, report, seconds)
+    lines += _latencies(search, given, chosen, int8, report, ms, seconds)
     return Result(
         lines=tuple(lines),
         score_name="explained variance" if report.targets.is_floating_point() else "accuracy",
@@ -126,7 +127,7 @@ def measure(
         int8_score=None
         if int8 is None
         else 1 - float(losses(run_onnx(whole, report), report.targets).mean()),
-        table=_table(search, records, chosen, report, seconds),
+        table=_table(records, chosen, ms),
     )
 
 
@@ -140,10 +141,6 @@ def _interval(change: Tensor) -> Interval:
         unseen = 1 - DOUBT ** (1 / len(change))
         return Interval(0.0, -unseen, unseen)
     return bootstrap_mean(change.numpy())
-
-
-def _losses(file: Path, split: Split) -> Tensor:
-    return losses(run_onnx(file, split), split.targets)
 
 
 def _int8(search: Search, chosen: Record) -> Quantised | None:
@@ -186,44 +183,59 @@ def _counts(search: Search, given: Record, chosen: Record, report: Split) -> lis
     return rows
 
 
+def _file_times(
+    search: Search, records: Sequence[Record], int8: Path | None, report: Split, seconds: float
+) -> dict[str, float]:
+    """Return each file's milliseconds for one sequence: what card, table and figure all show."""
+    files = {record.plan.name: search.place(record.plan) / ONNX for record in records}
+    return time_files(files if int8 is None else {**files, INT8: int8}, report.inputs[:1], seconds=seconds)
+
+
 def _latencies(
-    search: Search, given: Record, chosen: Record, int8: Quantised | None, report: Split, seconds: float
+    search: Search,
+    given: Record,
+    chosen: Record,
+    int8: Quantised | None,
+    report: Split,
+    ms: Mapping[str, float],
+    seconds: float,
 ) -> list[Line]:
-    pair: dict[str, RecurrentModel | Quantised] = {
-        "given": search.model_of(given.plan),
-        "chosen": search.model_of(chosen.plan),
-    }
-    if int8 is not None:
-        pair["int8"] = int8
+    pair = {"given": search.model_of(given.plan), "chosen": search.model_of(chosen.plan)}
     one, many = report.inputs[:1], report.inputs[torch.arange(TIMED) % len(report)]
-    rows = []
-    for inputs, mode, label in (
-        (one, "stream", "one step of a stream"),
-        (one, "batch", "one sequence"),
-        (many, "batch", f"{TIMED} sequences"),
+    files = {"given": search.place(given.plan) / ONNX, "chosen": search.place(chosen.plan) / ONNX}
+    if int8 is not None:
+        files["int8"] = search.folder / INT8
+    rows = _pair_rows("one step of a stream", pair, one, "stream", seconds)
+    first = {"given": ms[given.plan.name], "chosen": ms[chosen.plan.name], "int8": ms.get(INT8)}
+    for label, inputs, found in (
+        ("one sequence", one, first),
+        (f"{TIMED} sequences", many, time_files(files, many, seconds=seconds)),
     ):
-        frame = measure_latency(pair, inputs, reference="given", seconds=seconds)
-        own = frame[frame["mode"] == mode].set_index(["model", "runtime"])["ms"].to_dict()
-        for runtime, shown in (("onnx", "onnxruntime"), ("eager", "PyTorch")):
-            if ("given", runtime) in own:
-                rows.append(Line(f"{label}, {shown}", own["given", runtime], own["chosen", runtime], "ms"))
-        if ("int8", "int8") in own:
-            rows.append(Line(f"{label}, integer products", own["given", "onnx"], own["int8", "int8"], "ms"))
+        rows.append(Line(f"{label}, onnxruntime", found["given"], found["chosen"], "ms"))
+        rows += _pair_rows(label, pair, inputs, "batch", seconds)
+        if int8 is not None:
+            rows.append(Line(f"{label}, integer products", found["given"], found["int8"], "ms"))
     return rows
 
 
-def _table(
-    search: Search, records: Sequence[Record], chosen: Record, report: Split, seconds: float
-) -> pd.DataFrame:
+def _pair_rows(
+    label: str, pair: Mapping[str, RecurrentModel], inputs: Tensor, mode: str, seconds: float
+) -> list[Line]:
+    """Return what has no file: PyTorch, and steps of a stream, in float32."""
+    runtimes = RUNTIMES if mode == "stream" else ("eager",)
+    frame = measure_latency(pair, inputs, runtimes=runtimes, reference="given", seconds=seconds)
+    own = frame[frame["mode"] == mode].set_index(["model", "runtime"])["ms"].to_dict()
+    shown = {"onnx": "onnxruntime, float32", "eager": "PyTorch"}
+    return [
+        Line(f"{label}, {shown[runtime]}", own["given", runtime], own["chosen", runtime], "ms")
+        for runtime in reversed(runtimes)
+        if ("given", runtime) in own
+    ]
+
+
+def _table(records: Sequence[Record], chosen: Record, ms: Mapping[str, float]) -> pd.DataFrame:
     import pandas as pd
 
-    shapes = {(record.plan.window, record.weights): record for record in records[::-1]}
-    models = {str(key): search.model_of(record.plan) for key, record in shapes.items()}
-    reference = str((records[0].plan.window, records[0].weights))
-    frame = measure_latency(
-        models, report.inputs[:1], runtimes=("onnx",), reference=reference, seconds=seconds
-    )
-    ms = frame[frame["mode"] == "batch"].set_index("model")["ms"]
     rows = [
         {
             "name": record.plan.name,
@@ -233,7 +245,7 @@ def _table(
             "weights": record.weights,
             "nonzero": record.nonzero,
             "multiplications": record.multiplications,
-            "ms": float(ms[str((record.plan.window, record.weights))]),
+            "ms": ms[record.plan.name],
             "score": record.score,
             "chosen": record.plan == chosen.plan,
         }

@@ -26,7 +26,8 @@ from hoplens.data.sets import Split
 from hoplens.errors import ExportError, FileError, NonFiniteError
 from hoplens.export import export_onnx
 from hoplens.files import make_folder, write_atomically
-from hoplens.recurrent_model import RecurrentModel, load_model, save_model
+from hoplens.readers.saved import load_model, save_model
+from hoplens.recurrent_model import RecurrentModel
 
 FORMAT = 1  # of the records
 HOPELESS = 0.05  # loss of the score

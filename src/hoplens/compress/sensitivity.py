@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hoplens.readers.modules import to_stack
+from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import RecurrentModel, last_steps
 from hoplens.seeds import generator
 from hoplens.stack import Stack

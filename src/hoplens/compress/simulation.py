@@ -8,11 +8,14 @@ up to rounding of the last bit, so this is how such a network is judged and trai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hoplens.compress.grids import Grid
+from hoplens.errors import check_choice
+from hoplens.models import ACTIVATIONS, activate
 from hoplens.recurrent_model import RecurrentModel, last_steps
 
 Tap = Callable[[str, Tensor], Tensor]  # name and values of an operand -> what the product sees
@@ -104,8 +107,8 @@ def _run_cell(
     return shown[::-1] if backwards else shown
 
 
-def _rnn(core: nn.Module, z: Tensor, h: Tensor) -> Tensor:
-    new = z.tanh() if core.nonlinearity == "tanh" else z.relu()
+def _rnn(core: Any, z: Tensor, h: Tensor) -> Tensor:
+    new = activate(z, check_choice("nonlinearity", core.nonlinearity, ACTIVATIONS))
     leak = getattr(core, "leak", 1.0)
     return new if leak == 1.0 else (1 - leak) * h + leak * new
 

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from hoplens.compress.intervals import Box
-from hoplens.compress.models import as_model
 from hoplens.compress.proofs import bound_after_any_past, bound_everywhere, reachable
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count, check_number
 from hoplens.lags import lag_maps
 from hoplens.readers import read
-from hoplens.readers.modules import to_stack
+from hoplens.readers.copies import as_model
+from hoplens.readers.models import to_stack
 from hoplens.recurrent_model import RecurrentModel, last_steps
 from hoplens.running import as_batch
 from hoplens.stack import Stack
+from hoplens.tensors import check_finite, check_lengths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,8 +142,10 @@ def effective_window(
     _check_end(own)
     stack = to_stack(own.core, own.readout)
     assert isinstance(stack, Stack)
+    for name, value in own.state_dict().items():
+        check_finite(name, value)
     batch = as_batch(stack, inputs)
-    sizes = None if lengths is None else lengths.to(batch.lengths)
+    sizes = check_lengths(lengths, batch.inputs)
     windows = candidates(batch.inputs.shape[1])
     errors = _measure(own, batch.inputs, sizes, windows)
     first = _from_on(errors <= limit)

@@ -15,6 +15,7 @@ from hoplens.explanations.flow import features_per_step, flow, hops_of, many_hop
 from hoplens.explanations.paths import Plan, block_positions, by_line, by_nodes, by_orders
 from hoplens.explanations.secants import rule_for
 from hoplens.explanations.setting import Setting, make_setting
+from hoplens.recurrent_model import at_steps
 
 METHODS = ("orders", "secant", "path")
 FIRST_NODES = 32
@@ -39,6 +40,7 @@ def explain(
     rnn: str | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    nonlinearity: str | None = None,
 ) -> Explanation:
     """Say how much each (time step, input) contributed to an output, by hop and by hidden unit too.
 
@@ -48,7 +50,8 @@ def explain(
     ----------
     model : module, cell, Stack or path
         ``nn.RNN``, ``nn.GRU``, ``nn.LSTM`` (stacked, bidirectional, projected), their cells, a
-        `hoplens.Cell` or `hoplens.Stack`, own classes taught to `register_reader`, or a file of weights. A
+        `hoplens.Cell` or `hoplens.Stack`, own classes taught to `register_reader`, what `prune`, `quantise`
+        and others return, or a file. Steps before the window of a truncated model count nothing. A
         bidirectional network is read at the last step.
     inputs : Tensor (B, L, I) or PackedSequence
         In the layout that the module takes: (L, B, I) where it is not batch_first. Start states are zero.
@@ -74,6 +77,8 @@ def explain(
         Prefix of the recurrent module's keys in a file.
     input_names, output_names : sequence of str, optional
         Default ``x0, x1, ...`` and ``y0, y1, ...``.
+    nonlinearity : {"tanh", "relu", "linear"}, optional
+        Of a plain RNN in a file of bare weights, which does not say; tanh is assumed, and ``label`` says so.
 
     Returns
     -------
@@ -120,7 +125,9 @@ def explain(
     drawn = check_count("seed", seed, least=0)
     limit = check_number("tolerance", tolerance, above=0.0)
     with torch.no_grad():
-        setting = make_setting(model, inputs, readout, output, baseline, rnn, input_names, output_names)
+        setting = make_setting(
+            model, inputs, readout, output, baseline, rnn, input_names, output_names, nonlinearity
+        )
         cells = setting.batch.inputs[0].numel()
         cut = min(cut, cells)
         if method == "orders":
@@ -228,28 +235,34 @@ def _replace(found: _Found, bad: Tensor, better: _Found) -> _Found:
 def _explanation(setting: Setting, found: _Found, words: str) -> Explanation:
     outputs = setting.outputs
     bias = setting.bias.to(found.rows)[outputs]
+    values, error, spread = found.values, found.error, found.spread
+    before = setting.given.lengths - setting.batch.lengths
+    if bool((before > 0).any()):  # steps before the window of a truncated model contribute nothing
+        steps = setting.given.inputs.shape[1]
+        values, error, spread = (at_steps(part, before, steps) for part in (values, error, spread))
     outputs_at = [(shown * found.rows).sum(-1) + bias for shown in found.shown]
     hops = hops_of(setting.stack, setting.batch.inputs.shape[1]).to(found.values.device)
     return Explanation(
-        found.values,
+        values,
         found.by_hop,
         hops,
         hops - 1 - len(setting.stack.levels),
         (found.shown[1] - found.shown[0]) * found.rows,
         found.gap,
-        found.error,
-        found.spread,
+        error,
+        spread,
         outputs_at[1],
         outputs_at[0],
-        setting.batch.inputs,
-        setting.baseline,
-        setting.batch.lengths,
+        setting.given.inputs,
+        setting.given_baseline,
+        setting.given.lengths,
         outputs,
         setting.input_names,
         setting.output_names,
         setting.unit_names,
         words,
         setting.stack.label,
+        not many_hops(setting.stack),
     )
 
 

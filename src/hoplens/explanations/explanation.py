@@ -55,6 +55,9 @@ class Explanation:
         How it was found, in words.
     label : str
         What was explained.
+    timed : bool, default True
+        Whether all walks of one hop length take the same time; not in a deep bidirectional network, where
+        ``lags`` counts steps back and forth.
     """
 
     values: Tensor
@@ -76,6 +79,7 @@ class Explanation:
     unit_names: tuple[str, ...]
     method: str
     label: str
+    timed: bool = True
 
     @property
     def difference(self) -> Tensor:

@@ -74,7 +74,7 @@ def render_page(found: Explanation, *, sample: int = 0, n: int = 15, title: str 
         "timing": words.timing(found, sample),
         "map": map_,
         "spread": bool((~found.spread[sample].isnan()).any()),
-        "straight": len(found.hops) == found.values.shape[1],
+        "straight": found.timed,
         "top": words.lines(found, sample, n),
         "hops": words.hop_rows(found, sample),
         "units": words.unit_rows(found, sample, n),

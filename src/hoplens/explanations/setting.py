@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from hoplens.errors import (
@@ -20,8 +20,9 @@ from hoplens.errors import (
 )
 from hoplens.parts import labels
 from hoplens.pathways import Pathways
-from hoplens.readers.files import load_stack, load_state
-from hoplens.readers.modules import to_stack
+from hoplens.readers.models import parts_of
+from hoplens.readers.opening import open_parts
+from hoplens.recurrent_model import last_steps
 from hoplens.running import Batch, as_batch
 from hoplens.stack import Stack
 
@@ -34,9 +35,12 @@ class Setting:
     ----------
     stack : Stack
         The network, cut from autograd.
-    batch : Batch
+    given : Batch
         Inputs (B, L, I), zero after the end of shorter sequences.
-    baseline : Tensor, shape (B, L, I)
+    given_baseline : Tensor, shape (B, L, I)
+    batch : Batch
+        Those of the given inputs that the network runs: all, or the last steps of a truncated model.
+    baseline : Tensor, shape (B, w, I)
     outputs : Tensor of int64, shape (B,)
         Output to explain of each sample.
     bias : Tensor, shape (O,)
@@ -45,6 +49,8 @@ class Setting:
     """
 
     stack: Stack
+    given: Batch
+    given_baseline: Tensor
     batch: Batch
     baseline: Tensor
     outputs: Tensor
@@ -63,21 +69,27 @@ def make_setting(
     rnn: str | None,
     input_names: Sequence[str] | None,
     output_names: Sequence[str] | None,
+    nonlinearity: str | None = None,
 ) -> Setting:
     """Check everything that a user gives to `explain`."""
-    stack, bias = _read(model, readout, rnn)
+    stack, bias, window = _read(model, readout, rnn, nonlinearity)
     batch = as_batch(stack, inputs)
     values = batch.inputs
     if values.dtype in (torch.float16, torch.bfloat16):  # sums over a trajectory need more
         stack, values = stack.to(torch.float32), values.float()
     assert stack.w_out is not None  # _read saw to it
+    # a read-out given as an array may have another dtype
+    stack = Stack(stack.levels, stack.w_out.to(values), stack.label, stack.batch_first)
+    assert stack.w_out is not None
     count = stack.w_out.shape[0]
     outs = labels("output_names", output_names, count, "y") or ()
     batch = Batch(values * batch.mask[..., None], batch.lengths)
+    absent = _baseline(stack, baseline, batch, inputs)
     return Setting(
         stack,
         batch,
-        _baseline(stack, baseline, batch, inputs),
+        absent,
+        *_seen(batch, absent, window),
         _outputs(output, outs, values),
         torch.zeros(count).to(values) if bias is None else bias.detach().to(values),
         labels("input_names", input_names, stack.n_inputs, "x") or (),
@@ -86,15 +98,29 @@ def make_setting(
     )
 
 
-def _read(model: Any, readout: Any, rnn: str | None) -> tuple[Stack, Tensor | None]:
-    bias = None
+def _seen(batch: Batch, baseline: Tensor, window: int | None) -> tuple[Batch, Tensor]:
+    """Return the inputs and the baseline of the steps that are run."""
+    if window is None:
+        return batch, baseline
+    last, lengths = last_steps(batch.inputs, window, batch.lengths)
+    absent, _ = last_steps(baseline, window, batch.lengths)
+    assert lengths is not None
+    seen = Batch(last, lengths)
+    return Batch(last * seen.mask[..., None], lengths), absent * seen.mask[..., None]
+
+
+def _read(
+    model: Any, readout: Any, rnn: str | None, nonlinearity: str | None
+) -> tuple[Stack, Tensor | None, int | None]:
     if isinstance(model, str | os.PathLike):
-        stack: Stack | Pathways = load_stack(os.fspath(model), rnn=rnn, readout=readout)
-        bias = _bias_in_file(os.fspath(model), stack) if isinstance(stack, Stack) else None
+        parts = open_parts(os.fspath(model), rnn=rnn, readout=readout, nonlinearity=nonlinearity)
     else:
-        if rnn is not None:
-            raise ParameterError("rnn= goes with a file; leave it out for a model in memory")
-        stack = to_stack(model, readout)
+        if rnn is not None or nonlinearity is not None:
+            raise ParameterError(
+                "rnn= and nonlinearity= go with a file; leave them out for a model in memory"
+            )
+        parts = parts_of(model, readout)
+    stack, bias = parts.stack(), parts.offset()
     if isinstance(stack, Pathways):
         raise UnsupportedModelError(
             f"the reader of {type(model).__name__} returns weights only; to explain a prediction it must "
@@ -105,8 +131,6 @@ def _read(model: Any, readout: Any, rnn: str | None) -> tuple[Stack, Tensor | No
             f"explain needs the read-out that makes outputs of hidden units, but this {stack.label} comes "
             "without one; pass readout=, e.g. the nn.Linear that follows it"
         )
-    if isinstance(readout, nn.Linear | nn.Conv1d):
-        bias = readout.bias
     stack = _detached(stack)
     _check_finite("the read-out", stack.w_out)
     for cell in stack.cells:
@@ -114,28 +138,12 @@ def _read(model: Any, readout: Any, rnn: str | None) -> tuple[Stack, Tensor | No
             block = getattr(cell, name, None)
             if isinstance(block, Tensor):
                 _check_finite(f"{name} of the {cell.label}", block)
-    return stack, bias
+    return stack, bias, parts.info.runs_last
 
 
 def _detached(stack: Stack) -> Stack:
     w_out = None if stack.w_out is None else stack.w_out.detach()
-    for cell in stack.cells:
-        weight = getattr(cell, "w_ih", None)
-        if w_out is not None and isinstance(weight, Tensor):
-            w_out = w_out.to(weight)  # a read-out given as an array may have another dtype
     return Stack(stack.levels, w_out, stack.label, stack.batch_first)
-
-
-def _bias_in_file(path: str, stack: Stack) -> Tensor | None:
-    """Return the bias stored beside the read-out that was chosen, if there is one."""
-    state = load_state(path)
-    for key, value in state.items():
-        bias = state.get(key.removesuffix("weight") + "bias") if key.endswith("weight") else None
-        if bias is None or stack.w_out is None or value.shape[:2] != stack.w_out.shape:
-            continue
-        if torch.equal(value.reshape(stack.w_out.shape), stack.w_out):
-            return bias
-    return None
 
 
 def _check_finite(what: str, values: Tensor | None) -> None:

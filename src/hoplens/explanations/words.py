@@ -77,7 +77,6 @@ def lines(found: Explanation, sample: int, n: int) -> list[Line]:
     """Return the n largest contributions."""
     frame = found.top(n, sample=sample)
     levels = int(found.hops[0]) - int(found.lags[0])
-    straight = len(found.hops) == found.values.shape[1]
     made = []
     for row in frame.to_dict("records"):
         lag, amount, spread = int(row["lag"]), float(row["contribution"]), float(row["spread"])
@@ -86,7 +85,7 @@ def lines(found: Explanation, sample: int, n: int) -> list[Line]:
                 str(row["input"]),
                 int(row["step"]),
                 _lag(lag),
-                str(levels + lag) if straight else f"from {levels + lag}",
+                str(levels + lag) if found.timed else f"from {levels + lag}",
                 f"{float(row['value']):.3g}",
                 f"{float(row['baseline']):.3g}",
                 f"{amount:+.3g}",
@@ -112,14 +111,13 @@ def hop_rows(found: Explanation, sample: int) -> list[tuple[str, str, str, str]]
 
     The lag is empty in a deep bidirectional network, whose walks go back and forth in time.
     """
-    straight = len(found.hops) == found.values.shape[1]
     parts = found.by_hop[sample]
     size = parts.abs().sum(1)
     total = float(size.sum())
     return [
         (
             str(int(hop)),
-            str(int(lag)) if straight else "",
+            str(int(lag)) if found.timed else "",
             f"{float(part.sum()):+.3g}",
             f"{float(own) / total:.1%}",
         )

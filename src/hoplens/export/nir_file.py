@@ -23,6 +23,7 @@ from hoplens.files import write_atomically
 from hoplens.recurrent_model import ModelInfo
 from hoplens.running import Batch, run
 from hoplens.seeds import generator
+from hoplens.tensors import as_sequences
 
 TARGETS = ("auto", "linear", "spiking")
 SAMPLES = (16, 20)  # random sequences and steps to compare on, where none are given
@@ -187,12 +188,7 @@ def _samples(source: Source, given: Any) -> Tensor:
     if given is None:
         draw = generator("samples", 0)
         return torch.randn(*SAMPLES, source.stack.n_inputs, generator=draw)
-    x = torch.as_tensor(given).detach().cpu().to(torch.float32)
-    if x.dim() != 3 or x.shape[-1] != source.stack.n_inputs or 0 in x.shape:
-        raise ParameterError(
-            f"inputs must have shape (B, L, I) with I = {source.stack.n_inputs}, got {tuple(x.shape)}"
-        )
-    return x
+    return as_sequences(given, source.stack.n_inputs).cpu().to(torch.float32)
 
 
 def _drives(source: Source, x: Tensor) -> list[Tensor]:
@@ -219,7 +215,12 @@ def _metadata(source: Source, exact: bool, dt: float, substeps: int, method: str
         "for one step; recurrent edges hand on the step before; each input is held for all substeps",
         "every_step": int(info.every_step),
     }
-    optional = {"window": info.window, "input_mean": info.input_mean, "input_scale": info.input_scale}
+    optional = {
+        "assumed": info.assumed or None,
+        "window": info.window,
+        "input_mean": info.input_mean,
+        "input_scale": info.input_scale,
+    }
     told.update({key: value for key, value in optional.items() if value is not None})
     for key in ("input_names", "output_names"):
         if getattr(info, key) is not None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import hoplens
-from hoplens.errors import ExportError, ParameterError, ShapeError, check_choice
+from hoplens.errors import ExportError, ParameterError, check_choice
 from hoplens.export.onnx_graph import OPSET, build_graph
 from hoplens.export.source import Source, read_source
 from hoplens.export.storage import STORAGES
@@ -20,6 +20,7 @@ from hoplens.files import write_atomically
 from hoplens.recurrent_model import ModelInfo
 from hoplens.seeds import generator
 from hoplens.stack import Stack
+from hoplens.tensors import as_sequences
 
 TOLERANCE = 1e-5  # of outputs, absolute up to 1, then relative to the largest
 CHECKED = ((2, 5), (3, 12))  # (batch, time) of the comparison; nothing in the graph knows these sizes
@@ -115,7 +116,8 @@ def export_onnx(
     _check_options(source, lengths, stateful)
     told = source
     if storage == "half":
-        source = replace(source, stack=_rounded(source.stack), levels={}, own=None)
+        source = replace(source, stack=_rounded(source.stack), levels={}, parts=None)
+        _check_cells(told, inputs)
     proto = build_graph(source, lengths=lengths, stateful=stateful, storage=storage)
     _describe(proto, source, lengths, stateful, storage)
     data = proto.SerializeToString()
@@ -127,7 +129,11 @@ def export_onnx(
             f"the ONNX file differs from the model by {difference:.2g}, more than {TOLERANCE:g}, so it was "
             "not written; a network that amplifies rounding (large recurrent weights) cannot agree in float32"
         )
-    rounding = 0.0 if told is source else max(_relative(told.outputs(x), source.outputs(x)) for x in samples)
+    rounding = (
+        0.0
+        if told is source
+        else max(relative_difference(told.outputs(x), source.outputs(x)) for x in samples)
+    )
     return OnnxExport(
         write_atomically(path, data),
         len(data),
@@ -164,6 +170,16 @@ def _check_options(source: Source, lengths: bool, stateful: bool) -> None:
         raise ParameterError("stateful and lengths exclude each other; pass pieces without padding")
     if stateful and source.info.window is not None:
         raise ParameterError("a network with a window starts afresh each time; leave one of the two out")
+
+
+def _check_cells(told: Source, inputs: Any) -> None:
+    """Raise unless the cells, whose weights are to be rounded, compute what the model does."""
+    cells = replace(told, levels={}, parts=None)
+    apart = max(relative_difference(cells.outputs(x), told.outputs(x)) for x in _samples(told, inputs))
+    if not apart <= TOLERANCE:
+        raise ExportError(
+            f"what was read of the model differs from it by {apart:.2g}, so no file was written"
+        )
 
 
 def _half(tensor: Tensor) -> Tensor:
@@ -204,6 +220,7 @@ def _describe(proto: Any, source: Source, lengths: bool, stateful: bool, storage
         "lengths": lengths,
         "stateful": stateful,
         "storage": storage,
+        "assumed": info.assumed,
     }
     helper.set_model_props(
         proto, {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
@@ -217,16 +234,12 @@ def _samples(source: Source, given: Any) -> list[Tensor]:
     shapes = [CHECKED[0], (CHECKED[1][0], CHECKED[1][1] + further)]
     samples = [torch.randn(*shape, source.stack.n_inputs, generator=draw) for shape in shapes]
     if given is not None:
-        own = torch.as_tensor(given).detach().cpu().to(torch.float32)
-        if own.dim() != 3 or own.shape[-1] != source.stack.n_inputs or 0 in own.shape:
-            raise ShapeError(
-                f"inputs must have shape (B, L, I) with I = {source.stack.n_inputs}, got {tuple(own.shape)}"
-            )
+        own = as_sequences(given, source.stack.n_inputs).cpu().to(torch.float32)
         samples.append(own)
     return samples
 
 
-def _relative(a: Tensor, b: Tensor) -> float:
+def relative_difference(a: Tensor, b: Tensor) -> float:
     """Return the largest difference over max(1, largest magnitude); infinite if something is not a number."""
     a, b = a.detach().double().cpu(), b.detach().double().cpu()
     found = float((a - b).abs().max() / b.abs().max().clamp(min=1.0))
@@ -238,9 +251,11 @@ def _difference(session: Any, source: Source, x: Tensor, lengths: bool, stateful
     if lengths:
         valid = 1 + torch.arange(len(x)) * (x.shape[1] - 1) // max(1, len(x) - 1)
         feed["lengths"] = valid.numpy()
-        return _relative(torch.from_numpy(session.run(["outputs"], feed)[0]), source.outputs(x, valid))
+        return relative_difference(
+            torch.from_numpy(session.run(["outputs"], feed)[0]), source.outputs(x, valid)
+        )
     if not stateful:
-        return _relative(torch.from_numpy(session.run(["outputs"], feed)[0]), source.outputs(x))
+        return relative_difference(torch.from_numpy(session.run(["outputs"], feed)[0]), source.outputs(x))
     # in two pieces, the state handed on, must be the same as in one
     states = {put.name: np.zeros((len(x), put.shape[1]), np.float32) for put in session.get_inputs()[1:]}
     shown = []
@@ -250,7 +265,7 @@ def _difference(session: Any, source: Source, x: Tensor, lengths: bool, stateful
         shown.append(torch.from_numpy(found[0]))
         states = dict(zip(states, found[1:], strict=True))
     outputs = torch.cat(shown, dim=1) if source.info.every_step else shown[-1]
-    return _relative(outputs, source.outputs(x))
+    return relative_difference(outputs, source.outputs(x))
 
 
-__all__ = ["TOLERANCE", "OnnxExport", "export_onnx"]
+__all__ = ["TOLERANCE", "OnnxExport", "export_onnx", "relative_difference", "runtime"]

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hoplens.compress.quantisation import Quantised
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
 from hoplens.export.storage import Levels
-from hoplens.guard import untouched
-from hoplens.models import Ensemble
 from hoplens.pathways import Pathways
-from hoplens.readers.modules import to_stack
-from hoplens.recurrent_model import ModelInfo, RecurrentModel
+from hoplens.readers.models import ModelParts, parts_of
+from hoplens.recurrent_model import ModelInfo
 from hoplens.running import Batch, run
 from hoplens.stack import Stack
 from hoplens.torch_cells import GruCell, LstmCell, RnnCell
 
 READOUT = "readout"
-Runner = Callable[[Tensor], Tensor]  # inputs (B, L, I) -> what the last level shows, (B, L, n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +34,15 @@ class Source:
     info : ModelInfo
     levels : dict of str to Levels
         Weights that lie on a grid, by torch's names without their prefix; the read-out's is ``readout``.
-    own : callable or None
-        The user's module itself, (B, L, I) -> states (B, L, n); None where there is nothing but cells.
+    parts : ModelParts or None
+        The model as the user gave it, which files are compared with; None: the cells are all there is.
     """
 
     stack: Stack
     offset: Tensor | None
     info: ModelInfo
     levels: dict[str, Levels] = field(default_factory=dict)
-    own: Runner | None = None
+    parts: ModelParts | None = None
 
     @property
     def n_outputs(self) -> int:
@@ -54,7 +50,7 @@ class Source:
         return self.stack.readout(torch.zeros(())).shape[0]
 
     def outputs(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Run the network in PyTorch, its window and ``every_step`` honoured.
+        """Run the model that the user gave in PyTorch, its window and ``every_step`` honoured.
 
         Parameters
         ----------
@@ -72,19 +68,19 @@ class Source:
                 return torch.cat([self.outputs(row[None, :length]) for row, length in rows])
             if self.info.window is not None:
                 inputs = inputs[:, -self.info.window :]
-            states = self._states(inputs)
+            if self.parts is not None:
+                states = self.parts.states(inputs)
+            else:
+                weight = self.stack.like(inputs)
+                sizes = torch.full((len(inputs),), inputs.shape[1])
+                states = run(self.stack, Batch(inputs.to(weight), sizes)).shown
             if not self.info.every_step:
                 last = torch.full((len(states),), states.shape[1]) if lengths is None else lengths
                 states = states[torch.arange(len(states)), last - 1]
-            states = states @ self.stack.readout(states).mT
+            if self.parts is not None and self.parts.head is not None:
+                return self.parts.read_out(states).cpu()
+            states = (states @ self.stack.readout(states).mT).cpu()
             return states if self.offset is None else states + self.offset.to(states)
-
-    def _states(self, inputs: Tensor) -> Tensor:
-        if self.own is not None:
-            return self.own(inputs)
-        lengths = torch.full((len(inputs),), inputs.shape[1])
-        weight = self.stack.readout(getattr(self.stack.cells[0], "w_ih", inputs))
-        return run(self.stack, Batch(inputs.to(weight.dtype), lengths)).shown
 
 
 def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) -> Source:
@@ -92,12 +88,12 @@ def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) 
 
     Parameters
     ----------
-    model : RecurrentModel, Quantised, Ensemble of one, nn.RNN, nn.GRU, nn.LSTM, LeakyRNN, Stack, ...
-        Whatever `hoplens.read` takes as a module or cell.
+    model : object
+        What `hoplens.readers.models.parts_of` takes.
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, n), optional
-        Not with a RecurrentModel or Ensemble, which have theirs.
+        Not with a model that has one.
     info : ModelInfo, optional
-        Default: that of a RecurrentModel, else ``ModelInfo()``.
+        Default: that of the model.
 
     Raises
     ------
@@ -106,21 +102,8 @@ def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) 
     NonFiniteError
         If weights are NaN or infinite.
     """
-    levels: dict[str, Levels] = {}
-    if isinstance(model, Quantised):
-        levels, model = _levels(model), model.model
-    if isinstance(model, RecurrentModel | Ensemble) and readout is not None:
-        raise ParameterError(f"a {type(model).__name__} brings its own read-out; leave readout= out")
-    own: Runner | None = None
-    offset: Tensor | None
-    core: Any
-    if isinstance(model, RecurrentModel):
-        info = model.info if info is None else info
-        stack, offset, core = to_stack(model.core, model.readout), model.readout.bias, model.core
-    elif isinstance(model, Ensemble):
-        stack, offset, core = *_row(model), None
-    else:
-        stack, offset, core = to_stack(model, readout), getattr(readout, "bias", None), model
+    parts = parts_of(model, readout)
+    stack, offset = parts.stack(), parts.offset()
     if isinstance(stack, Pathways):
         raise UnsupportedModelError(
             "a graph of bare weights (Pathways) cannot be run; pass the module itself, or teach its reader "
@@ -132,11 +115,13 @@ def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) 
                 f"only RNN, leaky RNN, GRU and LSTM cells can be exported, got a {cell.label}; have "
                 "to_hoplens return one of RnnCell, GruCell and LstmCell"
             )
-    if isinstance(core, nn.Module) and hasattr(core, "batch_first"):
-        own = _runner(core)
     stack = stack.to(torch.device("cpu"))
     source = Source(
-        stack, None if offset is None else offset.detach().cpu(), _fitting(info, stack), levels, own
+        stack,
+        None if offset is None else offset.detach().cpu(),
+        _fitting(parts.info if info is None else info, stack),
+        _levels(model) if isinstance(model, Quantised) else {},
+        parts,
     )
     _check_finite(source)
     return source
@@ -151,35 +136,7 @@ def _levels(quantised: Quantised) -> dict[str, Levels]:
     return found
 
 
-def _row(ensemble: Ensemble) -> tuple[Stack, Tensor]:
-    if ensemble.size != 1:
-        raise ParameterError(
-            f"an export holds one network, got an ensemble of {ensemble.size}; take one with "
-            "ensemble.select(slice(n, n + 1))"
-        )
-    h = ensemble.n_hidden
-    w_rec, w_in, bias = (block[0] for block in ensemble.weight.split([h, ensemble.n_inputs, 1], dim=1))
-    label = f"{ensemble.activation} network"
-    cell = RnnCell(
-        w_in.mT, w_rec.mT, bias[0], nonlinearity=ensemble.activation, leak=ensemble.leak, label=label
-    )
-    return Stack(((cell,),), ensemble.readout[0], label), ensemble.offset[0, :, 0]
-
-
-def _runner(core: nn.Module) -> Runner:
-    weight = next(core.parameters())
-
-    def states(inputs: Tensor) -> Tensor:
-        x = inputs.to(weight)
-        with untouched(core):
-            shown = core(x if core.batch_first else x.transpose(0, 1))[0]
-        return (shown if core.batch_first else shown.transpose(0, 1)).cpu()  # type: ignore[no-any-return]
-
-    return states
-
-
-def _fitting(info: ModelInfo | None, stack: Stack) -> ModelInfo:
-    info = ModelInfo() if info is None else info
+def _fitting(info: ModelInfo, stack: Stack) -> ModelInfo:
     if not isinstance(info, ModelInfo):
         raise ParameterError(f"info must be a ModelInfo, got {type(info).__name__}")
     n_outputs = stack.readout(torch.zeros(())).shape[0]

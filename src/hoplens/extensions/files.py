@@ -9,18 +9,21 @@ import pickle
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from hoplens.errors import ExtensionError, FileError, HoplensError
+from hoplens.errors import ExtensionError, HoplensError
 from hoplens.extensions.kinds import ALL
+from hoplens.files import read_text
 from hoplens.registries import load_as
 
 T = TypeVar("T")
 PREFIX = "hoplens_extension_"
+MOST_BYTES = 4 << 20  # of a file
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Source:
 _sources: dict[str, Source] = {}  # by path: what is loaded
 _brought: set[str] = set()  # paths of what came with a carried value
 _lock = threading.RLock()  # workers may have several threads
+_free = threading.Condition(_lock)
+_users: dict[frozenset[Source], int] = {}  # how many blocks of `using` run with these files now
 
 
 def load_file(path: str | os.PathLike[str]) -> ModuleType:
@@ -77,13 +82,8 @@ def load_file(path: str | os.PathLike[str]) -> ModuleType:
 
 def read_source(path: str | os.PathLike[str]) -> Source:
     """Return a file of extensions without running it; see `load_file`."""
-    place = Path(path)
-    try:
-        text = place.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise FileError(f"cannot read the extension {place} ({why}); name a Python file") from None
-    return Source(str(place.resolve()), text)
+    text = read_text(path, "extension", most=MOST_BYTES)
+    return Source(str(Path(path).resolve()), text)
 
 
 def load_source(source: Source) -> ModuleType:
@@ -120,8 +120,8 @@ def _run(source: Source) -> ModuleType:
             registry.forget(source.path)
             registry.restore(entries)
         del sys.modules[source.module]
-        if isinstance(error, HoplensError) or not isinstance(error, Exception):
-            raise
+        if isinstance(error, HoplensError | KeyboardInterrupt):
+            raise  # anything else is the file's: sys.exit in it must not end this process as if all were well
         raise ExtensionError(
             f"{source.path}, line {_line(error, source.path)}: {type(error).__name__}: {error}; mend the file"
         ) from error
@@ -129,7 +129,7 @@ def _run(source: Source) -> ModuleType:
     return module
 
 
-def _line(error: Exception, path: str) -> int:
+def _line(error: BaseException, path: str) -> int:
     if isinstance(error, SyntaxError) and error.filename == path:
         return error.lineno or 0
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
@@ -161,16 +161,52 @@ class Carried(Generic[T]):
 
 def _unpack(sources: tuple[Source, ...], data: bytes) -> Carried[Any]:
     with _lock:
-        for path in _brought - {source.path for source in sources}:
-            for registry in ALL:
-                registry.forget(path)
-            _sources.pop(path, None)
-            _brought.discard(path)
-        for source in sources:
-            if _sources.get(source.path) != source:
-                load_source(source)
-                _brought.add(source.path)
+        _bring(sources)
     return Carried(pickle.loads(data))
 
 
-__all__ = ["Carried", "Source", "load_file", "load_source", "loaded_sources", "read_source"]
+def _bring(sources: tuple[Source, ...]) -> None:
+    """Load files that another process sent, in place of those sent before that nobody uses now."""
+    used = {source.path for files in _users for source in files}
+    for path in _brought - used - {source.path for source in sources}:
+        for registry in ALL:
+            registry.forget(path)
+        _sources.pop(path, None)
+        _brought.discard(path)
+    for source in sources:
+        if _sources.get(source.path) != source:
+            load_source(source)
+            _brought.add(source.path)
+
+
+@contextmanager
+def using(sources: tuple[Source, ...]) -> Iterator[None]:
+    """Load files that another process sent, and keep them while a block runs, whatever other threads do.
+
+    Names are those of the whole process, so a block that needs other files waits until no block runs.
+
+    Parameters
+    ----------
+    sources : tuple of Source
+
+    Raises
+    ------
+    ExtensionError
+        If one cannot be run.
+    """
+    own = frozenset(sources)
+    with _free:
+        _free.wait_for(lambda: not _users or own in _users)
+        _bring(sources)
+        _users[own] = _users.get(own, 0) + 1
+    try:
+        yield
+    finally:
+        with _free:
+            _users[own] -= 1
+            if not _users[own]:
+                del _users[own]
+            _free.notify_all()
+
+
+__all__ = ["Carried", "Source", "load_file", "load_source", "loaded_sources", "read_source", "using"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hoplens.errors import ContractError, ParameterError
 from hoplens.pathways import Pathways
-from hoplens.readers.modules import READERS
+from hoplens.readers.own import READERS
 from hoplens.recipes import BUILT_IN, Recipe
 from hoplens.registries import Registry, owner_of
 from hoplens.tasks.registry import TASKS, make_task

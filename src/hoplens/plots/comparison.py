@@ -43,7 +43,8 @@ def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = No
     ----------
     summary : DataFrame
         One row a task and method: task, method, the measure, and its bounds ``<measure>_low`` and
-        ``<measure>_high``.
+        ``<measure>_high``; or what `hoplens.statistics.compare` returned for this measure, whose columns are
+        called mean, low and high, and which has no task where it compared all rows at once.
     measure : str
         A column, e.g. ``test_mse``.
     ax : Axes, optional
@@ -61,6 +62,7 @@ def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = No
         For a frame without rows.
     """
     low, high = f"{measure}_low", f"{measure}_high"
+    summary = _from_compare(summary, measure)
     check_frame(summary, ["task", "method", measure, low, high])
     methods = method_order(summary["method"])
     tasks = list(dict.fromkeys(summary["task"]))
@@ -97,6 +99,21 @@ def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = No
             axes.set_xlim(left=0)
     name_axes(axes, measure_info(measure).label, "")
     return axes
+
+
+def _from_compare(frame: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Return a table of `compare` with the columns of a summary; any other frame as it is."""
+    if measure in frame.columns or not {"method", "mean", "low", "high", "difference"} <= set(frame.columns):
+        return frame
+    found = frame.rename(columns={"mean": measure, "low": f"{measure}_low", "high": f"{measure}_high"})
+    if "task" in found.columns:
+        return found
+    keys = list(found.columns[: found.columns.get_loc("method")])
+    labels = [
+        ", ".join(f"{name} {value}" for name, value in zip(keys, row, strict=True))
+        for row in found[keys].itertuples(index=False)
+    ]
+    return found.assign(task=labels if keys else "")
 
 
 def comparison_height(tasks: int, methods: int) -> float:

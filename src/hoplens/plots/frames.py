@@ -97,10 +97,10 @@ def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, 
 
 
 def at_best_strength(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the report rows of each group at the strength with the least mean validation error.
+    """Return the report rows of each group at the strength that is best on validation seeds.
 
-    A network without an error (it diverged) counts as 1 in the choice: no better than the mean. A group
-    of one strength needs no choice; without roles all rows serve to choose and to show.
+    See `hoplens.statistics.best_strength`. A group of one strength needs no choice; without roles all rows
+    serve to choose and to show.
     """
     import pandas as pd
 

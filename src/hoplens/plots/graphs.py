@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.hops import hop_maps
+from hoplens.implicit import takes_models
 from hoplens.pathways import Pathways
 from hoplens.plots.columns import finite
 from hoplens.plots.style import (
@@ -43,6 +44,7 @@ Array = NDArray[np.float64]
 Point = tuple[float, float]
 
 
+@takes_models
 def plot_routing_graph(
     net: Pathways, *, hop: int | None = None, horizon: int = 20, ax: Axes | None = None
 ) -> Axes:
@@ -148,6 +150,7 @@ def _ribbon(ax: Axes, start: Point, stop: Point, color: str, width: float) -> No
     ax.add_patch(PathPatch(outline, facecolor="none", edgecolor=color, linewidth=max(width, 0.2), alpha=0.6))
 
 
+@takes_models
 def plot_paths(
     net: Pathways, source: int | str, target: int | str, hops: int, *, n: int = 10, ax: Axes | None = None
 ) -> Axes:

@@ -1,7 +1,7 @@
 """Read networks, arrays, graphs and files as `Pathways`."""
 
-from hoplens.readers.files import load_stack
-from hoplens.readers.modules import register_reader
+from hoplens.readers.opening import load_stack
+from hoplens.readers.own import register_reader
 from hoplens.readers.reading import read
 
 __all__ = ["load_stack", "read", "register_reader"]

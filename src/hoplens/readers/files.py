@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from hoplens.cells import Cell
-from hoplens.errors import FileError, ParameterError, UnsupportedModelError, unknown_name
-from hoplens.readers.modules import PARTS, cell_from_blocks, readout_matrix
-from hoplens.stack import Stack
+from hoplens.errors import FileError, ParameterError, ShapeError, UnsupportedModelError, unknown_name
+from hoplens.readers.modules import PARTS, cell_from_blocks
+from hoplens.tensors import check_weight, masked
 from hoplens.torch_cells import LstmCell
 
 RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")
@@ -52,12 +52,13 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     file = Path(path)
     if not file.is_file():
         raise FileError(f"no file {str(file)!r}; pass the path of a .safetensors or state_dict file")
-    if file.suffix == ".safetensors":
+    if is_safetensors(file):
         return _load_safetensors(file)
     try:
         with warnings.catch_warnings():  # of torch's maintainers to each other, about odd pickles
             warnings.simplefilter("ignore")
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with file.open("rb") as opened:  # by a name torch would take it for safetensors
+                content = torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise FileError(
             f"{str(file)!r} does not hold tensors only and is refused, since loading it could run code; save "
@@ -70,6 +71,21 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
             "with torch.save, or a .safetensors file"
         ) from None
     return _tensors(content, file)
+
+
+def is_safetensors(file: Path) -> bool:
+    """Return whether a file is safetensors by its first bytes, whatever it is called.
+
+    A length of eight bytes, then a JSON object of that length; torch writes zip archives and pickles. A
+    damaged file called ``.safetensors`` counts as one, so that the error speaks of that.
+    """
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(9)
+    except OSError as error:
+        raise FileError(f"cannot read {str(file)!r} ({error.strerror or type(error).__name__})") from None
+    pickled = start[:2] == b"PK" or start[:1] == b"\x80"
+    return start[8:] == b"{" or (file.suffix == ".safetensors" and not pickled)
 
 
 def _load_safetensors(file: Path) -> dict[str, Tensor]:
@@ -96,41 +112,6 @@ def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
         f"{str(file)!r} holds no state dict (name -> tensor), but a {type(content).__name__}; save "
         "model.state_dict()"
     )
-
-
-def load_stack(
-    path: str | Path, *, rnn: str | None = None, readout: Any = None, nonlinearity: str = "tanh"
-) -> Stack:
-    """Read the recurrent network in a safetensors or state_dict file, under torch's key names.
-
-    Parameters
-    ----------
-    path : str or Path
-    rnn : str, optional
-        Prefix of the recurrent module's keys, e.g. ``"encoder.rnn"``; guessed where the file holds one.
-    readout : str, nn.Linear or matrix, optional
-        Prefix of the read-out's keys; guessed where one linear layer fits, no read-out where none does.
-    nonlinearity : {"tanh", "relu", "linear"}
-        Of a plain RNN: the file does not say. Bare weights do not depend on it, Jacobians do.
-
-    Returns
-    -------
-    Stack
-
-    Raises
-    ------
-    FileError
-        If the file cannot be read or trusted.
-    ParameterError
-        If a prefix must be given because several fit.
-    """
-    state, prefix = _recurrent(path, rnn)
-    levels = _levels(state, prefix, nonlinearity)
-    label = f"{levels[0][0].label} {prefix.rstrip('.') or '(no prefix)'} of {Path(path).name}"
-    if readout is not None and not isinstance(readout, str):
-        return Stack(levels, readout_matrix(readout), label)
-    chosen = _linear(state, prefix, levels, readout)
-    return Stack(levels, None if chosen is None else readout_matrix(state[chosen + "weight"]), label)
 
 
 def locate(
@@ -196,7 +177,7 @@ def _unmasked(state: dict[str, Tensor]) -> dict[str, Tensor]:
         name = key.removesuffix("_orig")
         if name != key:
             mask = state.get(f"{name}_mask")
-            plain[name] = value if mask is None else value * mask
+            plain[name] = value if mask is None else masked(name, value, mask)
         elif key.endswith("_mask") and f"{key.removesuffix('_mask')}_orig" not in state:
             plain[key] = value
     return plain
@@ -217,13 +198,16 @@ def _levels(state: dict[str, Tensor], prefix: str, nonlinearity: str) -> tuple[t
 
 def _cell(state: dict[str, Tensor], prefix: str, suffix: str, nonlinearity: str) -> Cell:
     blocks = {part: state.get(f"{prefix}{part}{suffix}") for part in PARTS}
+    for part, block in blocks.items():
+        if block is not None:
+            check_weight(f"{prefix}{part}{suffix}", block)
     w_ih, w_hh, w_hr = blocks["weight_ih"], blocks["weight_hh"], blocks["weight_hr"]
-    if w_ih is None or w_hh is None or w_hh.dim() != 2 or w_hh.shape[0] != w_ih.shape[0]:
+    if w_ih is None or w_hh is None or w_hh.dim() != 2 or w_hh.shape[0] != w_ih.shape[:1].numel():
         raise FileError(f"the file lacks {prefix}weight_ih{suffix}, or its shape does not fit weight_hh")
-    if not (w_ih.is_floating_point() and w_hh.is_floating_point()):
-        raise UnsupportedModelError(
-            f"{prefix}weight_hh{suffix} holds {w_hh.dtype} numbers, and quantised weights mean nothing "
-            "without their scales; save them in floating point"
+    if 0 in (*w_hh.shape, *w_ih.shape):
+        raise ShapeError(
+            f"{prefix}weight_hh{suffix} {tuple(w_hh.shape)} and weight_ih {tuple(w_ih.shape)} leave no "
+            "hidden unit or no input; save a network that has some"
         )
     # a projection makes weight_hh narrower than a gate is tall; torch has it for LSTMs only
     gates = 4 if w_hr is not None else w_hh.shape[0] / w_hh.shape[1]
@@ -237,4 +221,4 @@ def _cell(state: dict[str, Tensor], prefix: str, suffix: str, nonlinearity: str)
     return cell
 
 
-__all__ = ["load_stack", "load_state", "locate"]
+__all__ = ["KINDS", "is_safetensors", "load_state", "locate"]

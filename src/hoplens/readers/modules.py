@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,100 +11,69 @@ from hoplens.cells import Cell
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError
 from hoplens.parts import Leak
 from hoplens.pathways import Pathways, as_tensor
+from hoplens.readers.own import HOW_TO, SUPPORTED, find_reader
 from hoplens.readers.weights import effective_weight
-from hoplens.registries import Registry, owner_of
 from hoplens.stack import Stack
+from hoplens.tensors import check_weight
 from hoplens.torch_cells import GruCell, LstmCell, RnnCell, leak_of
 
-SUPPORTED = (
-    "nn.RNN, nn.GRU, nn.LSTM (stacked, bidirectional, projected), nn.RNNCell, nn.GRUCell, nn.LSTMCell, a "
-    "hoplens Cell or Stack, a triple (w_in, w_rec, w_out) of arrays, a networkx DiGraph or square "
-    "SciPy/NumPy adjacency matrix with inputs= and outputs=, a .safetensors or state_dict file"
-)
-HOW_TO = (
-    "for a module of your own, define to_hoplens(self) returning a hoplens.Cell (or a list of them, or a "
-    "Pathways), or call hoplens.register_reader(YourModule, function)"
-)
-
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-Reading = Cell | Pathways | Stack | list[Cell] | tuple[Cell, ...]
-# by "module.Class": a package's reader is loaded only when its class is met
-READERS: Registry[Callable[[Any], Reading]] = Registry("reader", "hoplens.readers", {})
 
 
-def register_reader(kind: type, reader: Callable[[Any], Reading]) -> None:
-    """Teach `read` a class of modules.
-
-    Parameters
-    ----------
-    kind : type
-        The class; subclasses without a reader of their own use it too.
-    reader : callable
-        Takes an instance and returns a `Cell`, a list of cells (a stack, lowest first), a `Stack`, or a
-        `Pathways`. A class may define a method ``to_hoplens(self)`` instead.
-
-    Raises
-    ------
-    ParameterError
-        If another function reads that class already; the same function, defined again, replaces itself.
-    """
-    if not isinstance(kind, type) or not callable(reader):
-        raise ParameterError(
-            f"register_reader takes a class and a function, got {type(kind).__name__} and "
-            f"{type(reader).__name__}"
-        )
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    READERS.add(name, reader, owner=owner_of(reader))
-
-
-def find_reader(model: object) -> Callable[[Any], Reading] | None:
-    """Return the reader registered for the model's class or the nearest class above it."""
-    for kind in type(model).__mro__:
-        if (reader := READERS.find(f"{kind.__module__}.{kind.__qualname__}")) is not None:
-            return reader
-    method = getattr(type(model), "to_hoplens", None)
-    return method if callable(method) else None
-
-
-def to_stack(model: Any, readout: Any = None, *, dt: Any = None, tau: Any = None) -> Stack | Pathways:
-    """Return a module, cell or own class as a Stack (or the Pathways that its own reader returns).
+def read_core(core: Any, readout: Any = None) -> Stack | Pathways:
+    """Return a recurrent module, cell or own class as a Stack (or the Pathways that its own reader returns).
 
     Raises
     ------
     UnsupportedModelError
-        If the model cannot be read; says what can and how to write a reader.
+        If it cannot be read; says what can and how to write a reader.
+    ParameterError
+        If there is a read-out beside one that the reader returns.
     """
-    own = find_reader(model)
-    reading: Any = model if own is None else own(model)
+    own = find_reader(core)
+    reading: Any = core if own is None else own(core)
+    brings = isinstance(reading, Pathways) or (isinstance(reading, Stack) and reading.w_out is not None)
+    if brings and readout is not None:
+        raise has_readout(core)
     if isinstance(reading, Pathways):
+        if reading is core:
+            raise UnsupportedModelError("a Pathways holds weights only; pass the model that it was read from")
         return reading
     w_out = readout_matrix(readout)
     if isinstance(reading, Stack):
-        stack = reading if w_out is None else Stack(reading.levels, w_out, reading.label, reading.batch_first)
-    elif isinstance(reading, Cell):
-        stack = Stack(((reading,),), w_out, reading.label)
-    elif isinstance(reading, list | tuple) and reading and all(isinstance(c, Cell) for c in reading):
-        stack = Stack(tuple((cell,) for cell in reading), w_out, type(model).__name__)
-    elif isinstance(model, nn.RNNBase):
-        stack = _read_rnn_base(model, w_out)
-    elif isinstance(model, nn.RNNCellBase):
-        stack = Stack(((_cell(model, ""),),), w_out, f"nn.{type(model).__name__}")
-    else:
+        return reading if w_out is None else Stack(reading.levels, w_out, reading.label, reading.batch_first)
+    if isinstance(reading, Cell):
+        return Stack(((reading,),), w_out, reading.label)
+    if isinstance(reading, list | tuple) and reading and all(isinstance(c, Cell) for c in reading):
+        return Stack(tuple((cell,) for cell in reading), w_out, type(core).__name__)
+    if own is not None:
         raise UnsupportedModelError(
-            f"cannot read a {type(model).__name__}{' module' if isinstance(model, nn.Module) else ''}; "
-            f"{_inside(model)}supported: {SUPPORTED}; {HOW_TO}"
+            f"the reader of {type(core).__name__} must return a Cell, a list of cells, a Stack or a "
+            f"Pathways, got {type(reading).__name__}"
         )
-    return stack if dt is None and tau is None else _leaky(stack, dt, tau)
+    if isinstance(core, nn.RNNBase):
+        return _read_rnn_base(core, w_out)
+    if isinstance(core, nn.RNNCell | nn.GRUCell | nn.LSTMCell):
+        return Stack(((_cell(core, ""),),), w_out, f"nn.{type(core).__name__}")
+    raise unreadable(core)
 
 
-def _inside(model: object) -> str:
-    """Return the advice to pass the recurrent part of a module, where it has one."""
-    if not isinstance(model, nn.Module):
-        return ""
-    kinds = nn.RNNBase | nn.RNNCellBase
-    parts = [name for name, part in model.named_modules() if isinstance(part, kinds) or find_reader(part)]
-    names = " or ".join(f"model.{name}" if not name[0].isdigit() else f"model[{name}]" for name in parts[:3])
-    return f"pass its recurrent part, {names}, and its read-out as readout=; " if parts else ""
+def has_readout(model: object) -> ParameterError:
+    """Return the error for a read-out beside a model that has one."""
+    return ParameterError(f"this {type(model).__name__} brings its own read-out; leave readout= out")
+
+
+def unreadable(model: object, why: str = "") -> UnsupportedModelError:
+    """Return the error for a model that is none, with what can be read and how to teach the rest."""
+    kind = f"{type(model).__name__}{' module' if isinstance(model, nn.Module) else ''}"
+    return UnsupportedModelError(f"cannot read a {kind}; {why}supported: {SUPPORTED}; {HOW_TO}")
+
+
+def leaky(stack: Stack | Pathways, dt: Any, tau: Any) -> Stack | Pathways:
+    """Return a network of plain cells as the Euler step of one in continuous time; see `hoplens.read`."""
+    if (dt is None and tau is None) or isinstance(stack, Pathways):
+        return stack
+    return _leaky(stack, dt, tau)
 
 
 def readout_matrix(readout: Any) -> Tensor | None:
@@ -120,7 +88,9 @@ def readout_matrix(readout: Any) -> Tensor | None:
         weight = as_tensor(readout)
     if weight is not None and weight.dim() == 3 and weight.shape[-1] == 1:
         weight = weight[..., 0]
-    if weight is None or weight.dim() != 2:
+    if weight is not None:
+        check_weight("readout", weight)
+    if weight is None or weight.dim() != 2 or 0 in weight.shape:
         came = type(readout).__name__ if weight is None else f"{type(readout).__name__} {tuple(weight.shape)}"
         raise UnsupportedModelError(f"readout must be an nn.Linear, a matrix (O, H) or None, got {came}")
     return weight
@@ -137,10 +107,14 @@ def _read_rnn_base(module: nn.RNNBase, w_out: Tensor | None) -> Stack:
 
 
 def _cell(module: nn.Module, suffix: str) -> Cell:
-    kind = "gru" if isinstance(module, (nn.GRU, nn.GRUCell)) else "rnn"
-    kind = "lstm" if isinstance(module, (nn.LSTM, nn.LSTMCell)) else kind
+    # by mode, which a bare nn.RNNBase has too
+    mode = module.mode if isinstance(module, nn.RNNBase) else type(module).__name__.upper()
+    kind = next(kind for kind in ("gru", "lstm", "rnn") if str(mode).startswith(kind.upper()))
     parts = PARTS if kind == "lstm" else PARTS[:-1]
     blocks = {part: effective_weight(module, part + suffix) for part in parts}
+    lost = [part + suffix for part in ("bias_ih", "bias_hh") if blocks[part] is None]
+    if lost and getattr(module, "bias", False):
+        raise UnsupportedModelError(f"a {mode} made with biases lacks {lost[0]}; make it with bias=False")
     return cell_from_blocks(blocks, kind, str(getattr(module, "nonlinearity", "tanh")))
 
 
@@ -195,11 +169,11 @@ def leaky_blocks(w_in: Any, w_rec: Any, dt: Any, tau: Any) -> tuple[Tensor, Tens
 
 
 __all__ = [
-    "SUPPORTED",
     "cell_from_blocks",
-    "find_reader",
+    "has_readout",
+    "leaky",
     "leaky_blocks",
+    "read_core",
     "readout_matrix",
-    "register_reader",
-    "to_stack",
+    "unreadable",
 ]

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from hoplens.cells import Cell, FunctionCell
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_choice
+from hoplens.models import Ensemble
 from hoplens.pathways import Pathways
-from hoplens.readers.files import load_stack
 from hoplens.readers.graphs import read_graph, read_matrix
-from hoplens.readers.modules import HOW_TO, SUPPORTED, find_reader, leaky_blocks, to_stack
+from hoplens.readers.models import ModelParts, is_recurrent, parts_of
+from hoplens.readers.modules import leaky, leaky_blocks, unreadable
+from hoplens.readers.opening import open_parts
 from hoplens.running import as_batch, run, split_state
 from hoplens.stack import Stack, one_direction
 
@@ -37,6 +39,7 @@ def read(
     dt: Any = None,
     tau: Any = None,
     rnn: str | None = None,
+    nonlinearity: str | None = None,
 ) -> Pathways:
     """Read a recurrent network as a weighted directed graph.
 
@@ -55,7 +58,10 @@ def read(
           ``LowRank(u, v)``.
         * a ``networkx.DiGraph``, or a square array or SciPy sparse matrix in the graph convention, where
           ``A[i, j]`` is the edge i -> j; ``inputs`` and ``outputs`` name the nodes (or row numbers).
-        * the path of a ``.safetensors`` or state_dict file; see `load_stack`.
+        * what the library itself returns as a model: a `RecurrentModel`, what `prune`, `quantise` and
+          others return, an `Ensemble`; a module that holds one recurrent part and one linear layer and does
+          nothing else; a `Pathways`, which is returned.
+        * the path of a file of `save_model`, or of a ``.safetensors`` or state_dict file; see `load_stack`.
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, H), optional
         The layer from hidden units to outputs; of a file the prefix of its keys. Without one each hidden
         unit is an output (W_out = I).
@@ -84,6 +90,9 @@ def read(
         reads its Euler step, ``(1 - a) I + a W`` and ``a W_in`` with a = dt / tau.
     rnn : str, optional
         Prefix of the recurrent module's keys in a file.
+    nonlinearity : {"tanh", "relu", "linear"}, optional
+        Of a plain RNN in a file of bare weights, which does not say; tanh is assumed, and ``provenance`` then
+        says so. Bare weights do not depend on it, Jacobians do.
 
     Returns
     -------
@@ -100,8 +109,13 @@ def read(
         If a file cannot be read or trusted.
     """
     kind = _kind(model)
+    if kind == "pathways":
+        _refuse("Pathways", readout=readout, inputs=inputs, outputs=outputs, at=at, trajectory=trajectory,
+                dt=dt, tau=tau, rnn=rnn, nonlinearity=nonlinearity)  # fmt: skip
+        return model if isinstance(model, Pathways) else model.pathways()
     if kind in ("graph", "matrix"):
-        _refuse(kind, readout=readout, at=at, trajectory=trajectory, dt=dt, tau=tau, rnn=rnn)
+        _refuse(kind, readout=readout, at=at, trajectory=trajectory, dt=dt, tau=tau, rnn=rnn,
+                nonlinearity=nonlinearity)  # fmt: skip
         if kind == "graph":
             return read_graph(model, inputs, outputs, attach, weight)
         return read_matrix(model, inputs, outputs, attach)
@@ -113,14 +127,17 @@ def read(
     if kind == "arrays":
         if readout is not None:
             raise ParameterError("readout= goes with a module; give the read-out of arrays as w_out")
-        _refuse("triple of arrays", at=at, trajectory=trajectory, rnn=rnn)
+        _refuse("triple of arrays", at=at, trajectory=trajectory, rnn=rnn, nonlinearity=nonlinearity)
         return _read_arrays(model, dt, tau)
     if kind == "file":
-        stack: Stack | Pathways = load_stack(model, rnn=rnn, readout=readout)
-        stack = stack if dt is None and tau is None else to_stack(stack, dt=dt, tau=tau)
+        parts = open_parts(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
+        parts.core.requires_grad_(False)
+        if isinstance(parts.head, nn.Module):
+            parts.head.requires_grad_(False)
     else:
-        _refuse(kind, rnn=rnn)
-        stack = to_stack(_function_cell(model, at) if kind == "function" else model, readout, dt=dt, tau=tau)
+        _refuse(kind, rnn=rnn, nonlinearity=nonlinearity)
+        parts = parts_of(_function_cell(model, at) if kind == "function" else model, readout)
+    stack = leaky(_noted(parts), dt, tau)
     if isinstance(stack, Pathways):
         return stack
     if check_choice("direction", direction, DIRECTIONS) != "both":
@@ -128,16 +145,27 @@ def read(
     return _linearise(stack, at, trajectory)
 
 
+def _noted(parts: ModelParts) -> Stack | Pathways:
+    """Return the network, its label saying so where only the last steps are run."""
+    stack, window = parts.stack(), parts.info.runs_last
+    if isinstance(stack, Pathways) or window is None:
+        return stack
+    note = f"{stack.label}, of which the last {window} steps are run"
+    return Stack(stack.levels, stack.w_out, note, stack.batch_first)
+
+
 def _kind(model: Any) -> str:
     if isinstance(model, str | os.PathLike):
         return "file"
+    if isinstance(model, Pathways) or (isinstance(model, Ensemble) and model.size != 1):
+        return "pathways"
     if isinstance(model, nn.Module):
         return "module"
-    if isinstance(model, Cell | Stack) or find_reader(model) is not None:
-        return "cell"
     if isinstance(model, tuple | list) and len(model) in (3, 4) and not isinstance(model[0], Cell):
         return "arrays"
     if isinstance(model, tuple | list) and model and all(isinstance(cell, Cell) for cell in model):
+        return "cell"
+    if not isinstance(model, tuple | list) and is_recurrent(model):
         return "cell"
     if hasattr(model, "is_directed"):
         return "graph"
@@ -145,7 +173,7 @@ def _kind(model: Any) -> str:
         return "matrix"
     if callable(model) and not isinstance(model, type):
         return "function"
-    raise UnsupportedModelError(f"cannot read a {type(model).__name__}; supported: {SUPPORTED}; {HOW_TO}")
+    raise unreadable(model)
 
 
 def _refuse(what: str, **options: object) -> None:
@@ -197,7 +225,7 @@ def _linearise(stack: Stack, at: Any, trajectory: Any) -> Pathways:
     if at == "origin":
         place = "the origin (state 0, input 0)"
         return stack.linearise(
-            stack.origin(_like(stack, torch.empty(0))), f"Jacobian of {stack.label} at {place}"
+            stack.origin(stack.like(torch.empty(0))), f"Jacobian of {stack.label} at {place}"
         )
     batch = as_batch(stack, trajectory)
     trace = run(stack, batch)
@@ -215,7 +243,7 @@ def _linearise(stack: Stack, at: Any, trajectory: Any) -> Pathways:
 
 def _at_point(stack: Stack, state: Any, x: Any) -> Pathways:
     entered = torch.as_tensor(x)
-    entered = entered.to(_like(stack, entered))
+    entered = entered.to(stack.like(entered))
     if entered.dim() < 1 or entered.shape[-1] != stack.n_inputs:
         raise ShapeError(
             f"at=(state, input) needs an input of shape (..., {stack.n_inputs}), got {tuple(entered.shape)}"
@@ -223,15 +251,6 @@ def _at_point(stack: Stack, state: Any, x: Any) -> Pathways:
     states = split_state(stack, state, entered.shape[:-1], entered)
     _, point = stack.advance(states, entered)
     return stack.linearise(point, f"Jacobian of {stack.label} at a given state and input")
-
-
-def _like(stack: Stack, default: Tensor) -> Tensor:
-    """Return a tensor of the dtype and device that the network computes in."""
-    for cell in stack.cells:
-        weight = getattr(cell, "w_ih", None)
-        if isinstance(weight, Tensor):
-            return weight.detach()
-    return default if stack.w_out is None else stack.w_out.detach()
 
 
 __all__ = ["read"]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from hoplens.tensors import masked
+
 
 def effective_weight(module: nn.Module, name: str) -> Tensor | None:
     """Return the tensor that ``module`` multiplies with under ``name``, without side effects.
@@ -36,7 +38,7 @@ def effective_weight(module: nn.Module, name: str) -> Tensor | None:
         return _parametrised(module, name)
     original, mask = getattr(module, f"{name}_orig", None), getattr(module, f"{name}_mask", None)
     if isinstance(original, Tensor) and isinstance(mask, Tensor):
-        return original * mask
+        return masked(name, original, mask)
     for hook in module._forward_pre_hooks.values():
         compute: Any = getattr(hook, "compute_weight", None)
         if compute is None or getattr(hook, "name", None) != name:

@@ -171,9 +171,9 @@ def _hop_fronts(networks: pd.DataFrame) -> Group | None:
             Figure(f"hops-{n}", "fronts", str(task), _say_front(str(task), "active hops", front), data)
         )
     text = (
-        "A marker is a method at one strength, the mean over seeds. Lower left is better, up to the dotted "
-        "line: the number of hops that the task itself needs. The grey line joins what nothing else beats in "
-        "both."
+        "A marker is a method at one strength, the mean over seeds; a strength at which a network diverged "
+        "has none. Lower left is better, up to the dotted line: the number of hops that the task needs. "
+        "The grey line joins what nothing else beats in both."
     )
     return Group("front-hops", "Error against active hops", text, tuple(figures), _legend(networks["method"]))
 
@@ -200,12 +200,12 @@ def _weight_fronts(networks: pd.DataFrame) -> Group | None:
                 f"weights-{n}",
                 "fronts",
                 str(task),
-                f"{task}: least error at each number of weights. {said}.",
+                f"{task}: error of the best strength at each number of weights. {said}.",
                 data,
             )
         )
     text = (
-        "The least error that a method reaches with so many recurrent weights left, over all its strengths; "
+        "The error of a method's best strength with so many recurrent weights left; "
         "the smallest are removed at once, without retraining. Left and low is better."
     )
     return Group(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hoplens.plots.frames import fair_rows
 from hoplens.plots.measures import method_order
-from hoplens.statistics import front_points
+from hoplens.statistics import best_strength, front_points, standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,8 @@ Front = list[list[float]]
 
 def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
     """Return each method's mean (active hops, error) by strength, and the points that nothing beats.
+
+    A strength at which a network diverged has no point: its mean would be that of the others alone.
 
     Parameters
     ----------
@@ -31,19 +33,22 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
         The front: (active hops, error) by rising hops.
     """
     rows = fair_rows(networks, ["method", "strength"])
-    means = rows.groupby(["method", "strength"], sort=True)[["active_hops", "test_mse"]].mean()
+    columns = ["active_hops", "test_mse"]
+    groups = rows.groupby(["method", "strength"], sort=True)[columns]
+    means = groups.mean().where(groups.count().eq(groups.size(), axis=0))
     lines: list[dict[str, Any]] = []
     for method in method_order(rows["method"]):
         own = means.loc[method].dropna()
-        points: Front = own.reset_index()[["active_hops", "test_mse", "strength"]].to_numpy(float).tolist()
+        points: Front = own.reset_index()[[*columns, "strength"]].to_numpy(float).tolist()
         lines.append({"method": method, "points": points})
     return lines, front_points([[x, y] for line in lines for x, y, _ in line["points"]])
 
 
 def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Return, for each method, the least mean error at each share of recurrent weights left.
+    """Return, for each method, the error of its best strength at each share of recurrent weights left.
 
-    The error after pruning follows from the share of performance kept: ``1 - kept (1 - error)``.
+    Which is best says `hoplens.statistics.best_strength`; where a network diverged at all strengths there is
+    no point. The error after pruning follows from the share of performance kept: ``1 - kept (1 - error)``.
 
     Parameters
     ----------
@@ -64,12 +69,11 @@ def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[st
         points = []
         for column in reversed(["kept_0", *columns]):
             kept = 1.0 if column == "kept_0" else own[column]
-            errors = (1 - kept * (1 - own["test_mse"])).groupby(own["strength"]).mean().dropna()
-            if len(errors):
-                left = 100.0 - float(column.removeprefix("kept_"))
-                points.append(
-                    [left, float(errors.min()), float(errors.index.to_numpy()[int(errors.argmin())])]
-                )
+            pruned = own.assign(error=1 - kept * (1 - own["test_mse"]))
+            best = best_strength(pruned, "error")
+            lost, error = standing(pruned.loc[pruned["strength"] == best, "error"])
+            if not lost:
+                points.append([100.0 - float(column.removeprefix("kept_")), error, best])
         lines.append({"method": method, "points": points})
     return lines
 

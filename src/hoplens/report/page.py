@@ -22,7 +22,7 @@ from hoplens.report import figures, tables, theme
 from hoplens.report.network import NetworkPart, network_part, study_part
 from hoplens.report.payload import script_json
 from hoplens.report.prose import network_paragraph, network_tiles
-from hoplens.report.study import StudyLike, duels, with_targets
+from hoplens.report.study import StudyLike, duels, leaders, with_targets
 from hoplens.report.verdict import tiles, verdict
 
 BIG = 24  # inputs from which the map needs the whole width
@@ -110,7 +110,7 @@ def render_study_report(results: StudyLike) -> str:
     context = {
         "kind": "study",
         "title": "What the study found",
-        "paragraph": verdict(results),
+        "paragraph": _paragraph(results),
         "tiles": tiles(results),
         "duels": tables.duel_rows(duels(results)),
         "summary": tables.summary_table(with_targets(results.summary, results.networks)),
@@ -123,6 +123,12 @@ def render_study_report(results: StudyLike) -> str:
         "definitions": tables.definitions(results),
     }
     return _render(study_part(results), groups, context)
+
+
+def _paragraph(results: StudyLike) -> str:
+    """Return the verdict, and of a study that has nothing for one which methods lead."""
+    lead = "" if duels(results) or len(results.anchors) else leaders(results.summary)
+    return lead or verdict(results)
 
 
 def _render(part: NetworkPart | None, groups: list[figures.Group], context: Mapping[str, Any]) -> str:

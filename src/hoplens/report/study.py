@@ -81,7 +81,8 @@ class Duel:
         Pairs of networks.
     outcome : {"better", "worse", "unclear", "untested"}
         A difference is clear where its interval leaves out 0 and p, if given, is below 0.05: the
-        interval of a handful of pairs is too narrow to be trusted alone.
+        interval of a handful of pairs is too narrow to be trusted alone. It is not clear where the side
+        that it favours lost more of its networks: the means are those of the others.
     """
 
     task: str
@@ -99,27 +100,35 @@ class Duel:
 
 
 def duels(results: StudyLike) -> list[Duel]:
-    """Return one comparison for every task that has a finite error of ours and of a reference."""
+    """Return one comparison for every task that has a finite error of ours and of a reference.
+
+    The better reference is the one that lost the smaller share of its networks, then the one of less error.
+    """
     summary = results.summary
     if not len(summary) or "test_mse" not in summary.columns:
         return []
     found = []
     for task in dict.fromkeys(summary["task"]):
-        errors = {
-            str(method): float(error)
-            for method, error in summary.loc[summary["task"] == task, ["method", "test_mse"]].itertuples(
-                index=False
-            )
-            if math.isfinite(error)
-        }
-        references = [name for name in REFERENCES if name in errors]
-        if OURS in errors and references:
-            best = min(references, key=lambda name: errors[name])
-            found.append(_duel(results.paired, str(task), best, errors[OURS], errors[best]))
+        rows = summary[summary["task"] == task].to_dict("records")
+        sides = {str(row["method"]): (lost_share(row), float(row["test_mse"])) for row in rows}
+        sides = {name: side for name, side in sides.items() if math.isfinite(side[1])}
+        references = [name for name in REFERENCES if name in sides]
+        if OURS in sides and references:
+            best = min(references, key=lambda name: sides[name])
+            found.append(_duel(results.paired, str(task), best, sides[OURS], sides[best]))
     return found
 
 
-def _duel(paired: pd.DataFrame, task: str, reference: str, ours: float, theirs: float) -> Duel:
+def lost_share(row: Mapping[Any, Any]) -> float:
+    """Return which share of its networks a row of a summary lost; 0 where the row does not say."""
+    n, lost = (float(row.get(name, math.nan)) for name in ("n", "diverged"))
+    return lost / n if math.isfinite(lost) and n > 0 else 0.0
+
+
+def _duel(
+    paired: pd.DataFrame, task: str, reference: str, own: tuple[float, float], other: tuple[float, float]
+) -> Duel:
+    (ours_lost, ours), (theirs_lost, theirs) = own, other
     ratio = ours / theirs if theirs else math.nan
     row: dict[Any, Any] = {}
     if len(paired):
@@ -132,8 +141,36 @@ def _duel(paired: pd.DataFrame, task: str, reference: str, ours: float, theirs: 
     if math.isfinite(low) and math.isfinite(high):
         chance = math.isfinite(p) and p >= SIGNIFICANT
         outcome = "unclear" if chance or low <= 0 <= high else "better" if high < 0 else "worse"
+        if (outcome == "better" and ours_lost > theirs_lost) or (
+            outcome == "worse" and theirs_lost > ours_lost
+        ):
+            outcome = "unclear"
     pairs = int(row.get("n", 0))
     return Duel(task, reference, ours, theirs, ratio, difference, low, high, p, p_holm, pairs, outcome)
+
+
+def leaders(summary: pd.DataFrame) -> str:
+    """Say which method has the least test error on how many tasks; empty where nothing is compared."""
+    if not len(summary) or "test_mse" not in summary.columns or summary["method"].nunique() < 2:
+        return ""
+    wins: dict[str, int] = {}
+    for _, rows in summary.groupby("task", sort=False):
+        sides = {
+            str(row["method"]): (lost_share(row), float(row["test_mse"])) for row in rows.to_dict("records")
+        }
+        sides = {name: side for name, side in sides.items() if math.isfinite(side[1])}
+        if len(sides) > 1:
+            best = min(sides, key=lambda name: sides[name])
+            wins[best] = wins.get(best, 0) + 1
+    if not wins:
+        return ""
+    tasks = sum(wins.values())
+    where = "the one task" if tasks == 1 else f"{tasks} tasks"
+    named = [f"{method_label(name)} on {n}" for name, n in sorted(wins.items(), key=lambda item: -item[1])]
+    return (
+        f"Over {where}, each method at its best strength, the least mean test error has {', '.join(named)}. "
+        "This is an order of means: whether a difference is more than chance, the intervals below say."
+    )
 
 
 def means_over_tasks(summary: pd.DataFrame, measure: str) -> dict[str, float]:

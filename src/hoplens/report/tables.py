@@ -19,7 +19,7 @@ from hoplens.plots.measures import (
 )
 from hoplens.plots.style import method_styles
 from hoplens.report.numbers import MISSING, count, interval, number, strength
-from hoplens.report.study import Duel, StudyLike, agreement
+from hoplens.report.study import Duel, StudyLike, agreement, lost_share
 from hoplens.report.theme import mark
 
 if TYPE_CHECKING:
@@ -75,7 +75,10 @@ def summary_table(summary: pd.DataFrame) -> Table:
     """
     if not len(summary):
         return Table((), ())
-    names = [n for n in (*MEASURES, *KEPT_SHOWN) if n in summary.columns and summary[n].notna().any()]
+    kept = kept_columns(map(str, summary.columns))
+    own = [n for n in map(str, summary.columns) if f"{n}_low" in summary.columns and n not in kept]
+    listed = dict.fromkeys((*MEASURES, *KEPT_SHOWN, *own))
+    names = [n for n in listed if n in summary.columns and summary[n].notna().any()]
     styles = method_styles(summary["method"])
     blocks = []
     for task in dict.fromkeys(summary["task"]):
@@ -104,7 +107,10 @@ def _cell(row: dict[str, Any], name: str, best: bool) -> Cell:
 
 
 def _best(rows: dict[str, dict[str, Any]], name: str, target: float) -> set[str]:
-    """Return the methods whose mean reads as the best of the task; none where no way is better."""
+    """Return the methods whose mean reads as the best of the task; none where no way is better.
+
+    A method that lost a larger share of its networks than another is not the best.
+    """
     better = measure_info(name).better
     values = {m: v for m, row in rows.items() if math.isfinite(v := _float(row.get(name)))}
     if better == "none" or len(values) < 2 or (better == "target" and not math.isfinite(target)):
@@ -113,9 +119,10 @@ def _best(rows: dict[str, dict[str, Any]], name: str, target: float) -> set[str]
         score = {m: abs(v - target) for m, v in values.items()}
     else:
         score = {m: v if better == "lower" else -v for m, v in values.items()}
-    winner = min(score, key=lambda m: score[m])
+    lost = {m: lost_share(rows[m]) for m in values}
+    winner = min(score, key=lambda m: (lost[m], score[m]))
     # means that read the same in the table are not told apart by digits that it does not show
-    best = {m for m in values if number(values[m]) == number(values[winner])}
+    best = {m for m in values if lost[m] == lost[winner] and number(values[m]) == number(values[winner])}
     return best if len(best) < len(values) else set()
 
 

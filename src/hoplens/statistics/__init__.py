@@ -19,6 +19,7 @@ from hoplens.statistics.selection import (
     best_strength,
     choose_strengths,
     chosen_report,
+    standing,
     summarise,
     summarise_chosen,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "power_note",
     "robustness",
     "seeds_needed",
+    "standing",
     "summarise",
     "summarise_chosen",
     "superiority",

@@ -193,8 +193,9 @@ def compare(
     test : {"wilcoxon", "sign-flip"}, default "wilcoxon"
         See `paired_test`.
     lost : float, optional
-        What a network without a value (it diverged) counts as. Default None: it is left out of means and
-        pairs, and strengths that lost networks are chosen last; column ``lost`` counts them.
+        What a network without a value (it diverged) counts as in means and pairs. Default None: it is left
+        out of them; column ``lost`` counts them. The choice of strengths does not depend on it: those that
+        lost networks are chosen last, see `best_strength`.
     level : float, default 0.95
         Coverage of the intervals.
 
@@ -219,10 +220,10 @@ def compare(
     check_choice("test", test, TESTS)
     choice = metric if choose_by is None else choose_by
     if choice == metric:
-        strengths = choose_strengths(networks, metric, better=better, lost=lost, by=keys)
+        strengths = choose_strengths(networks, metric, better=better, by=keys)
     else:
         check_networks(networks, choice, by)
-        strengths = choose_strengths(networks, choice, lost=None, by=keys)
+        strengths = choose_strengths(networks, choice, by=keys)
     named = _reference(networks, reference)
     report = networks[networks["role"] == "report"]
     chosen = strengths.merge(report[[*keys, "method", "strength", "seed", metric]], how="left")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from hoplens.errors import ParameterError, check_choice, check_count, check_number, unknown_name
 from hoplens.statistics.intervals import bootstrap_mean
@@ -14,7 +16,6 @@ from hoplens.statistics.intervals import bootstrap_mean
 Better = Literal["lower", "higher"]
 BETTER = ("lower", "higher")
 ROLES = ("validation", "report")
-CHANCE = 1.0  # test error of a network that predicts the mean: what a diverged one counts as in the study
 
 
 def assign_roles(networks: pd.DataFrame, validation: Iterable[int]) -> pd.DataFrame:
@@ -44,32 +45,59 @@ def assign_roles(networks: pd.DataFrame, validation: Iterable[int]) -> pd.DataFr
     return networks.assign(role=np.where(chooses, "validation", "report"))
 
 
+def standing(values: ArrayLike, *, better: Better = "lower") -> tuple[float, float]:
+    """Return how good the networks of one choice are, as a pair to compare: the smaller is better.
+
+    This is the one order by which hoplens calls anything best: a strength, a trial, a method so far.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One a network. One without a finite value diverged: it failed, whatever the others reach.
+    better : {"lower", "higher"}, default "lower"
+        Which values are good.
+
+    Returns
+    -------
+    tuple of float
+        The share of networks that failed, then the mean of the others (minus it where "higher" is better;
+        infinite where all failed). So a choice that lost a network is worse than any that lost none.
+    """
+    sign = 1.0 if check_choice("better", better, BETTER) == "lower" else -1.0
+    found = np.asarray(values, dtype=float)
+    kept = found[np.isfinite(found)]
+    lost = (len(found) - len(kept)) / len(found) if len(found) else 1.0
+    return lost, sign * float(kept.mean()) if len(kept) else math.inf
+
+
 def best_strength(
-    rows: pd.DataFrame,
-    metric: str = "test_mse",
-    *,
-    better: Better = "lower",
-    lost: float | None = CHANCE,
+    rows: pd.DataFrame, metric: str | Sequence[str] = "test_mse", *, better: Better = "lower"
 ) -> float:
-    """Return the strength with the best mean.
+    """Return the best strength, by `standing`: the fewest networks lost, then the best mean of the others.
 
     Parameters
     ----------
     rows : DataFrame
         Networks of one method on one task that may be used to choose: columns strength and the metric.
-    metric : str, default "test_mse"
-        Column to choose by.
+    metric : str or sequence of str, default "test_mse"
+        Column to choose by; a further one decides between strengths that are equal in those before. Where
+        all are equal, the least strength is taken.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
-    lost : float, optional
-        What a network without a value (it diverged) counts as; default 1, the test error of guessing the
-        mean. None: strengths that lost fewer networks come first, whatever their mean.
+
+    Raises
+    ------
+    ParameterError
+        If there are no rows.
     """
-    sign = 1.0 if check_choice("better", better, BETTER) == "lower" else -1.0
-    costs = (sign * values_of(rows[metric], lost)).groupby(rows["strength"], sort=False)
-    mean, missing = costs.mean().fillna(np.inf).to_numpy(), (costs.size() - costs.count()).to_numpy()
-    order = np.lexsort((mean, missing))
-    return float(costs.size().index.to_numpy()[order[0]])
+    if not len(rows):
+        raise ParameterError("there is no network to choose a strength by; train some on validation seeds")
+    columns = [metric] if isinstance(metric, str) else list(metric)
+    ranks = {
+        float(str(strength)): [standing(own[name], better=better) for name in columns]
+        for strength, own in rows.groupby("strength")
+    }
+    return min(ranks, key=lambda strength: (ranks[strength], strength))
 
 
 def values_of(values: pd.Series[float], lost: float | None) -> pd.Series[float]:
@@ -83,10 +111,9 @@ def choose_strengths(
     metric: str = "test_mse",
     *,
     better: Better = "lower",
-    lost: float | None = CHANCE,
     by: Sequence[str] = ("task",),
 ) -> pd.DataFrame:
-    """Return each method's best strength on each task, by the mean over its validation seeds.
+    """Return each method's best strength on each task over its validation seeds, see `best_strength`.
 
     A method of one strength has no choice and needs no validation seed.
 
@@ -98,8 +125,6 @@ def choose_strengths(
         Column to choose by.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
-    lost : float, optional
-        What a network that diverged counts as, see `best_strength`.
     by : sequence of str, default ("task",)
         Columns whose combinations choose by themselves.
 
@@ -122,7 +147,7 @@ def choose_strengths(
                 f"{', '.join(map(str, key))} has {len(tried)} strengths and no network of a validation seed "
                 "to choose one by; train some, or keep one strength"
             )
-        chosen = best_strength(seen, metric, better=better, lost=lost) if len(seen) else float(tried[0])
+        chosen = best_strength(seen, metric, better=better) if len(seen) else float(tried[0])
         rows.append((*key, chosen))
     return pd.DataFrame(rows, columns=[*keys, "strength"])
 
@@ -132,7 +157,6 @@ def chosen_report(
     metric: str = "test_mse",
     *,
     better: Better = "lower",
-    lost: float | None = CHANCE,
     by: Sequence[str] = ("task",),
 ) -> pd.DataFrame:
     """Return the rows of the report seeds at each method's chosen strength.
@@ -141,10 +165,10 @@ def chosen_report(
     ----------
     networks : DataFrame
         One row a network, both roles.
-    metric, better, lost, by
+    metric, better, by
         See `choose_strengths`.
     """
-    chosen = choose_strengths(networks, metric, better=better, lost=lost, by=by)
+    chosen = choose_strengths(networks, metric, better=better, by=by)
     report = networks[networks["role"] == "report"]
     return chosen.merge(report, on=[*by, "method", "strength"], how="left")
 
@@ -249,6 +273,7 @@ __all__ = [
     "choose_strengths",
     "chosen_report",
     "groups",
+    "standing",
     "summarise",
     "summarise_chosen",
     "values_of",

@@ -114,13 +114,13 @@ def run_plan(
 
 def versions_in(store: RunStore, study: str) -> dict[str, str]:
     """Return which versions of PyTorch and Python computed a study."""
-    rows = store.query(
-        "SELECT DISTINCT json_extract(n.versions, '$.torch') AS torch, "
-        "json_extract(n.versions, '$.python') AS python "
-        "FROM members m JOIN networks n ON n.key = m.key WHERE m.study = ?",
-        [study],
-    )
-    return {str(name): ", ".join(sorted(set(rows[name]))) for name in rows.columns}
+    rows = store.networks(study, details=True)
+    columns = {name: f"version_{name}" for name in ("torch", "python")}
+    return {
+        name: ", ".join(sorted({str(version) for version in rows[column]}))
+        for name, column in columns.items()
+        if column in rows.columns
+    }
 
 
 __all__ = ["OLD_MARK", "claim_folder", "first_study", "open_folder", "refuse_old", "run_plan", "versions_in"]

@@ -22,7 +22,7 @@ from hoplens.measures import (
 )
 from hoplens.models import Ensemble
 from hoplens.resolvent import resolvent
-from hoplens.thinning import keep_mask, weight_scores
+from hoplens.thinning import keep_mask
 from hoplens.training import TrainingResult
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def pruning_curve(result: TrainingResult) -> dict[str, Tensor]:
     """
     task = result.task
     before = 1 - evaluate(task, result.ensemble, samples=PRUNING_SAMPLES)[0]
-    scores = weight_scores(result.ensemble.pathways())
+    scores = result.ensemble.scores()
     kept = {}
     for level in PRUNING_LEVELS:
         pruned: Ensemble = result.ensemble.clone()

@@ -17,12 +17,15 @@ from hoplens.errors import FileError, HoplensError, check_count
 from hoplens.files import make_folder, write_atomically
 from hoplens.pathways import Pathways
 from hoplens.study.aims import OURS, RIVALS
-from hoplens.study.folder import open_folder
+from hoplens.study.folder import first_study, refuse_old
 from hoplens.study.plan import full_plan, quick_plan
 from hoplens.study.results import StudyResults
-from hoplens.study.runner import assemble
+from hoplens.study.runner import MEASURES, assemble
+from hoplens.study.tables import read_tables
+from hoplens.sweeps.checked import damaged, read_object
 from hoplens.sweeps.config import Study
 from hoplens.sweeps.plan import MAIN, Plan
+from hoplens.sweeps.store import RunStore, open_store
 from hoplens.training import TrainingResult
 
 RUN_MARK = "run.json"
@@ -58,17 +61,22 @@ class Run:
 
 
 def load_study(folder: Path) -> StudyResults:
-    """Read a finished study from the run store in a folder, without running anything.
+    """Read the tables of the study in a run store, without running anything that the store holds.
+
+    A finished study that compares L1, R-RNN and recommended, as `reproduce` runs it, is set against the paper
+    and the aims; any other one, the latest in the store, is shown as far as it is.
 
     Raises
     ------
     FileError
-        If it is damaged, unfinished, of another version of hoplens, or a study that has no page.
+        If it is damaged, has no network yet, or is an unfinished one of `reproduce`.
     """
-    store, study = open_folder(folder)
-    with store:
-        about = store.studies().set_index("id").loc[study]
-        plan = _plan(folder, str(about["name"]), store.source(study))
+    refuse_old(folder)
+    with open_store(folder) as store:
+        plan = _paper_plan(store)
+        if plan is None:
+            return read_tables(store, store.study_id())
+        about = store.studies().set_index("id").loc[plan.id]
         if about["done"] < about["rows"]:
             flag = " --quick" if plan.id == quick_plan().id else ""
             again = f"`hoplens reproduce{flag} --out {folder}` runs just these"
@@ -77,30 +85,31 @@ def load_study(folder: Path) -> StudyResults:
             raise FileError(
                 f"{folder} lacks {about['rows'] - about['done']} of {about['rows']} networks; {again}"
             )
-        return assemble(plan, store, study)
+        rows = store.networks(plan.id)
+        lacking = [
+            name for name in MEASURES if name not in rows or not pd.api.types.is_numeric_dtype(rows[name])
+        ]
+        if lacking:
+            raise damaged(folder, f"its networks have no number {lacking[0]}")
+        return assemble(plan, store, plan.id)
 
 
-def _plan(folder: Path, name: str, source: str) -> Plan:
-    """Return the plan of a study that a page can show."""
-    if not source:
-        raise FileError(
-            f"{folder} holds the study {name!r}, which has no page, as every one made in Python; read "
-            "summary.md and figures/ in it, or its tables"
-        )
+def _paper_plan(store: RunStore) -> Plan | None:
+    """Return the plan of the first study in a store if it can be set against the paper, else None."""
+    first = first_study(store)
+    source = store.source(first)
+    found = read_object(source, store.folder, "the study") if source else {}
+    if not source or "study" in found or found.get("plugins"):
+        return None
     try:
         plan = Study.model_validate_json(source).plan()
-    except (ValueError, HoplensError) as error:
-        raise FileError(
-            f"{folder} holds a study that this version of hoplens does not know ({_short(error)}); run it "
-            "again into another folder"
-        ) from None
+    except (ValueError, RecursionError, HoplensError):
+        return None  # of another version of hoplens: its tables can still be shown
     methods = {member.network.recipe.name for member in plan.members if member.part == MAIN}
-    lacking = [method for method in (OURS, *RIVALS) if method not in methods]
-    if lacking:
-        raise FileError(
-            f"the page of a study compares {OURS} with {' and '.join(RIVALS)}, but the study {name!r} in "
-            f"{folder} has no method {lacking[0]}; `hoplens status {folder}` shows it"
-        )
+    if plan.id != first or not {OURS, *RIVALS} <= methods:
+        return None
+    if store.members(first) != [member.row for member in plan.members]:
+        raise damaged(store.folder, f"its rows are not those of the study {plan.name}")
     return plan
 
 

@@ -14,6 +14,7 @@ from hoplens.sweeps.describe import content_hash
 from hoplens.sweeps.plan import MAIN, Member
 from hoplens.sweeps.space import Span, Value, Words
 from hoplens.sweeps.specs import MethodSpec, PartSpec
+from hoplens.sweeps.work import Shard
 
 if TYPE_CHECKING:
     import optuna
@@ -76,6 +77,18 @@ class Cell:
         if spec.strength is not None and method.strengths is None:
             return {"strength": spec.strength, **spans}
         return {"strength": Span(choices=self.study.strengths_of(block, method)), **spans}
+
+    def largest(self) -> Shard:
+        """Return the trial that would take the most memory."""
+        most: dict[str, Value] = {
+            name: max(int(end) for end in span.ends())
+            for name, span in self.spans.items()
+            if name in ("hidden", "steps", "batch")
+        }
+        training = self.study.trained_with(most)
+        setting = self.study.setting(self.task, int(most.get("hidden", self.hidden)), training)
+        seeds = self.study.seeds.validation
+        return Shard(setting, tuple(Network(self.recipe, 0.0, seed) for seed in seeds))
 
     def ask(self) -> list[Member]:
         """Begin the next trial; return its networks."""

@@ -87,7 +87,10 @@ def _dotted(place: tuple[str | int, ...]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(list(value) if isinstance(value, tuple) else value)
+    try:
+        text = repr(list(value) if isinstance(value, tuple) else value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
+        text = f"a {type(value).__name__}"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from hoplens.errors import FileError, ParameterError
+from hoplens.errors import ParameterError
+from hoplens.files import read_text
 from hoplens.settings import Network
 from hoplens.streams import TrainingTask
 from hoplens.sweeps.complaints import complain
+from hoplens.sweeps.limits import STUDY_BYTES, check_networks
 from hoplens.sweeps.plan import Member, Plan
 from hoplens.sweeps.plugins import OwnMeasure, PluginSpec, read_plugins
 from hoplens.sweeps.settings import MeasuredSetting, TaskSetting
@@ -64,7 +66,7 @@ class Study(Strict):
         What `hoplens.sweeps.search` chooses from.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
     seeds: SeedSpec
     plugins: Annotated[tuple[PluginSpec, ...], BeforeValidator(as_tuple)] = ()  # before all that names theirs
     measures: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
@@ -94,6 +96,7 @@ class Study(Strict):
             for method in block.methods:
                 if self.search is None or self.search.strength is None:
                     legal(lambda block=block, method=method: self.strengths_of(block, method))
+        legal(lambda: check_networks(self._count()))
         if self.search is None:
             legal(self.plan)
             return self
@@ -101,6 +104,17 @@ class Study(Strict):
             for value in span.ends():
                 legal(lambda name=name, value=value: self.trained_with({name: value}))
         return self
+
+    def _count(self) -> int:
+        """Return how many networks the study has, before any is planned; of a search, those of one trial."""
+        seeds = sum(len(getattr(self.seeds, role)) for role in ROLES)
+        per_task = 0
+        for block in self.blocks:
+            strengths = (
+                1 if self.search is not None else len(self.strengths_of(block, m)) for m in block.methods
+            )
+            per_task += len(block.tasks) * sum(strengths)
+        return per_task * len(self.training.hidden) * seeds
 
     def trained_with(self, values: Mapping[str, Value]) -> TrainingSpec:
         """Return the training with some of its settings replaced.
@@ -195,12 +209,8 @@ def load_study(source: str | os.PathLike[str]) -> Study:
     ParameterError
         If it is no TOML or no study: names file, line and key, what came and what is allowed.
     """
+    text = read_text(source, "study", most=STUDY_BYTES)
     path = Path(source)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise FileError(f"cannot read the study {path} ({why})") from None
     return parse_study(text, path.name, folder=path.parent)
 
 
@@ -217,8 +227,10 @@ def parse_study(text: str, name: str = "study.toml", *, folder: str | os.PathLik
     """
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number of thousands of digits
         raise ParameterError(f"{name} is no TOML: {error}") from None
+    except RecursionError:
+        raise ParameterError(f"{name} is nested too deeply; a study has lists in tables, no more") from None
     found.setdefault("name", Path(name).stem)
     return _validate(found, text, name, Path(folder))
 
@@ -239,6 +251,8 @@ def _validate(values: Mapping[str, Any], text: str, name: str, folder: Path) -> 
         return Study.model_validate(read_plugins(values, folder, text, name))
     except ValidationError as error:
         raise ParameterError(complain(error, Study, text, name)) from None
+    except RecursionError:
+        raise ParameterError(f"{name} is nested too deeply; a study has lists in tables, no more") from None
 
 
 __all__ = ["Study", "load_study", "make_study", "parse_study"]

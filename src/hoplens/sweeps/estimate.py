@@ -54,7 +54,7 @@ def estimate(plan: Plan, shards: Sequence[Shard], *, workers: int) -> Estimate:
         Processes, one thread each.
     """
     left = sum(len(shard.networks) for shard in shards)
-    rows = [len(shard.networks) * shard.setting.network_bytes for shard in shards]
+    rows = [shard.bytes for shard in shards]
     at_once = sum(sorted(rows)[-workers:])
     return Estimate(
         networks=len(plan.by_key),

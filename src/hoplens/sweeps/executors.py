@@ -182,6 +182,13 @@ def _dask(kind: str) -> Executor:
     return executor
 
 
+def is_local(executor: Executor | str | None) -> bool:
+    """Return whether shards run on this machine, as far as is known: dask and Slurm have their own."""
+    if isinstance(executor, str):
+        return executor in ("in-process", "processes")
+    return executor is None or isinstance(executor, InProcess | ProcessLanes)
+
+
 def slots(executor: Executor, workers: int | None) -> int:
     """Return how many shards an executor shall hold at once.
 
@@ -234,6 +241,7 @@ __all__ = [
     "connect",
     "cores",
     "end",
+    "is_local",
     "is_lost",
     "slots",
     "stands_in_line",

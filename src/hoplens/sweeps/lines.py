@@ -8,6 +8,7 @@ from collections.abc import Sequence
 Place = tuple[str | int, ...]
 
 HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+LONGEST = 1000  # characters of a table's header: the pattern takes the square of it at worst
 KEY = re.compile(
     r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
 )
@@ -45,7 +46,7 @@ def _places(text: str) -> dict[Place, int]:
     inside: Place = ()  # that value
     items = 0
     for number, line in enumerate(text.splitlines(), start=1):
-        header = HEADER.match(line) if depth == 0 else None
+        header = HEADER.match(line) if depth == 0 and len(line) <= LONGEST else None
         if header is not None:
             table = _table(_split(header[2]), header[1] == "[[", counts)
             for end in range(1, len(table) + 1):

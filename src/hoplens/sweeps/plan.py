@@ -18,6 +18,7 @@ MAIN = "main"
 # does not fit its cache. Measured by benchmarks/sweep_overhead.py.
 SHARD_BYTES = 8 << 20
 MOST_NETWORKS = 256  # of one shard: what is lost when it is lost
+SHARD_SECONDS = 15.0  # on a busy core: how often progress shows, and how long Ctrl-C waits
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,16 @@ class Plan:
 
 
 def shard_size(setting: Setting) -> int:
-    """Return how many networks of a setting are best trained as one batch."""
-    return max(1, min(MOST_NETWORKS, SHARD_BYTES // max(1, setting.state_bytes)))
+    """Return how many networks of a setting are best trained as one batch.
+
+    So many that their states fit the cache, but no longer than `SHARD_SECONDS`, unless the calls alone take a
+    good part of that: smaller batches would then only add calls.
+    """
+    size = min(MOST_NETWORKS, SHARD_BYTES // max(1, setting.state_bytes))
+    batch, each = setting.rough_seconds
+    if each > 0:
+        size = min(size, int(max(SHARD_SECONDS - batch, batch) / each))
+    return max(1, size)
 
 
 def cut(setting: Setting, networks: Iterable[Network], workers: int = 1) -> list[Shard]:
@@ -140,4 +149,4 @@ def cut(setting: Setting, networks: Iterable[Network], workers: int = 1) -> list
     return [Shard(setting, tuple(ordered[start:stop])) for start, stop in pairwise(bounds)]
 
 
-__all__ = ["MAIN", "MOST_NETWORKS", "SHARD_BYTES", "Member", "Plan", "cut", "shard_size"]
+__all__ = ["MAIN", "MOST_NETWORKS", "SHARD_BYTES", "SHARD_SECONDS", "Member", "Plan", "cut", "shard_size"]

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from hoplens import extensions
 from hoplens.errors import HoplensError, ParameterError
-from hoplens.extensions import Source, load_source
+from hoplens.extensions import Source, load_source, loaded_sources
 from hoplens.extensions.files import read_source
 from hoplens.extensions.kinds import MEASURES
 from hoplens.recipes import Recipe
@@ -21,23 +21,29 @@ from hoplens.streams import TrainingTask
 from hoplens.sweeps.describe import canonical, content_hash, describe
 from hoplens.sweeps.lines import line_of
 from hoplens.sweeps.strict import Strict
+from hoplens.text import printable
 
 
 class PluginSpec(Strict):
     """A Python file that a study names, with its text: a store needs no file to go on.
 
+    Making the value runs nothing: who reads a study loads its files first, if they are to be trusted.
+
     Parameters
     ----------
     path, text : str
-        See `hoplens.extensions.Source`. The text is run as soon as the value is made.
+        See `hoplens.extensions.Source`; must be loaded.
     """
 
     path: str
     text: str
 
     @model_validator(mode="after")
-    def _load(self) -> PluginSpec:
-        load_source(self.source)
+    def _is_loaded(self) -> PluginSpec:
+        if self.source not in loaded_sources():
+            raise ValueError(
+                f"the code of {printable(self.path)} is not loaded, and reading a study runs none"
+            )
         return self
 
     @property
@@ -121,15 +127,17 @@ def own_recipe(name: str, options: Mapping[str, Any] | None) -> Recipe:
 def _made(kind: str, name: str, make: Any) -> Any:
     try:
         made = make()
-    except HoplensError:
+    except (HoplensError, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever the user's code raises
+    except BaseException as error:  # whatever the user's code raises, SystemExit too
         raise ParameterError(f"the {kind} {name!r} cannot be made: {_words(error)}") from error
     try:
         hash(made)
         canonical(describe(made))
         pickle.dumps(made)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ParameterError(
             f"the {kind} {name!r} cannot be kept and sent to workers ({_words(error)}); make it of frozen "
             "dataclasses of plain data and of functions that have a name"
@@ -137,7 +145,7 @@ def _made(kind: str, name: str, make: Any) -> Any:
     return made
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
 

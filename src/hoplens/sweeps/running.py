@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
 import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,16 +19,20 @@ from typing import TYPE_CHECKING, Protocol
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.extensions import loaded_sources
 from hoplens.sweeps import executors
+from hoplens.sweeps.limits import check_memory
 from hoplens.sweeps.plan import Plan
 from hoplens.sweeps.store import RunStore, open_store
+from hoplens.sweeps.storefiles import LOG
+from hoplens.sweeps.tally import Best, Progress, SweepTally, Tally
+from hoplens.sweeps.trust import trust
 from hoplens.sweeps.work import Failed, Finished, Parcel, Shard, probe, run_parcel, run_shard, versions
 from hoplens.sweeps.writer import StoreWriter
 
 if TYPE_CHECKING:
     from types import FrameType
 
-LOG = "sweep.log"
 POLL = 0.2  # seconds between looks at Ctrl-C
+GRACE = 15.0  # seconds that Ctrl-C waits for running shards
 ATTEMPTS = 3
 SHORT = 20.0  # seconds of work below which starting processes does not pay
 TRIALS = 3  # settings timed to guess how much work there is
@@ -44,48 +48,6 @@ class Study(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Best:
-    """The best mean test error over the validation seeds seen so far."""
-
-    task: str
-    method: str
-    strength: float
-    test_mse: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a sweep is.
-
-    Attributes
-    ----------
-    done, total : int
-        Networks in the store, and networks of the study.
-    failed : int
-        Networks of shards that failed.
-    running : int
-        Shards handed out.
-    rate : float
-        Networks a second in this run; 0 before the first.
-    left : float or None
-        Estimated seconds to the end.
-    best : Best or None
-        The best method so far.
-    stopping : bool
-        Somebody pressed Ctrl-C: no more shards are handed out.
-    """
-
-    done: int
-    total: int
-    failed: int
-    running: int
-    rate: float
-    left: float | None
-    best: Best | None
-    stopping: bool = False
-
-
 def run_sweep(
     study: Plan | Study,
     store: str | os.PathLike[str],
@@ -99,7 +61,8 @@ def run_sweep(
 
     Each finished shard is kept at once, in one transaction. An interrupted or killed sweep goes on where it
     stopped when it is called again, and ends with the same numbers to the last bit on the same machine.
-    Ctrl-C lets running shards finish; a second one stops at once. Messages go to ``sweep.log`` in the store.
+    Ctrl-C waits up to 15 s for running shards and keeps them; a second one stops at once. Messages go to
+    ``sweep.log`` in the store.
 
     Parameters
     ----------
@@ -147,6 +110,8 @@ def run_sweep(
         parallel = workers or executors.cores()
         writer.add(plan, workers=1 if executor == "in-process" else parallel)
         shards = writer.to_run(plan)
+        if executors.is_local(executor):
+            check_memory(shards.values())
         if executor is None:
             executor = "processes" if _is_long(shards, parallel) else "in-process"
         log.info("study %s (%s): %d shards to run, %s", plan.name, plan.id, len(shards), executor)
@@ -167,12 +132,16 @@ def run_sweep(
 
 
 def check_plugins(plan: Plan) -> None:
-    """Raise if a file of the study was loaded again with another text: workers would get that one."""
+    """Raise if a file of the study was loaded again with another text: workers would get that one.
+
+    Else note that this user runs them, see `hoplens.sweeps.trust`.
+    """
     for source in plan.plugins:
         if source not in loaded_sources():
             raise ParameterError(
                 f"{source.path} has changed since the study was read and loaded; read the study again"
             )
+    trust(plan.plugins)
 
 
 @dataclass
@@ -223,7 +192,7 @@ class Driver:
         log.info("done, %d networks failed", self.failed)
 
     def _start(self) -> Tally:
-        return _Tally(self.plan, self.writer, self.shards)
+        return SweepTally(self.plan, self.writer, self.shards)
 
     def _hand_out(self, waiting: deque[int]) -> None:
         places = executors.slots(self.executor, self.workers) - len(self._running)
@@ -253,13 +222,11 @@ class Driver:
     def _take(self, future: Future[Finished | Failed], position: int, waiting: deque[int]) -> None:
         """Keep what came back of a shard."""
         shard = self.shards[position]
-        try:
-            found = future.result()
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            self._take_lost(position, error, waiting)  # not the shard's own: that comes back as a value
+        error = CancelledError("it was cancelled") if future.cancelled() else future.exception()
+        if error is not None:  # not the shard's own: that comes back as a value
+            self._take_lost(position, error, waiting)
             return
+        found = future.result()
         if isinstance(found, Failed):
             log.error("shard %d failed: %s", position, found.trace)
             self._fail(position, self._lost.get(position, 0), found.reason)
@@ -300,55 +267,6 @@ class Driver:
             self.progress(replace(seen, stopping=self.stop.asked))
 
 
-class Tally(Protocol):
-    """Counts what is done."""
-
-    def add(self, shard: Shard, found: Finished) -> None:
-        """Count a finished shard."""
-        ...
-
-    def progress(self, failed: int, running: int) -> Progress:
-        """Return how far it is."""
-        ...
-
-
-class _Tally:
-    """Counts what is done, how fast, and which method is best so far."""
-
-    def __init__(self, plan: Plan, writer: StoreWriter, shards: dict[int, Shard]) -> None:
-        self.plan, self.started = plan, time.monotonic()
-        self.total = len(plan.by_key)
-        self.done = self.before = self.total - sum(len(shard.networks) for shard in shards.values())
-        self.cost_left = sum(shard.cost for shard in shards.values())
-        self.cost_done = 0.0
-        self.errors: dict[tuple[str, str, str, float], list[float]] = {}
-        for key, error in writer.errors(plan).items():
-            self._note(key, error)
-
-    def add(self, shard: Shard, found: Finished) -> None:
-        self.done += len(shard.networks)
-        self.cost_done += shard.cost
-        self.cost_left -= shard.cost
-        for key, record in zip(shard.keys, found.records, strict=True):
-            self._note(key, record.get("test_mse"))
-
-    def _note(self, key: str, error: object) -> None:
-        member = self.plan.by_key[key]
-        if member.role == "validation" and isinstance(error, float) and error == error:
-            cell = (member.part, member.task, member.network.recipe.name, member.network.strength)
-            self.errors.setdefault(cell, []).append(error)
-
-    def progress(self, failed: int, running: int) -> Progress:
-        seconds = time.monotonic() - self.started
-        rate = (self.done - self.before) / seconds if seconds else 0.0
-        left = seconds * self.cost_left / self.cost_done if self.cost_done else None
-        best = None
-        if self.errors:
-            cell, errors = min(self.errors.items(), key=lambda item: sum(item[1]) / len(item[1]))
-            best = Best(*cell[1:], sum(errors) / len(errors))
-        return Progress(self.done, self.total, failed, running, rate, left, best)
-
-
 def _is_long(shards: dict[int, Shard], workers: int) -> bool:
     """Return whether processes pay: the work is long, by a short trial of its costliest settings."""
     if workers == 1 or len(shards) < 2:
@@ -366,24 +284,36 @@ def _is_long(shards: dict[int, Shard], workers: int) -> bool:
     return False
 
 
+def _interrupt() -> None:
+    """Send this process's main thread what Ctrl-C sends; a real signal ends a call that waits, too."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
 @contextmanager
 def interrupts() -> Iterator[Stop]:
-    """Turn the first Ctrl-C into a flag; the second raises as ever."""
+    """Turn the first Ctrl-C into a flag; a second one, or `GRACE` seconds after the first, raises as ever."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
+    timer = threading.Timer(GRACE, _interrupt)  # as if somebody pressed Ctrl-C again
+    timer.daemon = True
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the form of a handler
         if stop.asked:
             raise KeyboardInterrupt
         stop.asked = True
-        log.warning("Ctrl-C: stopping after the running shards; once more stops at once")
+        timer.start()
+        log.warning("Ctrl-C: finishing running shards for at most %g s; once more stops at once", GRACE)
 
     before = signal.signal(signal.SIGINT, note)
     try:
         yield stop
     finally:
+        timer.cancel()
         signal.signal(signal.SIGINT, before)
 
 

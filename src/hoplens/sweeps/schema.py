@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from hoplens.errors import FileError
+from hoplens.text import printable
 
 APPLICATION = 0x686F706C  # "hopl": marks the file as ours
 VERSION = 2
@@ -75,13 +76,20 @@ def version_of(connection: sqlite3.Connection, place: str) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    alien = "SELECT type FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+    (other,) = connection.execute(alien).fetchone() or ("",)
+    if other:  # hoplens makes none; they would change what is read or written
+        raise FileError(
+            f"{printable(place)} is no run store: it holds a {printable(other)}; choose another one"
+        )
     if not tables:
         return 0
     if application != APPLICATION:
-        raise FileError(f"{place} is a database of another program; choose another folder")
+        raise FileError(f"{printable(place)} is a database of another program; choose another folder")
     if version > VERSION:
         raise FileError(
-            f"{place} has schema version {version}, this hoplens knows up to {VERSION}; use a later hoplens"
+            f"{printable(place)} has schema version {version}, this hoplens knows up to {VERSION}; use a "
+            "later hoplens"
         )
     return int(version)
 

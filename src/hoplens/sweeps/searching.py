@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -14,11 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hoplens.errors import ParameterError, check_count, check_number
+from pydantic import ValidationError
+
+from hoplens.errors import FileError, HoplensError, ParameterError, check_count, check_number
+from hoplens.extensions import Source
 from hoplens.sweeps import executors
 from hoplens.sweeps.cells import Cell, cells_of, load_optuna
+from hoplens.sweeps.checked import damaged, read_object
+from hoplens.sweeps.complaints import complain
 from hoplens.sweeps.config import Study
 from hoplens.sweeps.describe import content_hash
+from hoplens.sweeps.limits import check_memory
 from hoplens.sweeps.plan import Member, Plan
 from hoplens.sweeps.running import (
     ATTEMPTS,
@@ -30,12 +35,14 @@ from hoplens.sweeps.running import (
     logged,
     run_sweep,
 )
+from hoplens.sweeps.space import Value
 from hoplens.sweeps.status import clock
 from hoplens.sweeps.store import RunStore
 from hoplens.sweeps.strict import Strict
 from hoplens.sweeps.trials import SearchDriver, SearchPlan
 from hoplens.sweeps.work import Shard, probe
 from hoplens.sweeps.writer import StoreWriter
+from hoplens.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,19 +200,23 @@ def trial_table(store: RunStore, study: str | None = None) -> pd.DataFrame:
     rows = rows[rows["part"].str.contains(r"trial \d+$")]
     if rows.empty:
         raise ParameterError(f"{store.folder} holds no search; `hoplens sweep --search` runs one")
-    settings = [json.loads(text)["setting"]["settings"] for text in rows["config"]]
-    frame = pd.concat(
-        [rows.reset_index(drop=True), pd.DataFrame(settings).drop(columns=["is", "eager"])], axis=1
-    )
-    keys = [
-        "part",
-        "task",
-        "method",
-        "strength",
-        *[name for name in settings[0] if name not in ("is", "eager")],
-    ]
+    settings = [_settings_in(text, store.folder) for text in rows["config"]]
+    tried = pd.DataFrame(settings)
+    keys = ["part", "task", "method", "strength", *tried.columns]
+    if len(set(keys)) < len(keys):
+        raise damaged(store.folder, "a setting of a trial is called as another column")
+    frame = pd.concat([rows[[*keys[:4], "test_mse"]].reset_index(drop=True), tried], axis=1)
     groups = frame.groupby(keys, sort=False)["test_mse"]
     return groups.agg(test_mse=lambda values: values.mean(skipna=False), seeds="size").reset_index()
+
+
+def _settings_in(config: str, folder: Path) -> dict[str, Value]:
+    """Return the settings of training in a network's configuration."""
+    setting = read_object(config, folder, "a network's configuration").get("setting")
+    settings = setting.get("settings") if isinstance(setting, dict) else None
+    if not isinstance(settings, dict) or not all(isinstance(v, int | float | str) for v in settings.values()):
+        raise damaged(folder, "a trial's configuration has no settings of training")
+    return {name: value for name, value in settings.items() if name not in ("is", "eager")}
 
 
 def _plan(whole: Search, first: list[Member]) -> SearchPlan:
@@ -253,6 +264,7 @@ def _run(
         writer = stack.enter_context(StoreWriter(folder))
         stack.enter_context(logged(folder))
         writer.begin(plan)
+        writer.drop_lost(plan)
         parallel = min(len(cells), workers or executors.cores())
         if executor is None:
             executor = "processes" if _is_long(cells, trials, parallel) else "in-process"
@@ -327,17 +339,59 @@ def _begun(whole: Search) -> list[Cell]:
     load_optuna()
     with _quiet():
         cells = cells_of(whole.study, whole.seed)
+        check_memory(cell.largest() for cell in cells)
         for cell in cells:
             cell.ask()
     return cells
 
 
-def source_of(store: RunStore) -> Study | Search | None:
-    """Return the latest study or search of a store, as it was read; None if it was made in Python."""
-    text = store.source()
-    if not text:
-        return None
-    return (Search if "study" in json.loads(text) else Study).model_validate_json(text)
+def source_of(text: str, folder: Path) -> Study | Search:
+    """Return the study or search that a store keeps as JSON.
+
+    Parameters
+    ----------
+    text : str
+        From `RunStore.source`; its code must be loaded, see `code_of`.
+    folder : Path
+        The store, for errors.
+
+    Raises
+    ------
+    FileError
+        If it holds no study that this version of hoplens knows.
+    """
+    kind: type[Study | Search] = Search if "study" in read_object(text, folder, "the study") else Study
+    try:
+        return kind.model_validate_json(text)
+    except (ValueError, RecursionError, HoplensError) as error:
+        reason = complain(error, kind, "", "study") if isinstance(error, ValidationError) else str(error)
+        raise FileError(
+            f"{folder} holds a study that this version of hoplens does not know ({printable(reason)}); run "
+            "it from its file"
+        ) from None
 
 
-__all__ = ["TRIALS", "Search", "run_search", "search", "search_estimate", "source_of", "trial_table"]
+def code_of(text: str, folder: Path) -> tuple[Source, ...]:
+    """Return the files of code that a study in a store brings, without running them; see `source_of`."""
+    found = read_object(text, folder, "the study")
+    inner = found.get("study", found)
+    plugins = inner.get("plugins", []) if isinstance(inner, dict) else []
+    if not isinstance(plugins, list) or not all(_is_code(plugin) for plugin in plugins):
+        raise damaged(folder, "the plugins of its study are no list of paths and texts")
+    return tuple(Source(plugin["path"], plugin["text"]) for plugin in plugins)
+
+
+def _is_code(plugin: object) -> bool:
+    return isinstance(plugin, dict) and all(isinstance(plugin.get(name), str) for name in ("path", "text"))
+
+
+__all__ = [
+    "TRIALS",
+    "Search",
+    "code_of",
+    "run_search",
+    "search",
+    "search_estimate",
+    "source_of",
+    "trial_table",
+]

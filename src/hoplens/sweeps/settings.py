@@ -23,6 +23,12 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BUFFERS = (
     6  # copies of weights that training holds: gradient, Adam's two, the last finite ones, mask, products
 )
+# One optimiser step on one of two busy cores (Xeon at 2 GHz), fitted by eye to H = 8 .. 512 and 1 .. 256
+# networks, within a factor of 2; a quiet core takes about half.
+BATCH_SECONDS = 1.5e-3  # calls, whatever their size
+NETWORK_SECONDS = 5e-5  # what each network adds: its penalty, its share of the optimiser
+NUMBER_SECONDS = 1.2e-8  # for each number of its states
+PRODUCTS = 3e10  # multiplications a second
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,14 @@ class TaskSetting(Setting):
         """Multiplications of one network's training, forwards and backwards."""
         s, t = self.settings, self.task
         return 3.0 * s.steps * s.batch * t.length * s.hidden * self._width
+
+    @property
+    def rough_seconds(self) -> tuple[float, float]:
+        """About how long training takes on one busy core: a whole batch, and what each network adds."""
+        s, t = self.settings, self.task
+        numbers = t.length * self._width * s.batch  # of the states of one network
+        each = NETWORK_SECONDS + NUMBER_SECONDS * numbers + self.cost / s.steps / PRODUCTS
+        return s.steps * BATCH_SECONDS, s.steps * each
 
     def probe(self, networks: Sequence[Network]) -> float:
         """Return the estimated seconds of these networks' training, from a few steps of it."""

@@ -16,6 +16,7 @@ from hoplens.recipes import PathwaySpec, Recipe, Term, WeightSpec
 from hoplens.schedules import Schedule
 from hoplens.settings import Settings
 from hoplens.streams import TrainingTask
+from hoplens.sweeps.limits import MOST_SEED, check_networks, check_task
 from hoplens.sweeps.plan import MAIN
 from hoplens.sweeps.plugins import own_recipe, own_task
 from hoplens.sweeps.strict import Strict, as_tuple, legal
@@ -24,7 +25,7 @@ from hoplens.thinning import Thinning
 ROLES = ("validation", "report")
 
 Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -44,7 +45,9 @@ def _as_seeds(value: Any) -> Any:
         )
     try:
         first = check_count("first", value.get("first", 0), least=0)
-        return tuple(range(first, first + check_count("count", value["count"])))
+        count = check_count("count", value["count"])
+        check_networks(count)
+        return tuple(range(first, first + count))
     except HoplensError as error:
         raise ValueError(str(error)) from None
 
@@ -88,6 +91,8 @@ class TaskSpec(Strict):
                 raise ParameterError(
                     f"the task {self.name} is built in and takes its options as keys, not in options"
                 )
+            inputs, outputs = self.modules * self.module_size, self.modules * self.outputs_per_module
+            check_task(self.length, inputs, outputs)
             return tasks.make(**self.model_dump(exclude={"options", "label"}))
         check_choice("task", self.name, TASKS.names())
         alien = sorted(self.model_fields_set - {"name", "options", "label"})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hoplens.statistics import standing
+from hoplens.sweeps.lock import driver, is_running
 from hoplens.sweeps.store import RunStore
-from hoplens.sweeps.writer import driver, is_running
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +39,9 @@ class Status:
     left : float or None
         Estimated seconds to the end, if a sweep is running.
     best : DataFrame
-        One row a task: the method and strength of the least mean error over the validation seeds there
-        are; columns task, method, strength, test_mse, seeds.
+        One row a task: the best method and strength over the validation seeds there are, by
+        `hoplens.statistics.standing`; columns task, method, strength, test_mse (mean of the networks that did
+        not diverge; NaN where all did), seeds, lost (networks that diverged).
     failures : DataFrame
         Shards that failed, with the reason.
     """
@@ -112,15 +115,23 @@ def _rate(shards: pd.DataFrame) -> float | None:
 
 
 def _best(store: RunStore, study: str) -> pd.DataFrame:
+    import pandas as pd
+
     rows = store.query(
         "SELECT m.part, m.task, m.method, m.strength, json_extract(n.metrics, '$.test_mse') AS test_mse "
         "FROM members m JOIN networks n ON n.key = m.key WHERE m.study = ? AND m.role = 'validation'",
         [study],
     )
-    means = rows.dropna().groupby(["part", "task", "method", "strength"], sort=False)["test_mse"]
-    table = means.agg(test_mse="mean", seeds="size").reset_index().drop(columns="part")
-    least = table.sort_values("test_mse", kind="stable").drop_duplicates("task")
-    return least.sort_index().reset_index(drop=True)
+    found: dict[str, tuple[tuple[float, float], dict[str, object]]] = {}
+    for (_, name, method, strength), own in rows.groupby(["part", "task", "method", "strength"], sort=False):
+        task = str(name)
+        share, mean = order = standing(pd.to_numeric(own["test_mse"], errors="coerce"))
+        if task not in found or order < found[task][0]:
+            error, lost = mean if share < 1 else math.nan, round(share * len(own))
+            row = {"task": task, "method": method, "strength": strength}
+            found[task] = order, {**row, "test_mse": error, "seeds": len(own), "lost": lost}
+    columns = ["task", "method", "strength", "test_mse", "seeds", "lost"]
+    return pd.DataFrame([row for _, row in found.values()], columns=columns)
 
 
 def _driver(folder: Path) -> str:

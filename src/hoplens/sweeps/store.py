@@ -8,30 +8,38 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hoplens.errors import FileError, ParameterError, UnknownNameError, check_choice
-from hoplens.files import write_atomically
+from hoplens.errors import FileError, HoplensError, ParameterError, UnknownNameError, check_choice
+from hoplens.files import usable_path, write_atomically
+from hoplens.sweeps.checked import check_rows, damaged, read_keys, read_object, spread
 from hoplens.sweeps.schema import VERSION, bring_up_to_date, version_of
+from hoplens.sweeps.storefiles import (
+    DATABASE,
+    TENSORS,
+    WEIGHTS,
+    holds_store,
+    open_tensors,
+    readable,
+)
+from hoplens.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from hoplens.models import Ensemble
 
-DATABASE = "runs.sqlite"
-TENSORS = "tensors"
+NUMERIC = ("test_mse", "diverged_at")  # measures that every store has, and that are numbers
 PATIENCE = 20.0  # seconds to wait for a writer's commit
 
 NETWORKS = """
-SELECT m.study, m.part, m.task, m.method, m.strength, m.seed, m.role, n.*
+SELECT m.part, m.task, m.method, m.strength, m.seed, m.role, m.key, n.metrics, n.seconds, n.versions,
+    n.device, n.worker, n.finished, n.config
 FROM members m JOIN networks n ON n.key = m.key
 """
 
@@ -51,10 +59,12 @@ class RunStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = usable_path(folder)
         self._copy: tempfile.TemporaryDirectory[str] | None = None
-        if not (self.folder / DATABASE).is_file():
-            raise FileError(f"{self.folder} holds no run store ({DATABASE}); `hoplens sweep` writes one")
+        if not holds_store(self.folder):
+            raise FileError(
+                f"{printable(folder)} holds no run store ({DATABASE}); `hoplens sweep` writes one"
+            )
         with readable(self.folder):
             self._connection = self._connect()
 
@@ -118,16 +128,25 @@ class RunStore:
         with readable(self.folder):
             try:
                 cursor = self._connection.execute(sql, tuple(values))
-            except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
+            except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
                 if "locked" in str(error) or "disk" in str(error):
                     raise
                 raise ParameterError(f"SQLite cannot answer {sql!r} ({error})") from None
             rows = cursor.fetchall()
         return pd.DataFrame(rows, columns=[column[0] for column in cursor.description or ()])
 
+    def _rows(self, sql: str, values: Sequence[object] = (), *, numbers: Sequence[str] = ()) -> pd.DataFrame:
+        """Return the rows of a question of our own; columns of the same name come once."""
+        try:
+            found = self.query(sql, values)
+        except ParameterError as error:
+            raise damaged(self.folder, str(error)) from None
+        found = found.loc[:, ~found.columns.duplicated()]
+        return check_rows(found, self.folder, numbers=numbers)
+
     def studies(self) -> pd.DataFrame:
         """Return the studies, oldest first: id, name, created, rows, done (rows whose networks are there)."""
-        return self.query(
+        return self._rows(
             "SELECT s.id, s.name, s.created, count(m.key) AS rows, count(n.key) AS done "
             "FROM studies s JOIN members m ON m.study = s.id LEFT JOIN networks n ON n.key = m.key "
             "GROUP BY s.id ORDER BY s.created, s.rowid"
@@ -146,7 +165,9 @@ class RunStore:
             matches = found[(found["id"] == study) | (found["name"] == study)]
             if matches.empty:
                 known = ", ".join(dict.fromkeys(found["name"]))
-                raise UnknownNameError(f"{self.folder} holds no study {study!r}; it holds: {known}")
+                raise UnknownNameError(
+                    f"{self.folder} holds no study {printable(study)!r}; it holds: {printable(known)}"
+                )
             found = matches
         if found.empty:
             raise FileError(f"{self.folder} holds no study yet; `hoplens sweep` runs one into it")
@@ -160,7 +181,8 @@ class RunStore:
         study : str, optional
             See `study_id`.
         """
-        return str(self.query("SELECT source FROM studies WHERE id = ?", [self.study_id(study)]).iloc[0, 0])
+        rows = self._rows("SELECT source FROM studies WHERE id = ?", [self.study_id(study)])
+        return str(rows["source"].iloc[0])
 
     def networks(
         self, study: str | None = None, *, part: str | None = None, details: bool = False
@@ -184,12 +206,11 @@ class RunStore:
         """
         where = "m.study = ?" if part is None else "m.study = ? AND m.part = ?"
         values = [self.study_id(study)] if part is None else [self.study_id(study), part]
-        rows = self.query(f"{NETWORKS} WHERE {where} ORDER BY m.position", values)
-        rows = rows.loc[:, ~rows.columns.duplicated()]  # the seed is in both tables
+        rows = self._rows(f"{NETWORKS} WHERE {where} ORDER BY m.position", values)
         columns = ["part", "task", "method", "strength", "seed", "role", "key"]
-        parts = [rows[columns], _spread(rows["metrics"])]
+        parts = [rows[columns], spread(rows["metrics"], self.folder, numeric=NUMERIC)]
         if details:
-            seconds, versions = _spread(rows["seconds"]), _spread(rows["versions"])
+            seconds, versions = (spread(rows[name], self.folder) for name in ("seconds", "versions"))
             parts += [
                 seconds.add_prefix("seconds_"),
                 rows[["device", "worker", "finished", "config"]],
@@ -197,7 +218,11 @@ class RunStore:
             ]
         import pandas as pd
 
-        return pd.concat(parts, axis=1)
+        table = pd.concat(parts, axis=1)
+        if table.columns.has_duplicates:
+            twice = table.columns[table.columns.duplicated()][0]
+            raise damaged(self.folder, f"a measure is called {printable(twice)}, as another column")
+        return table
 
     def shards(self, study: str | None = None) -> pd.DataFrame:
         """Return the shards of a study: position, networks, state, attempts, reason, seconds, finished.
@@ -207,11 +232,44 @@ class RunStore:
         study : str, optional
             See `study_id`; the latest by default.
         """
-        return self.query(
-            "SELECT position, json_array_length(keys) AS networks, state, attempts, reason, seconds, "
-            "finished FROM shards WHERE study = ? ORDER BY position",
+        rows = self._rows(
+            "SELECT position, keys, state, attempts, reason, seconds, finished FROM shards "
+            "WHERE study = ? ORDER BY position",
+            [self.study_id(study)],
+            numbers=["seconds"],
+        )
+        rows.insert(1, "networks", [len(read_keys(text, self.folder)) for text in rows.pop("keys")])
+        return rows
+
+    def members(self, study: str | None = None) -> list[tuple[str, str, str, float, int, str, str]]:
+        """Return the rows of a study: part, task, method, strength, seed, role and key of each network.
+
+        Parameters
+        ----------
+        study : str, optional
+            See `study_id`; the latest by default.
+        """
+        rows = self._rows(
+            "SELECT part, task, method, strength, seed, role, key FROM members WHERE study = ? ORDER BY "
+            "position",
             [self.study_id(study)],
         )
+        return list(rows.astype(object).itertuples(index=False, name=None))
+
+    def files(self, study: str | None = None) -> pd.DataFrame:
+        """Return where the tensors of a study's finished networks are: key, config, slot, tensors (or None).
+
+        Parameters
+        ----------
+        study : str, optional
+            See `study_id`; the latest by default.
+        """
+        rows = self._rows(
+            "SELECT key, config, slot, tensors FROM networks WHERE key IN "
+            "(SELECT key FROM members WHERE study = ?)",
+            [self.study_id(study)],
+        )
+        return rows.astype(object).where(rows.notna(), None)
 
     def failures(self, study: str | None = None) -> pd.DataFrame:
         """Return the shards of a study that failed.
@@ -232,7 +290,7 @@ class RunStore:
         key : str
             Its content hash, from ``networks()``.
         """
-        return dict(json.loads(self._row(key)["config"]))
+        return read_object(self._row(key)["config"], self.folder, "a network's configuration")
 
     def tensors(self, key: str) -> dict[str, Tensor]:
         """Return what is kept of a network beside its measures; empty if nothing is.
@@ -245,13 +303,10 @@ class RunStore:
         row = self._row(key)
         if row["tensors"] is None:
             return {}
-        path, start = self.folder / row["tensors"], f"{row['slot']}/"
-        try:
-            with safe_open(path, "pt") as file:
-                names = [name for name in file.keys() if name.startswith(start)]  # noqa: SIM118 - no dict
-                return {name.removeprefix(start): file.get_tensor(name) for name in names}
-        except (OSError, SafetensorError) as error:
-            raise FileError(f"cannot read {path} ({str(error).splitlines()[0]}); it was damaged") from None
+        start = f"{row['slot']}/"
+        with open_tensors(self.folder, row["tensors"]) as file:
+            names = [name for name in file.keys() if name.startswith(start)]  # noqa: SIM118 - no dict
+            return {name.removeprefix(start): file.get_tensor(name) for name in names}
 
     def ensemble(self, key: str) -> Ensemble:
         """Return a trained network as an ensemble of one.
@@ -270,10 +325,16 @@ class RunStore:
 
         found, config = self.tensors(key), self.config(key)
         if "weight" not in found:
-            raise FileError(f'the weights of network {key} were not kept; set weights = "all" in the study')
-        weight, readout, offset = (found[name][None] for name in ("weight", "readout", "offset"))
-        settings = config["setting"]["settings"]
-        return Ensemble(weight, readout, offset, settings["activation"], settings["leak"])
+            raise FileError(
+                f'the weights of network {printable(key)} were not kept; set weights = "all" in the study'
+            )
+        try:
+            weight, readout, offset = (found[name][None] for name in WEIGHTS)
+            settings = config["setting"]["settings"]
+            return Ensemble(weight, readout, offset, settings["activation"], settings["leak"])
+        except (HoplensError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            reason = printable(f"{type(error).__name__}: {error}")
+            raise damaged(self.folder, f"network {printable(key)} is no network: {reason}") from None
 
     def export(self, path: str | os.PathLike[str], study: str | None = None) -> Path:
         """Write ``networks(details=True)`` of a study as Parquet or CSV.
@@ -296,9 +357,11 @@ class RunStore:
         return write_atomically(path, frame.to_parquet(index=False))
 
     def _row(self, key: str) -> dict[str, Any]:
-        found = self.query("SELECT config, slot, tensors FROM networks WHERE key = ?", [key])
+        found = self._rows("SELECT config, slot, tensors FROM networks WHERE key = ?", [key])
         if found.empty:
-            raise UnknownNameError(f"{self.folder} holds no network {key!r}; take a key from networks()")
+            raise UnknownNameError(
+                f"{self.folder} holds no network {printable(key)!r}; take a key from networks()"
+            )
         return {str(name): value for name, value in found.astype(object).iloc[0].items()}
 
 
@@ -326,18 +389,6 @@ def _open(place: str) -> sqlite3.Connection:
     return sqlite3.connect(place, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
 
 
-@contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Turn what SQLite says about a damaged or locked file into a FileError."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise FileError(
-            f"cannot use the run store {folder} ({error}); if a copy exists, take that, else sweep into "
-            "another folder"
-        ) from None
-
-
 def encode(values: dict[str, Any]) -> str:
     """Return measures as JSON, to the last bit: NaN as null, infinity as a number too large for a float."""
     return "{" + ",".join(f"{json.dumps(name)}:{_literal(value)}" for name, value in values.items()) + "}"
@@ -347,17 +398,6 @@ def _literal(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "null" if math.isnan(value) else ("9e999" if value > 0 else "-9e999")
     return json.dumps(value)
-
-
-def _spread(texts: pd.Series[str]) -> pd.DataFrame:
-    """Return JSON objects as a table; null is NaN."""
-    import pandas as pd
-
-    frame = pd.DataFrame([json.loads(text) for text in texts], index=texts.index)
-    for name in frame.columns:
-        if frame[name].map(lambda value: value is None or isinstance(value, int | float)).all():
-            frame[name] = pd.to_numeric(frame[name])
-    return frame
 
 
 __all__ = ["DATABASE", "PATIENCE", "TENSORS", "RunStore", "encode", "open_store", "readable"]

@@ -9,10 +9,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from hoplens.statistics import standing
 from hoplens.sweeps.cells import Cell
 from hoplens.sweeps.describe import content_hash
 from hoplens.sweeps.plan import Plan
-from hoplens.sweeps.running import Best, Driver, Progress, Tally
+from hoplens.sweeps.running import Driver
+from hoplens.sweeps.tally import Best, Progress, Tally
 from hoplens.sweeps.work import Failed, Finished, Shard
 
 
@@ -74,12 +76,12 @@ class SearchDriver(Driver):
             if not self._tell(cell, [errors[key] for key in keys]):
                 return
 
-    def _tell(self, cell: Cell, errors: list[float | None] | None) -> bool:
+    def _tell(self, cell: Cell, errors: list[float] | None) -> bool:
         """End a cell's trial, and begin its next if there is one."""
         found = None
         if errors is not None:
-            known = [error for error in errors if error is not None]
-            found = sum(known) / len(known) if len(known) == len(errors) else math.inf
+            lost, mean = standing(errors)
+            found = math.inf if lost else mean
         cell.tell(found)
         self.tally.note(cell)
         last = self.trials if cell.spans else 1
@@ -103,7 +105,7 @@ class SearchDriver(Driver):
         super()._fail(position, attempts, reason)
         self._go_on(self._cells.pop(position), None)
 
-    def _go_on(self, cell: Cell, errors: list[float | None] | None) -> None:
+    def _go_on(self, cell: Cell, errors: list[float] | None) -> None:
         parked, self._parked = self._parked, []
         if self._tell(cell, errors):
             parked.append(cell)

@@ -10,7 +10,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,7 +20,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from hoplens.errors import ParameterError
-from hoplens.extensions import Carried
+from hoplens.extensions import Source, loaded_sources
+from hoplens.extensions.files import using
 from hoplens.recipes import Recipe
 from hoplens.settings import Network
 from hoplens.sweeps.describe import canonical, content_hash, describe, text_hash
@@ -86,6 +87,14 @@ class Setting(ABC):
     def cost(self) -> float:
         """Relative time to train one network."""
 
+    @property
+    def rough_seconds(self) -> tuple[float, float]:
+        """About how long training takes on one busy core: a whole batch, and what each network adds.
+
+        A rough guess that is the same on every machine: shards are cut by it. 0 where it is not known.
+        """
+        return 0.0, 0.0
+
     def probe(self, networks: Sequence[Network]) -> float | None:  # noqa: ARG002 - for subclasses
         """Return the estimated seconds that these networks take, by a short trial; None if unknown."""
         return None
@@ -147,6 +156,11 @@ class Shard:
     def key(self) -> str:
         """Content hash of the shard."""
         return content_hash(self.keys)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all its networks while they are trained."""
+        return self.setting.network_bytes * len(self.networks)
 
     @property
     def cost(self) -> float:
@@ -223,11 +237,13 @@ def run_shard(shard: Shard, threads: int = 1) -> Finished | Failed:
             device=_device(getattr(shard.setting, "device", "cpu")),
             versions=versions(),
         )
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit in a task of one's own is a failure like any other
         return _failed(error)
 
 
-def _failed(error: Exception) -> Failed:
+def _failed(error: BaseException) -> Failed:
     first = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {first[0] if first else 'no message'}"
     return Failed(reason, "".join(traceback.format_exception(error)))
@@ -241,25 +257,31 @@ class Parcel:
 
     Attributes
     ----------
+    sources : tuple of Source
     data : bytes
-        A pickled `hoplens.extensions.Carried` shard.
+        The pickled shard.
     """
 
+    sources: tuple[Source, ...]
     data: bytes
 
     @classmethod
     def of(cls, shard: Shard) -> Parcel:
         """Pack a shard."""
-        return cls(pickle.dumps(Carried(shard)))
+        return cls(loaded_sources(), pickle.dumps(shard))
 
 
 def run_parcel(parcel: Parcel, threads: int = 1) -> Finished | Failed:
     """Open a parcel and run its shard in this process; see `run_shard`."""
-    try:
-        shard: Shard = pickle.loads(parcel.data).value
-    except Exception as error:
-        return _failed(error)
-    return run_shard(shard, threads)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(using(parcel.sources))
+            shard: Shard = pickle.loads(parcel.data)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return _failed(error)
+        return run_shard(shard, threads)
 
 
 def probe(shard: Shard, threads: int = 1) -> float | None:
@@ -274,7 +296,9 @@ def probe(shard: Shard, threads: int = 1) -> float | None:
     try:
         with _threads(threads):
             return shard.setting.probe(shard.networks)
-    except Exception:  # a task of one's own may fail; running the shard will say so
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a task of one's own may fail, or call sys.exit; running the shard will say so
         return None
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
+import logging
+import math
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,20 @@ from typing import Any
 
 from hoplens.errors import FileError
 from hoplens.files import make_folder, write_atomically
+from hoplens.sweeps.checked import damaged, read_keys, read_measures
+from hoplens.sweeps.lock import take_lock, this_driver
 from hoplens.sweeps.plan import Member, Plan
 from hoplens.sweeps.schema import bring_up_to_date, version_of
-from hoplens.sweeps.store import DATABASE, PATIENCE, TENSORS, encode, readable
+from hoplens.sweeps.store import PATIENCE, encode
+from hoplens.sweeps.storefiles import DATABASE, DRIVER, TENSORS, holds_store, readable
+from hoplens.sweeps.tensorfiles import lost_networks
 from hoplens.sweeps.work import Finished, Shard, versions
+from hoplens.text import printable
 
-LOCK = "sweep.lock"
-DRIVER = "driver.json"
+NEW_SHARD = "INSERT INTO shards VALUES (?, ?, ?, 'open', 0, '', 0, NULL)"
 FULL = ("full", "disk I/O error")  # what SQLite says when it cannot write
+
+log = logging.getLogger("hoplens.sweeps")
 
 
 class StoreWriter:
@@ -44,9 +50,10 @@ class StoreWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = make_folder(folder, "store")
-        self._lock = _take_lock(folder)
+        holds_store(folder)  # no file of it is a pipe
+        self._lock = take_lock(folder)
         try:
-            write_atomically(folder / DRIVER, json.dumps(_driver()).encode())
+            write_atomically(folder / DRIVER, json.dumps(this_driver()).encode())
             make_folder(folder / TENSORS, "store")
             with readable(folder):
                 self._connection = _connect(folder)
@@ -65,21 +72,36 @@ class StoreWriter:
 
     def known(self, plan: Plan) -> set[str]:
         """Return which networks of a plan the store holds."""
-        found = self._connection.execute("SELECT key FROM networks")
-        return {key for (key,) in found if key in plan.by_key}
+        return {key for (key,) in self._read("SELECT key FROM networks") if key in plan.by_key}
 
-    def errors(self, plan: Plan) -> dict[str, float | None]:
-        """Return the test errors of the networks of a plan that the store holds, by key."""
-        found = self._connection.execute(
-            "SELECT key, json_extract(metrics, '$.test_mse') FROM networks WHERE key IN "
-            "(SELECT key FROM members WHERE study = ?)",
+    def errors(self, plan: Plan) -> dict[str, float]:
+        """Return the test errors of the networks of a plan that the store holds, by key; NaN where lost."""
+        return self._errors(
+            "SELECT key, metrics FROM networks WHERE key IN (SELECT key FROM members WHERE study = ?)",
             [plan.id],
         )
-        return dict(found.fetchall())
+
+    def errors_of(self, keys: Sequence[str]) -> dict[str, float]:
+        """Return the test errors of those of these networks that the store holds; NaN where lost."""
+        marks = ",".join("?" * len(keys))
+        return self._errors(f"SELECT key, metrics FROM networks WHERE key IN ({marks})", keys)
+
+    def _errors(self, sql: str, values: Sequence[object]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for key, text in self._read(sql, values):
+            error = read_measures(text, self.folder).get("test_mse")
+            if isinstance(error, str):
+                raise damaged(self.folder, f"the test error of a network is {printable(error, most=40)!r}")
+            found[key] = math.nan if error is None else float(error)
+        return found
+
+    def _read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with readable(self.folder):
+            return self._connection.execute(sql, tuple(values)).fetchall()
 
     def add(self, plan: Plan, *, workers: int) -> None:
         """Enter a study, and what of it is to be run, unless it is there."""
-        if self._connection.execute("SELECT 1 FROM studies WHERE id = ?", [plan.id]).fetchone():
+        if self._read("SELECT 1 FROM studies WHERE id = ?", [plan.id]):
             return
         shards = plan.shards(self.known(plan), workers=workers)
         with self._transaction() as connection:
@@ -89,10 +111,7 @@ class StoreWriter:
                 "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(plan.id, n, *member.row) for n, member in enumerate(plan.members)],
             )
-            connection.executemany(
-                "INSERT INTO shards VALUES (?, ?, ?, 'open', 0, '', 0, NULL)",
-                [(plan.id, n, json.dumps(shard.keys)) for n, shard in enumerate(shards)],
-            )
+            connection.executemany(NEW_SHARD, [(plan.id, n, _keys(s)) for n, s in enumerate(shards)])
 
     def begin(self, plan: Plan) -> None:
         """Enter a study that `grow` adds to; one that is there gets the plan's source."""
@@ -120,7 +139,7 @@ class StoreWriter:
         int or None
             Position of the shard.
         """
-        keys = None if shard is None else json.dumps(shard.keys)
+        keys = None if shard is None else _keys(shard)
         with self._transaction() as connection:
             rows, position = (
                 connection.execute(
@@ -147,49 +166,76 @@ class StoreWriter:
             found = connection.execute(again, [plan.id, keys]).fetchone()
             if found is not None:
                 return int(found[0])
-            connection.execute(
-                "INSERT INTO shards VALUES (?, ?, ?, 'open', 0, '', 0, NULL)", [plan.id, place, keys]
-            )
+            connection.execute(NEW_SHARD, [plan.id, place, keys])
         return int(place)
 
-    def errors_of(self, keys: Sequence[str]) -> dict[str, float | None]:
-        """Return the test errors of those of these networks that the store holds; None is NaN."""
-        marks = ",".join("?" * len(keys))
-        found = self._connection.execute(
-            f"SELECT key, json_extract(metrics, '$.test_mse') FROM networks WHERE key IN ({marks})", keys
+    def drop_lost(self, plan: Plan) -> int:
+        """Forget the networks of a study whose tensors are not there or damaged; return how many.
+
+        All networks of such a file go, so that their shard is trained again as the same batch.
+        """
+        sql = (
+            "SELECT key, config, slot, tensors FROM networks WHERE key IN "
+            "(SELECT key FROM members WHERE study = ?)"
         )
-        return dict(found.fetchall())
+        lost = lost_networks(self.folder, self._read(sql, [plan.id]))
+        for key, reason in lost.items():
+            log.warning("network %s is trained again: %s", key, reason)
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM networks WHERE key = ?", [(key,) for key in lost])
+        return len(lost)
 
     def to_run(self, plan: Plan) -> dict[int, Shard]:
-        """Return the shards of a study that are not done, by position; failed ones get another chance.
+        """Return the shards of a study whose networks are not all there, by position.
 
-        The cut is the one of the first time: a shard that is run again is the same batch of networks, and
-        so gives the same numbers to the last bit. Only networks that another study has run meanwhile drop
-        out.
+        Failed ones get another chance, and what was lost is trained again. The cut is the one of the first
+        time: a shard that is run again is the same batch of networks, and so gives the same numbers to the
+        last bit. Only networks that another study has run meanwhile drop out.
+
+        Raises
+        ------
+        FileError
+            If the shards are not those of the study.
         """
-        known = self.known(plan)
-        rows = self._connection.execute(
-            "SELECT position, keys FROM shards WHERE study = ? AND state != 'done' ORDER BY position",
-            [plan.id],
-        ).fetchall()
+        self.drop_lost(plan)
+        known, covered = self.known(plan), set[str]()
+        rows = self._read("SELECT position, keys FROM shards WHERE study = ? ORDER BY position", [plan.id])
         left: dict[int, Shard] = {}
-        elsewhere = []
-        for position, keys in rows:
-            members = [plan.by_key[key] for key in json.loads(keys) if key not in known]
-            if members:
-                left[position] = Shard(members[0].setting, tuple(m.network for m in members))
+        there = []
+        for position, text in rows:
+            keys = read_keys(text, self.folder)
+            covered.update(keys)
+            missing = [key for key in keys if key not in known]
+            if missing:
+                left[position] = self._shard(plan, missing)
             else:
-                elsewhere.append((plan.id, position))
+                there.append((plan.id, position))
+        more = plan.shards(known | covered)  # rows of shards may be lost too
+        first = max((position for position, _ in rows), default=-1) + 1
+        left |= {first + n: shard for n, shard in enumerate(more)}
         with self._transaction() as connection:
             connection.executemany(
-                "UPDATE shards SET state = 'done', reason = '' WHERE study = ? AND position = ?", elsewhere
+                "UPDATE shards SET state = 'done', reason = '' WHERE study = ? AND position = ? AND "
+                "state != 'done'",
+                there,
             )
-            connection.execute(
+            connection.executemany(
                 "UPDATE shards SET state = 'open', attempts = 0, reason = '' WHERE study = ? AND "
-                "state = 'failed'",
-                [plan.id],
+                "position = ? AND state != 'open'",
+                [(plan.id, position) for position in left],
             )
+            connection.executemany(NEW_SHARD, [(plan.id, first + n, _keys(s)) for n, s in enumerate(more)])
         return left
+
+    def _shard(self, plan: Plan, keys: Sequence[str]) -> Shard:
+        members = [plan.by_key.get(key) for key in keys]
+        found = [member for member in members if member is not None]
+        if len(found) < len(members):
+            raise damaged(self.folder, f"a shard of {plan.name} has a network that is not of the study")
+        shard = Shard(found[0].setting, tuple(member.network for member in found))
+        if shard.keys != list(keys):
+            raise damaged(self.folder, f"a shard of {plan.name} has networks that do not go together")
+        return shard
 
     def save(self, plan: Plan, position: int, shard: Shard, found: Finished) -> None:
         """Keep a finished shard: its tensors first, then all its rows in one transaction."""
@@ -254,7 +300,7 @@ class StoreWriter:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except (sqlite3.Error, OverflowError, UnicodeError) as error:
             _roll_back(connection)
             why = "the disk is full" if any(word in str(error) for word in FULL) else str(error)
             raise FileError(
@@ -264,6 +310,10 @@ class StoreWriter:
         except BaseException:
             _roll_back(connection)
             raise
+
+
+def _keys(shard: Shard) -> str:
+    return json.dumps(shard.keys)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
@@ -291,54 +341,4 @@ def _connect(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def _driver() -> dict[str, Any]:
-    return {"process": os.getpid(), "host": socket.gethostname(), "started": time.time()}
-
-
-def _take_lock(folder: Path) -> sqlite3.Connection:
-    """Return a held lock: an exclusive transaction of an empty database, which ends with its process."""
-    lock: sqlite3.Connection | None = None
-    try:
-        lock = sqlite3.connect(folder / LOCK, isolation_level=None, timeout=0.0)
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error as error:
-        if lock is not None:
-            lock.close()
-        if "locked" in str(error):
-            who = driver(folder)
-            named = f"process {who['process']} on {who['host']}" if who else "another process"
-            raise FileError(
-                f"a sweep ({named}) is writing to {folder}; wait for it, stop it, or choose another folder"
-            ) from None
-        raise FileError(f"cannot write to the store {folder} ({error}); choose another folder") from None
-    return lock
-
-
-def driver(folder: Path) -> dict[str, Any] | None:
-    """Return who wrote to a store last: process, host, started; None if that is not known."""
-    try:
-        found = json.loads((folder / DRIVER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and {"process", "host", "started"} <= set(found) else None
-
-
-def is_running(folder: Path) -> bool:
-    """Return whether a sweep is writing to a store now."""
-    path = folder / LOCK
-    if not path.is_file():
-        return False
-    try:
-        lock = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.0)
-    except sqlite3.OperationalError:
-        return False
-    try:
-        lock.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        return "locked" in str(error)
-    finally:
-        lock.close()
-    return False
-
-
-__all__ = ["DRIVER", "LOCK", "StoreWriter", "driver", "is_running"]
+__all__ = ["StoreWriter"]

@@ -5,23 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from hoplens.statistics import best_strength, standing
 from hoplens.study.aims import OURS
 
 BEST, PRUNED, LEAN = "best", "pruned", "lean"
 REFERENCE = "L1"  # whose error a lean network must match
+BY_ERROR = ("validation_error", "validation_loss")
 LEAN_METHODS = (REFERENCE, "R-RNN", OURS, f"{OURS} - thinning")  # with a strength of their own for few hops
 
 
 def choose(validation: pd.DataFrame) -> pd.DataFrame:
     """Return the chosen strengths.
 
-    * "best": least mean validation error; of equal ones the least mean validation loss.
-    * "pruned": least mean validation error with 90 % of the recurrent weights removed.
+    * "best": by validation error; of equal ones by validation loss.
+    * "pruned": by validation error with 90 % of the recurrent weights removed.
     * "lean": fewest active hops among the strengths whose mean validation error is within one standard error
       of the best one of L1 (Breiman's rule); "best" where there is none, or no L1, and for methods that do
       not penalise hops (`LEAN_METHODS`): their networks are reported once.
 
-    A strength at which a network diverged is chosen only where there is no other.
+    All by `hoplens.statistics.best_strength`: a strength at which a network diverged is chosen only where
+    there is no other.
 
     Parameters
     ----------
@@ -38,34 +41,28 @@ def choose(validation: pd.DataFrame) -> pd.DataFrame:
     for task, group in validation.groupby("task", sort=False):
         limit = _limit(group[group["method"] == REFERENCE])
         for method, own in group.groupby("method", sort=False):
-            means = _means(own)
-            best = _first(means, ["validation_error", "validation_loss"])
-            within = means[means["validation_error"] <= (limit if method in LEAN_METHODS else -np.inf)]
+            best = best_strength(own, BY_ERROR)
+            within = _within(own, limit) if method in LEAN_METHODS else own.iloc[:0]
             picks = {
                 BEST: best,
-                PRUNED: _first(means, ["validation_error_90", "validation_error"]),
-                LEAN: _first(within, ["active_hops"]) if len(within) else best,
+                PRUNED: best_strength(own, ["validation_error_90", "validation_error"]),
+                LEAN: best_strength(within, "active_hops") if len(within) else best,
             }
             rows += [(task, method, pick, strength) for pick, strength in picks.items()]
     return pd.DataFrame(rows, columns=["task", "method", "pick", "strength"])
 
 
-def _means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return means a strength, infinite where a network diverged."""
-    measures = ["validation_error", "validation_loss", "validation_error_90", "active_hops"]
-    filled = rows.fillna(dict.fromkeys(measures, np.inf))
-    return filled.groupby("strength", sort=False)[measures].mean()
-
-
-def _first(means: pd.DataFrame, by: list[str]) -> float:
-    return float(means.sort_values(by, kind="stable").index[0])
+def _within(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
+    """Return the rows of the strengths that lost no network and have at most this mean validation error."""
+    order = {strength: standing(own["validation_error"]) for strength, own in rows.groupby("strength")}
+    return rows[[order[strength] <= (0.0, limit) for strength in rows["strength"]]]
 
 
 def _limit(reference: pd.DataFrame) -> float:
     """Return the best mean validation error of the reference plus its standard error."""
     if reference.empty:
         return -np.inf
-    best = _first(_means(reference), ["validation_error", "validation_loss"])
+    best = best_strength(reference, BY_ERROR)
     errors = reference.loc[reference["strength"] == best, "validation_error"].to_numpy(dtype=float)
     spread = float(np.std(errors, ddof=1)) / np.sqrt(len(errors)) if len(errors) > 1 else 0.0
     return float(errors.mean()) + spread

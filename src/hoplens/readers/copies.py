@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
-from hoplens.errors import UnsupportedModelError
+from hoplens.readers.models import parts_of
 from hoplens.recurrent_model import RecurrentModel
 
 
@@ -17,25 +17,20 @@ def as_model(model: Any, readout: Any = None) -> RecurrentModel:
 
     Parameters
     ----------
-    model : RecurrentModel, or nn.RNN, nn.GRU, nn.LSTM, LeakyRNN with batch_first=True
+    model : object
+        What `hoplens.readers.models.parts_of` takes, with a core of batch_first=True.
     readout : nn.Linear, optional
-        The linear layer after a bare core; not with a RecurrentModel, which has its own.
+        The linear layer after a bare core; not with a model that has one.
 
     Raises
     ------
     UnsupportedModelError
-        If the read-out is missing or doubled, or the core is none that can be compressed.
+        If the read-out is missing, or the core is none that can be compressed.
+    ParameterError
+        For a read-out beside a model that has one.
     """
-    if isinstance(model, RecurrentModel):
-        if readout is not None:
-            raise UnsupportedModelError("a RecurrentModel has its own read-out; leave readout= out")
-        return RecurrentModel(plain_copy(model.core), plain_copy(model.readout), model.info).eval()
-    if not isinstance(readout, nn.Linear):
-        came = "none" if readout is None else f"a {type(readout).__name__}"
-        raise UnsupportedModelError(
-            f"a bare core needs the nn.Linear that follows it as readout=, got {came}"
-        )
-    return RecurrentModel(plain_copy(model), plain_copy(readout)).eval()
+    given = parts_of(model, readout).model()
+    return RecurrentModel(plain_copy(given.core), plain_copy(given.readout), given.info).eval()
 
 
 def plain_copy(module: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The network as a weighted directed graph: blocks, products, solves and radii."""

@@ -1,0 +1,372 @@
+"""Whatever the library takes or returns as a model, every function that takes a model takes, and rightly."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from model_kinds import CORES, HEAD, NAMES, H, I, O, Own, Whole, drawn, ends, kinds
+from torch import nn
+
+import hoplens as hl
+from hoplens.models import create_ensemble
+from hoplens.testing import check_reader
+
+ort = pytest.importorskip("onnxruntime")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:LSTM with projections"),
+    pytest.mark.filterwarnings("ignore:nothing was pruned"),
+]
+ALL = pytest.mark.parametrize("name", NAMES)
+X = torch.randn(4, 6, I, generator=torch.Generator().manual_seed(11))
+
+
+def close(got, wanted, tolerance=1e-5):
+    torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance * max(1.0, float(wanted.abs().max())))
+
+
+def jacobian(kind, x):
+    """Return d outputs / d inputs (B, L, O, I) of the model's own run, by differences."""
+    slow = torch.empty(*x.shape[:2], O, I, dtype=torch.float64)
+    for t in range(x.shape[1]):
+        for i in range(I):
+            step = torch.zeros_like(x)
+            step[:, t, i] = 1e-3
+            slow[:, t, :, i] = ((kind.run(x + step) - kind.run(x - step)) / 2e-3).double()
+    return slow
+
+
+@ALL
+def test_it_is_read_analysed_explained_and_followed_as_it_runs(name):
+    kind = kinds()[name]
+    net = hl.read(kind.model, kind.readout)
+    assert (net.n_inputs, net.n_outputs) == (I, O)
+    maps = hl.trajectory_maps(kind.model, X, **kind.options)
+    assert (maps.values - jacobian(kind, X)).abs().max() < 2e-3
+    assert isinstance(hl.fidelity(net, maps), hl.Fidelity)
+    found = hl.analyze(kind.model, kind.readout, inputs=X, horizon=4)
+    assert found.net.n_outputs == O
+    for output in range(O):
+        why = hl.explain(kind.model, X, output=output, method="secant", **kind.options)
+        close(why.output, kind.run(X)[:, output].double())
+        close(why.values.sum((1, 2)), (kind.run(X) - kind.run(0 * X))[:, output].double(), 2e-4)
+
+
+@ALL
+def test_its_files_compute_what_it_computes(name, tmp_path):
+    kind = kinds()[name]
+    if not kind.core:
+        with pytest.raises(hl.UnsupportedModelError):
+            hl.export_onnx(kind.model, tmp_path / "m.onnx", **kind.options)
+        return
+    for storage in ("auto", "half"):
+        hl.export_onnx(kind.model, tmp_path / "m.onnx", storage=storage, **kind.options)
+        session = ort.InferenceSession((tmp_path / "m.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+        got = torch.from_numpy(session.run(["outputs"], {"inputs": X.numpy()})[0])
+        close(got, kind.run(X), 1e-5 if storage == "auto" else 5e-3)
+    hl.save_model(kind.model, tmp_path / "m.safetensors", **kind.options)
+    again = hl.read_model(tmp_path / "m.safetensors")
+    with torch.no_grad():
+        close(again(X), kind.run(X))
+    assert again.info.assumed == ""
+    close(
+        hl.read(tmp_path / "m.safetensors").detach().w_rec,
+        hl.read(kind.model, kind.readout).detach().w_rec,
+    )
+    why = hl.explain(tmp_path / "m.safetensors", X, method="secant")
+    close(why.output, kind.run(X)[:, 0].double())
+
+
+@ALL
+def test_it_can_be_made_smaller_and_timed(name):
+    kind = kinds()[name]
+    before = copy.deepcopy(kind.model.state_dict()) if isinstance(kind.model, nn.Module) else None
+    calls = {
+        "quantise": lambda: hl.quantise(kind.model, calibration=X, **kind.options).model,
+        "prune": lambda: hl.prune(kind.model, 0.0, **kind.options),
+        "truncate": lambda: hl.truncate(kind.model, 6, **kind.options),
+    }
+    for call, make in calls.items():
+        if not kind.core:
+            with pytest.raises(hl.UnsupportedModelError):
+                make()
+            continue
+        made = make()
+        if name.startswith("Ensemble") and call == "prune":
+            close(made.ensemble.predict(X)[0], kind.run(X))
+            continue
+        model = getattr(made, "model", made)
+        with torch.no_grad():
+            wanted = kind.run(X)
+            if name == "truncated" and call == "truncate":  # a longer window takes the place of the shorter
+                wanted = ends(kind.model.core, kind.model.readout)(X)
+            close(model(X), wanted, 0.2 if call == "quantise" else 1e-5)
+    if kind.core:
+        frame = hl.measure_latency(kind.model, X, runtimes=("eager",), seconds=1e-6, **kind.options)
+        assert len(frame)
+    if before is not None:
+        assert all(torch.equal(before[key], value) for key, value in kind.model.state_dict().items())
+
+
+@ALL
+def test_events_and_fixed_points_are_those_of_its_own_steps(name):
+    kind = kinds()[name]
+    if "both ways" in name:
+        for call in (hl.event_cost, lambda m, x, **o: hl.fixed_points(m)):
+            with pytest.raises(hl.UnsupportedModelError):
+                call(kind.model, X, **kind.options)
+        return
+    if kind.core:
+        close(hl.event_cost(kind.model, X, **kind.options).outputs, kind.run(X))
+    found = hl.fixed_points(kind.model, n=4)
+    assert found.states.dtype == torch.float64
+    assert (found.residual < 1e-9).all()
+    if name == "own cell":
+        assert len(found.states) > 0
+        state = found.states[:1].float()
+        close(kind.model.step(state, torch.zeros(1, I)), state, 1e-6)
+
+
+@ALL
+def test_a_readout_beside_one_that_it_has_is_refused_everywhere(name, tmp_path):
+    kind = kinds()[name]
+    if kind.readout is not None:
+        return
+    head = nn.Linear(H, O)
+    for call in (
+        lambda: hl.read(kind.model, head),
+        lambda: hl.analyze(kind.model, head),
+        lambda: hl.explain(kind.model, X, readout=head),
+        lambda: hl.prune(kind.model, 0.5, readout=head),
+        lambda: hl.quantise(kind.model, readout=head),
+        lambda: hl.truncate(kind.model, 3, readout=head),
+        lambda: hl.remove_units(kind.model, [0], readout=head),
+        lambda: hl.reduce_balanced(kind.model, 2, readout=head),
+        lambda: hl.low_rank(kind.model, 2, readout=head),
+        lambda: hl.effective_window(kind.model, X, 0.1, readout=head),
+        lambda: hl.event_cost(kind.model, X, readout=head),
+        lambda: hl.export_onnx(kind.model, tmp_path / "m.onnx", readout=head),
+        lambda: hl.save_model(kind.model, tmp_path / "m.safetensors", readout=head),
+        lambda: hl.measure_latency(kind.model, X, readout=head),
+    ):
+        with pytest.raises(hl.ParameterError, match="own read-out"):
+            call()
+    # a module that hoplens does not know is differentiated as it is, and its outputs are no hidden units
+    with pytest.raises(hl.HoplensError, match=r"own read-out|the readout takes 5 features"):
+        hl.trajectory_maps(kind.model, X, readout=head)
+
+
+@pytest.mark.parametrize("kind", CORES)
+def test_integer_files_are_held_against_the_model(kind, tmp_path):
+    core, head = drawn(CORES[kind]), drawn(lambda: nn.Linear(HEAD.get(kind, H), O), 1)
+    quantised = hl.quantise(core, readout=head, calibration=X)
+    hl.export_int8(quantised, tmp_path / "m.onnx", inputs=X)
+    session = ort.InferenceSession((tmp_path / "m.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    got = torch.from_numpy(session.run(["outputs"], {"inputs": X.numpy()})[0])
+    close(got, ends(core, head)(X), 0.05)
+
+
+def test_a_file_that_shares_a_mistake_with_the_simulation_is_not_written(tmp_path, monkeypatch):
+    quantised = hl.quantise(hl.LeakyRNN(I, H, 0.5), readout=nn.Linear(H, O), calibration=X)
+    monkeypatch.setattr("hoplens.compress.simulation.activate", lambda z, _: z.relu())
+    monkeypatch.setattr("hoplens.compress.int8_onnx.OPERATORS", {"tanh": "Relu"})
+    with pytest.raises(hl.ExportError, match="simulation differs from the model"):
+        hl.export_int8(quantised, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+class Misread(nn.Module):
+    """A module whose reader says relu, and which computes tanh."""
+
+    batch_first = True
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(I, H, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)
+
+    def to_hoplens(self):
+        own = self.rnn
+        parts = (own.weight_ih_l0, own.weight_hh_l0, own.bias_ih_l0, own.bias_hh_l0)
+        return hl.RnnCell(*parts, nonlinearity="linear")
+
+
+@pytest.mark.parametrize("export", ["auto", "half", "nir"])
+def test_exports_are_compared_with_the_module_and_not_with_what_was_read_of_it(export, tmp_path):
+    model, head = drawn(Misread), drawn(lambda: nn.Linear(H, O), 1)
+    if export == "nir":
+        pytest.importorskip("nir")
+    write = {
+        "auto": lambda: hl.export_onnx(model, tmp_path / "m.onnx", readout=head),
+        "half": lambda: hl.export_onnx(model, tmp_path / "m.onnx", readout=head, storage="half"),
+        "nir": lambda: hl.export_nir(model, tmp_path / "m.nir", readout=head),
+    }
+    with pytest.raises(hl.ExportError, match="differs from"):
+        write[export]()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("leak", [1.0, 0.4])
+def test_linear_networks_become_exact_neuromorphic_files(leak, tmp_path):
+    pytest.importorskip("nir")
+    core, head = (
+        drawn(lambda: hl.LeakyRNN(I, H, leak, nonlinearity="linear")),
+        drawn(lambda: nn.Linear(H, O), 1),
+    )
+    done = hl.export_nir(core, tmp_path / "m.nir", readout=head)
+    assert done.form == "exact"
+    found = hl.simulate_nir(tmp_path / "m.nir", X, dt=done.dt)[:, -1]
+    close(found.float(), ends(core, head)(X))
+
+
+def test_units_that_are_none_are_refused():
+    with pytest.raises(hl.UnknownNameError, match="unknown nonlinearity 'gelu'"):
+        hl.LeakyRNN(I, H, 0.5, nonlinearity="gelu")
+    with pytest.raises(hl.ParameterError, match="hidden_size"):
+        hl.LeakyRNN(I, 0, 0.5)
+    core = hl.LeakyRNN(I, H, 0.5)
+    core.nonlinearity = "gelu"  # set afterwards
+    with pytest.raises(hl.UnknownNameError, match="gelu"):
+        hl.quantise(core, readout=nn.Linear(H, O), calibration=X)
+
+
+@pytest.mark.parametrize("more", ["mean", "relu"])
+def test_a_module_that_does_more_than_its_core_and_head_is_not_misread(more):
+    whole = drawn(lambda: Whole(nn.GRU(I, H, batch_first=True), more))
+    for call in (
+        lambda: hl.read(whole),
+        lambda: hl.explain(whole, X),
+        lambda: hl.prune(whole, 0.5),
+        lambda: hl.analyze(whole, inputs=X),
+    ):
+        with pytest.raises(hl.UnsupportedModelError, match=r"something else than.*model\.rnn"):
+            call()
+    maps = hl.trajectory_maps(whole, X)  # any module can be followed by autograd
+    assert maps.values.shape == (4, 6, O, I)
+
+
+def test_a_module_that_reads_out_after_every_step_is_known_as_such():
+    whole = drawn(lambda: Whole(nn.GRU(I, H, batch_first=True), "every step"))
+    made = hl.prune(whole, 0.0).model
+    assert made.info.every_step
+    with torch.no_grad():
+        close(made(X), whole(X))
+
+
+class Loud(nn.GRU):
+    def forward(self, x, state=None):
+        states, last = super().forward(x, state)
+        return states * 2, last
+
+
+def test_a_subclass_that_runs_another_way_is_not_misread():
+    with pytest.raises(hl.UnsupportedModelError, match="a forward of its own"):
+        hl.read(drawn(lambda: Loud(I, H, batch_first=True)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Conv1d(6, 4, 1),
+        lambda: nn.Conv1d(3, 4, 3),
+        lambda: nn.MultiheadAttention(3, 1),
+        lambda: nn.TransformerEncoderLayer(3, 1, 4),
+        lambda: nn.Transformer(4, 2, 1, 1, 8, batch_first=True),
+        lambda: nn.Linear(3, 2),
+        lambda: nn.Embedding(3, 2),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(18, 2)),
+        lambda: nn.Identity(),
+        lambda: nn.LSTM,
+        lambda: object(),
+        lambda: None,
+        lambda: "no such file.pt",
+        lambda: 3,
+    ],
+)
+def test_what_is_not_recurrent_is_refused_in_one_line(make):
+    model = make()
+    for call in (
+        lambda: hl.read(model),
+        lambda: hl.analyze(model),
+        lambda: hl.explain(model, X),
+        lambda: hl.fixed_points(model),
+        lambda: hl.prune(model, 0.5),
+        lambda: hl.quantise(model),
+        lambda: hl.event_cost(model, X),
+        lambda: hl.hop_maps(model, 3),
+    ):
+        with pytest.raises(hl.HoplensError) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Conv1d(6, 4, 1), lambda: nn.MultiheadAttention(3, 1), nn.Embedding]
+)
+def test_layers_over_other_axes_are_not_followed(make):
+    model = make(3, 2) if make is nn.Embedding else make()
+    with pytest.raises(hl.UnsupportedModelError):
+        hl.trajectory_maps(model, X)
+
+
+def test_samples_that_depend_on_each_other_are_not_followed():
+    mixer = drawn(lambda: nn.GRU(I, H))  # time first: run on (B, L, I) it takes sequences for steps
+    with pytest.raises(hl.UnsupportedModelError, match="another output alone"):
+        hl.trajectory_maps(lambda x: mixer(x)[0], X)
+
+
+def test_ensembles_of_several_networks_are_refused_in_one_line_and_compared_by_identity():
+    several = create_ensemble([0, 1], ["gaussian"] * 2, n_inputs=I, hidden=H, n_outputs=O, length=4)
+    assert several == several
+    assert several != several.clone()
+    assert hl.read(several).batch_shape == (2,)
+    for call in (
+        lambda: hl.explain(several, X),
+        lambda: hl.trajectory_maps(several, X),
+        lambda: hl.quantise(several),
+        lambda: hl.fixed_points(several),
+    ):
+        with pytest.raises(hl.ParameterError, match="ensemble of 2"):
+            call()
+
+
+def test_a_reader_of_ones_own_runs_in_any_precision():
+    own, head = drawn(Own), drawn(lambda: nn.Linear(H, O), 1)
+    x = X.double()
+    maps = hl.trajectory_maps(own, x, readout=head)
+    assert hl.analyze(own, head, inputs=x, horizon=4).fidelity is not None
+    why = hl.explain(own, x, readout=head, tolerance=1e-9)
+    assert float(why.gap.abs().max()) < 1e-9
+    double, twin = copy.deepcopy(own).double(), copy.deepcopy(head).double()
+    exact = hl.trajectory_maps(double, X, readout=twin)
+    assert exact.values.dtype == torch.float64
+    close(maps.values.double(), exact.values, 1e-5)
+    wide = hl.read(double, twin).detach()
+    assert wide.w_rec.dtype == torch.float64
+    close(hl.read(own, head).detach().w_rec.double(), wide.w_rec, 1e-6)
+    promoted, plain = (hl.fixed_points(m, n=3).states for m in (own, double))
+    close(promoted, plain, 1e-9)
+
+
+def test_a_reader_is_compared_with_the_module_itself():
+    rnn, head = drawn(lambda: nn.GRU(I, H, batch_first=True)), drawn(lambda: nn.Linear(H, O), 1)
+    model = hl.RecurrentModel(rnn, head)
+    check_reader(model, inputs=X, forward=model)
+    check_reader(model, inputs=X, forward=lambda x: model(x))
+
+    class Runs(Own):
+        def forward(self, x):
+            state = x.new_zeros(len(x), H)
+            for part in x.unbind(1):
+                state = self.step(state, part)
+            return state
+
+    own = drawn(Runs)
+    check_reader(own, inputs=X, forward=own)
+    check_reader(own, inputs=X, forward=lambda x: own(x))
+    wrong = drawn(Misread)
+    with pytest.raises(hl.ContractError, match="do not compute"):
+        check_reader(wrong, inputs=X, forward=wrong)
