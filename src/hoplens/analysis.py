@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hoplens.ablation import ablate_units, ablation_cost
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
 from hoplens.fidelity import Fidelity, fidelity
-from hoplens.files import make_folder, write_atomically
+from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.hops import HopMaps, hop_maps
 from hoplens.lesions import lesion, lesion_estimate
 from hoplens.measures import active_hops, dominant_hop
@@ -244,7 +244,7 @@ class Analysis:
 
 def _table_bytes(table: pd.DataFrame, table_format: str) -> bytes:
     if table_format == "csv":
-        return table.to_csv(index=False).encode()
+        return csv_bytes(table)
     check_parquet()
     written: bytes = table.to_parquet(None, engine="pyarrow", index=False)
     return written

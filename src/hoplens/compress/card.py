@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -17,6 +16,7 @@ from hoplens.compress.result import INT8, Line, Result
 from hoplens.compress.search import Choice
 from hoplens.explanations.svg import inline_svg
 from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.report.environment import environment
 from hoplens.report.theme import variables
 
 FIGURE = "front.svg"
@@ -189,17 +189,15 @@ def _arguments(core: nn.Module) -> str:
 
 def render(told: dict[str, Any], figure: Figure) -> tuple[str, str]:
     """Return the card as Markdown and as HTML."""
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    loader = PackageLoader("hoplens.compress")
-    plain = Environment(loader=loader, autoescape=False, **options)  # Markdown; no page is made of it here
-    page = Environment(loader=loader, autoescape=True, **options)
+    package = "hoplens.compress"
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
         picture = inline_svg(figure, label=f"{told['score_name']} against size and latency", prefix="front")
     colours = {"light": variables(dark=False), "dark": variables(dark=True)}
-    markdown = plain.get_template("card.md.j2").render(told)
-    return markdown, page.get_template("card.html.j2").render(**told, **colours, picture=picture)
+    markdown = environment(package, markdown=True).get_template("card.md.j2").render(told)
+    page = environment(package).get_template("card.html.j2").render(**told, **colours, picture=picture)
+    return markdown, page
 
 
 __all__ = ["FIGURE", "cells", "content", "describe", "render", "verdict"]

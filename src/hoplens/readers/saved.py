@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from hoplens.compress.grids import unpack
 from hoplens.errors import FileError
-from hoplens.files import write_atomically
+from hoplens.files import regular_file, write_atomically
 from hoplens.readers.copies import as_model
 from hoplens.readers.files import is_safetensors
 from hoplens.recurrent_model import FORMAT, RecurrentModel, build_model, describe_model
@@ -90,9 +91,7 @@ def load_model(path: str | Path) -> RecurrentModel:
     FileError
         If the file is missing, damaged, of another format, or not a saved model.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise FileError(f"no file {str(file)!r}; pass the path of a model saved with save_model")
+    file = regular_file(path, "model saved with save_model")
     if not is_safetensors(file):
         raise FileError(
             f"{str(file)!r} is no file of save_model; open a state_dict of torch with hoplens.read_model"
@@ -114,8 +113,12 @@ def load_model(path: str | Path) -> RecurrentModel:
         )
     try:
         tensors = unpacked(tensors, described.get("packed", {}))
-        model = build_model(described, next(iter(tensors.values())).dtype)
-        model.load_state_dict(tensors)
+        dtype = next(iter(tensors.values())).dtype
+        if int(described["num_layers"]) > len(tensors):  # before as many are made
+            raise ValueError(f"it is said to have {described['num_layers']} layers")
+        with torch.device("meta"):  # sizes that are only said take no memory
+            model = build_model(described, dtype)
+        model.load_state_dict({name: value.to(dtype) for name, value in tensors.items()}, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:
         why = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
         raise FileError(f"{str(file)!r} does not describe its weights ({why}); save it again") from None
