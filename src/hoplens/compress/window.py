@@ -110,9 +110,10 @@ def effective_window(
     * ``"pasts"``: for the last w steps of each sequence in ``inputs``, whatever came before them in that
       range. Knows gates that close and units that saturate.
 
-    Worst cases multiply over steps, so dense networks often have no proven window although the measured
-    error fades: then ``window`` is None and ``reason`` says so. A statement on sequences of the same
-    source that needs no proof is ``share``.
+    Proofs are of the network in exact arithmetic, with all roundings of the proof itself bounded; running
+    it in floating point adds the rounding of that run. Worst cases multiply over steps, so dense networks
+    often have no proven window although the measured error fades: then ``window`` is None and ``reason``
+    says so. A statement on sequences of the same source that needs no proof is ``share``.
 
     Parameters
     ----------
