@@ -22,8 +22,8 @@ from hoplens.compress.proofs import (
     spectral_bound,
 )
 from hoplens.compress.window import candidates
-from hoplens.readers.models import to_stack
-from hoplens.recurrent_model import last_steps
+from hoplens.models.readers.models import to_stack
+from hoplens.models.recurrent_model import last_steps
 
 F64 = torch.float64
 KINDS = ("tanh", "relu", "leaky", "gru", "lstm", "projected")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hoplens.analysis.lags import lag_maps
 from hoplens.compress.intervals import Box
 from hoplens.compress.proofs import bound_after_any_past, bound_everywhere, reachable
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count, check_number
-from hoplens.lags import lag_maps
-from hoplens.readers import read
-from hoplens.readers.copies import as_model
-from hoplens.readers.models import to_stack
-from hoplens.recurrent_model import RecurrentModel, last_steps
-from hoplens.running import as_batch
-from hoplens.stack import Stack
-from hoplens.tensors import check_finite, check_lengths
+from hoplens.models.readers import read
+from hoplens.models.readers.copies import as_model
+from hoplens.models.readers.models import to_stack
+from hoplens.models.recurrent_model import RecurrentModel, last_steps
+from hoplens.models.rollout import as_batch
+from hoplens.models.stack import Stack
+from hoplens.models.tensors import check_finite, check_lengths
 
 if TYPE_CHECKING:
     import pandas as pd
