@@ -21,52 +21,6 @@ def names() -> tuple[str, ...]:
     return tuple(FUNCTIONS)
 
 
-def make_built_in(
-    name: str,
-    *,
-    signal: str = "every",
-    modules: int = 4,
-    module_size: int = 4,
-    length: int = 8,
-    outputs_per_module: int = 1,
-    lag: int | None = None,
-    steps: int | None = None,
-    noise: float = 1.0,
-    target_noise: float = 0.0,
-    form: str = "regression",
-    seed: int = 0,
-) -> Task:
-    """Make one of the tasks that hoplens defines; see `make`."""
-    function = FUNCTIONS[check_choice("task", name, FUNCTIONS)]
-    check_choice("signal", signal, SIGNALS)
-    check_choice("form", form, ("regression", "sign"))
-    if check_count("modules", modules) % 2 and function.paired:
-        raise ParameterError(f"{name} pairs modules with siblings, so modules must be even, got {modules}")
-    size = check_count("length", length)
-    inputs = modules * check_count("module_size", module_size)
-    outputs = modules * check_count("outputs_per_module", outputs_per_module)
-    # what a task says of itself: its hop maps and mean input, and one sample
-    check_memory("this task", 8 * size * inputs * (outputs + 2), "take a smaller length, or fewer modules")
-    return Task(
-        name=name,
-        signal=signal,
-        modules=modules,
-        module_size=module_size,
-        outputs_per_module=outputs_per_module,
-        length=size,
-        signal_steps=signal_steps(signal, size, lag, steps, seed),
-        noise=check_number("noise", noise, least=0.0),
-        target_noise=check_number("target_noise", target_noise, least=0.0),
-        form=form,
-    )
-
-
-MakeTask = Callable[..., TrainingTask]
-TASKS: Registry[MakeTask] = Registry(
-    "task", "hoplens.tasks", {name: partial(make_built_in, name) for name in FUNCTIONS}
-)
-
-
 def make(
     name: str,
     *,
@@ -127,27 +81,49 @@ def make(
     ParameterError
         For options out of range or that do not go together.
     """
-    given = {
-        "signal": signal,
-        "modules": modules,
-        "module_size": module_size,
-        "length": length,
-        "outputs_per_module": outputs_per_module,
-        "lag": lag,
-        "steps": steps,
-        "noise": noise,
-        "target_noise": target_noise,
-        "form": form,
-        "seed": seed,
-    }
-    if name in FUNCTIONS:
-        if options is not None:
-            raise ParameterError(f"the task {name} is built in and takes keywords, not options=")
-        return make_built_in(name, **given)  # type: ignore[arg-type]
-    if name not in TASKS.names():
-        check_choice("task", name, TASKS.names())
+    given = locals().copy()  # first of all, while it holds what was passed and nothing else
+    if name not in FUNCTIONS:
+        return _own_task(given)
+    if options is not None:
+        raise ParameterError(f"the task {name} is built in and takes keywords, not options=")
+    function = FUNCTIONS[name]
+    check_choice("signal", signal, SIGNALS)
+    check_choice("form", form, ("regression", "sign"))
+    if check_count("modules", modules) % 2 and function.paired:
+        raise ParameterError(f"{name} pairs modules with siblings, so modules must be even, got {modules}")
+    size = check_count("length", length)
+    inputs = modules * check_count("module_size", module_size)
+    outputs = modules * check_count("outputs_per_module", outputs_per_module)
+    # what a task says of itself: its hop maps and mean input, and one sample
+    check_memory("this task", 8 * size * inputs * (outputs + 2), "take a smaller length, or fewer modules")
+    return Task(
+        name=name,
+        signal=signal,
+        modules=modules,
+        module_size=module_size,
+        outputs_per_module=outputs_per_module,
+        length=size,
+        signal_steps=signal_steps(signal, size, lag, steps, seed),
+        noise=check_number("noise", noise, least=0.0),
+        target_noise=check_number("target_noise", target_noise, least=0.0),
+        form=form,
+    )
+
+
+MakeTask = Callable[..., TrainingTask]
+TASKS: Registry[MakeTask] = Registry(
+    "task", "hoplens.tasks", {name: partial(make, name) for name in FUNCTIONS}
+)
+
+
+def _own_task(given: Mapping[str, Any]) -> Task:
+    """Return a registered task, or raise if `make` was given what only built-in ones take."""
+    name, options = given["name"], given["options"]
+    check_choice("task", name, TASKS.names())
     usual = inspect.signature(make).parameters
-    alien = [key for key, value in given.items() if value != usual[key].default]
+    alien = [
+        key for key, value in given.items() if key not in ("name", "options") and value != usual[key].default
+    ]
     if alien:
         raise ParameterError(
             f"the task {name!r} is not built in and takes no {alien[0]}; give its own options as "
