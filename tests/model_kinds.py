@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.models import create_ensemble
+from hoplens.models.ensemble import create_ensemble
 
 I, H, O = 3, 5, 2  # noqa: E741
 HEAD = {"projected": 3, "both ways": 2 * H, "both ways and deep": 2 * H}

@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import hoplens as hl
-from hoplens import cli
+from hoplens.cli import app as cli
 from hoplens.files import csv_bytes
-from hoplens.readers.saved import KEY
+from hoplens.models.readers.saved import KEY
+from hoplens.models.recurrent_model import ModelInfo, describe_model
 from hoplens.text import for_markdown, for_table
 
 SCRATCH = Path(tempfile.mkdtemp())
@@ -55,9 +56,7 @@ def command(*arguments: object) -> int:
 def model_of(core: nn.Module | None = None, **info: object) -> hl.RecurrentModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return hl.RecurrentModel(
-            core or nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2), hl.recurrent_model.ModelInfo(**info)
-        )
+        return hl.RecurrentModel(core or nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2), ModelInfo(**info))
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +280,7 @@ def test_archives_that_unpack_to_more_than_the_memory(monkeypatch, tmp_path, cap
 @pytest.mark.parametrize("core", ["lstm", "leaky"])
 def test_descriptions_that_claim_more_than_the_weights(key, core, tmp_path):
     made = model_of(nn.LSTM(3, 4, batch_first=True) if core == "lstm" else hl.LeakyRNN(3, 4, 0.5))
-    told = hl.recurrent_model.describe_model(made) | {key: 10**9}
+    told = describe_model(made) | {key: 10**9}
     if core == "leaky" and key in ("num_layers", "proj_size"):
         told["core"] = "rnn"
     save_file(made.state_dict(), tmp_path / "m.safetensors", metadata={KEY: json.dumps(told)})
@@ -341,7 +340,7 @@ def model_files(draw) -> bytes:
     if draw(st.booleans()):
         torch.save(made.state_dict(), path)
     else:
-        told = hl.recurrent_model.describe_model(made)
+        told = describe_model(made)
         change = draw(st.sampled_from(["none", "key", "info", "all"]))
         if change == "key":
             told[draw(st.sampled_from(sorted(told)))] = draw(JSON)

@@ -7,18 +7,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hoplens.text import for_markdown, for_page
 
 
-def environment(package: str, *, markdown: bool = False) -> Environment:
-    """Return the environment of a package's templates; every text in them is made safe.
+def environment(*, markdown: bool = False) -> Environment:
+    """Return the environment of the templates; every text in them is made safe.
 
     Parameters
     ----------
-    package : str
-        Whose folder ``templates`` is read.
     markdown : bool, default False
         For Markdown, not for HTML pages. Text of our own that must stay as it is is given as ``Markup``.
     """
     return Environment(
-        loader=PackageLoader(package),
+        loader=PackageLoader("hoplens.report"),
         autoescape=not markdown,  # of every page, whatever its template is called
         finalize=for_markdown if markdown else for_page,
         undefined=StrictUndefined,

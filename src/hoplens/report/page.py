@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hoplens.analysis import Analysis
+from hoplens.analysis.summary import Analysis
 from hoplens.files import write_atomically
 from hoplens.plots.measures import method_label
 from hoplens.plots.style import method_styles
@@ -42,7 +42,7 @@ def write_study_report(results: StudyLike, path: str | os.PathLike[str]) -> Path
     Parameters
     ----------
     results : StudyLike
-        The study, e.g. a ``hoplens.study.results.StudyResults``.
+        The study, e.g. a ``hoplens.studies.paper.results.StudyResults``.
     path : path
         Where to; the folder must exist. An old report is replaced only once the new one is whole.
 
@@ -151,7 +151,7 @@ def _render(part: NetworkPart | None, groups: list[figures.Group], context: Mapp
         },
     }
     scripts = {"vendor": _script(_asset(VENDOR)), "glue": _script(_glue())}
-    pages = environment("hoplens.report")
+    pages = environment()
     # no line starts with a percent sign
     pages.filters["tie"] = lambda text: text.replace(" %", "\u00a0%")
     return pages.get_template("page.html.j2").render(
