@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from markupsafe import Markup
 
-from hoplens.text import printable_lines
-
 DIGITS = 6  # more than a reader or a plot needs, and a third of the bytes of all seventeen
 # inside <script> only these can be mistaken for markup; in JSON strings their escapes mean the same
-UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
+# and control characters and those that turn text round do not stand in the file either
+HIDDEN = "".join(map(chr, [*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029" + HIDDEN}
 
 
 def rounded(value: float, digits: int = DIGITS) -> float | int | None:
@@ -38,17 +38,15 @@ def plain_data(value: Any, digits: int = DIGITS) -> Any:
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if isinstance(value, str):
-        return printable_lines(value)
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return rounded(value, digits)
     if isinstance(value, Mapping):
-        return {printable_lines(str(name)): plain_data(item, digits) for name, item in value.items()}
+        return {str(name): plain_data(item, digits) for name, item in value.items()}
     if isinstance(value, Sequence):
         return [plain_data(item, digits) for item in value]
-    return printable_lines(str(value))
+    return str(value)
 
 
 def script_json(value: Any) -> Markup:
