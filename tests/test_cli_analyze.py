@@ -107,7 +107,7 @@ def test_options_reach_the_analysis(files: Path) -> None:
         ("rnn.pt", {"inputs": "narrow.npz"}, "I = 3"),
         ("rnn.pt", {"inputs": "two.npz"}, "'inputs'; it holds a, b"),
         ("rnn.pt", {"inputs": "junk.npz"}, "cannot read"),
-        ("rnn.pt", {"inputs": "none.npz"}, "No such file"),
+        ("rnn.pt", {"inputs": "none.npz"}, "no file"),
         ("rnn.pt", {"nonlinearity": "gelu"}, "unknown nonlinearity"),
         ("rnn.pt", {"radius": 0.0}, "radius must be"),
         ("rnn.pt", {"rnn": "encoder"}, "unknown rnn prefix"),
