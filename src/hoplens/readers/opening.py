@@ -15,7 +15,7 @@ from hoplens.pathways import Pathways
 from hoplens.readers.files import KINDS, is_safetensors, locate
 from hoplens.readers.models import ModelParts
 from hoplens.readers.modules import PARTS
-from hoplens.readers.saved import description, load_model
+from hoplens.readers.saved import description, load_model, path_of
 from hoplens.recurrent_model import CORES, LeakyRNN, ModelInfo, RecurrentModel
 from hoplens.stack import Stack
 from hoplens.tensors import check_weight
@@ -37,7 +37,7 @@ def open_parts(
         Prefix of the read-out's keys, or a read-out that is not in the file.
     nonlinearity : {"tanh", "relu", "linear"}, optional
     """
-    file = Path(path)
+    file = path_of(path)
     if not file.is_file():
         raise FileError(f"no file {str(file)!r}; pass the path of a .safetensors or state_dict file")
     if nonlinearity is not None:

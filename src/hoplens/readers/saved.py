@@ -74,6 +74,13 @@ def description(file: Path) -> Any:
         return json.loads((opened.metadata() or {}).get(KEY, "null"))
 
 
+def path_of(path: Any) -> Path:
+    """Return a path, or raise where something else came, e.g. a model."""
+    if not isinstance(path, str | Path):
+        raise FileError(f"expected a path of a file of a model, got a {type(path).__name__}")
+    return Path(path)
+
+
 def load_model(path: str | Path) -> RecurrentModel:
     """Load a model that `save_model` wrote, quantised or not. No code is run.
 
@@ -90,7 +97,7 @@ def load_model(path: str | Path) -> RecurrentModel:
     FileError
         If the file is missing, damaged, of another format, or not a saved model.
     """
-    file = Path(path)
+    file = path_of(path)
     if not file.is_file():
         raise FileError(f"no file {str(file)!r}; pass the path of a model saved with save_model")
     if not is_safetensors(file):
@@ -122,4 +129,4 @@ def load_model(path: str | Path) -> RecurrentModel:
     return model
 
 
-__all__ = ["KEY", "SCALES", "description", "load_model", "save_model", "unpacked"]
+__all__ = ["KEY", "SCALES", "description", "load_model", "path_of", "save_model", "unpacked"]
