@@ -43,7 +43,7 @@ COMMANDS = tuple(name for name in COLUMNS if name.startswith("hoplens "))
 OBJECTS = tuple(name for name in NAMES if name not in PATHS)
 NO_FILE = r"core must be|nn\.Linear that follows"
 REFUSED = (
-    ((*REMAKE, *SMALLER, *COMMANDS), BY_HAND, NO_FILE),
+    ((*REMAKE, *SMALLER), BY_HAND, NO_FILE),
     ((*REMAKE, *SMALLER, "trajectory_maps", "fixed_points"), PATHS, "open it with hoplens.read_model"),
     (("export_onnx", "export_nir", "event_cost"), PATHS, "open it with hoplens.read_model"),
     (("export_int8",), tuple(name for name in NAMES if name != "Quantised"), "hl.quantise returns"),
@@ -80,6 +80,8 @@ def test_every_cell_is_right_or_refused_in_one_line(column, tmp_path, few):
     for number, (name, kind) in enumerate(kinds(tmp_path).items()):
         folder = tmp_path / str(number)
         folder.mkdir()
+        if column in COMMANDS and not kind.is_file:
+            continue  # commands take files; as a file of `save_model` the row is in the column save_model
         module = kind.model if isinstance(kind.model, nn.Module) else None
         before = copy.deepcopy(module.state_dict()) if module is not None else {}
         said = said_to_be_refused(column, name)
