@@ -16,6 +16,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # side by side with JAX; run it on an idle machine
 bench: $(VENV)/.installed

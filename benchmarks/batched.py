@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import hoplens as hl
 from hoplens.compress.simulation import Tap, run_model
-from hoplens.tasks import Task
+from hoplens.data.tasks import Task
 
 Tensors = dict[str, Tensor]
 Weighing = Callable[[Tensors], Tensors]

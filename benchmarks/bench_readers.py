@@ -118,7 +118,7 @@ def trajectory_race(kind: str, sizes: tuple[int, int, int, int, int], seconds: f
 
 
 def _cell(module: nn.Module) -> hl.Cell:
-    from hoplens.readers.models import to_stack
+    from hoplens.models.readers.models import to_stack
 
     stack = to_stack(module)
     assert isinstance(stack, hl.Stack)

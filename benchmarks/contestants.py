@@ -30,9 +30,9 @@ def networks_of(size: str, shard: int, shards: int) -> range:
 def ours(size: str, networks: range, *, eager: bool = False) -> Step:
     """hoplens: the step that `hoplens.train` runs, with a penalty, clipping, schedules and checks."""
     import hoplens as hl
-    from hoplens.recipes import PathwaySpec, Term
-    from hoplens.settings import Network, Settings
-    from hoplens.trainer import Trainer
+    from hoplens.training.recipes import PathwaySpec, Term
+    from hoplens.training.settings import Network, Settings
+    from hoplens.training.trainer import Trainer
 
     _, h, length, batch, i, o = SIZES[size]
     task = hl.tasks.make("averaging", signal="on-off", modules=o, module_size=i // o, length=length)

@@ -18,8 +18,8 @@ from contest import run, table
 from scipy import stats
 
 import hoplens as hl
-from hoplens.models import Ensemble
-from hoplens.objective import FusedObjective, PenaltyGroup
+from hoplens.models.ensemble import Ensemble
+from hoplens.training.objective import FusedObjective, PenaltyGroup
 
 BATCH, INPUTS, OUTPUTS = 64, 16, 4
 HIDDEN, LENGTH = 256, 20

@@ -31,7 +31,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.statistics import bootstrap_mean
+from hoplens.studies.statistics import bootstrap_mean
 
 SAMPLES = 120
 POINTS = 33  # sets on a curve

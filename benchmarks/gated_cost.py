@@ -10,10 +10,10 @@ import torch
 
 import hoplens as hl
 from hoplens.data.sets import SequenceData, Split
-from hoplens.recipes import PathwaySpec, Term
-from hoplens.sequences import SequenceSettings, TrajectorySpec
-from hoplens.sequences.training import make_loop
-from hoplens.settings import Network
+from hoplens.training.recipes import PathwaySpec, Term
+from hoplens.training.sequences import SequenceSettings, TrajectorySpec
+from hoplens.training.sequences.training import make_loop
+from hoplens.training.settings import Network
 
 NETWORKS, HIDDEN, BATCH, INPUTS, OUTPUTS = 48, 32, 32, 12, 9
 ROUNDS, STEPS = 15, 3  # paired rounds; steps timed in each

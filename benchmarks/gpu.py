@@ -22,8 +22,8 @@ from contest import run, table
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.models import Ensemble
-from hoplens.objective import EagerObjective, FusedObjective, PenaltyGroup
+from hoplens.models.ensemble import Ensemble
+from hoplens.training.objective import EagerObjective, FusedObjective, PenaltyGroup
 
 LENGTH, BATCH, INPUTS, OUTPUTS, STRENGTH, LR = 20, 64, 16, 4, 1e-3, 1e-3
 SIZES = [

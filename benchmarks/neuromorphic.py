@@ -21,9 +21,9 @@ from pruning_networks import calibration, recipes, tasks, trained
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.recurrent_model import models_of
-from hoplens.statistics import bootstrap_mean
-from hoplens.streams import TrainingTask
+from hoplens.data.streams import TrainingTask
+from hoplens.models.recurrent_model import models_of
+from hoplens.studies.statistics import bootstrap_mean
 
 SEEDS = range(100, 120)
 STEPS, SEQUENCES = 1500, 256

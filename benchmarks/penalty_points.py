@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 
 import hoplens as hl
-from hoplens.recipes import PathwaySpec, Recipe, Term
-from hoplens.sequences import TrajectorySpec
-from hoplens.study.real.measure import count_hops, follow
-from hoplens.study.real.plan import all_sets
+from hoplens.studies.real.measure import count_hops, follow
+from hoplens.studies.real.plan import all_sets
+from hoplens.training.recipes import PathwaySpec, Recipe, Term
+from hoplens.training.sequences import TrajectorySpec
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 SEEDS = range(4)  # validation seeds of the study

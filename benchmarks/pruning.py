@@ -29,15 +29,15 @@ from torch import Tensor
 import hoplens as hl
 from hoplens.compress.scores import Criterion, compensated, loss, pathway_costs
 from hoplens.compress.sensitivity import Matrix, white_noise
+from hoplens.data.streams import TrainingTask
 from hoplens.files import write_atomically
-from hoplens.models import Ensemble
+from hoplens.graph.scores import keep_mask, weight_scores
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.recurrent_model import models_of
 from hoplens.plots.curves import plot_pruning
 from hoplens.plots.style import PAGE, method_legend, name_panel, save_figure
-from hoplens.recurrent_model import models_of
 from hoplens.seeds import generator
-from hoplens.statistics import bootstrap_mean
-from hoplens.streams import TrainingTask
-from hoplens.thinning import keep_mask, weight_scores
+from hoplens.studies.statistics import bootstrap_mean
 
 LEVELS = (30, 50, 70, 80, 90, 95)  # percent of the recurrent weights
 SEEDS = range(100, 120)

@@ -14,10 +14,10 @@ from pruning_networks import HIDDEN, STRENGTHS, VALIDATION_SEEDS, calibration, p
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.models import Ensemble
-from hoplens.recurrent_model import models_of
-from hoplens.statistics import bootstrap_mean
-from hoplens.streams import TrainingTask
+from hoplens.data.streams import TrainingTask
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.recurrent_model import models_of
+from hoplens.studies.statistics import bootstrap_mean
 
 LEVEL = 90
 METHODS = (OURS, MAGNITUDE)

@@ -16,7 +16,7 @@ from torch import nn
 
 import hoplens as hl
 from hoplens.compress.tuning import fine_tune
-from hoplens.statistics import bootstrap_mean
+from hoplens.studies.statistics import bootstrap_mean
 
 HIDDEN, STEPS, LR, SAMPLES = 32, 400, 1e-2, 128
 LEVELS = (50, 70, 80, 90)

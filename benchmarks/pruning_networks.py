@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.models import Ensemble
-from hoplens.recipes import Recipe
+from hoplens.data.streams import TrainingTask
+from hoplens.models.ensemble import Ensemble
 from hoplens.seeds import generator
-from hoplens.settings import Network, Settings
-from hoplens.streams import TrainingTask
-from hoplens.trainer import Trainer
+from hoplens.training.recipes import Recipe
+from hoplens.training.settings import Network, Settings
+from hoplens.training.trainer import Trainer
 
 HIDDEN, LENGTH, STEPS = 48, 10, 1500
 STRENGTHS = (1e-4, 3e-4, 1e-3)

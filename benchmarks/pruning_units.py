@@ -11,9 +11,9 @@ from pruning_networks import CALIBRATION, calibration, performance
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.models import Ensemble
-from hoplens.recurrent_model import models_of
-from hoplens.streams import TrainingTask
+from hoplens.data.streams import TrainingTask
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.recurrent_model import models_of
 
 LEVELS = (10, 30, 50, 70)  # percent of the hidden units
 PEER = "torch-pruning"

@@ -17,7 +17,9 @@ from contest import run, table
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.compress.grids import (
+from hoplens.compress.simulation import record, rounded
+from hoplens.data.tasks import Task
+from hoplens.models.grids import (
     LARGEST,
     METHODS,
     Grid,
@@ -26,10 +28,8 @@ from hoplens.compress.grids import (
     row_scales,
     to_levels,
 )
-from hoplens.compress.simulation import record, rounded
-from hoplens.recipes import Recipe
-from hoplens.statistics import best_strength, bootstrap_mean
-from hoplens.tasks import Task
+from hoplens.studies.statistics import best_strength, bootstrap_mean
+from hoplens.training.recipes import Recipe
 
 HIDDEN, LENGTH, LAG, STEPS = 48, 10, 8, 1000
 VALIDATION, REPORT = range(4), range(100, 120)

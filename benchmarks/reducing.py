@@ -14,9 +14,9 @@ from contest import run, table
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.recipes import Recipe
-from hoplens.statistics import bootstrap_mean
-from hoplens.tasks import Task
+from hoplens.data.tasks import Task
+from hoplens.studies.statistics import bootstrap_mean
+from hoplens.training.recipes import Recipe
 
 HIDDEN, LENGTH, STEPS = 48, 10, 1000
 SIZES = (24, 12)

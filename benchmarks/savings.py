@@ -16,11 +16,11 @@ import torch
 from contest import run, table
 
 import hoplens as hl
-from hoplens.pathways import Pathways
-from hoplens.recipes import PathwaySpec, Recipe, Term
-from hoplens.statistics import bootstrap_mean
-from hoplens.study.measure import measure
-from hoplens.tasks import Task
+from hoplens.data.tasks import Task
+from hoplens.graph.pathways import Pathways
+from hoplens.studies.paper.measure import measure
+from hoplens.studies.statistics import bootstrap_mean
+from hoplens.training.recipes import PathwaySpec, Recipe, Term
 
 HIDDEN, LENGTH, LAG, STEPS = 48, 10, 8, 1000
 SEEDS = range(100, 120)  # the study's report seeds

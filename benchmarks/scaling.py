@@ -16,7 +16,9 @@ import torch
 from contest import run, table
 
 from hoplens import recipes
-from hoplens.costs import (
+from hoplens.data.streams import CHUNK
+from hoplens.data.tasks import make
+from hoplens.studies.costs import (
     Machine,
     StepTimer,
     calibrate,
@@ -25,11 +27,9 @@ from hoplens.costs import (
     work_of_step,
     work_of_test,
 )
-from hoplens.evaluation import evaluate
-from hoplens.settings import Network, Settings
-from hoplens.streams import CHUNK
-from hoplens.tasks import make
-from hoplens.training import train_networks
+from hoplens.training.evaluation import evaluate
+from hoplens.training.settings import Network, Settings
+from hoplens.training.training import train_networks
 
 SEED = 1
 COUNTS, LARGEST = (1, 8, 32, 96), 4096  # networks a batch in the price list, and most units in all

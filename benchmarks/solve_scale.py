@@ -17,7 +17,7 @@ import torch
 from contest import run, table
 
 import hoplens as hl
-from hoplens import solves
+from hoplens.graph import solves
 
 EDGES, THIN, RANK = 10, 16, 16
 AIM = 1.2

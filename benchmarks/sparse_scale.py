@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.steps import narrow_csr
+from hoplens.graph.steps import narrow_csr
 
 EDGES, THIN, HORIZON = 10, 16, 50
 AIM = 1.5

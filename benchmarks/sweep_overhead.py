@@ -22,13 +22,13 @@ from multiprocessing import get_context
 import torch
 
 from hoplens import recipes
-from hoplens.settings import Network, Settings
-from hoplens.sweeps import Member, Plan, Shard, TaskSetting, run_sweep
-from hoplens.sweeps.executors import cores, start_worker
-from hoplens.sweeps.plan import shard_size
-from hoplens.sweeps.work import probe
-from hoplens.tasks import make
-from hoplens.training import train_networks
+from hoplens.data.tasks import make
+from hoplens.studies.sweeps import Member, Plan, Shard, TaskSetting, run_sweep
+from hoplens.studies.sweeps.executors import cores, start_worker
+from hoplens.studies.sweeps.plan import shard_size
+from hoplens.studies.sweeps.work import probe
+from hoplens.training.settings import Network, Settings
+from hoplens.training.training import train_networks
 
 METHODS = (recipes.l1(), recipes.paper(), recipes.recommended())
 STRENGTHS = tuple(round(10 ** (-4 + 2 * n / 9), 6) for n in range(10))

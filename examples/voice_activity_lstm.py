@@ -43,7 +43,7 @@ def voice_activity(path: Path) -> Curves:
     print("  at the mean of these states: " + hl.fidelity(mean, exact).summary())
     return {
         "exact, along the inputs": by_lag(exact.by_lag()),
-        "weights at the mean state": by_lag(hl.lag_maps(mean, 12).values),
+        "weights at the mean state": by_lag(hl.lag_maps(mean.detach(), 12).values),
         "weights at the origin": by_lag(hl.lag_maps(net.detach(), 12).values),
     }
 

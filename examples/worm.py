@@ -40,7 +40,10 @@ def main(folder: str | None = None, draws: int = 200) -> None:
     print(hl.top_paths(net, "ASHL", "VA6", 5, 5)[["path", "share"]].to_string(index=False))
     carried = hl.flow(net, 8)[2:].mean(0)
     best = carried.argsort(descending=True)[:8].tolist()
-    print("units that carry most:", ", ".join(net.hidden_names[j] for j in best))
+    print(
+        "units that the largest share of all walks passes, signs left aside:",
+        ", ".join(net.hidden_names[j] for j in best),
+    )
     lost = hl.lesion(net, 8)
     best = lost.argsort(descending=True)[:8].tolist()
     print(

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Import the command and run it."""
     try:
-        from hoplens.cli import main as run
+        from hoplens.cli.app import main as run
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)

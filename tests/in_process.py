@@ -7,7 +7,7 @@ import subprocess
 from contextlib import redirect_stderr, redirect_stdout
 from unittest.mock import patch
 
-from hoplens import cli
+from hoplens.cli import app as cli
 
 
 def hoplens(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import hoplens as hl
-from hoplens.explanations import words
+from hoplens.report import explanation_words as words
 from hoplens.report import write_network_report
 
 X = torch.randn(4, 6, I, generator=torch.Generator().manual_seed(11))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.models import create_ensemble
+from hoplens.models.ensemble import create_ensemble
 
 I, H, O = 3, 5, 2  # noqa: E741
 HEAD = {"projected": 3, "both ways": 2 * H, "both ways and deep": 2 * H}

@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 
 from hoplens import recipes
-from hoplens.settings import Network
-from hoplens.sweeps import Member, Outcome, Plan, Setting
-from hoplens.sweeps.plan import SHARD_BYTES
+from hoplens.studies.sweeps import Member, Outcome, Plan, Setting
+from hoplens.studies.sweeps.plan import SHARD_BYTES
+from hoplens.training.settings import Network
 
 
 @dataclass(frozen=True)

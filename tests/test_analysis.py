@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import hoplens as hl
-import hoplens.analysis
-import hoplens.connectome
+import hoplens.analysis.summary
+import hoplens.models.connectome
 from hoplens.errors import FileError, ParameterError, ShapeError
 from hoplens.report import render_network_report
 
@@ -75,8 +75,8 @@ def test_half_precision_and_files(tmp_path: Path) -> None:
 def test_large_networks_are_ranked_by_an_estimate_and_the_first_are_exact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hoplens.analysis, "LESION_FLOPS", 4e5)
-    monkeypatch.setattr(hoplens.analysis, "CANDIDATES", 5)
+    monkeypatch.setattr(hoplens.analysis.summary, "LESION_FLOPS", 4e5)
+    monkeypatch.setattr(hoplens.analysis.summary, "CANDIDATES", 5)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         net = hl.read(nn.RNN(2, 40).double(), nn.Linear(40, 2).double()).detach()
@@ -92,7 +92,7 @@ def test_large_networks_are_ranked_by_an_estimate_and_the_first_are_exact(
 
 
 def test_lesions_that_would_take_minutes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hoplens.analysis, "LESION_FLOPS", 1e3)
+    monkeypatch.setattr(hoplens.analysis.summary, "LESION_FLOPS", 1e3)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         net = hl.read(nn.RNN(2, 40).double(), nn.Linear(40, 2).double()).detach()
@@ -143,7 +143,7 @@ def test_rescale_keeps_every_kind_of_network() -> None:
 
 
 def test_the_worm() -> None:
-    assert doctest.testmod(hoplens.connectome).failed == 0
+    assert doctest.testmod(hoplens.models.connectome).failed == 0
     worm = hl.celegans()
     kinds = [data["kind"] for _, data in worm.nodes(data=True)]
     assert [kinds.count(kind) for kind in ("sensory", "inter", "motor")] == [83, 81, 116]

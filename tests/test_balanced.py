@@ -147,7 +147,7 @@ def test_gramians_along_data_are_covariances_of_states_and_slopes(kind, every_st
     if every_step:  # by random signs: right on average only
         assert torch.linalg.eigvalsh(got.show)[0] > -1e-12
         return
-    cell = hl.Stack(((hl.readers.models.to_stack(model.core).cells[0],),), None, "x").cells[0]
+    cell = hl.Stack(((hl.models.readers.models.to_stack(model.core).cells[0],),), None, "x").cells[0]
     show = torch.zeros(4, 4, dtype=F64)
     for row in x:  # brute force: the Jacobian of what follows a state by that state
         state = torch.zeros(cell.n_state, dtype=F64)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import hoplens as hl
-from hoplens.objective import FusedObjective
+from hoplens.training.objective import FusedObjective
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 CPU = torch.device("cpu")

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 from twins import assert_near
 
-from hoplens import bptt
-from hoplens.bptt import Backprop
-from hoplens.models import ACTIVATIONS, Ensemble
+from hoplens.models.ensemble import ACTIVATIONS, Ensemble
+from hoplens.training import bptt
+from hoplens.training.bptt import Backprop
 
 SHAPE = {"networks": 3, "inputs": 2, "hidden": 5, "outputs": 4, "length": 6, "batch": 7}
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 import hoplens as hl
-from hoplens.callbacks import Callback, pathways_of
-from hoplens.films import map_image
+from hoplens.plots.films import map_image
+from hoplens.training.callbacks import Callback, pathways_of
 
 
 class Net(nn.Module):

@@ -11,13 +11,13 @@ import time
 import pytest
 import torch
 
-from hoplens import cli
+from hoplens.cli import app as cli
 
 
 def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "hoplens.cli", *arguments],
+        [sys.executable, "-m", "hoplens.cli.app", *arguments],
         capture_output=True,
         text=True,
         env=environment,
@@ -86,7 +86,7 @@ def test_usage_errors_exit_with_2_too():
 
 def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "hoplens.cli", "reproduce", "--quick", "--out", str(out)]
+    command = [sys.executable, "-m", "hoplens.cli.app", "reproduce", "--quick", "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     log = out / "sweep.log"
@@ -105,8 +105,8 @@ def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
 
 
 def test_the_study_of_the_paper_is_printed_and_is_a_study():
-    from hoplens.study import full_plan
-    from hoplens.sweeps import parse_study
+    from hoplens.studies.paper import full_plan
+    from hoplens.studies.sweeps import parse_study
 
     shown = hoplens("sweep", "--example", "paper")
     assert shown.returncode == 0, shown.stderr
@@ -115,7 +115,7 @@ def test_the_study_of_the_paper_is_printed_and_is_a_study():
 
 @pytest.mark.parametrize("command", [("reproduce", "--quick", "--out"), ("report",)])
 def test_a_folder_of_an_older_version_is_refused(tmp_path, monkeypatch, capsys, command):
-    from hoplens import cli
+    from hoplens.cli import app as cli
 
     (tmp_path / "study.json").write_text("{}")
     monkeypatch.setattr(sys, "argv", ["hoplens", *command, str(tmp_path)])

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import hoplens as hl
-from hoplens.commands import run_analyze
+from hoplens.cli.commands import run_analyze
 from hoplens.errors import HoplensError
 
 
@@ -149,10 +149,10 @@ def test_parquet_without_pyarrow_names_the_extra(files: Path, monkeypatch: pytes
 def test_an_interrupt_leaves_no_trace(tmp_path: Path) -> None:
     """Stopped in the middle of the work: exit code 130, no traceback, no folder."""
     script = (
-        "import hoplens.analysis as a, time\n"
+        "import hoplens.analysis.summary as a, time\n"
         "def slow(self): print('drawing', flush=True); time.sleep(60)\n"
         "a.Analysis.figures = slow\n"
-        "from hoplens.cli import main\n"
+        "from hoplens.cli.app import main\n"
         "main()\n"
     )
     arguments = ["analyze", "celegans", "--horizon", "3", "--out", str(tmp_path / "o")]

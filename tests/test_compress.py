@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 import hoplens as hl
 from hoplens import threads
-from hoplens.cli import app
-from hoplens.compress import candidates, search
-from hoplens.compress.candidates import Plan, Settings
-from hoplens.compress.data import halves, load_split
-from hoplens.compress.files import losses, run_onnx
-from hoplens.compress.result import _interval
-from hoplens.compress.search import Record, Search, choose
+from hoplens.cli.app import app
 from hoplens.compress.tuning import fine_tune, score
+from hoplens.studies.compression import candidates, search
+from hoplens.studies.compression.candidates import Plan, Settings
+from hoplens.studies.compression.data import halves, load_split
+from hoplens.studies.compression.files import losses, run_onnx
+from hoplens.studies.compression.result import _interval
+from hoplens.studies.compression.search import Record, Search, choose
 
 QUICK = {"steps": 6, "lr": 1e-3, "batch": 16, "seed": 0, "seconds": 0.01}
 
@@ -64,7 +64,7 @@ def files(tmp_path_factory):
 
 def compress(files, out, **options):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    from hoplens.commands import run_compress
+    from hoplens.cli.commands import run_compress
 
     given = {
         "data": files / "train.npz",

@@ -10,7 +10,8 @@ import torch
 
 import hoplens as hl
 from hoplens import recipes
-from hoplens.costs import (
+from hoplens.penalties.schedules import window
+from hoplens.studies.costs import (
     CALLS,
     NOTHING,
     REFERENCE,
@@ -22,9 +23,8 @@ from hoplens.costs import (
     work_of_step,
     work_of_test,
 )
-from hoplens.recipes import PathwaySpec, Recipe, Term, WeightSpec
-from hoplens.schedules import window
-from hoplens.settings import Network, Settings
+from hoplens.training.recipes import PathwaySpec, Recipe, Term, WeightSpec
+from hoplens.training.settings import Network, Settings
 
 TASK = hl.tasks.make("averaging", modules=2, module_size=3, outputs_per_module=2, length=5)  # I = 6, O = 4
 SETTINGS = Settings(hidden=8, batch=16, steps=100)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import hoplens as hl
-from hoplens import cli
-from hoplens.compress.candidates import Settings
-from hoplens.sweeps import run_sweep
+from hoplens.cli import app as cli
+from hoplens.studies.compression.candidates import Settings
+from hoplens.studies.sweeps import run_sweep
 
 COMMANDS: dict[str, list[Callable[..., Any]]] = {
     "reproduce": [],

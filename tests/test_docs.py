@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hoplens.extensions import kinds
+from hoplens.studies.extensions import kinds
 
 DOCS = Path(__file__).parents[1] / "docs"
 GUIDES = {  # and the least number of blocks
@@ -31,7 +31,7 @@ def _leave_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a guide registers ends with it."""
     for registry in kinds.ALL:
         monkeypatch.setattr(registry, "_added", dict(registry._added))
-    monkeypatch.setattr("hoplens.extensions.files._sources", {})
+    monkeypatch.setattr("hoplens.studies.extensions.files._sources", {})
 
 
 @pytest.mark.parametrize("guide", GUIDES)

@@ -13,10 +13,10 @@ from model_kinds import CORES, HEAD, NAMES, H, I, O, Own, Whole, drawn, ends, ki
 from torch import nn
 
 import hoplens as hl
-from hoplens import cli
-from hoplens.compress import candidates
-from hoplens.models import create_ensemble
-from hoplens.testing import check_reader
+from hoplens.cli import app as cli
+from hoplens.models.ensemble import create_ensemble
+from hoplens.studies.compression import candidates
+from hoplens.studies.testing import check_reader
 
 ort = pytest.importorskip("onnxruntime")
 pytestmark = [
@@ -181,7 +181,7 @@ def test_integer_files_are_held_against_the_model(kind, tmp_path):
 def test_a_file_that_shares_a_mistake_with_the_simulation_is_not_written(tmp_path, monkeypatch):
     quantised = hl.quantise(hl.LeakyRNN(I, H, 0.5), readout=nn.Linear(H, O), calibration=X)
     monkeypatch.setattr("hoplens.compress.simulation.activate", lambda z, _: z.relu())
-    monkeypatch.setattr("hoplens.compress.int8_onnx.OPERATORS", {"tanh": "Relu"})
+    monkeypatch.setattr("hoplens.export.int8_onnx.OPERATORS", {"tanh": "Relu"})
     with pytest.raises(hl.ExportError, match="simulation differs from the model"):
         hl.export_int8(quantised, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

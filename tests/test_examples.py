@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def test_worm(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     runpy.run_path(str(EXAMPLES / "worm.py"))["main"](str(tmp_path), 4)
     shown = capsys.readouterr().out
     assert "> AVAL > " in shown
-    assert "null models miss the summed weights of neurons by 2." in shown
+    missed = re.search(r"null models miss the summed weights of neurons by ([\d.]+)%", shown)
+    assert 1 < float(missed[1]) < 4  # the draws decide the rest
     names = {"worm-null.png", "worm-dominant-hop.png", "worm-lesions.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
 

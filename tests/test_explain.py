@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import hoplens as hl
-from hoplens.explanations.paths import block_positions
-from hoplens.explanations.secants import tanh_secant
+from hoplens.analysis.attribution.paths import block_positions
+from hoplens.analysis.attribution.secants import tanh_secant
 
 F64 = torch.float64
 KINDS = [
@@ -383,8 +383,8 @@ def test_samples_do_not_depend_on_each_other_nor_on_memory(monkeypatch):
         torch.testing.assert_close(whole.values[n], alone.values[0], rtol=1e-10, atol=1e-12)
     import sys
 
-    monkeypatch.setattr(sys.modules["hoplens.explanations.explaining"], "WORKING_SET", 1)
-    monkeypatch.setattr(sys.modules["hoplens.explanations.flow"], "AT_ONCE", 1)
+    monkeypatch.setattr(sys.modules["hoplens.analysis.attribution.explaining"], "WORKING_SET", 1)
+    monkeypatch.setattr(sys.modules["hoplens.analysis.attribution.flow"], "AT_ONCE", 1)
     small = hl.explain(lstm, x, readout=head, output=output)
     torch.testing.assert_close(whole.values, small.values, rtol=1e-10, atol=1e-12)
 

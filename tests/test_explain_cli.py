@@ -11,8 +11,8 @@ from in_process import hoplens
 from torch import nn
 
 import hoplens as hl
-from hoplens.explanations import words
-from hoplens.explanations.page import render_page, write_page
+from hoplens.report import explanation_words as words
+from hoplens.report.explanation import render_page, write_page
 
 EVIL = '<script>alert("1")</script>'
 

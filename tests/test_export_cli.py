@@ -11,7 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import hoplens as hl
-from hoplens.cli import app
+from hoplens.cli.app import app
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,7 @@ def test_bad_requests_are_refused_in_words(tmp_path):
         (hl.ParameterError, "dt must be", {"model": leaky, "dt": 0}),
         (hl.ParameterError, "neurons must be", {"model": leaky, "neurons": 1}),
         (hl.ParameterError, "no time constant", {"model": nn.RNN(3, 5), "method": "zoh"}),
-        (hl.ParameterError, "I = 3", {"model": leaky, "inputs": torch.zeros(2, 3, 4)}),
+        (hl.ShapeError, "I = 3", {"model": leaky, "inputs": torch.zeros(2, 3, 4)}),
         (hl.FileError, "cannot write", {"model": leaky, "path": tmp_path / "no" / "m.nir"}),
     ]:
         with pytest.raises(raised, match=says):

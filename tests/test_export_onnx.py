@@ -15,7 +15,7 @@ from torch.nn.utils import prune
 
 import hoplens as hl
 from hoplens.export import onnx_file
-from hoplens.models import create_ensemble
+from hoplens.models.ensemble import create_ensemble
 
 BATCH_TIME = [(1, 1), (4, 9)]  # neither is what the export itself looks at
 

@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 
 import hoplens as hl
-from hoplens.commands.train import run_tasks
-from hoplens.extensions import kinds
-from hoplens.registries import Registry, owner_of
-from hoplens.study.measure import measure
-from hoplens.testing import check_task
+from hoplens.cli.commands.train import run_tasks
+from hoplens.registry import Registry, owner_of
+from hoplens.studies.extensions import kinds
+from hoplens.studies.paper.measure import measure
+from hoplens.studies.testing import check_task
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "own_task.py"
 
@@ -47,7 +47,7 @@ def _leave_no_name(monkeypatch):
     """Registrations of a test end with it."""
     for registry in kinds.ALL:
         monkeypatch.setattr(registry, "_added", dict(registry._added))
-    monkeypatch.setattr("hoplens.extensions.files._sources", {})
+    monkeypatch.setattr("hoplens.studies.extensions.files._sources", {})
 
 
 def write(folder: Path, name: str = "my-task.py", *, gain: float = 1, tag: str = "x") -> Path:
@@ -352,8 +352,8 @@ def test_readers_of_a_class_are_refused_twice():
 
 
 def test_owners_are_written_as_entry_points_are():
-    assert owner_of(hl.tasks.make) == "hoplens.tasks.registry:make"
-    assert owner_of(Registry) == "hoplens.registries:Registry"
+    assert owner_of(hl.tasks.make) == "hoplens.data.tasks.registry:make"
+    assert owner_of(Registry) == "hoplens.registry:Registry"
 
 
 # the example

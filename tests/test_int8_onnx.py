@@ -8,8 +8,8 @@ from test_quantisation import KINDS, draw, model_of
 from torch import nn
 
 import hoplens as hl
-from hoplens.compress import int8_onnx
-from hoplens.compress.int8_onnx import count_products
+from hoplens.export import int8_onnx
+from hoplens.export.int8_onnx import count_products
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")

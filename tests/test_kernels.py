@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twins import assert_near, blocks_of, networks, random_network
 
 import hoplens as hl
-from hoplens.kernels import thin_products
+from hoplens.graph.chain import thin_products
 
 SIZES = [(1, 4, 3), (3, 4, 1), (2, 3, 2), (4, 1, 4), (1, 1, 1)]  # (I, H, O): either side may be the thin one
 LENGTHS = [1, 2, 5]

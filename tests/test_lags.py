@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import hoplens as hl
-import hoplens.lags
+import hoplens.analysis.lags
 from hoplens.errors import ShapeError, UnsupportedModelError
 
 F64 = torch.float64
@@ -20,7 +20,7 @@ def random(*shape: int, seed: int) -> torch.Tensor:
 
 
 def test_worked_example() -> None:
-    assert doctest.testmod(hoplens.lags).failed == 0
+    assert doctest.testmod(hoplens.analysis.lags).failed == 0
 
 
 def linear_cell(hidden: int, inputs: int, seed: int, nilpotent: int = 0) -> hl.RnnCell:

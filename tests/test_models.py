@@ -8,7 +8,7 @@ from torch import nn
 from twins import assert_near
 
 import hoplens as hl
-from hoplens.models import ACTIVATIONS, INITS, create_ensemble, delay_lines
+from hoplens.models.ensemble import ACTIVATIONS, INITS, create_ensemble, delay_lines
 
 SIZES = {"n_inputs": 3, "hidden": 8, "n_outputs": 2, "length": 4, "dtype": torch.float64}
 

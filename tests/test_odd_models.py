@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 import hoplens as hl
-from hoplens.readers.saved import KEY
-from hoplens.recurrent_model import describe_model
+from hoplens.models.readers.saved import KEY
+from hoplens.models.recurrent_model import describe_model
 
 X = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
 HEAD = nn.Linear(4, 2)

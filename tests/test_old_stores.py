@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hoplens.cli import main
-from hoplens.sweeps import RunStore
-from hoplens.sweeps.status import status
+from hoplens.cli.app import main
+from hoplens.studies.sweeps import RunStore
+from hoplens.studies.sweeps.status import status
 
 OLD = Path(__file__).parent / "stores" / "format-1"
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.recipes import Recipe, Term
+from hoplens.training.recipes import Recipe, Term
 
 CELLS = ("tanh", "leaky", "gru", "lstm")
 F64 = torch.float64

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import hoplens as hl
-from hoplens.recurrent_model import RecurrentModel
+from hoplens.models.recurrent_model import RecurrentModel
 
 CELLS = ["rnn", "gru", "lstm", "leaky", "stacked"]
 

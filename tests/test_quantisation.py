@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hoplens as hl
-from hoplens.compress.grids import (
+from hoplens.compress.simulation import record, run_model
+from hoplens.compress.tuning import score
+from hoplens.models.grids import (
     LARGEST,
     METHODS,
     activation_grid,
@@ -22,8 +24,6 @@ from hoplens.compress.grids import (
     to_levels,
     unpack,
 )
-from hoplens.compress.simulation import record, run_model
-from hoplens.compress.tuning import score
 
 FORMS = tuple(LARGEST)
 
@@ -126,7 +126,7 @@ def test_activation_grids_have_256_levels_at_most_and_hold_zero(seed, positive, 
     values = values.abs() if positive else values
     grid = activation_grid(values, method)
     assert (grid.zero == (0 if positive else 128)).all()
-    from hoplens.compress.grids import Grid
+    from hoplens.models.grids import Grid
 
     back = Grid(grid.scale[:, None], grid.zero[:, None])(values)
     levels = back / grid.scale[:, None] + grid.zero[:, None]
@@ -323,7 +323,7 @@ def test_each_activation_is_rounded_where_it_is_multiplied():
 
 @pytest.mark.parametrize("data", [torch.ones(2, 4, 2), torch.ones(0, 4, 3), torch.ones(4, 3)], ids=str)
 def test_calibration_of_a_wrong_shape_is_refused(data):
-    with pytest.raises(hl.errors.ShapeError, match="calibration must have shape"):
+    with pytest.raises(hl.errors.ShapeError, match=r"^calibration .*\(B, L, I\)"):
         hl.quantise(model_of(nn.GRU(3, 5, batch_first=True)), "int8", calibration=data)
 
 

@@ -12,7 +12,7 @@ from twins import assert_near, blocks_of, literal_maps, random_network
 
 import hoplens as hl
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
-from hoplens.testing.models import same_snapshot, snapshot
+from hoplens.studies.testing.models import same_snapshot, snapshot
 
 
 def rnn_and_readout(*, inputs=3, hidden=4, outputs=2, **options):

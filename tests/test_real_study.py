@@ -14,18 +14,18 @@ import torch
 import hoplens as hl
 from hoplens import recipes
 from hoplens.data import closed_loop_return
-from hoplens.sequences import train_sequences
-from hoplens.study.real import RealPlan, full_real_plan, quick_real_plan, run_real_study
-from hoplens.study.real.aims import check
-from hoplens.study.real.choosing import BEST, LEAN, PRUNED, choose, pairs_of, rows_of
-from hoplens.study.real.figure import PANELS, plot_real_summary
-from hoplens.study.real.markdown import to_markdown
-from hoplens.study.real.measure import follow, look_at_states, measure_report, play, prune, quantise
-from hoplens.study.real.plan import ARMS
-from hoplens.study.real.setting import VALIDATION, WIRING, RealSet, RealSetting
-from hoplens.study.real.wiring import make_wiring, worm
-from hoplens.sweeps import open_store, running
-from hoplens.sweeps.status import status
+from hoplens.plots.real_study import PANELS, plot_real_summary
+from hoplens.studies.real import RealPlan, full_real_plan, quick_real_plan, run_real_study
+from hoplens.studies.real.aims import check
+from hoplens.studies.real.choosing import BEST, LEAN, PRUNED, choose, pairs_of, rows_of
+from hoplens.studies.real.markdown import to_markdown
+from hoplens.studies.real.measure import follow, look_at_states, measure_report, play, prune, quantise
+from hoplens.studies.real.plan import ARMS
+from hoplens.studies.real.setting import VALIDATION, WIRING, RealSet, RealSetting
+from hoplens.studies.real.wiring import make_wiring, worm
+from hoplens.studies.sweeps import open_store, running
+from hoplens.studies.sweeps.status import status
+from hoplens.training.sequences import train_sequences
 
 SMALL = RealSet(
     "cartpole", "leaky", "cartpole", (("episodes", 12), ("length", 12)), hidden=6, steps=12, batch=4
@@ -122,8 +122,8 @@ def test_keys_change_with_anything_that_changes_the_numbers():
 def test_a_setting_trains_and_measures_as_it_says():
     network = recipes.l1()
     data, settings = SMALL.load(), SMALL.settings
-    networks = [hl.settings.Network(network, 1e-3, seed) for seed in (5, 6)]
-    alone = hl.sequences.train_sequence_networks(data, networks, settings)
+    networks = [hl.training.settings.Network(network, 1e-3, seed) for seed in (5, 6)]
+    alone = hl.training.sequences.train_sequence_networks(data, networks, settings)
     found = RealSetting("report", SMALL, settings, followed=(6,)).run(networks)
     wanted = measure_report(alone, (6,)).drop(columns=["method", "strength", "seed"])
     pd.testing.assert_frame_equal(found.frame, wanted)
@@ -444,9 +444,9 @@ def test_a_folder_of_another_study_is_refused(tiny):
 
 def test_a_folder_of_a_real_study_is_no_page_but_has_a_status(tiny):
     folder, results = tiny
-    from hoplens.study.saved import load_study
+    from hoplens.studies.paper.saved import load_study
 
-    with pytest.raises(hl.FileError, match=r"read summary\.md"):
+    with pytest.raises(hl.FileError, match="have no test_mse, which a page needs; `hoplens status"):
         load_study(folder)
     found = status(folder)
     assert found.name == "real tiny, report"

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import hoplens as hl
-from hoplens.readers.saved import KEY, load_model, save_model
-from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.models.readers.saved import KEY, load_model, save_model
+from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
 
 
 def cores():

@@ -32,7 +32,7 @@ from hoplens.report.payload import script_json
 from hoplens.report.study import agreement, duels, means_over_tasks
 from hoplens.report.tables import summary_table
 from hoplens.report.verdict import tiles, verdict
-from hoplens.study.results import StudyResults
+from hoplens.studies.paper.results import StudyResults
 
 MEASURES = (
     "test_mse",

@@ -16,7 +16,7 @@ import torch
 from test_report import make_results
 
 import hoplens as hl
-from hoplens.analysis import Analysis, analyze
+from hoplens.analysis.summary import Analysis, analyze
 from hoplens.report import theme, write_network_report, write_study_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -16,15 +16,15 @@ from typer.testing import CliRunner
 
 import hoplens as hl
 from hoplens import plots
-from hoplens.analysis import analyze
-from hoplens.cli import app
+from hoplens.analysis.routing import routing_graph
+from hoplens.analysis.summary import analyze
+from hoplens.cli.app import app
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.report import render_network_report, write_network_report
 from hoplens.report.prose import network_paragraph, strongest
 from hoplens.report.views import MOST_NAMES, MOST_PAIRS, grows, map_view
-from hoplens.routing import routing_graph
-from hoplens.study import saved
-from hoplens.study.saved import load_run
+from hoplens.studies.paper import saved
+from hoplens.studies.paper.saved import load_run
 
 
 def random_net(inputs: int = 4, hidden: int = 12, outputs: int = 3, **names: object) -> hl.Pathways:

@@ -9,9 +9,9 @@ import torch
 from twins import assert_near, blocks_of, random_network
 
 import hoplens as hl
-from hoplens import kernels
-from hoplens.kernels import thin_products
-from hoplens.scaled import times_power
+from hoplens.graph import chain as kernels
+from hoplens.graph.chain import thin_products
+from hoplens.graph.scaled import times_power
 
 HORIZON = 1000
 CHECKED = (0, 1, 7, 99, 500, 999)  # hop numbers compared with mpmath

@@ -13,11 +13,13 @@ from torch import nn
 from twins import assert_near, blocks_of, literal_penalty, one_by_one, random_network
 
 import hoplens as hl
-from hoplens import fused, kernels, plans
-from hoplens.doubling import Doubling
-from hoplens.fused import pathway_size
-from hoplens.kernels import Chain, make_step
-from hoplens.steps import DenseStep, csr
+from hoplens.graph import chain as kernels
+from hoplens.graph import fused
+from hoplens.graph.chain import Chain, make_step
+from hoplens.graph.doubling import Doubling
+from hoplens.graph.fused import pathway_size
+from hoplens.graph.steps import DenseStep, csr
+from hoplens.penalties import costs as plans
 
 KINDS = [(across, norm) for across in ("hops", "sum") for norm in ("l1", "frobenius")]
 
@@ -111,7 +113,7 @@ def test_the_backward_pass_keeps_thin_blocks_only(length, monkeypatch):
     hidden, thin, item = 64, 2, 4
     net = random_network(inputs=5, hidden=hidden, outputs=thin, requires_grad=True).to(torch.float32)
     monkeypatch.setattr(plans, "use_doubling", lambda *_: False)
-    monkeypatch.setattr("hoplens.penalties.use_doubling", lambda *_: False)
+    monkeypatch.setattr("hoplens.penalties.pathway.use_doubling", lambda *_: False)
     weights = item * (hidden * hidden + 7 * hidden)
     maps = item * length * (5 * thin + 1)
     block = item * thin * hidden

@@ -9,8 +9,10 @@ import torch
 from twins import assert_near, blocks_of, random_network
 
 import hoplens as hl
-from hoplens import kernels, radius, solves, steps, systems
-from hoplens.kernels import thin_products
+from hoplens.graph import chain as kernels
+from hoplens.graph import radius, solves, steps
+from hoplens.graph import solvers as systems
+from hoplens.graph.chain import thin_products
 
 
 def dense_value(net, a):
@@ -311,7 +313,7 @@ def test_plain_low_rank_approximations_lose_a_weak_pathway_unnoticed(name):
 
 @pytest.mark.parametrize("rank", [RANK, 20, 80])
 def test_ours_reports_the_weak_pathway_that_it_cannot_tell(rank, monkeypatch):
-    monkeypatch.setattr("hoplens.approximate.OVERSAMPLE", 0)
+    monkeypatch.setattr("hoplens.analysis.approximate.OVERSAMPLE", 0)
     net = planted_network()
     truth = dense_value(net, 0.5)
     result = hl.approximate_resolvent(net, rank=rank, damping=0.5, normalise=False, power_iterations=2)

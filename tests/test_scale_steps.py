@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from twins import random_network
 
 import hoplens as hl
-from hoplens.settings import Network, Settings
-from hoplens.trainer import Trainer
+from hoplens.training.settings import Network, Settings
+from hoplens.training.trainer import Trainer
 
 # On a GPU each of these copies a number to the host and waits for all work queued before it.
 WAITS = (

@@ -14,9 +14,9 @@ from torch import Tensor
 import hoplens as hl
 from hoplens import seeds
 from hoplens.data.closed_loop import plant_of
-from hoplens.models import create_ensemble
-from hoplens.sequences.batches import SequenceStream
-from hoplens.sequences.initial import create_sequence_ensemble
+from hoplens.models.ensemble import create_ensemble
+from hoplens.training.sequences.batches import SequenceStream
+from hoplens.training.sequences.initial import create_sequence_ensemble
 
 SOURCE = Path(hl.__file__).parent
 MAKERS = {"Generator", "manual_seed", "default_rng", "RandomState", "SeedSequence", "Random"}

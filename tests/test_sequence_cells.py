@@ -9,10 +9,10 @@ import torch
 from twins import assert_near
 
 import hoplens as hl
-from hoplens.recurrent_model import LeakyRNN
-from hoplens.sequences.cells import CELLS
-from hoplens.sequences.ensemble import SequenceEnsemble
-from hoplens.sequences.recurrence import Recurrence
+from hoplens.models.recurrent_model import LeakyRNN
+from hoplens.training.sequences.cells import CELLS
+from hoplens.training.sequences.ensemble import SequenceEnsemble
+from hoplens.training.sequences.recurrence import Recurrence
 
 each_cell = pytest.mark.parametrize("cell", CELLS)
 

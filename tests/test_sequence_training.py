@@ -13,16 +13,21 @@ from twins import assert_near
 
 import hoplens as hl
 from hoplens.data.sets import SequenceData, Split
-from hoplens.objective import PenaltyGroup
-from hoplens.recipes import PathwaySpec, Term
-from hoplens.sequences.batches import SequenceStream
-from hoplens.sequences.cells import CELLS
-from hoplens.sequences.initial import create_sequence_ensemble
-from hoplens.sequences.losses import chance_loss, losses, measures
-from hoplens.sequences.objective import SequenceObjective
-from hoplens.sequences.training import SequenceSettings, evaluate, train_sequence_networks, train_sequences
-from hoplens.sequences.trajectory_penalty import TrajectorySpec
-from hoplens.settings import Network
+from hoplens.penalties.trajectory import TrajectorySpec
+from hoplens.training.objective import PenaltyGroup
+from hoplens.training.recipes import PathwaySpec, Term
+from hoplens.training.sequences.batches import SequenceStream
+from hoplens.training.sequences.cells import CELLS
+from hoplens.training.sequences.initial import create_sequence_ensemble
+from hoplens.training.sequences.losses import chance_loss, losses, measures
+from hoplens.training.sequences.objective import SequenceObjective
+from hoplens.training.sequences.training import (
+    SequenceSettings,
+    evaluate,
+    train_sequence_networks,
+    train_sequences,
+)
+from hoplens.training.settings import Network
 
 FORMS = ("class", "step class", "step labels", "step values")
 each_form = pytest.mark.parametrize("form", FORMS)
@@ -451,7 +456,7 @@ def test_other_uses_of_the_strength_take_no_terms():
 
 def test_evaluation_in_parts_is_evaluation_in_one(mixed, monkeypatch):
     whole = evaluate(mixed.ensemble, mixed.data.test, "class")
-    monkeypatch.setattr("hoplens.sequences.training.EVALUATION_CELLS", 1)
+    monkeypatch.setattr("hoplens.training.sequences.training.EVALUATION_CELLS", 1)
     for name, values in evaluate(mixed.ensemble, mixed.data.test, "class").items():
         assert_near(values, whole[name], 1e-5)
 

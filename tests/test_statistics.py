@@ -15,7 +15,7 @@ from scipy import stats
 
 import hoplens as hl
 from hoplens.plots.frames import at_best_strength
-from hoplens.statistics import (
+from hoplens.studies.statistics import (
     assign_roles,
     best_strength,
     bootstrap_mean,
@@ -407,7 +407,9 @@ def test_choosing_on_validation_seeds_keeps_the_error_rate_and_choosing_on_repor
 
 
 def test_the_whole_table_is_wrong_in_at_most_5_percent_of_null_studies(monkeypatch):
-    monkeypatch.setattr("hoplens.statistics.intervals.RESAMPLES", 20)  # intervals are not looked at here
+    monkeypatch.setattr(
+        "hoplens.studies.statistics.intervals.RESAMPLES", 20
+    )  # intervals are not looked at here
     rng = np.random.default_rng(13)
     trials, wrong, raw = 40, 0, 0
     for _ in range(trials):

@@ -11,21 +11,21 @@ import pytest
 import torch
 
 from hoplens import recipes
-from hoplens.commands.report import write_folder_report
+from hoplens.analysis.hops import hop_maps
+from hoplens.cli.commands.report import write_folder_report
+from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError, UnknownNameError
-from hoplens.hops import hop_maps
 from hoplens.report.page import render_study_report
-from hoplens.settings import Network, Settings
-from hoplens.study import anchors, full_plan, quick_plan, run_study
-from hoplens.study.aims import check, longest_lags, reach_means
-from hoplens.study.folder import claim_folder
-from hoplens.study.markdown import to_markdown
-from hoplens.study.plan import ABLATION, MAIN, REACH, study_text, tasks_of
-from hoplens.study.saved import load_study
-from hoplens.sweeps import Plan, TaskSetting, make_study, open_store, parse_study, run_sweep, running
-from hoplens.sweeps.config import Study
-from hoplens.tasks import make
-from hoplens.training import train_networks
+from hoplens.studies.paper import anchors, full_plan, quick_plan, run_study
+from hoplens.studies.paper.aims import check, longest_lags, reach_means
+from hoplens.studies.paper.folder import claim_folder
+from hoplens.studies.paper.markdown import to_markdown
+from hoplens.studies.paper.plan import ABLATION, MAIN, REACH, study_text, tasks_of
+from hoplens.studies.paper.saved import load_study
+from hoplens.studies.sweeps import Plan, TaskSetting, make_study, open_store, parse_study, run_sweep, running
+from hoplens.studies.sweeps.config import Study
+from hoplens.training.settings import Network, Settings
+from hoplens.training.training import train_networks
 
 MEASURED = ("test_mse", "accuracy", "resolvent_corr", "weight_corr", "active_hops", "alignment", "kept_70")
 
@@ -363,7 +363,7 @@ def test_a_study_that_is_not_set_against_the_paper_is_shown_from_its_tables(tiny
 
 
 def test_parts_of_other_settings_have_no_tasks():
-    from hoplens.study.real import quick_real_plan
+    from hoplens.studies.real import quick_real_plan
 
     assert tasks_of(tiny_plan(), "nothing") == {}
     with pytest.raises(ParameterError, match="not one of synthetic tasks"):

@@ -15,8 +15,8 @@ import pytest
 from sweep_toys import Toy, toy_plan
 
 from hoplens.errors import FileError, ParameterError
-from hoplens.sweeps import run_sweep
-from hoplens.sweeps.executors import connect
+from hoplens.studies.sweeps import run_sweep
+from hoplens.studies.sweeps.executors import connect
 
 distributed = pytest.importorskip("distributed")
 pytest.importorskip("submitit")
@@ -106,7 +106,7 @@ def test_dask_scheduler_with_two_workers_of_which_one_is_killed(tmp_path, whole,
         plan = toy_plan(Toy("late", seconds=0.2))
         with pytest.raises(FileError, match="start it and this again"):
             run_sweep(plan, tmp_path / "late", executor=f"dask://{address}", progress=kill)
-        monkeypatch.setattr("hoplens.sweeps.executors.PATIENCE", 1.0)
+        monkeypatch.setattr("hoplens.studies.sweeps.executors.PATIENCE", 1.0)
         with pytest.raises(FileError, match="no dask scheduler answers"):
             connect(f"dask://{address}", workers=None, folder=tmp_path)
     late = table(run_sweep(plan, tmp_path / "late", executor="in-process"))
@@ -117,7 +117,7 @@ def test_jobs_of_submitit_one_of_which_dies(tmp_path, whole, paths, monkeypatch)
     marks = tmp_path / "marks"
     marks.mkdir()
     toy = Toy(dies=((0, 1),), size=16, marks=str(marks))
-    monkeypatch.setattr("hoplens.sweeps.slurm.GRACE", 0.5)
+    monkeypatch.setattr("hoplens.studies.sweeps.slurm.GRACE", 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = run_sweep(

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from sweep_toys import Toy, toy_plan
 
 from hoplens import recipes
-from hoplens.commands import example
+from hoplens.cli.commands import example
+from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError
-from hoplens.settings import Network, Settings
-from hoplens.sweeps import Plan, load_study, make_study, parse_study
-from hoplens.sweeps.config import Study
-from hoplens.sweeps.lines import line_of
-from hoplens.sweeps.plan import MOST_NETWORKS, SHARD_BYTES, SHARD_SECONDS, cut, shard_size
-from hoplens.sweeps.settings import TaskSetting
-from hoplens.tasks import make
-from hoplens.thinning import Thinning
+from hoplens.penalties.thinning import Thinning
+from hoplens.studies.sweeps import Plan, load_study, make_study, parse_study
+from hoplens.studies.sweeps.config import Study
+from hoplens.studies.sweeps.lines import line_of
+from hoplens.studies.sweeps.plan import MOST_NETWORKS, SHARD_BYTES, SHARD_SECONDS, cut, shard_size
+from hoplens.studies.sweeps.settings import TaskSetting
+from hoplens.training.settings import Network, Settings
 
 STUDY = """\
 name = "demo"

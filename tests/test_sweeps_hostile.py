@@ -18,15 +18,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hoplens import cli
-from hoplens.commands.report import write_folder_report
-from hoplens.commands.stored import read_stored
+from hoplens.cli import app as cli
+from hoplens.cli.commands.report import write_folder_report
+from hoplens.cli.commands.stored import read_stored
 from hoplens.errors import FileError, HoplensError, ParameterError
-from hoplens.extensions import kinds
-from hoplens.sweeps import load_study, make_study, open_store, parse_study, run_sweep, trial_table
-from hoplens.sweeps.status import status
-from hoplens.sweeps.store import DATABASE
-from hoplens.sweeps.tensorfiles import check_store
+from hoplens.studies.extensions import kinds
+from hoplens.studies.sweeps import load_study, make_study, open_store, parse_study, run_sweep, trial_table
+from hoplens.studies.sweeps.status import status
+from hoplens.studies.sweeps.store import DATABASE
+from hoplens.studies.sweeps.tensorfiles import check_store
 
 STUDY = """\
 name = "tiny"
@@ -108,7 +108,7 @@ def sent(tmp_path, monkeypatch) -> tuple[Path, Path]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
     for registry in kinds.ALL:
         registry.forget(str(tmp_path / "code.py"))
-    monkeypatch.setattr("hoplens.extensions.files._sources", {})
+    monkeypatch.setattr("hoplens.studies.extensions.files._sources", {})
     mark.unlink()
     yield folder, mark
     for registry in kinds.ALL:

@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 
 from hoplens.errors import FileError
-from hoplens.sweeps import make_study, open_store, run_sweep
-from hoplens.sweeps import plan as plan_module
-from hoplens.sweeps import writer as writer_module
-from hoplens.sweeps.store import DATABASE
-from hoplens.sweeps.writer import StoreWriter
+from hoplens.studies.sweeps import make_study, open_store, run_sweep
+from hoplens.studies.sweeps import plan as plan_module
+from hoplens.studies.sweeps import writer as writer_module
+from hoplens.studies.sweeps.store import DATABASE
+from hoplens.studies.sweeps.writer import StoreWriter
 
 TRIALS = 20
 
@@ -221,7 +221,7 @@ def alive(process: int) -> bool:
 def test_killed_command_leaves_no_workers_and_resumes(tmp_path):
     (tmp_path / "study.toml").write_text(STUDY)
     store = tmp_path / "store"
-    command = [sys.executable, "-m", "hoplens.cli", "sweep"]
+    command = [sys.executable, "-m", "hoplens.cli.app", "sweep"]
     pool = ["--executor", "processes", "--workers", "2", "--store", str(store)]
     driver = subprocess.Popen([*command, str(tmp_path / "study.toml"), *pool], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import hoplens as hl
-from hoplens.extensions import kinds
-from hoplens.sweeps import load_study, make_study, open_store, parse_study, run_sweep
-from hoplens.sweeps.searching import code_of, source_of
-from hoplens.sweeps.status import status
-from hoplens.sweeps.work import Failed, Finished, Parcel, run_parcel
+from hoplens.studies.extensions import kinds
+from hoplens.studies.sweeps import load_study, make_study, open_store, parse_study, run_sweep
+from hoplens.studies.sweeps.searching import code_of, source_of
+from hoplens.studies.sweeps.status import status
+from hoplens.studies.sweeps.work import Failed, Finished, Parcel, run_parcel
 
 FILE = """
 from dataclasses import dataclass
@@ -91,8 +91,8 @@ def _leave_no_name(monkeypatch):
     """Registrations of a test end with it."""
     for registry in (kinds.TASKS, kinds.RECIPES, kinds.MEASURES):
         monkeypatch.setattr(registry, "_added", {})
-    monkeypatch.setattr("hoplens.extensions.files._sources", {})
-    monkeypatch.setattr("hoplens.extensions.files._brought", set())
+    monkeypatch.setattr("hoplens.studies.extensions.files._sources", {})
+    monkeypatch.setattr("hoplens.studies.extensions.files._brought", set())
 
 
 def write(folder: Path, *, gain: float = 1, study: str = STUDY, file: str = FILE) -> Path:
@@ -211,7 +211,7 @@ def test_entry_points_work_in_studies(tmp_path):
     path = write(tmp_path, study=STUDY.replace('plugins = ["my_task.py"]\n', ""))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from hoplens.sweeps import load_study, run_sweep\n"
+        "from hoplens.studies.sweeps import load_study, run_sweep\n"
         "plan = load_study(sys.argv[2]).plan()\n"
         "frame = run_sweep(plan, sys.argv[3], executor='in-process').networks()\n"
         "print(len(frame), frame['mass'].gt(0).all(), plan.id)\n"
@@ -443,7 +443,7 @@ def test_a_file_that_ends_the_process_is_one_clear_error(tmp_path, monkeypatch, 
 
 
 def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    from hoplens import cli
+    from hoplens.cli import app as cli
 
     monkeypatch.setattr(sys, "argv", ["hoplens", *arguments])
     monkeypatch.setenv("COLUMNS", "200")

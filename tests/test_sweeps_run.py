@@ -18,18 +18,18 @@ import torch
 from sweep_toys import Toy, toy_plan
 
 import hoplens as hl
+from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError
-from hoplens.settings import Settings
-from hoplens.sweeps import open_store, parse_study, run_sweep
-from hoplens.sweeps import plan as plan_module
-from hoplens.sweeps.estimate import estimate
-from hoplens.sweeps.executors import InProcess, ProcessLanes, connect
-from hoplens.sweeps.running import LOG
-from hoplens.sweeps.settings import TaskSetting
-from hoplens.sweeps.status import clock, status
-from hoplens.sweeps.work import Failed, Shard, run_shard
-from hoplens.sweeps.writer import StoreWriter
-from hoplens.tasks import make
+from hoplens.studies.sweeps import open_store, parse_study, run_sweep
+from hoplens.studies.sweeps import plan as plan_module
+from hoplens.studies.sweeps.estimate import estimate
+from hoplens.studies.sweeps.executors import InProcess, ProcessLanes, connect
+from hoplens.studies.sweeps.running import LOG
+from hoplens.studies.sweeps.settings import TaskSetting
+from hoplens.studies.sweeps.status import clock, status
+from hoplens.studies.sweeps.work import Failed, Shard, run_shard
+from hoplens.studies.sweeps.writer import StoreWriter
+from hoplens.training.settings import Settings
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_any_executor_gives_the_same_table(tmp_path, whole):
 
 
 def test_own_executor_may_be_given_by_name_or_value_and_is_left_open(tmp_path, monkeypatch):
-    monkeypatch.setattr("hoplens.sweeps.executors.PATIENCE", 0.5)
+    monkeypatch.setattr("hoplens.studies.sweeps.executors.PATIENCE", 0.5)
     pool = InProcess()
     run_sweep(toy_plan(), tmp_path, executor=pool).close()
     assert pool.submit(len, "abc").result() == 3
@@ -169,7 +169,7 @@ def test_threads_are_put_back():
 def test_short_work_stays_in_this_process_and_long_work_gets_a_pool(tmp_path, monkeypatch):
     chosen = []
     monkeypatch.setattr(
-        "hoplens.sweeps.executors.connect", lambda kind, **options: chosen.append(kind) or InProcess()
+        "hoplens.studies.sweeps.executors.connect", lambda kind, **options: chosen.append(kind) or InProcess()
     )
     monkeypatch.setattr(Toy, "probe", lambda self, networks: float(self.name))
     run_sweep(toy_plan(Toy("1")), tmp_path, workers=2).close()
@@ -220,13 +220,13 @@ def test_first_interrupt_finishes_the_running_shard_and_the_second_stops_at_once
 
 def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "hoplens.cli", *arguments]
+    command = [sys.executable, "-m", "hoplens.cli.app", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
 
 
 @pytest.mark.parametrize("executor", ["in-process", "processes"])
 def test_a_stop_waits_only_so_long_for_running_shards(tmp_path, monkeypatch, executor):
-    monkeypatch.setattr("hoplens.sweeps.running.GRACE", 0.5)
+    monkeypatch.setattr("hoplens.studies.sweeps.running.GRACE", 0.5)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -242,7 +242,7 @@ def test_interrupted_command_says_how_to_go_on(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "hoplens.cli",
+        "hoplens.cli.app",
         "sweep",
         str(tmp_path / "study.toml"),
         "--store",
@@ -354,7 +354,7 @@ def test_estimated_memory_bounds_what_training_takes():
     setting = TaskSetting(make("averaging", length=10), Settings(hidden=32, steps=8, batch=512))
     code = (
         "import torch, pickle, sys\n"
-        "from hoplens.sweeps.work import run_shard\n"
+        "from hoplens.studies.sweeps.work import run_shard\n"
         "torch.set_num_threads(1)\n"
         "def peak():  # KiB; ru_maxrss would count the parent process\n"
         "    return int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])\n"
@@ -372,7 +372,7 @@ def test_estimated_memory_bounds_what_training_takes():
     )
     grown, base = (1024 * int(word) for word in done.stdout.split())
     assert grown / (31 * setting.network_bytes) == pytest.approx(1.0, abs=0.5)
-    from hoplens.sweeps.estimate import PROCESS_BYTES
+    from hoplens.studies.sweeps.estimate import PROCESS_BYTES
 
     assert base / PROCESS_BYTES == pytest.approx(1.0, abs=0.5)
 
@@ -382,7 +382,7 @@ def test_estimated_memory_bounds_what_training_takes():
 
 def command(monkeypatch, capsys, *arguments: str) -> str:
     """Run a command in this process and return what it printed."""
-    from hoplens import cli
+    from hoplens.cli import app as cli
 
     monkeypatch.setattr(sys, "argv", ["hoplens", *arguments])
     monkeypatch.setenv("COLUMNS", "200")
@@ -430,7 +430,7 @@ def test_command_runs_the_example_and_tells_its_status(tmp_path, monkeypatch, ca
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, says):
-    from hoplens import cli
+    from hoplens.cli import app as cli
 
     monkeypatch.chdir(tmp_path)
     Path("bad.toml").write_text("seedz = 1\n")
@@ -447,7 +447,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
 
 
 def test_command_counts_failed_shards_and_returns_1(tmp_path, monkeypatch, capsys):
-    from hoplens import cli
+    from hoplens.cli import app as cli
 
     (tmp_path / "study.toml").write_text(STUDY.replace("4000", "2"))
     monkeypatch.setattr(TaskSetting, "run", lambda self, networks: 1 / 0)

@@ -12,11 +12,11 @@ import pytest
 
 import hoplens as hl
 from hoplens.errors import ParameterError
-from hoplens.sweeps import load_study, make_study, open_store, run_sweep, search, trial_table
-from hoplens.sweeps.searching import Search, run_search
-from hoplens.sweeps.settings import TaskSetting
-from hoplens.sweeps.status import status
-from hoplens.sweeps.work import Outcome
+from hoplens.studies.sweeps import load_study, make_study, open_store, run_sweep, search, trial_table
+from hoplens.studies.sweeps.searching import Search, run_search
+from hoplens.studies.sweeps.settings import TaskSetting
+from hoplens.studies.sweeps.status import status
+from hoplens.studies.sweeps.work import Outcome
 
 pytest.importorskip("optuna")
 
@@ -330,7 +330,7 @@ def test_missing_optuna_is_one_line(tmp_path, monkeypatch):
 
 
 def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    from hoplens import cli
+    from hoplens.cli import app as cli
 
     monkeypatch.setattr(sys, "argv", ["hoplens", *arguments])
     monkeypatch.setenv("COLUMNS", "200")

@@ -22,15 +22,15 @@ from sweep_toys import Toy, toy_plan
 import hoplens
 from hoplens import recipes, tasks
 from hoplens.errors import FileError, ParameterError, UnknownNameError, UnsupportedModelError
-from hoplens.recipes import PathwaySpec, Term
-from hoplens.settings import Network, Settings
-from hoplens.sweeps import Plan, TaskSetting, open_store, run_sweep
-from hoplens.sweeps import store as store_module
-from hoplens.sweeps.describe import content_hash, describe
-from hoplens.sweeps.lock import is_running
-from hoplens.sweeps.schema import VERSION
-from hoplens.sweeps.store import DATABASE, encode
-from hoplens.sweeps.writer import StoreWriter
+from hoplens.studies.sweeps import Plan, TaskSetting, open_store, run_sweep
+from hoplens.studies.sweeps import store as store_module
+from hoplens.studies.sweeps.describe import content_hash, describe
+from hoplens.studies.sweeps.lock import is_running
+from hoplens.studies.sweeps.schema import VERSION
+from hoplens.studies.sweeps.store import DATABASE, encode
+from hoplens.studies.sweeps.writer import StoreWriter
+from hoplens.training.recipes import PathwaySpec, Term
+from hoplens.training.settings import Network, Settings
 
 
 def sweep(plan: Plan, folder: Path):
@@ -201,7 +201,7 @@ def test_table_goes_to_parquet_and_csv_and_back(tmp_path):
 def test_kept_weights_are_the_trained_ones(tmp_path):
     import dataclasses
 
-    from hoplens.training import train_networks
+    from hoplens.training.training import train_networks
 
     chosen = setting(weights=(1,))
     plan = toy_plan()
@@ -301,7 +301,7 @@ def test_older_store_is_migrated_when_a_sweep_goes_on_in_it(old_store, tmp_path)
 def test_failed_migration_leaves_the_old_store(old_store, monkeypatch):
     folder, _ = old_store
     before = schema(folder)
-    from hoplens.sweeps import schema as schema_module
+    from hoplens.studies.sweeps import schema as schema_module
 
     steps = (
         "ALTER TABLE networks ADD COLUMN worker TEXT NOT NULL DEFAULT ''",
@@ -352,7 +352,7 @@ def test_readers_look_on_while_a_sweep_writes(tmp_path):
     with StoreWriter(tmp_path) as writer:
         writer.add(plan, workers=1)
         readers = [open_store(tmp_path) for _ in range(3)]
-        from hoplens.sweeps.work import run_shard
+        from hoplens.studies.sweeps.work import run_shard
 
         for position, shard in writer.to_run(plan).items():
             writer.save(plan, position, shard, run_shard(shard))
@@ -369,7 +369,7 @@ def test_second_sweep_on_a_store_is_refused_until_the_first_is_gone(tmp_path):
             sweep(toy_plan(), tmp_path)
         code = (
             "from pathlib import Path; import sys\n"
-            "from hoplens.sweeps.writer import StoreWriter\n"
+            "from hoplens.studies.sweeps.writer import StoreWriter\n"
             "from hoplens.errors import FileError\n"
             "try: StoreWriter(Path(sys.argv[1]))\n"
             "except FileError as error: print(error)\n"
@@ -396,7 +396,7 @@ def test_full_disk_stops_in_one_line_and_goes_on_when_there_is_room(tmp_path, mo
     with sweep(toy_plan(seeds=24), tmp_path / "whole") as store:
         whole, pages = store.networks(), store.query("PRAGMA page_count").iloc[0, 0]
     real = store_module.sqlite3.connect
-    from hoplens.sweeps import writer as writer_module
+    from hoplens.studies.sweeps import writer as writer_module
 
     def connect(*arguments, **options):
         connection = real(*arguments, **options)

@@ -10,7 +10,7 @@ import pytest
 from sweep_toys import Toy, toy_plan
 
 from hoplens.errors import FileError, ParameterError
-from hoplens.sweeps import Plan, export_tensorboard, make_study, run_sweep
+from hoplens.studies.sweeps import Plan, export_tensorboard, make_study, run_sweep
 
 pytest.importorskip("tensorboard")
 
@@ -75,7 +75,7 @@ def test_what_is_not_finite_is_left_out_and_names_become_folders(tmp_path):
 
 
 def test_the_command_writes_runs_and_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
-    from hoplens import cli
+    from hoplens.cli import app as cli
 
     run_sweep(toy_plan(), tmp_path / "store", executor="in-process").close()
     command = ["hoplens", "status", str(tmp_path / "store"), "--tensorboard", str(tmp_path / "runs")]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import hoplens as hl
 from hoplens import tasks
-from hoplens.tasks import FUNCTIONS, SIGNALS
-from hoplens.testing import check_task
+from hoplens.data.tasks import FUNCTIONS, SIGNALS
+from hoplens.studies.testing import check_task
 
 FORMS = ("regression", "sign")
 OPTIONS = {

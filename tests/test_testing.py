@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.recipes import PathwaySpec, Term
-from hoplens.testing import check_cell, check_measure, check_penalty, check_reader, check_recipe, check_task
+from hoplens.studies.testing import (
+    check_cell,
+    check_measure,
+    check_penalty,
+    check_reader,
+    check_recipe,
+    check_task,
+)
+from hoplens.training.recipes import PathwaySpec, Term
 
 F64 = torch.float64
 

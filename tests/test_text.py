@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from hoplens.console import SafeConsole
+from hoplens.cli.console import SafeConsole
 from hoplens.text import printable
 
 

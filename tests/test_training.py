@@ -8,9 +8,9 @@ import torch
 from twins import assert_near
 
 import hoplens as hl
-from hoplens.recipes import Term
-from hoplens.settings import Network, Settings
-from hoplens.trainer import Trainer
+from hoplens.training.recipes import Term
+from hoplens.training.settings import Network, Settings
+from hoplens.training.trainer import Trainer
 
 TASK = hl.tasks.make("subtraction", signal="sparse", lag=2, modules=2, module_size=2, length=4)
 QUICK = {"hidden": 6, "steps": 40, "batch": 8, "dtype": torch.float64}

@@ -8,8 +8,8 @@ from test_sequence_cells import draw_inputs, each_cell, random_ensemble
 from twins import assert_near
 
 import hoplens as hl
-from hoplens.sequences.ensemble import SequenceEnsemble
-from hoplens.sequences.trajectory_penalty import TrajectoryPenalty, TrajectorySpec
+from hoplens.penalties.trajectory import TrajectoryPenalty, TrajectorySpec
+from hoplens.training.sequences.ensemble import SequenceEnsemble
 
 
 def source(seed=0):

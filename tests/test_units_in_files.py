@@ -10,8 +10,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import hoplens as hl
-from hoplens.cli import app
-from hoplens.explanations.page import render_page
+from hoplens.cli.app import app
+from hoplens.report.explanation import render_page
 
 X = torch.randn(40, 6, 3, generator=torch.Generator().manual_seed(2))
 

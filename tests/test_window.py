@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,10 +14,16 @@ from torch import nn
 
 import hoplens as hl
 from hoplens.compress.intervals import Box, box_step, part_step
-from hoplens.compress.proofs import best_scales, bound_after_any_past, bound_everywhere, reachable
+from hoplens.compress.proofs import (
+    best_scales,
+    bound_after_any_past,
+    bound_everywhere,
+    reachable,
+    spectral_bound,
+)
 from hoplens.compress.window import candidates
-from hoplens.readers.models import to_stack
-from hoplens.recurrent_model import last_steps
+from hoplens.models.readers.models import to_stack
+from hoplens.models.recurrent_model import last_steps
 
 F64 = torch.float64
 KINDS = ("tanh", "relu", "leaky", "gru", "lstm", "projected")
@@ -95,12 +102,110 @@ def test_boxes_hold_every_state_and_distances_bound_every_parting(model, seed):
     with torch.no_grad():
         new, other = cell.step(first, xs), cell.step(second, other_xs)
         box = box_step(cell, state, x)
-        assert (new >= box.low).all()
-        assert (new <= box.high).all()
+        run = 1e-13  # what running in floating point adds; the boxes are of exact arithmetic
+        assert (new >= box.low - run).all()
+        assert (new <= box.high + run).all()
         parted = part_step(cell, state, x, (first - second).abs(), (xs - other_xs).abs())
-        assert ((new - other).abs() <= parted).all()
+        assert ((new - other).abs() <= parted + run).all()
         same = part_step(cell, state, x, (first - second).abs(), None)
-        assert ((new - cell.step(second, xs)).abs() <= same).all()
+        assert ((new - cell.step(second, xs)).abs() <= same + run).all()
+
+
+def exactly(cell, state, x):
+    """One step at 50 digits, from torch's equations; a list of mpmath numbers."""
+    with mpmath.workdps(50):
+        mp = mpmath.mpf
+        weights = {
+            name: [[mp(v) for v in row] for row in getattr(cell, name).tolist()] for name in ("w_ih", "w_hh")
+        }
+        biases = {name: [mp(v) for v in getattr(cell, name).tolist()] for name in ("b_ih", "b_hh")}
+        h, x = [mp(v) for v in state.tolist()], [mp(v) for v in x.tolist()]
+
+        def affine(name, values):
+            rows, bias = weights[f"w_{name}"], biases[f"b_{name}"]
+            return [mpmath.fdot(row, values) + b for row, b in zip(rows, bias, strict=True)]
+
+        def logistic(v):
+            return 1 / (1 + mpmath.exp(-v))
+
+        if isinstance(cell, hl.GruCell):
+            n = cell.hidden
+            i, r = affine("ih", x), affine("hh", h)
+            reset, keep = ([logistic(i[k] + r[k]) for k in range(a, a + n)] for a in (0, n))
+            new = [mpmath.tanh(i[2 * n + k] + reset[k] * r[2 * n + k]) for k in range(n)]
+            return [(1 - keep[k]) * new[k] + keep[k] * h[k] for k in range(n)]
+        if isinstance(cell, hl.LstmCell):
+            n, shown = cell.hidden, cell.shown
+            z = [a + b for a, b in zip(affine("ih", x), affine("hh", h[:shown]), strict=True)]
+            i, f, o = ([logistic(v) for v in z[a : a + n]] for a in (0, n, 3 * n))
+            c = [f[k] * h[shown + k] + i[k] * mpmath.tanh(z[2 * n + k]) for k in range(n)]
+            out = [o[k] * mpmath.tanh(c[k]) for k in range(n)]
+            if cell.w_hr is not None:
+                out = [mpmath.fdot([mp(v) for v in row], out) for row in cell.w_hr.tolist()]
+            return out + c
+        z = [a + b for a, b in zip(affine("ih", x), affine("hh", h), strict=True)]
+        new = [mpmath.tanh(v) if cell.nonlinearity == "tanh" else max(v, mp(0)) for v in z]
+        leak = [mp(v) for v in torch.as_tensor(cell.leak, dtype=F64).expand(len(new)).tolist()]
+        return [(1 - a) * old + a * v for a, old, v in zip(leak, h, new, strict=True)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.builds(
+        model_of, st.sampled_from(KINDS), st.just(1), st.integers(0, 10**6), st.sampled_from([0.3, 4.0])
+    ),
+    st.integers(0, 10**6),
+    st.sampled_from([0.0, 1e-15, 1e-3]),
+    st.sampled_from([1e-9, 1.0, 1e3, 1e6]),
+)
+def test_bounds_hold_to_the_last_digit(model, seed, width, size):
+    """Boxes of no width, or next to none: nothing but the rounding of the bounds makes them hold."""
+    cell = core_stack(model).cells[0]
+    state, x = size * draw(seed, cell.n_state), size * draw(seed + 1, 2)
+    other = state * (1 + width)
+    with torch.no_grad():
+        box = Box(torch.minimum(state, other), torch.maximum(state, other))
+        found = box_step(cell, box, Box(x, x))
+        apart = (other - state).abs() * (1 + 2.0**-52)  # the difference is rounded itself
+        parted = part_step(cell, box, Box(x, x), apart, None)
+    first, second = exactly(cell, state, x), exactly(cell, other, x)
+    ends = (found.low.tolist(), found.high.tolist(), parted.tolist())
+    for low, high, far, a, b in zip(*ends, first, second, strict=True):
+        assert low <= min(a, b)
+        assert max(a, b) <= high
+        assert abs(a - b) <= far
+    assert float((found.high - found.low).max()) <= 1e-3 * size * 30 + 1e-9 * size  # and are not idle
+
+
+@pytest.mark.parametrize("hidden", [40, 300])
+def test_the_margin_of_a_bound_grows_with_the_sums_it_covers(hidden):
+    """A large sum that cancels is off by more than a fixed small share of its result."""
+    g = torch.Generator().manual_seed(0)
+    half = 1e8 * torch.rand(hidden // 2, generator=g, dtype=F64)
+    row = torch.cat([half, -half])[None, torch.randperm(hidden, generator=g)]
+    x = 1 + 1e-15 * torch.rand(hidden, generator=g, dtype=F64)
+    cell = hl.RnnCell(row, torch.zeros(1, 1, dtype=F64), nonlinearity="linear")
+    start = torch.zeros(1, dtype=F64)
+    with mpmath.workdps(60):
+        exact = mpmath.fdot([mpmath.mpf(v) for v in row[0].tolist()], [mpmath.mpf(v) for v in x.tolist()])
+    box = box_step(cell, Box(start, start), Box(x, x))
+    assert float(box.low) <= exact <= float(box.high)
+    width = float(box.high - box.low)
+    assert abs(float(exact)) < width < 1e-5 * hidden**2
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 9]), st.sampled_from([1e-8, 1.0, 1e8]))
+@settings(max_examples=30, deadline=None)
+def test_a_spectral_norm_is_bounded_from_above(seed, size, spread):
+    matrix = draw(seed, size, size) * spread ** torch.rand(
+        size, generator=torch.Generator().manual_seed(seed), dtype=F64
+    )
+    found = spectral_bound(matrix)
+    with mpmath.workdps(50):
+        exact = max(mpmath.svd_r(mpmath.matrix(matrix.tolist()), compute_uv=False))
+        assert exact <= found
+        assert found <= exact * (1 + mpmath.mpf(1e-10))
+    assert spectral_bound(torch.zeros(3, 3, dtype=F64)) < 1e-100
 
 
 @settings(max_examples=20)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hoplens as hl
-from hoplens.explanations import words
-from hoplens.explanations.page import render_page
+from hoplens.report import explanation_words as words
 from hoplens.report import render_network_report
+from hoplens.report.explanation import render_page
 from hoplens.report.prose import network_paragraph
 
 KINDS = ["tanh", "relu", "leaky", "gru", "lstm", "stack", "bidirectional", "deep bidirectional"]

@@ -3,23 +3,10 @@
 import importlib
 import typing
 
-from hoplens import data, extensions, recipes, tasks
-from hoplens.analysis import Analysis, analyze
-from hoplens.approximate import approximate_resolvent
-from hoplens.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
-from hoplens.cells import Cell, FunctionCell
-from hoplens.comparison import NullComparison, compare_to_null
-from hoplens.compress.balanced import BalancedTruncation, balanced_truncation
-from hoplens.compress.int8_onnx import Int8Export, export_int8
-from hoplens.compress.latency import measure_latency
-from hoplens.compress.pruned import Pruned, PrunedEnsemble
-from hoplens.compress.pruning import prune
-from hoplens.compress.quantisation import Quantised, quantise
-from hoplens.compress.reduction import Reduced, low_rank, reduce_balanced
-from hoplens.compress.removal import remove_units
-from hoplens.compress.window import EffectiveWindow, effective_window, truncate
-from hoplens.connectome import celegans
-from hoplens.dynamics import (
+from hoplens import data
+from hoplens.analysis.approximate import approximate_resolvent
+from hoplens.analysis.attribution import Explanation, explain
+from hoplens.analysis.dynamics import (
     TimeSystem,
     controllability_gramian,
     hankel_singular_values,
@@ -29,6 +16,36 @@ from hoplens.dynamics import (
     time_system,
     transfer_function,
 )
+from hoplens.analysis.fidelity import Fidelity, fidelity
+from hoplens.analysis.fixed_points import FixedPoints, fixed_points
+from hoplens.analysis.hops import HopMaps, hop_maps
+from hoplens.analysis.lags import LagMaps, lag_maps
+from hoplens.analysis.lesions import lesion, lesion_edges, lesion_estimate, without
+from hoplens.analysis.measures import (
+    active_hops,
+    alignment,
+    dominant_hop,
+    map_correlation,
+    signal_share,
+    temporal_sparsity,
+    weight_map,
+)
+from hoplens.analysis.modularity import Blocks, blocks
+from hoplens.analysis.null_models import null_network, shuffle_lags, strength_error, strengths
+from hoplens.analysis.null_tests import NullComparison, compare_to_null
+from hoplens.analysis.resolvent import Resolvent, resolvent
+from hoplens.analysis.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
+from hoplens.analysis.summary import Analysis, analyze
+from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
+from hoplens.analysis.walks import flow, module_flow, top_paths
+from hoplens.compress.balanced import BalancedTruncation, balanced_truncation
+from hoplens.compress.pruned import Pruned, PrunedEnsemble
+from hoplens.compress.pruning import prune
+from hoplens.compress.quantisation import Quantised, quantise
+from hoplens.compress.reduction import Reduced, low_rank, reduce_balanced
+from hoplens.compress.removal import remove_units
+from hoplens.compress.window import EffectiveWindow, effective_window, truncate
+from hoplens.data import tasks
 from hoplens.errors import (
     ContractError,
     ConvergenceError,
@@ -44,7 +61,6 @@ from hoplens.errors import (
     UnstableError,
     UnsupportedModelError,
 )
-from hoplens.explanations import Explanation, explain
 from hoplens.export import (
     EventCost,
     NirExport,
@@ -54,51 +70,39 @@ from hoplens.export import (
     export_onnx,
     simulate_nir,
 )
-from hoplens.extensions import register_measure, register_recipe, register_task
-from hoplens.fidelity import Fidelity, fidelity
-from hoplens.fixed_points import FixedPoints, fixed_points
-from hoplens.hops import HopMaps, hop_maps
-from hoplens.lags import LagMaps, lag_maps
-from hoplens.lesions import lesion, lesion_edges, lesion_estimate, without
-from hoplens.measures import (
-    active_hops,
-    alignment,
-    dominant_hop,
-    map_correlation,
-    signal_share,
-    temporal_sparsity,
-    weight_map,
-)
-from hoplens.models import Ensemble
-from hoplens.modularity import Blocks, blocks
-from hoplens.nulls import null_network, shuffle_lags, strength_error, strengths
-from hoplens.pathways import Layer, Leak, LowRank, Pathways
-from hoplens.penalties import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
-from hoplens.plans import PenaltyPlan
-from hoplens.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
-from hoplens.readers import load_stack, read, register_reader
-from hoplens.readers.opening import read_model
-from hoplens.readers.saved import load_model, save_model
-from hoplens.recipes import Recipe
-from hoplens.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
-from hoplens.rescaling import rescale
-from hoplens.resolvent import Resolvent, resolvent
-from hoplens.scaled import ScaledMaps
-from hoplens.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
-from hoplens.sequences import SequenceEnsemble, SequenceResult, TrajectoryPenalty, train_sequences
-from hoplens.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
-from hoplens.stack import Stack
-from hoplens.thinning import Thinning, keep_mask, weight_scores
-from hoplens.torch_cells import GruCell, LstmCell, RnnCell
-from hoplens.training import TrainingResult, train
-from hoplens.trajectories import TrajectoryMaps, trajectory_maps
-from hoplens.walks import flow, module_flow, top_paths
+from hoplens.export.int8_onnx import Int8Export, export_int8
+from hoplens.graph.pathways import Layer, Leak, LowRank, Pathways
+from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
+from hoplens.graph.rescaling import rescale
+from hoplens.graph.scaled import ScaledMaps
+from hoplens.graph.scores import keep_mask, weight_scores
+from hoplens.models.cells import Cell, FunctionCell
+from hoplens.models.connectome import celegans
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.readers import load_stack, read, register_reader
+from hoplens.models.readers.opening import read_model
+from hoplens.models.readers.saved import load_model, save_model
+from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.models.stack import Stack
+from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
+from hoplens.penalties.costs import PenaltyPlan
+from hoplens.penalties.pathway import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
+from hoplens.penalties.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
+from hoplens.penalties.thinning import Thinning
+from hoplens.studies import extensions
+from hoplens.studies.compression.latency import measure_latency
+from hoplens.studies.extensions import register_measure, register_recipe, register_task
+from hoplens.training import recipes
+from hoplens.training.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
+from hoplens.training.recipes import Recipe
+from hoplens.training.sequences import SequenceEnsemble, SequenceResult, TrajectoryPenalty, train_sequences
+from hoplens.training.training import TrainingResult, train
+from hoplens.version import __version__ as __version__
 
 if typing.TYPE_CHECKING:
-    from hoplens import statistics, sweeps, testing
-    from hoplens.sweeps import run_sweep
+    from hoplens.studies import statistics, sweeps, testing
+    from hoplens.studies.sweeps import run_sweep
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Analysis",
@@ -260,9 +264,9 @@ if not typing.TYPE_CHECKING:  # a checker shall see the names above, and no othe
 
     def __getattr__(name: str) -> object:
         if name == "run_sweep":
-            return importlib.import_module("hoplens.sweeps").run_sweep
+            return importlib.import_module("hoplens.studies.sweeps").run_sweep
         if name in _LAZY:
-            return importlib.import_module(f"hoplens.{name}")
+            return importlib.import_module(f"hoplens.studies.{name}")
         raise AttributeError(f"module 'hoplens' has no attribute {name!r}")
 
     def __dir__() -> list[str]:

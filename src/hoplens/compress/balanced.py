@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hoplens.analysis.dynamics import controllability_gramian, observability_gramian, time_system
 from hoplens.compress.gramians import root
-from hoplens.dynamics import controllability_gramian, observability_gramian, time_system
 from hoplens.errors import ParameterError, check_count
-from hoplens.implicit import takes_models
-from hoplens.pathways import Pathways
+from hoplens.graph.implicit import takes_models
+from hoplens.graph.pathways import Pathways
 
 REACHED = 1e-10  # of the largest Hankel singular value: smaller ones are rounding
 

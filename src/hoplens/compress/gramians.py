@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hoplens.dynamics import controllability_gramian, observability_gramian
+from hoplens.analysis.dynamics import controllability_gramian, observability_gramian
 from hoplens.errors import ShapeError, UnsupportedModelError
-from hoplens.readers import read
-from hoplens.readers.models import to_stack
-from hoplens.recurrent_model import RecurrentModel
-from hoplens.running import as_batch
+from hoplens.models.readers import read
+from hoplens.models.readers.models import to_stack
+from hoplens.models.recurrent_model import RecurrentModel
+from hoplens.models.rollout import as_batch
+from hoplens.models.stack import Stack
 from hoplens.seeds import generator
-from hoplens.stack import Stack
 
 PROBES = 16  # random signs over outputs and steps, for models read out after every step
 

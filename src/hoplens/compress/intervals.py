@@ -3,7 +3,12 @@
 Two trajectories see the same last inputs and differ in their past. `box_step` encloses all states that
 follow from a box of states and a box of inputs. `part_step` bounds how far two states inside that box can
 be apart after a step, given how far apart they were: element by element, monotone in the distances.
-Everything is float64 and element-wise; rounding is covered by a small inflation a step.
+
+What is enclosed is the network in exact arithmetic, of the weights as they stand in float64: every
+operation is rounded outward, by a bound of its own error. With u = 2^-53, an addition or product is off by
+u of its result, a sum of n products by ``gamma_n = n u / (1 - n u)`` times the sum of their magnitudes
+(Higham 2002, section 3.1), tanh and the logistic function of PyTorch by a few units in the last place, for
+which `ULPS` leaves room.
 """
 
 from __future__ import annotations
@@ -13,12 +18,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hoplens.cells import Cell
 from hoplens.errors import UnsupportedModelError
-from hoplens.stack import Stack
-from hoplens.torch_cells import GruCell, LstmCell, RnnCell
+from hoplens.models.cells import Cell
+from hoplens.models.stack import Stack
+from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
 
-SLACK = 1e-13  # relative inflation of every box and distance a step: float64 rounds by less
+UNIT = 2.0**-52  # twice the unit roundoff u, so that bounds may be computed in float64 themselves
+ULPS = 8  # that tanh and the logistic function may be off by; vectorised ones are off by one to four
+TINY = 1e-300  # more than an underflow loses
+STEP_OPERATIONS = 64  # of the longest formula in `part_step` besides its matrix products, generously
 
 
 class Box(NamedTuple):
@@ -39,27 +47,44 @@ class Box(NamedTuple):
     def times(self, other: Box) -> Box:
         """Return a box of all products."""
         corners = torch.stack([a * b for a in self for b in other])
-        return Box(corners.amin(0), corners.amax(0))
+        return Box(corners.amin(0), corners.amax(0)).rounded()
 
     def plus(self, other: Box) -> Box:
         """Return the box of all sums."""
-        return Box(self.low + other.low, self.high + other.high)
+        return Box(self.low + other.low, self.high + other.high).rounded()
 
     def part(self, where: slice) -> Box:
         """Return some of the elements."""
         return Box(self.low[..., where], self.high[..., where])
 
-    def inflated(self) -> Box:
-        """Return a box that is wider by the rounding error of a step."""
-        margin = SLACK * self.size.clamp_min(1.0)
-        return Box(self.low - margin, self.high + margin)
+    def minus(self, other: Box) -> Box:
+        """Return the box of all differences."""
+        return Box(self.low - other.high, self.high - other.low).rounded()
+
+    def rounded(self, ulps: int = 1) -> Box:
+        """Return the box rounded outward, its ends being off by so many units in the last place."""
+        return Box(-up(-self.low, ulps), up(self.high, ulps))
+
+
+def gamma(n: int) -> float:
+    """Return a bound of the relative error of n operations on numbers of one sign."""
+    return n * UNIT / (1 - n * UNIT)
+
+
+def up(value: Tensor, operations: int = 1) -> Tensor:
+    """Return no less than the exact value of what took so many operations, each off by u of its result."""
+    return value + (gamma(operations + 2) * value.abs() + TINY)
 
 
 def affine(weight: Tensor, bias: Tensor | None, box: Box) -> Box:
     """Return the box of ``W x + b`` for x in a box."""
-    up, down = weight.clamp_min(0).mT, weight.clamp_max(0).mT
-    low, high = box.low @ up + box.high @ down, box.high @ up + box.low @ down
-    return Box(low, high) if bias is None else Box(low + bias, high + bias)
+    more, less = weight.clamp_min(0).mT, weight.clamp_max(0).mT
+    low, high = box.low @ more + box.high @ less, box.high @ more + box.low @ less
+    size = box.size @ weight.abs().mT
+    if bias is not None:
+        low, high, size = low + bias, high + bias, size + bias.abs()
+    margin = up(gamma(2 * weight.shape[-1] + 4) * size, 2 * weight.shape[-1] + 4)
+    return Box(low - margin, high + margin).rounded()
 
 
 def _chunks(box: Box, n: int) -> list[Box]:
@@ -69,23 +94,29 @@ def _chunks(box: Box, n: int) -> list[Box]:
 
 def _map(function: str, box: Box) -> Box:
     # tanh, sigmoid and relu grow, so ends go to ends
-    return Box(getattr(torch, function)(box.low), getattr(torch, function)(box.high))
+    ends = Box(getattr(torch, function)(box.low), getattr(torch, function)(box.high))
+    if function == "relu":
+        return ends
+    least = -1.0 if function == "tanh" else 0.0
+    return Box(*(end.clamp(least, 1.0) for end in ends.rounded(ULPS)))
 
 
 def tanh_slope(box: Box) -> Tensor:
     """Return the largest slope of tanh in a box: at the point nearest to 0."""
     nearest = torch.maximum(box.low, torch.minimum(box.high, torch.zeros_like(box.low)))
-    return 1 - nearest.tanh().square()
+    # 1 - t^2 loses what t is off by in all digits, so the margin is absolute
+    return (1 - nearest.tanh().square() + 4 * ULPS * UNIT).clamp_max(1.0)
 
 
 def _sigmoid_slope(box: Box) -> Tensor:
     nearest = torch.maximum(box.low, torch.minimum(box.high, torch.zeros_like(box.low)))
-    return nearest.sigmoid() * (1 - nearest.sigmoid())
+    return (nearest.sigmoid() * (1 - nearest.sigmoid()) + 4 * ULPS * UNIT).clamp_max(0.25)
 
 
 def _apart(slope: Tensor, distance: Tensor, scale: float = 1.0) -> Tensor:
     """Bound how far tanh (scale 1) or sigmoid (scale 1/2) can part points that are a distance apart."""
     # of all pairs at a distance, tanh parts those most that lie around 0: 2 tanh(d / 2)
+    # its own rounding is covered where `part_step` rounds up
     return torch.minimum(slope * distance, 2 * scale * (scale * distance / 2).tanh())
 
 
@@ -113,18 +144,25 @@ def box_step(cell: Cell, state: Box, x: Box) -> Box:
         z = activation_box(cell, state, x)
         new = z if cell.nonlinearity == "linear" else _map(cell.nonlinearity, z)
         if cell.leaky:
-            new = Box(*((1 - cell.leak) * old + cell.leak * n for old, n in zip(state, new, strict=True)))
-        return new.inflated()
+            leak = torch.as_tensor(cell.leak).expand(cell.n_state)
+            kept = Box(1 - leak, 1 - leak).rounded()
+            new = kept.times(state).plus(Box(leak, leak).times(new))
+        return new
     if isinstance(cell, GruCell):
         _, z, n, _ = _gru_gates(cell, state, x)
         # (1 - z) n + z h grows with n and h and is linear in z: its extremes are at the ends of z
-        low = torch.minimum(*((1 - end) * n.low + end * state.low for end in z))
-        high = torch.maximum(*((1 - end) * n.high + end * state.high for end in z))
-        return Box(low, high).inflated()
+        mixed = [_between(Box(end, end), n, state) for end in z]
+        return mixed[0].hull(mixed[1])
     if isinstance(cell, LstmCell):
         *_, new, h = _lstm_gates(cell, state, x)
-        return Box(torch.cat([h.low, new.low], -1), torch.cat([h.high, new.high], -1)).inflated()
+        return Box(torch.cat([h.low, new.low], -1), torch.cat([h.high, new.high], -1))
     raise UnsupportedModelError(f'no sound bound is known for a {cell.label}; use bound="measured"')
+
+
+def _between(share: Box, first: Box, second: Box) -> Box:
+    """Return the box of ``(1 - share) first + share second`` for a share that is one number an element."""
+    rest = Box(1 - share.low, 1 - share.high).rounded()
+    return rest.times(first).plus(share.times(second))
 
 
 def _gru_gates(cell: GruCell, state: Box, x: Box) -> tuple[Box, Box, Box, Box]:
@@ -165,7 +203,8 @@ def part_step(cell: Cell, state: Box, x: Box, apart: Tensor, x_apart: Tensor | N
         result = _part_lstm(cell, state, x, apart, x_apart)
     else:
         raise UnsupportedModelError(f'no sound bound is known for a {cell.label}; use bound="measured"')
-    return result * (1 + SLACK)
+    # sums and products of numbers that are 0 or more: relative errors add up, nothing cancels
+    return up(result, 2 * (cell.w_ih.shape[-1] + cell.w_hh.shape[-1] + cell.n_state) + STEP_OPERATIONS)
 
 
 def _distances(
@@ -226,4 +265,14 @@ def check_one_way(stack: Stack) -> None:
         )
 
 
-__all__ = ["Box", "activation_box", "affine", "box_step", "check_one_way", "part_step", "tanh_slope"]
+__all__ = [
+    "Box",
+    "activation_box",
+    "affine",
+    "box_step",
+    "check_one_way",
+    "gamma",
+    "part_step",
+    "tanh_slope",
+    "up",
+]

@@ -10,13 +10,16 @@ from torch import Tensor
 from hoplens.compress.intervals import (
     Box,
     activation_box,
+    affine,
     box_step,
     check_one_way,
+    gamma,
     part_step,
     tanh_slope,
+    up,
 )
-from hoplens.stack import Stack
-from hoplens.torch_cells import RnnCell
+from hoplens.models.stack import Stack
+from hoplens.models.torch_cells import RnnCell
 
 SCALING_STEPS = 150  # of the search for unit scales in which the recurrent matrix contracts most
 SCALING_RATE = 0.03
@@ -58,6 +61,8 @@ def _advance(stack: Stack, boxes: list[Box], x: Box) -> list[Box]:
 def bound_everywhere(stack: Stack, inputs: Box, steps: int) -> Tensor:
     """Bound the change of every output for every sequence in a range, window by window.
 
+    The change is that of the network in exact arithmetic; see `hoplens.compress.intervals` on rounding.
+
     Two sound bounds go together step by step, the smaller wins: the element-wise one of `part_step`, which
     knows that walks end (a delay line forgets exactly), and, for one layer of plain or leaky units, the
     spectral norm of ``D^-1 diag(s) W_hh D`` with s the largest slopes and D the unit scales that make it
@@ -79,24 +84,25 @@ def bound_everywhere(stack: Stack, inputs: Box, steps: int) -> Tensor:
     boxes = reachable(stack, inputs, steps)
     apart = [box.size for box in boxes]
     read = stack.readout(inputs.low).abs()
+    width = read.shape[-1] + 8  # operations of a sum over units and what goes with it
     contraction, scales = _contraction(stack, boxes, inputs)
-    norm = math.inf if scales is None else float((apart[0] / scales).norm())
+    norm = math.inf if scales is None else _norm_up(apart[0] / scales)
     bounds = []
     for _ in range(steps + 1):
         shown = stack.cells[-1].emit(apart[-1])
-        bound = read @ shown
+        bound = up(read @ shown, width)
         if scales is not None:
-            bound = torch.minimum(bound, (read * scales).norm(dim=-1) * norm)
+            bound = torch.minimum(bound, up((read * scales).norm(dim=-1) * norm, width))
         bounds.append(bound)
         x, x_apart, new = inputs, None, []
         for cell, box, distance in zip(stack.cells, boxes, apart, strict=True):
             parted = part_step(cell, box, x, distance, x_apart)
-            new.append(torch.minimum(parted, box.high - box.low))  # both states are in the box
+            new.append(torch.minimum(parted, up(box.high - box.low)))  # both states are in the box
             x, x_apart = Box(*(cell.emit(end) for end in box)), cell.emit(new[-1])
         apart = new
         if scales is not None:  # each bound sharpens the other
-            norm = min(contraction * norm * (1 + 1e-12), float((apart[0] / scales).norm()))
-            apart[0] = torch.minimum(apart[0], scales * norm)
+            norm = min(contraction * norm * (1 + gamma(4)), _norm_up(apart[0] / scales))
+            apart[0] = torch.minimum(apart[0], up(scales * norm))
     return torch.stack(bounds)
 
 
@@ -107,12 +113,41 @@ def _contraction(stack: Stack, boxes: list[Box], inputs: Box) -> tuple[float, Te
         return math.inf, None
     slopes = largest_slopes(cell, boxes[0], inputs)
     scales = best_scales(slopes[:, None] * cell.w_hh)
-    inner = float(torch.linalg.matrix_norm(slopes[:, None] * cell.w_hh * scales / scales[:, None], ord=2))
-    inner *= 1 + 1e-10
+    scaled = slopes[:, None] * cell.w_hh * scales / scales[:, None]
+    # each entry is off by three operations
+    inner = spectral_bound(scaled) + gamma(8) * _norm_up(scaled.flatten())
     if not cell.leaky:
-        return inner, scales
+        return inner * (1 + gamma(4)), scales
     leak = torch.as_tensor(cell.leak)
-    return float((1 - leak).max() + leak.max() * inner), scales
+    return float((1 - leak).max() + leak.max() * inner) * (1 + gamma(8)), scales
+
+
+def _norm_up(value: Tensor) -> float:
+    """Return no less than the Euclidean norm of numbers that are each off by an operation or two."""
+    return float(up(value.norm(), value.numel() + 8))
+
+
+def spectral_bound(matrix: Tensor) -> float:
+    """Return no less than the spectral norm of a float64 matrix, and little more.
+
+    An SVD is trusted for nothing: its right vectors Q only make ``B = A Q`` have nearly orthogonal columns,
+    so that the row sums of ``|B^T B|`` bound its norm tightly, and ``|A| <= |B| / sqrt(1 - |Q^T Q - I|)``.
+    All roundings are bounded.
+
+    Parameters
+    ----------
+    matrix : Tensor of float64, shape (m, n)
+    """
+    rows, columns = matrix.shape
+    q = torch.linalg.svd(matrix).Vh.mT
+    b = matrix @ q
+    lost = gamma(columns + 2) * _norm_up((matrix.abs() @ q.abs()).flatten())
+    gram = (b.mT @ b).abs() + gamma(rows + 2) * (b.abs().mT @ b.abs())
+    image = float(up(gram.sum(1).max(), columns + 2 * rows + 8)) ** 0.5 * (1 + gamma(2)) + lost
+    eye = torch.eye(columns, dtype=q.dtype, device=q.device)
+    skew = (q.mT @ q - eye).abs() + gamma(columns + 4) * (q.abs().mT @ q.abs() + eye)
+    off = float(up(skew.sum(1).max(), 3 * columns + 8))
+    return image / (1 - off) ** 0.5 * (1 + gamma(8)) if off < 0.5 else float(_norm_up(matrix.flatten()))
 
 
 def largest_slopes(cell: RnnCell, state: Box, x: Box) -> Tensor:
@@ -174,15 +209,19 @@ def bound_after_any_past(stack: Stack, inputs: Tensor, pasts: list[Box]) -> Tens
     """
     rows = len(inputs)
     boxes = [Box(*(end.expand(rows, -1) for end in box)) for box in pasts]
-    states = [torch.zeros_like(box.low) for box in boxes]
+    alone = [Box(torch.zeros_like(box.low), torch.zeros_like(box.low)) for box in boxes]  # from zero states
     for x in inputs.unbind(1):
-        boxes = _advance(stack, boxes, Box(x, x))
-        states, _ = stack.advance(states, x)
-    cell, box, state = stack.cells[-1], boxes[-1], states[-1]
-    read = stack.readout(inputs)
-    low, high = (cell.emit(end) - cell.emit(state) for end in box)
-    up, down = read.clamp_min(0).mT, read.clamp_max(0).mT
-    return torch.maximum(high @ up + low @ down, -(low @ up + high @ down))
+        boxes, alone = (_advance(stack, some, Box(x, x)) for some in (boxes, alone))
+    cell = stack.cells[-1]
+    shown, own = (Box(*(cell.emit(end) for end in some[-1])) for some in (boxes, alone))
+    return affine(stack.readout(inputs), None, shown.minus(own)).size
 
 
-__all__ = ["best_scales", "bound_after_any_past", "bound_everywhere", "largest_slopes", "reachable"]
+__all__ = [
+    "best_scales",
+    "bound_after_any_past",
+    "bound_everywhere",
+    "largest_slopes",
+    "reachable",
+    "spectral_bound",
+]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from hoplens.compress.sensitivity import block_of
-from hoplens.models import Ensemble
-from hoplens.recurrent_model import RecurrentModel
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.recurrent_model import RecurrentModel
 
 if TYPE_CHECKING:
     import pandas as pd

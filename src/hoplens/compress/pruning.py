@@ -19,12 +19,12 @@ from hoplens.compress.structures import choose, parse_structure
 from hoplens.compress.tuning import fine_tune as train_weights
 from hoplens.compress.tuning import loss as default_loss
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count, check_number
-from hoplens.models import Ensemble
-from hoplens.readers.copies import as_model, plain_copy
-from hoplens.recurrent_model import RecurrentModel, models_of
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.readers.copies import as_model, plain_copy
+from hoplens.models.recurrent_model import RecurrentModel, models_of
+from hoplens.models.tensors import as_sequences, numbers
+from hoplens.penalties.thinning import Thinning
 from hoplens.seeds import generator
-from hoplens.tensors import as_sequences, numbers
-from hoplens.thinning import Thinning
 
 if TYPE_CHECKING:
     import pandas as pd

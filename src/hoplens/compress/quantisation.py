@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hoplens.compress.grids import (
+from hoplens.compress.simulation import record, rounded, run_model
+from hoplens.compress.tuning import fine_tune, loss, score
+from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count
+from hoplens.models.grids import (
     LARGEST,
     METHODS,
     Grid,
@@ -19,12 +22,9 @@ from hoplens.compress.grids import (
     row_scales,
     to_levels,
 )
-from hoplens.compress.simulation import record, rounded, run_model
-from hoplens.compress.tuning import fine_tune, loss, score
-from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count
-from hoplens.readers.copies import as_model
-from hoplens.recurrent_model import RecurrentModel
-from hoplens.tensors import as_sequences, check_lengths
+from hoplens.models.readers.copies import as_model
+from hoplens.models.recurrent_model import RecurrentModel
+from hoplens.models.tensors import as_sequences, check_lengths
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,12 +20,12 @@ from hoplens.compress.gramians import (
 )
 from hoplens.compress.tuning import fine_tune, score
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count
-from hoplens.readers.copies import as_model
-from hoplens.readers.models import to_stack
-from hoplens.recurrent_model import LeakyRNN, RecurrentModel, build_model, describe_model
-from hoplens.running import as_batch, run
-from hoplens.stack import Stack
-from hoplens.tensors import as_sequences
+from hoplens.models.readers.copies import as_model
+from hoplens.models.readers.models import to_stack
+from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel, build_model, describe_model
+from hoplens.models.rollout import as_batch, run
+from hoplens.models.stack import Stack
+from hoplens.models.tensors import as_sequences
 
 BASES = ("best", "units", "states")
 SIZES = (1.0, 0.5, 0.25, 0.1)  # standard deviations of balanced states that are tried: small ones stay linear

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from hoplens.compress.scores import Criterion
 from hoplens.compress.sensitivity import Matrix
 from hoplens.errors import ParameterError, UnknownNameError, UnsupportedModelError, check_count
-from hoplens.readers.copies import as_model
-from hoplens.recurrent_model import RecurrentModel, build_model, describe_model
+from hoplens.models.readers.copies import as_model
+from hoplens.models.recurrent_model import RecurrentModel, build_model, describe_model
 
 RIDGE = 1e-6  # of the mean square of the states: a unit that others repeat exactly costs next to nothing
 

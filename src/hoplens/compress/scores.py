@@ -11,7 +11,7 @@ from torch import Tensor
 from hoplens.compress.reconstruction import cost_matrices, refit, removal_costs, restricted
 from hoplens.compress.sensitivity import Matrix, sensitivities
 from hoplens.compress.tuning import loss
-from hoplens.recurrent_model import RecurrentModel
+from hoplens.models.recurrent_model import RecurrentModel
 
 CRITERIA = ("pathway", "magnitude", "taylor", "random")
 Loss = Callable[[Tensor, Tensor], Tensor]

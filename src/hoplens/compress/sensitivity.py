@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hoplens.readers.models import to_stack
-from hoplens.recurrent_model import RecurrentModel, last_steps
+from hoplens.models.readers.models import to_stack
+from hoplens.models.recurrent_model import RecurrentModel, last_steps
+from hoplens.models.stack import Stack
 from hoplens.seeds import generator
-from hoplens.stack import Stack
 
 PROBES = 32  # outputs up to this count are followed one by one, more by as many random mixtures
 CHUNK = 1 << 23  # numbers of a batch of per-sample gradients: 64 MiB

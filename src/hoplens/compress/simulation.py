@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hoplens.compress.grids import Grid
 from hoplens.errors import check_choice
-from hoplens.models import ACTIVATIONS, activate
-from hoplens.recurrent_model import RecurrentModel, last_steps
+from hoplens.models.ensemble import ACTIVATIONS, activate
+from hoplens.models.grids import Grid
+from hoplens.models.recurrent_model import RecurrentModel, last_steps
 
 Tap = Callable[[str, Tensor], Tensor]  # name and values of an operand -> what the product sees
 

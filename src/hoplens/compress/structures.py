@@ -10,7 +10,7 @@ from torch import Tensor
 from hoplens.compress.scores import Criterion, add_rows, pathway_costs, tile_costs
 from hoplens.compress.sensitivity import Matrix
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
-from hoplens.thinning import keep_mask
+from hoplens.graph.scores import keep_mask
 
 STRUCTURES = ("weight", "unit", "block", "n:m")
 GONE = -1.0  # score of weights that are no longer there: they go first

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hoplens.analysis.lags import lag_maps
 from hoplens.compress.intervals import Box
 from hoplens.compress.proofs import bound_after_any_past, bound_everywhere, reachable
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count, check_number
-from hoplens.lags import lag_maps
-from hoplens.readers import read
-from hoplens.readers.copies import as_model
-from hoplens.readers.models import to_stack
-from hoplens.recurrent_model import RecurrentModel, last_steps
-from hoplens.running import as_batch
-from hoplens.stack import Stack
-from hoplens.tensors import check_finite, check_lengths
+from hoplens.models.readers import read
+from hoplens.models.readers.copies import as_model
+from hoplens.models.readers.models import to_stack
+from hoplens.models.recurrent_model import RecurrentModel, last_steps
+from hoplens.models.rollout import as_batch
+from hoplens.models.stack import Stack
+from hoplens.models.tensors import check_finite, check_lengths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,9 +110,10 @@ def effective_window(
     * ``"pasts"``: for the last w steps of each sequence in ``inputs``, whatever came before them in that
       range. Knows gates that close and units that saturate.
 
-    Worst cases multiply over steps, so dense networks often have no proven window although the measured
-    error fades: then ``window`` is None and ``reason`` says so. A statement on sequences of the same
-    source that needs no proof is ``share``.
+    Proofs are of the network in exact arithmetic, with all roundings of the proof itself bounded; running
+    it in floating point adds the rounding of that run. Worst cases multiply over steps, so dense networks
+    often have no proven window although the measured error fades: then ``window`` is None and ``reason``
+    says so. A statement on sequences of the same source that needs no proof is ``share``.
 
     Parameters
     ----------

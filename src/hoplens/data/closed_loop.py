@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,13 +14,23 @@ from hoplens.data.dynamics import Plant, plant_of
 from hoplens.data.experts import expert
 from hoplens.data.sets import SequenceData
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count
-from hoplens.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
 from hoplens.seeds import generator
 
-if TYPE_CHECKING:
-    from hoplens.sequences import SequenceEnsemble
-
 Policy = Callable[[Tensor, Any], tuple[Tensor, Any]]
+
+
+@runtime_checkable
+class Advances(Protocol):
+    """What acting needs of an ensemble that goes on by one time step, as `SequenceEnsemble` does."""
+
+    weight: Tensor
+    readout: Tensor
+    offset: Tensor
+
+    def advance(self, inputs: Tensor, state: Any) -> Any:
+        """Return the state after one more step of inputs (E, I, B)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +62,7 @@ class ClosedLoop:
 
 
 def closed_loop_return(
-    policy: Policy | RecurrentModel | SequenceEnsemble,
+    policy: Policy | RecurrentModel | Advances,
     data: SequenceData,
     *,
     episodes: int = 32,
@@ -135,7 +145,7 @@ def _play(plant: Plant, state: Tensor, act: Callable[[Tensor], Tensor]) -> Tenso
     return total
 
 
-def step_by_step(model: RecurrentModel | SequenceEnsemble) -> Policy:
+def step_by_step(model: RecurrentModel | Advances) -> Policy:
     """Return a model, or an ensemble, as a policy for `closed_loop_return`.
 
     Parameters
@@ -154,9 +164,7 @@ def step_by_step(model: RecurrentModel | SequenceEnsemble) -> Policy:
     UnsupportedModelError
         For a bidirectional core, which needs the future, or what is neither model nor ensemble.
     """
-    from hoplens.sequences import SequenceEnsemble  # training is built on data sets, so not from the top
-
-    if isinstance(model, SequenceEnsemble):
+    if isinstance(model, Advances):
         ensemble = model
 
         def together(observations: Tensor, state: Any) -> tuple[Tensor, Any]:

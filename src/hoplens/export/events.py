@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hoplens.cells import Cell
 from hoplens.errors import UnsupportedModelError, check_number
 from hoplens.export.source import read_source
-from hoplens.recurrent_model import ModelInfo
-from hoplens.running import as_batch
-from hoplens.torch_cells import GruCell, LstmCell, RnnCell
+from hoplens.models.cells import Cell
+from hoplens.models.recurrent_model import ModelInfo
+from hoplens.models.rollout import as_batch
+from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import hoplens
 from hoplens.compress.tuning import score
 from hoplens.errors import ExportError, ParameterError, check_choice, check_count, check_number
 from hoplens.export.nir_graph import leaky_cells, linear_graph, spiking_graph
@@ -20,10 +19,11 @@ from hoplens.export.nir_simulation import METHODS, load_nir, read_nir, simulate_
 from hoplens.export.onnx_file import TOLERANCE
 from hoplens.export.source import Source, read_source
 from hoplens.files import write_atomically
-from hoplens.recurrent_model import ModelInfo
-from hoplens.running import Batch, run
+from hoplens.models.recurrent_model import ModelInfo
+from hoplens.models.rollout import Batch, run
+from hoplens.models.tensors import as_sequences
 from hoplens.seeds import generator
-from hoplens.tensors import as_sequences
+from hoplens.version import __version__
 
 TARGETS = ("auto", "linear", "spiking")
 SAMPLES = (16, 20)  # random sequences and steps to compare on, where none are given
@@ -206,7 +206,7 @@ def _drives(source: Source, x: Tensor) -> list[Tensor]:
 def _metadata(source: Source, exact: bool, dt: float, substeps: int, method: str) -> dict[str, Any]:
     info = source.info
     told: dict[str, Any] = {
-        "hoplens_version": hoplens.__version__,
+        "hoplens_version": __version__,
         "form": "exact" if exact else "rate to LIF",
         "dt": dt / substeps,
         "substeps": substeps,

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import hoplens
 from hoplens.errors import ExportError, ParameterError, check_choice
 from hoplens.export.onnx_graph import OPSET, build_graph
 from hoplens.export.source import Source, read_source
 from hoplens.export.storage import STORAGES
 from hoplens.files import write_atomically
-from hoplens.recurrent_model import ModelInfo
+from hoplens.models.recurrent_model import ModelInfo
+from hoplens.models.stack import Stack
+from hoplens.models.tensors import as_sequences
 from hoplens.seeds import generator
-from hoplens.stack import Stack
-from hoplens.tensors import as_sequences
+from hoplens.version import __version__
 
 TOLERANCE = 1e-5  # of outputs, absolute up to 1, then relative to the largest
 CHECKED = ((2, 5), (3, 12))  # (batch, time) of the comparison; nothing in the graph knows these sizes
@@ -204,10 +204,10 @@ def _describe(proto: Any, source: Source, lengths: bool, stateful: bool, storage
     from onnx import helper
 
     info = source.info
-    proto.producer_version = hoplens.__version__
+    proto.producer_version = __version__
     proto.doc_string = f"{source.stack.label}, {source.stack.n_inputs} inputs, {source.n_outputs} outputs"
     told: dict[str, Any] = {
-        "hoplens_version": hoplens.__version__,
+        "hoplens_version": __version__,
         "opset": OPSET,
         "network": source.stack.label,
         "layout": "inputs (batch, time, input)",

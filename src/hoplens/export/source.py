@@ -11,12 +11,12 @@ from torch import Tensor
 from hoplens.compress.quantisation import Quantised
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
 from hoplens.export.storage import Levels
-from hoplens.pathways import Pathways
-from hoplens.readers.models import ModelParts, parts_of
-from hoplens.recurrent_model import ModelInfo
-from hoplens.running import Batch, run
-from hoplens.stack import Stack
-from hoplens.torch_cells import GruCell, LstmCell, RnnCell
+from hoplens.graph.pathways import Pathways
+from hoplens.models.readers.models import ModelParts, parts_of
+from hoplens.models.recurrent_model import ModelInfo
+from hoplens.models.rollout import Batch, run
+from hoplens.models.stack import Stack
+from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
 
 READOUT = "readout"
 
@@ -89,7 +89,7 @@ def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) 
     Parameters
     ----------
     model : object
-        What `hoplens.readers.models.parts_of` takes.
+        What `hoplens.models.readers.models.parts_of` takes.
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, n), optional
         Not with a model that has one.
     info : ModelInfo, optional

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hoplens.compress.grids import LARGEST, pack
 from hoplens.errors import NonFiniteError
+from hoplens.models.grids import LARGEST, pack
 
 STORAGES = ("auto", "dense", "half")
 PACKING = 700  # bytes that unpacking one weight adds to the graph
 DIGITS = {
     "int4": (16, 2),
     "ternary": (3, 5),
-}  # base, and levels a byte, as `hoplens.compress.grids.pack` has it
+}  # base, and levels a byte, as `hoplens.models.grids.pack` has it
 
 
 class Levels(NamedTuple):

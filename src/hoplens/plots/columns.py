@@ -9,8 +9,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from hoplens.analysis.hops import HopMaps
 from hoplens.errors import NonFiniteError, ShapeError
-from hoplens.hops import HopMaps
 
 MOST_PAIRS = 400  # more columns than this are narrower than a hair in print
 TOP_PAIRS = 40  # as many as can be labelled one by one across a page

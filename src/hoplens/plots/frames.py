@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hoplens.errors import ParameterError, unknown_name
 from hoplens.plots.measures import method_order
-from hoplens.statistics import best_strength, bootstrap_mean
+from hoplens.studies.statistics import best_strength, bootstrap_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,10 +14,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hoplens.analysis.hops import hop_maps
+from hoplens.analysis.routing import routing_graph
+from hoplens.analysis.spectra import spectrum
+from hoplens.analysis.walks import top_paths
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
-from hoplens.hops import hop_maps
-from hoplens.implicit import takes_models
-from hoplens.pathways import Pathways
+from hoplens.graph.implicit import takes_models
+from hoplens.graph.pathways import Pathways
 from hoplens.plots.columns import finite
 from hoplens.plots.style import (
     FONT,
@@ -34,9 +37,6 @@ from hoplens.plots.style import (
     quiet,
     short,
 )
-from hoplens.routing import routing_graph
-from hoplens.spectra import spectrum
-from hoplens.walks import top_paths
 
 WIDEST = 9.0  # points
 LEAST_DRAWN = 0.02  # lines below this share of the widest are left out

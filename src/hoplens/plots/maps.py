@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hoplens.analysis.hops import HopMaps
 from hoplens.errors import ShapeError
-from hoplens.hops import HopMaps
 from hoplens.plots.columns import (
     Columns,
     Group,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hoplens.plots.frames import fair_rows
 from hoplens.plots.measures import method_order
-from hoplens.statistics import best_strength, front_points, standing
+from hoplens.studies.statistics import best_strength, front_points, standing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hoplens.analysis import Analysis
-from hoplens.hops import HopMaps
+from hoplens.analysis.hops import HopMaps
+from hoplens.analysis.routing import routing_graph
+from hoplens.analysis.summary import Analysis
+from hoplens.analysis.walks import top_paths
 from hoplens.report.numbers import fine_percent, number
 from hoplens.report.prose import signed, strongest, timing
 from hoplens.report.study import StudyLike, example_maps
 from hoplens.report.views import map_view
-from hoplens.routing import routing_graph
-from hoplens.walks import top_paths
 
 SHOWN_PATHWAYS = 12
 SHOWN_UNITS = 10

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hoplens.analysis import Analysis
+from hoplens.analysis.summary import Analysis
 from hoplens.errors import ParameterError
 from hoplens.files import write_atomically
 from hoplens.plots.measures import method_label
@@ -43,7 +43,7 @@ def write_study_report(results: StudyLike, path: str | os.PathLike[str]) -> Path
     Parameters
     ----------
     results : StudyLike
-        The study, e.g. a ``hoplens.study.results.StudyResults``.
+        The study, e.g. a ``hoplens.studies.paper.results.StudyResults``.
     path : path
         Where to; the folder must exist. An old report is replaced only once the new one is whole.
 

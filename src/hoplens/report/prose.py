@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from hoplens.analysis import Analysis
-from hoplens.hops import HopMaps
-from hoplens.measures import active_hops
+from hoplens.analysis.hops import HopMaps
+from hoplens.analysis.measures import active_hops
+from hoplens.analysis.summary import Analysis
 from hoplens.report.numbers import count, number, percent
 from hoplens.report.verdict import Tile
 from hoplens.report.views import grows

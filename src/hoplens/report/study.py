@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from hoplens.hops import HopMaps
+from hoplens.analysis.hops import HopMaps
 from hoplens.plots.measures import OURS, REFERENCES, method_label, method_order
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.hops import HopMaps
+from hoplens.analysis.hops import HopMaps
 from hoplens.plots.columns import by_first_use, finite
 
 MOST_NAMES = 48  # rows or columns that a reader can still tell apart on a laptop

@@ -1,0 +1,260 @@
+"""Exact time-resolved Jacobian maps of a network on given inputs, and how well the weights predict them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from hoplens.errors import HoplensError, ShapeError, UnsupportedModelError
+from hoplens.graph.pathways import Pathways
+from hoplens.models.cells import Cell
+from hoplens.models.guard import untouched
+from hoplens.models.readers.models import first_tensor, is_recurrent, parts_of
+from hoplens.models.readers.modules import leaky, readout_matrix, unreadable
+from hoplens.models.recurrent_model import at_steps, last_steps
+from hoplens.models.rollout import Batch, Trace, as_batch, run
+from hoplens.models.stack import Stack
+
+MIXED = 1e-3  # of the largest output: rounding is far below, what other samples do far above
+# layers whose axes are not (B, L, I), or that are no model of sequences by themselves
+OTHER_LAYERS = (
+    nn.modules.conv._ConvNd,
+    nn.MultiheadAttention,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryMaps:
+    """Jacobians of the last output with respect to the input of every step.
+
+    Attributes
+    ----------
+    values : Tensor, shape (B, L, O, I)
+        ``values[b, t]`` is d output / d input_t of sample b, t = 1 .. L in this order; zero after the end
+        of a shorter sequence.
+    lengths : Tensor of int64, shape (B,)
+        Valid steps; the output is read at the last one.
+    label : str
+        What was run.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    label: str
+
+    def by_lag(self) -> Tensor:
+        """Return the maps in the order of hop maps, shape (B, L, O, I): entry n is lag n.
+
+        Zero where the lag is longer than the sequence.
+        """
+        steps = torch.arange(self.values.shape[1], device=self.values.device)
+        source = self.lengths[:, None] - 1 - steps  # (B, L)
+        picked = self.values.gather(1, source.clamp_min(0)[..., None, None].expand_as(self.values))
+        return picked * (source >= 0)[..., None, None]
+
+
+def trajectory_maps(
+    model: Any, inputs: Any, *, readout: Any = None, state: Any = None, dt: Any = None, tau: Any = None
+) -> TrajectoryMaps:
+    """Return the exact Jacobian maps ``d y_T / d x_t`` along given sequences.
+
+    ``d y_T / d x_t = W_out J_T J_(T-1) .. J_(t+1) B_t`` with J and B the step's Jacobians at the states
+    that the network really visits. Products are taken from the output side, O rows at a time, and no
+    Jacobian matrix is formed. The model is left as it was and its hooks are not called.
+
+    Parameters
+    ----------
+    model : module, cell, Stack or callable
+        What `read` takes, files and arrays excepted (use `load_stack`). Any other module or function that
+        maps (B, L, I) to (B, O), to (B, L, O), or to a tuple that begins with one of these, is differentiated
+        by autograd, one backward pass an output; its samples must not depend on each other.
+    inputs : Tensor (B, L, I) or PackedSequence
+        In the layout that the module takes: (L, B, I) where it is not batch_first.
+    readout : nn.Linear or matrix (O, H), optional
+        Without one each hidden unit is an output. The bias of a read-out does not matter.
+    state : Tensor or (h, c), optional
+        Start state in torch's form; zeros by default.
+    dt, tau : float or array, optional
+        As in `read`.
+
+    Returns
+    -------
+    TrajectoryMaps
+        ``values`` of shape (B, L, O, I). A bidirectional network is read at the last step, where its
+        backward direction has seen one input.
+
+    Raises
+    ------
+    ShapeError
+        If the inputs do not fit.
+    """
+    if not is_recurrent(model):
+        return autograd_maps(model, inputs, readout, state)
+    parts = parts_of(model, readout)
+    stack = leaky(parts.stack(), dt, tau)
+    if isinstance(stack, Pathways):
+        raise UnsupportedModelError(
+            f"the reader of {type(model).__name__} returns weights only; to follow a trajectory it must "
+            "return a Cell or a Stack"
+        )
+    batch = as_batch(stack, inputs)
+    seen, window = batch, parts.info.runs_last
+    if window is not None:
+        last, lengths = last_steps(batch.inputs, window, batch.lengths)
+        assert lengths is not None
+        seen = Batch(last, lengths)
+    with torch.no_grad():
+        values = _pull_stack(stack, run(stack, seen, state), seen)
+    if window is not None:  # steps before the window reach nothing
+        values = at_steps(values, batch.lengths - seen.lengths, batch.inputs.shape[1])
+    return TrajectoryMaps(values, batch.lengths, stack.label)
+
+
+def _pull_stack(stack: Stack, trace: Trace, batch: Batch) -> Tensor:
+    seed = stack.readout(trace.shown)  # (O, n)
+    size, steps, _ = trace.shown.shape
+
+    def pull(place: int, part: slice, above: Tensor | None) -> Tensor:
+        cell = stack.cells[place]
+        top = seed[:, part] if above is None else None
+        entering = _Entering(top, above, batch.lengths, cell.emission())
+        return _pull_cell(cell, trace.points[place], entering, place in stack.backward_cells)
+
+    rows = stack.pull_back(pull)  # (B, L, O, I)
+    return rows.reshape(size, steps, seed.shape[0], stack.n_inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Entering:
+    """Rows (B, O, S) that enter a cell's adjoint at each step: the read-out's seed, or the level above."""
+
+    seed: Tensor | None
+    rows: Tensor | None
+    lengths: Tensor
+    emission: Tensor | None
+
+    @property
+    def n_rows(self) -> int:
+        if self.rows is not None:
+            return self.rows.shape[-2]
+        assert self.seed is not None
+        return self.seed.shape[0]
+
+    def add(self, t: int, to: Tensor) -> Tensor:
+        if self.rows is not None:
+            here: Tensor | None = self.rows[:, t]
+        else:
+            assert self.seed is not None
+            ends = self.lengths == t + 1
+            here = self.seed * ends[:, None, None] if bool(ends.any()) else None
+        if here is None:
+            return to
+        return to + (here if self.emission is None else here @ self.emission.to(here))
+
+
+def _pull_cell(cell: Cell, point: tuple[Tensor, Tensor], entering: _Entering, reverse: bool) -> Tensor:
+    states, inputs = point
+    size, steps, _ = states.shape
+    saved = cell.save(states, inputs)
+    rows = states.new_zeros(size, entering.n_rows, cell.n_state)
+    reached = states.new_empty(size, steps, entering.n_rows, cell.n_inputs)
+    for t in range(steps) if reverse else range(steps - 1, -1, -1):
+        rows = entering.add(t, rows)
+        if reverse:  # padding never fed the state
+            rows = rows * (t < entering.lengths)[:, None, None]
+        rows, reached[:, t] = cell.pull(tuple(part[:, t] for part in saved), rows)
+    return reached
+
+
+def autograd_maps(model: Any, inputs: Any, readout: Any = None, state: Any = None) -> TrajectoryMaps:
+    """Return the maps of any module or function by autograd; arguments as of `trajectory_maps`."""
+    if isinstance(model, str | os.PathLike):
+        parts_of(model)  # says how to open it
+    if not callable(model) or isinstance(model, type):
+        raise UnsupportedModelError(
+            f"cannot run a {type(model).__name__}; pass a module, a Cell or a function"
+        )
+    if state is not None:
+        raise UnsupportedModelError(
+            "state= goes with recurrent modules and cells; build it into the function"
+        )
+    if isinstance(inputs, PackedSequence):
+        raise UnsupportedModelError("a PackedSequence goes with recurrent modules; pass a tensor (B, L, I)")
+    x = torch.as_tensor(inputs)
+    if x.dim() != 3 or 0 in x.shape or not x.is_floating_point():
+        raise ShapeError(
+            f"inputs must be floating-point numbers (B, L, I), none of them 0, got {x.dtype} {tuple(x.shape)}"
+        )
+    if isinstance(model, OTHER_LAYERS):
+        raise unreadable(model, "it is not recurrent; ")
+    guard = untouched(model) if isinstance(model, nn.Module) else nullcontext()
+    # cuDNN refuses the backward pass of a recurrent layer in evaluation mode; the flag is put back
+    with guard, torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        y = _last_output(model, x, readout_matrix(readout))
+        last = y.shape[-1] - 1
+        grads = [torch.autograd.grad(y[:, o].sum(), x, retain_graph=o < last)[0] for o in range(last + 1)]
+    values = torch.stack(grads, dim=2).detach()
+    lengths = torch.full((x.shape[0],), x.shape[1], device=x.device)
+    return TrajectoryMaps(values, lengths, _name(model))
+
+
+def _last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None) -> Tensor:
+    try:
+        y = model(x)
+        alone = model(x[-1:].detach())
+    except HoplensError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise UnsupportedModelError(
+            f"{_name(model)} could not be run on inputs of shape {tuple(x.shape)} ({type(error).__name__}: "
+            f"{said}); pass a module or function that takes (B, L, I)"
+        ) from error
+    last, single = _at_end(y, x), _at_end(alone, x[-1:])
+    if not last.requires_grad:
+        raise UnsupportedModelError("the model's output does not depend on its input through autograd")
+    beside, single = last[-1:].detach(), single.detach()
+    if not beside.numel() or single.shape != beside.shape:
+        raise ShapeError(f"the model must return (B, O) with at least one output, got {tuple(last.shape)}")
+    if float((single - beside).abs().max()) > MIXED * max(1.0, float(beside.abs().max())):
+        raise UnsupportedModelError(
+            f"{_name(model)} gives a sequence another output alone than beside others; pass one that takes "
+            "(B, L, I), its samples independent of each other, in evaluation mode"
+        )
+    if w_out is not None and w_out.shape[-1] != last.shape[-1]:
+        raise ShapeError(
+            f"the readout takes {w_out.shape[-1]} features, but {_name(model)} gives {last.shape[-1]} outputs"
+        )
+    return last if w_out is None else last @ w_out.to(last).mT
+
+
+def _at_end(y: Any, x: Tensor) -> Tensor:
+    """Return the last output (B, O) of what a model returned."""
+    y = y[0] if isinstance(y, tuple | list) and y and isinstance(y[0], PackedSequence) else y
+    if isinstance(y, PackedSequence):
+        y = pad_packed_sequence(y, batch_first=True)[0]
+    found = first_tensor(y)
+    if found is None or found.dim() not in (2, 3) or found.shape[0] != x.shape[0]:
+        came = type(y).__name__ if found is None else tuple(found.shape)
+        raise ShapeError(f"the model must return (B, O) or (B, L, O) with B = {x.shape[0]}, got {came}")
+    return found[:, -1] if found.dim() == 3 else found
+
+
+def _name(model: Any) -> str:
+    return str(getattr(model, "__name__", type(model).__name__))
+
+
+__all__ = ["TrajectoryMaps", "autograd_maps", "trajectory_maps"]

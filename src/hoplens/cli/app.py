@@ -1,0 +1,407 @@
+"""The ``hoplens`` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hoplens.cli.console import SafeConsole
+from hoplens.errors import HoplensError, ParameterError, check_choice
+
+HORIZON_HELP = "Time steps considered; those of the longest of the inputs, 20 without inputs."
+INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+
+app = typer.Typer(
+    name="hoplens",
+    help="See and train the multi-hop pathways of recurrent networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help texts are plain: "[search]" in one is a table of a file, no markup
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
+
+
+def main() -> None:
+    """Run the command line; one line and exit code 2 for every error that a user can cause."""
+    try:
+        app()
+    except HoplensError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        sys.exit(INTERRUPTED)
+
+
+def escape(text: str) -> str:
+    """Keep rich from reading brackets in a message as markup."""
+    from rich.markup import escape as rich_escape
+
+    return rich_escape(text)
+
+
+@app.command()
+def reproduce(
+    suite: Annotated[
+        str, typer.Option(help="synthetic (the paper's tasks), or real (speech, text, music, control ...).")
+    ] = "synthetic",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Four tasks, fewer seeds: minutes, not half an hour.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results folder; an interrupted study in it goes on.",
+            show_default="results, or results-real for the real suite",
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0,
+) -> None:
+    """Run a study: no penalty, L1, L2, R-RNN, the recommended recipe and others, compared."""
+    from hoplens.cli.commands import run_reproduce, run_reproduce_real
+
+    if workers < 0:
+        raise ParameterError(f"--workers must be 0 or more, got {workers}")
+    check_choice("suite", suite, ("synthetic", "real"))
+    if suite == "real":
+        run_reproduce_real(console, quick=quick, out=out or Path("results-real"), workers=workers or None)
+    else:
+        run_reproduce(console, quick=quick, out=out or Path("results"), workers=workers or None)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="Task name; see `hoplens tasks`.")],
+    recipe: Annotated[str, typer.Option(help="none, l1, l2, paper or recommended.")] = "recommended",
+    signal: Annotated[str, typer.Option(help="every, on-off or sparse.")] = "every",
+    lag: Annotated[int | None, typer.Option(help="Sparse only: steps between signal and read-out.")] = None,
+    length: Annotated[int, typer.Option(help="Time steps.")] = 8,
+    strength: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1e-3,
+    seeds: Annotated[int, typer.Option(help="Number of networks.")] = 8,
+    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 32,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
+    out: Annotated[Path | None, typer.Option(help="Folder to keep the networks and their page in.")] = None,
+) -> None:
+    """Train networks on one task and print what their pathways look like."""
+    from hoplens.cli.commands import run_train
+
+    run_train(
+        console,
+        task,
+        recipe=recipe,
+        signal=signal,
+        lag=lag,
+        length=length,
+        strength=strength,
+        seeds=seeds,
+        hidden=hidden,
+        steps=steps,
+        out=out,
+    )
+
+
+@app.command()
+def sweep(
+    study: Annotated[
+        Path | None, typer.Argument(help="A study file; with --example, if you like, paper or paper-quick.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder to keep the networks in; by default NAME.store.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --store.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many networks, how long and how much memory.")
+    ] = False,
+    show_example: Annotated[
+        bool, typer.Option("--example", help="Print a small study, or that of the paper, and stop.")
+    ] = False,
+    executor: Annotated[
+        str | None,
+        typer.Option(help="in-process, processes, dask://HOST:PORT or slurm://?OPTIONS; chosen if left out."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes or jobs at once; 0 takes one a core.")] = 0,
+    attempts: Annotated[int, typer.Option(help="Workers that may be lost over one batch.")] = 3,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="With --resume: run Python code that only the store has.")
+    ] = False,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TRIALS", help="Search what [search] names, each method on each task by itself."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the search's choices.", show_default="0")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Search: begin no trial later than that.")] = None,
+) -> None:
+    """Run a study of any size into a store; what is there is never trained again."""
+    from hoplens.cli.commands import example, run_sweep_command
+
+    if show_example:
+        typer.echo(example(None if study is None else str(study)), nl=False)
+        return
+    if workers < 0:
+        raise ParameterError(f"--workers must be 0 or more, got {workers}")
+    code = run_sweep_command(
+        console,
+        study,
+        store=store,
+        resume=resume,
+        dry_run=dry_run,
+        executor=executor,
+        workers=workers or None,
+        attempts=attempts,
+        trust_code=trust_code,
+        search=search,
+        seed=seed,
+        seconds=seconds,
+    )
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store of `hoplens sweep`.")],
+    study: Annotated[str | None, typer.Option(help="Name or id; the latest if left out.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Write all networks to this file, .csv or .parquet.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write runs for TensorBoard to this new folder.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look whether the files of all kept weights are there and whole.")
+    ] = False,
+) -> None:
+    """Say how far a sweep is, running or not."""
+    from hoplens.cli.commands import run_status
+
+    code = run_status(console, folder, study=study, table=table, tensorboard=tensorboard, check=check)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def analyze(
+    model: Annotated[
+        str, typer.Argument(help="A safetensors or state_dict file, or the example `celegans`.")
+    ],
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="Scale recurrent weights to this spectral radius (celegans: 0.5).")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
+    table_format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
+) -> None:
+    """Read a trained network and say what it routes where, when and over which units."""
+    from hoplens.cli.commands import run_analyze
+
+    run_analyze(
+        console,
+        model,
+        rnn=rnn,
+        readout=readout,
+        inputs=inputs,
+        horizon=horizon,
+        out=out,
+        table_format=table_format,
+        nonlinearity=nonlinearity,
+        at=at,
+        radius=radius,
+    )
+
+
+@app.command()
+def report(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="A folder of `reproduce` or `train --out`, or what `analyze` takes."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
+) -> None:
+    """Write one HTML page about a study, a training run or a trained network."""
+    from hoplens.cli.commands import run_report
+
+    run_report(
+        console,
+        source,
+        out=out,
+        rnn=rnn,
+        readout=readout,
+        inputs=inputs,
+        horizon=horizon,
+        nonlinearity=nonlinearity,
+        at=at,
+    )
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="A safetensors or state_dict file.")],
+    inputs: Annotated[
+        Path,
+        typer.Option(help="An .npz file: inputs (B, L, I), and if you like input_names, output_names."),
+    ],
+    sample: Annotated[int, typer.Option(help="Which sequence, from 0.")] = 0,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="Name or number; default the largest output.")] = None,
+    baseline: Annotated[str, typer.Option(help="zeros, or mean (over all sequences).")] = "zeros",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write.")] = None,
+) -> None:
+    """Say which inputs at which steps made one output what it is."""
+    from hoplens.cli.commands import run_explain
+
+    run_explain(
+        console,
+        model,
+        inputs=inputs,
+        sample=sample,
+        rnn=rnn,
+        readout=readout,
+        nonlinearity=nonlinearity,
+        output=output,
+        baseline=baseline,
+        out=out,
+    )
+
+
+@app.command()
+def compress(
+    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Training .npz: inputs (N, L, I), targets, and lengths (N,) if sequences differ."),
+    ],
+    test: Annotated[
+        Path, typer.Option(help="Test .npz of the same form; half of it chooses, half of it reports.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Results folder; an interrupted search in it goes on.")
+    ],
+    target_size: Annotated[
+        float, typer.Option(help="Largest size of the ONNX file, as a share of the given model's.")
+    ] = 0.25,
+    max_loss: Annotated[float, typer.Option(help="Largest loss of accuracy or explained variance.")] = 0.01,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each fine-tuning.")] = 300,
+    lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="Sequences an optimiser step.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of batches and of the halves of the test data.")] = 0,
+    seconds: Annotated[float, typer.Option(help="How long each comparison of latencies takes.")] = 1.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="At most ten candidates, a third of the steps of fine-tuning.")
+    ] = False,
+) -> None:
+    """Make a trained network smaller within limits, and write it in three formats with a model card."""
+    from hoplens.cli.commands import run_compress
+
+    run_compress(
+        console,
+        model,
+        data=data,
+        test=test,
+        target_size=target_size,
+        max_loss=max_loss,
+        out=out,
+        rnn=rnn,
+        readout=readout,
+        nonlinearity=nonlinearity,
+        steps=steps,
+        lr=lr,
+        batch=batch,
+        seed=seed,
+        seconds=seconds,
+        quick=quick,
+    )
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="onnx or nir; default the suffix of --out.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="An .npz file: inputs, and if you like targets, to compare on too.")
+    ] = None,
+    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
+    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+    ] = None,
+    every_step: Annotated[bool, typer.Option("--every-step", help="Read out after every step.")] = False,
+    lengths: Annotated[bool, typer.Option("--lengths", help="ONNX: an input for valid steps.")] = False,
+    stateful: Annotated[
+        bool, typer.Option("--stateful", help="ONNX: states as inputs and outputs, for streams.")
+    ] = False,
+    storage: Annotated[str, typer.Option(help="ONNX: auto, dense or half.")] = "auto",
+    dt: Annotated[float, typer.Option(help="NIR: seconds a time step lasts.")] = 1e-3,
+    method: Annotated[str, typer.Option(help="NIR: euler or zoh.")] = "euler",
+) -> None:
+    """Write a trained network as ONNX or NIR, after comparing the file with it."""
+    from hoplens.cli.commands import run_export
+
+    run_export(
+        console,
+        model,
+        out=out,
+        file_format=file_format,
+        data=data,
+        rnn=rnn,
+        readout=readout,
+        nonlinearity=nonlinearity,
+        every_step=every_step,
+        lengths=lengths,
+        stateful=stateful,
+        storage=storage,
+        dt=dt,
+        method=method,
+    )
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks and signal patterns."""
+    from hoplens.cli.commands import run_tasks
+
+    run_tasks(console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""``hoplens analyze``: what a trained network or connectome routes where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from torch import Tensor
+
+from hoplens.analysis.summary import FORMATS, Analysis, analyze, check_parquet
+from hoplens.cli.commands.units import check_units
+from hoplens.data.arrays import load_arrays, sequences_of
+from hoplens.errors import FileError, ParameterError, check_choice
+from hoplens.graph.pathways import Pathways
+from hoplens.models.connectome import celegans
+from hoplens.models.readers import read
+from hoplens.report import write_network_report
+
+EXAMPLES = ("celegans",)
+PLACES = ("raw", "origin", "mean")  # where to linearise
+WORM_RADIUS = 0.5  # of synapse counts scaled so that each further synapse counts at most half
+
+
+def run_analyze(
+    console: Console,
+    model: str,
+    *,
+    rnn: str | None,
+    readout: str | None,
+    inputs: Path | None,
+    horizon: int | None,
+    out: Path | None,
+    table_format: str,
+    nonlinearity: str | None = None,
+    at: str | None = None,
+    radius: float | None = None,
+) -> Analysis:
+    """Analyse a weights file or a shipped example; print the summary, write all results to ``out``."""
+    check_choice("table format", table_format, FORMATS)
+    if table_format == "parquet" and out is not None:
+        check_parquet()  # before the work, not after it
+    if out is not None and out.exists() and not out.is_dir():
+        raise FileError(f"--out must name a folder, but {out} is a file; choose another name")
+    found = analyze_source(
+        console,
+        model,
+        rnn=rnn,
+        readout=readout,
+        inputs=inputs,
+        horizon=horizon,
+        nonlinearity=nonlinearity,
+        at=at,
+        radius=radius,
+    )
+    console.print(found.to_text(), markup=False, highlight=False, soft_wrap=True)
+    if out is not None:
+        written = found.write(out, table_format=table_format)
+        console.print(f"wrote {len(list(written))} files to {out}", markup=False)
+        page = write_network_report(found, out / "report.html", title=Path(model).name)
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return found
+
+
+def analyze_source(
+    console: Console,
+    model: str,
+    *,
+    rnn: str | None,
+    readout: str | None,
+    inputs: Path | None,
+    horizon: int | None,
+    nonlinearity: str | None = None,
+    at: str | None = None,
+    radius: float | None = None,
+) -> Analysis:
+    """Return the analysis of a weights file or a shipped example; options as on the command line."""
+    if model in EXAMPLES:
+        given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs}
+        given |= {"--nonlinearity": nonlinearity, "--at": at}
+        for option, value in given.items():
+            if value is not None:
+                raise ParameterError(f"{option} goes with a file of weights, not with the example {model}")
+        return analyze(_worm(), horizon=horizon, radius=WORM_RADIUS if radius is None else radius)
+    path = Path(model)
+    if not path.is_file():
+        raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
+    if at is not None:
+        check_choice("--at", at, PLACES)
+    sequences = None if inputs is None else load_inputs(inputs)
+    if inputs is not None:
+        check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=inputs)
+    return analyze(
+        path,
+        readout,
+        inputs=sequences,
+        horizon=horizon,
+        rnn=rnn,
+        nonlinearity=nonlinearity,
+        at=at,
+        radius=radius,
+    )
+
+
+def _worm() -> Pathways:
+    """Return the worm's wiring from its sensory to its motor neurons."""
+    graph = celegans()
+    ends = {kind: [n for n in graph if graph.nodes[n]["kind"] == kind] for kind in ("sensory", "motor")}
+    return read(graph, inputs=ends["sensory"], outputs=ends["motor"], attach=True)
+
+
+def load_inputs(path: Path) -> Tensor:
+    """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, its only array, or an .npy file."""
+    return sequences_of(load_arrays(path), path)

@@ -1,0 +1,175 @@
+"""``hoplens compress``: a trained network made smaller within limits, and written in three formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hoplens.cli.commands.units import assumed_words, check_units
+from hoplens.errors import FileError, NonFiniteError, ParameterError, check_count, check_number
+from hoplens.files import write_atomically
+from hoplens.models.readers.opening import read_model
+from hoplens.plots import plot_compression, save_figure
+from hoplens.report.compression import FIGURE, cells, content, render, verdict
+from hoplens.studies.compression.candidates import QUICK_STEPS, Plan, Settings
+from hoplens.studies.compression.data import every_step, fit_info, halves, load_split
+from hoplens.studies.compression.result import Result, files_of, measure, torch_bytes
+from hoplens.studies.compression.search import HOPELESS, MODEL, ONNX, Choice, Record, Search, choose
+from hoplens.threads import threads, threads_for
+
+
+def run_compress(
+    console: Console,
+    model: str,
+    *,
+    data: Path,
+    test: Path,
+    target_size: float,
+    max_loss: float,
+    out: Path,
+    rnn: str | None,
+    readout: str | None,
+    nonlinearity: str | None,
+    steps: int,
+    lr: float,
+    batch: int,
+    seed: int,
+    seconds: float,
+    quick: bool = False,
+) -> None:
+    """Search, choose, measure on held-back sequences, write all files, print before and after."""
+    check_number("--target-size", target_size, above=0.0, most=1.0)
+    check_number("--max-loss", max_loss, least=0.0)
+    check_number("--seconds", seconds, above=0.0)
+    settings = Settings(
+        -(-check_count("--steps", steps, least=0) // (QUICK_STEPS if quick else 1)),
+        check_number("--lr", lr, above=0.0),
+        check_count("--batch", batch),
+        check_count("--seed", seed, least=0),
+    )
+    own = read_model(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity).float()
+    if not all(bool(value.isfinite().all()) for value in own.state_dict().values()):
+        raise NonFiniteError(f"some weights in {model} are NaN or infinite; take one that did not diverge")
+    check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=data)
+    if own.info.assumed:
+        _say(console, assumed_words(own.info.assumed))
+    train, unseen = load_split(data), load_split(test)
+    if every_step(train) != every_step(unseen):
+        raise ParameterError(f"{data} and {test} must both have targets after every step, or at the end")
+    fit_info(own, test, unseen)
+    fit_info(own, data, train)
+    if train.targets.is_floating_point() != unseen.targets.is_floating_point():
+        raise ParameterError(
+            f"{data} and {test} must both have classes (whole numbers) or both values (floats) as targets"
+        )
+    if own.info.every_step != every_step(train):
+        own.info = type(own.info)(**{**vars(own.info), "every_step": every_step(train)})
+    if own.core.bidirectional and not bool(train.mask.all() and unseen.mask.all()):
+        raise ParameterError("a bidirectional model needs sequences of one length; cut or group them")
+    with _one_line_for_a_full_disk(), threads(threads_for(own.core.hidden_size)):
+        chosen_on, reported_on = halves(unseen, seed)
+        search = Search(own, train, chosen_on, reported_on, settings, out, quick=quick)
+        records = _search(console, search, max_loss)
+        choice = choose(records, target_size, max_loss)
+        result = measure(search, records, choice, reported_on, seconds=seconds)
+        limits = {"target_size": target_size, "max_loss": max_loss}
+        _write(search, choice, result, settings, title=f"{Path(model).stem}, compressed", **limits)
+    _show(console, result, choice, target_size, max_loss)
+    names = ", ".join([*files_of(out), "card.md", "card.html", FIGURE, "candidates.csv"])
+    _say(console, f"wrote {names} to {out}")
+
+
+@contextmanager
+def _one_line_for_a_full_disk() -> Iterator[None]:
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        raise FileError(f"cannot write{where} ({error.strerror or type(error).__name__})") from None
+
+
+def _search(console: Console, search: Search, max_loss: float) -> list[Record]:
+    kept = sum(search.load(plan) is not None for plan in search.plans)
+    if kept:
+        console.print(
+            f"{kept} of {len(search.plans)} candidates are there from an earlier run", highlight=False
+        )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task("candidates", total=len(search.plans))
+
+        def show(plan: Plan) -> None:
+            bar.update(row, advance=1, description=plan.name)
+            if not console.is_terminal:  # a log shows no bar
+                done = int(bar.tasks[row].completed)
+                _say(console, f"{done} of {len(search.plans)} candidates: {plan.name}")
+
+        try:
+            return search.run(give_up=HOPELESS + max_loss, progress=show)
+        except KeyboardInterrupt:
+            done = sum(search.load(plan) is not None for plan in search.plans)
+            bar.stop()
+            _say(console, f"{done} of {len(search.plans)} candidates are kept; the same command goes on")
+            raise
+
+
+def _write(
+    search: Search,
+    choice: Choice,
+    result: Result,
+    settings: Settings,
+    *,
+    title: str,
+    target_size: float,
+    max_loss: float,
+) -> None:
+    place, out = search.place(choice.record.plan), search.folder
+    model = search.model_of(choice.record.plan)
+    for name in (ONNX, MODEL):
+        write_atomically(out / name, (place / name).read_bytes())
+    write_atomically(out / "model.pt", torch_bytes(model))
+    write_atomically(out / "candidates.csv", result.table.to_csv(index=False).encode())
+    figure = plot_compression(result.table, score=result.score_name, target_size=target_size)
+    save_figure(figure, out / FIGURE)
+    told = content(
+        title,
+        model,
+        result,
+        choice,
+        settings,
+        target_size=target_size,
+        max_loss=max_loss,
+        files=files_of(out),
+        padded=not bool(search.choose.mask.all()),
+    )
+    markdown, page = render(told, figure)
+    write_atomically(out / "card.html", page.encode())
+    write_atomically(out / "card.md", markdown.encode())
+
+
+def _show(console: Console, result: Result, choice: Choice, target_size: float, max_loss: float) -> None:
+    table = Table(title=f"chosen: {choice.record.plan.name}", title_justify="left")
+    table.add_column("")
+    for heading in ("before", "after", "after / before"):
+        table.add_column(heading, justify="right")
+    scores = f"{result.score_before:.4f}", f"{result.score_after:.4f}"
+    table.add_row(f"{result.score_name}, {result.n_report} held-back sequences", *scores, "")
+    for line in result.lines:
+        text = cells(line)
+        table.add_row(text["label"], text["before"], text["after"], text["ratio"])
+    console.print(table)
+    _say(console, verdict(result, choice, target_size, max_loss))
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+__all__ = ["run_compress"]

@@ -1,0 +1,20 @@
+"""Look up what stands in a layer above, when it is needed.
+
+Imports run one way. In two places a lower layer still leads to a higher one: results draw themselves
+(``maps.plot()``), and functions of a network take a model, which is read first. They name what they need, and
+it is loaded at the call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def look_up(place: str) -> Any:
+    """Return what ``"package.module:name"`` names."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+__all__ = ["look_up"]

@@ -1,0 +1,1 @@
+"""What runs: cells, stacks, recurrent models, and the readers that make graphs of them."""

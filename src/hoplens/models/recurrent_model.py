@@ -1,0 +1,326 @@
+"""A recurrent module with its read-out: one object to train, explain, compress, save and export."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hoplens.errors import (
+    ShapeError,
+    UnsupportedModelError,
+    check_choice,
+    check_count,
+    check_number,
+)
+from hoplens.models.cells import Cell
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.tensors import check_lengths, check_sequences
+from hoplens.models.torch_cells import NONLINEARITIES, RnnCell
+
+FORMAT = 1  # of descriptions
+CORES: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class LeakyRNN(nn.Module):
+    """``h' = (1 - a) h + a f(W_hh h + W_ih x + b)`` with weights named as in ``nn.RNN``.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I and H.
+    leak : float
+        a = dt / tau in (0, 1].
+    nonlinearity : {"tanh", "relu", "linear"}, default "tanh"
+        f.
+
+    Raises
+    ------
+    ParameterError, UnknownNameError
+        For sizes below 1, a leak outside (0, 1] or another nonlinearity.
+    """
+
+    batch_first = True
+    num_layers = 1
+    bidirectional = False
+
+    def __init__(self, input_size: int, hidden_size: int, leak: float, *, nonlinearity: str = "tanh") -> None:
+        super().__init__()
+        self.leak = check_number("leak", leak, above=0.0, most=1.0)
+        self.input_size = check_count("input_size", input_size)
+        self.hidden_size = check_count("hidden_size", hidden_size)
+        self.nonlinearity = check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+        bound = hidden_size**-0.5
+
+        def draw(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+        self.weight_ih_l0, self.weight_hh_l0 = draw(hidden_size, input_size), draw(hidden_size, hidden_size)
+        self.bias_ih_l0, self.bias_hh_l0 = draw(hidden_size), draw(hidden_size)
+
+    def to_hoplens(self) -> Cell:
+        """Return the cell that `hoplens.read` sees."""
+        return RnnCell(
+            self.weight_ih_l0,
+            self.weight_hh_l0,
+            self.bias_ih_l0,
+            self.bias_hh_l0,
+            nonlinearity=self.nonlinearity,
+            leak=self.leak,
+        )
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all states (B, L, H) and the last one (1, B, H) for inputs (B, L, I)."""
+        cell = self.to_hoplens()
+        state, states = inputs.new_zeros(inputs.shape[0], self.hidden_size), []
+        for x in inputs.unbind(1):
+            state = cell.step(state, x)
+            states.append(state)
+        return torch.stack(states, dim=1), state[None]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a saved model says of itself, beside its weights.
+
+    Attributes
+    ----------
+    every_step : bool
+        Whether outputs are read after every step, or after the last one.
+    window : int or None
+        Number of last steps that a read-out at the end needs: only these are run, from a zero state (see
+        `hoplens.truncate`). None for all; of no effect with ``every_step``.
+    input_names, output_names : tuple of str, or None
+    input_mean, input_scale : tuple of float, or None
+        Normalisation done before the model: ``(x - mean) / scale``, one an input. The model itself takes
+        normalised inputs.
+    assumed : str
+        What was assumed of the network, as its file did not say; empty where nothing was.
+    """
+
+    every_step: bool = False
+    window: int | None = None
+    input_names: tuple[str, ...] | None = None
+    output_names: tuple[str, ...] | None = None
+    input_mean: tuple[float, ...] | None = None
+    input_scale: tuple[float, ...] | None = None
+    assumed: str = ""
+
+    @property
+    def runs_last(self) -> int | None:
+        """How many of the last steps are run, or None where all are."""
+        return None if self.every_step else self.window
+
+
+class RecurrentModel(nn.Module):
+    """A recurrent core and a linear read-out.
+
+    Parameters
+    ----------
+    core : nn.RNN, nn.GRU, nn.LSTM or LeakyRNN
+        With ``batch_first=True``.
+    readout : nn.Linear
+        From the core's outputs.
+    info : ModelInfo, default ``ModelInfo()``
+
+    Raises
+    ------
+    UnsupportedModelError
+        For another core, or one that is not batch-first.
+    ShapeError
+        If the read-out does not fit the core.
+    """
+
+    def __init__(self, core: nn.Module, readout: nn.Linear, info: ModelInfo | None = None) -> None:
+        super().__init__()
+        if not isinstance(core, nn.RNN | nn.GRU | nn.LSTM | LeakyRNN) or not core.batch_first:
+            raise UnsupportedModelError(
+                "core must be an nn.RNN, nn.GRU, nn.LSTM or LeakyRNN made with batch_first=True, got "
+                f"{type(core).__name__}"
+            )
+        head: Any = readout  # whatever a caller gives
+        if not isinstance(head, nn.Linear):
+            came = type(head).__name__
+            raise UnsupportedModelError(f"readout must be the nn.Linear after the core, got {came}")
+        self.core, self.readout, self.info = core, readout, info or ModelInfo()
+        width = core.proj_size if isinstance(core, nn.LSTM) and core.proj_size else core.hidden_size
+        width *= 2 if core.bidirectional else 1
+        if readout.in_features != width:
+            raise ShapeError(f"the read-out takes {readout.in_features} units, but the core shows {width}")
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs, I."""
+        return int(self.core.input_size)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs, O."""
+        return self.readout.out_features
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Run the model.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (B, L, I)
+            Padded at the end where sequences are shorter.
+        lengths : Tensor of int64, shape (B,), optional
+            Valid steps of each sequence; default all. Not for bidirectional cores.
+
+        Returns
+        -------
+        Tensor, shape (B, O), or (B, L, O) where ``info.every_step``
+        """
+        weight = self.readout.weight
+        own = next(iter(self.core.parameters())).dtype
+        if own != weight.dtype:
+            raise ShapeError(f"the core is {own}, but the read-out {weight.dtype}; convert one of them")
+        inputs = check_sequences(inputs, self.n_inputs)
+        if inputs.dtype != weight.dtype or inputs.device != weight.device:
+            raise ShapeError(
+                f"inputs must be {weight.dtype} on {weight.device} as the weights are, got {inputs.dtype} on "
+                f"{inputs.device}; convert them with inputs.to(model.readout.weight)"
+            )
+        if lengths is not None and self.core.bidirectional:
+            raise UnsupportedModelError("lengths are for cores that run one way; pass full sequences")
+        lengths = check_lengths(lengths, inputs)
+        if self.info.window is not None and not self.info.every_step:
+            inputs, lengths = last_steps(inputs, self.info.window, lengths)
+        states = self.core(inputs)[0]
+        if self.info.every_step:
+            return self.readout(states)  # type: ignore[no-any-return]
+        if lengths is None:
+            return self.readout(states[:, -1])  # type: ignore[no-any-return]
+        rows = torch.arange(len(states), device=states.device)
+        return self.readout(states[rows, lengths.to(states.device) - 1])  # type: ignore[no-any-return]
+
+
+def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return the last valid steps of every sequence and how many there are.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (B, L, I)
+        Padded at the end.
+    window : int
+        Steps kept, w; a shorter sequence is kept whole.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps; default all.
+
+    Returns
+    -------
+    Tensor, shape (B, min(w, L), I), and Tensor or None, shape (B,)
+    """
+    if lengths is None:
+        return inputs[:, max(0, inputs.shape[1] - window) :], None
+    lengths = lengths.to(inputs.device)
+    steps = torch.arange(min(window, inputs.shape[1]), device=inputs.device)
+    places = (lengths - window).clamp_min(0)[:, None] + steps
+    places = places.clamp_max(inputs.shape[1] - 1)[..., None].expand(-1, -1, inputs.shape[-1])
+    return inputs.gather(1, places), lengths.clamp_max(window)
+
+
+def models_of(ensemble: Ensemble) -> list[RecurrentModel]:
+    """Return the networks of an ensemble as modules."""
+    h, i = ensemble.n_hidden, ensemble.n_inputs
+    models = []
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        for weight, readout, offset in zip(*ensemble.tensors, strict=True):
+            core = LeakyRNN(i, h, ensemble.leak, nonlinearity=ensemble.activation).to(weight)
+            linear = nn.Linear(h, len(readout)).to(weight)
+            w_rec, w_in, bias = weight.detach().split([h, i, 1])
+            with torch.no_grad():
+                core.weight_hh_l0.copy_(w_rec.mT)
+                core.weight_ih_l0.copy_(w_in.mT)
+                core.bias_ih_l0.copy_(bias[0])
+                core.bias_hh_l0.zero_()
+                linear.weight.copy_(readout)
+                linear.bias.copy_(offset[:, 0])
+            models.append(RecurrentModel(core, linear).eval())
+    return models
+
+
+def at_steps(values: Tensor, before: Tensor, steps: int) -> Tensor:
+    """Put what belongs to the last steps of sequences (`last_steps`) at these steps, zeros before and after.
+
+    Parameters
+    ----------
+    values : Tensor, shape (B, w, ...)
+        Zero after the end of each sequence.
+    before : Tensor of int64, shape (B,)
+        Steps of each sequence before its window.
+    steps : int
+        L.
+
+    Returns
+    -------
+    Tensor, shape (B, L, ...)
+    """
+    places = (before[:, None] + torch.arange(values.shape[1], device=values.device)).clamp_max(steps - 1)
+    places = places.view(*places.shape, *[1] * (values.dim() - 2)).expand_as(values)
+    return values.new_zeros(values.shape[0], steps, *values.shape[2:]).scatter_add(1, places, values)
+
+
+def describe_model(model: RecurrentModel) -> dict[str, Any]:
+    """Return all that is needed to build a model anew but its weights, fit for JSON."""
+    core = model.core
+    kind = next((kind for kind, torchs in CORES.items() if isinstance(core, torchs)), "leaky")
+    return {
+        "format": FORMAT,
+        "core": kind,
+        "leak": getattr(core, "leak", None),
+        "nonlinearity": getattr(core, "nonlinearity", None),
+        "input_size": core.input_size,
+        "hidden_size": core.hidden_size,
+        "num_layers": core.num_layers,
+        "bidirectional": core.bidirectional,
+        "bias": getattr(core, "bias", True),
+        "proj_size": getattr(core, "proj_size", 0),
+        "n_outputs": model.n_outputs,
+        "readout_bias": model.readout.bias is not None,
+        "info": asdict(model.info),
+    }
+
+
+def build_model(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
+    """Return a model of random weights after `describe_model`; the global random state is not touched."""
+    sizes = (int(described["input_size"]), int(described["hidden_size"]))
+    info: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in described["info"].items()
+    }
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        core: nn.Module
+        if described["core"] == "leaky":
+            core = LeakyRNN(*sizes, leak=described["leak"], nonlinearity=described["nonlinearity"])
+        else:
+            options: dict[str, Any] = {"nonlinearity": described["nonlinearity"]}
+            if described["core"] == "lstm":
+                options = {"proj_size": described["proj_size"]}
+            core = CORES[described["core"]](
+                *sizes,
+                num_layers=described["num_layers"],
+                bias=described["bias"],
+                bidirectional=described["bidirectional"],
+                batch_first=True,
+                **(options if described["core"] != "gru" else {}),
+            )
+        width = described["proj_size"] or sizes[1]
+        shown = width * (2 if described["bidirectional"] else 1)
+        n_outputs = int(described["n_outputs"])
+        readout = nn.Linear(shown, n_outputs, bias=described["readout_bias"])
+    return RecurrentModel(core.to(dtype), readout.to(dtype), ModelInfo(**info))
+
+
+__all__ = [
+    "LeakyRNN",
+    "ModelInfo",
+    "RecurrentModel",
+    "at_steps",
+    "build_model",
+    "describe_model",
+    "last_steps",
+    "models_of",
+]

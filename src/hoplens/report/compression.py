@@ -1,0 +1,205 @@
+"""The model card: what the chosen model is, what was measured, how to run it; Markdown and one HTML page."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from typing import Any
+
+import matplotlib
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from torch import nn
+
+from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.report.svg import inline_svg
+from hoplens.report.theme import variables
+from hoplens.studies.compression.candidates import ROUNDS, Plan, Settings
+from hoplens.studies.compression.result import INT8, Line, Result
+from hoplens.studies.compression.search import Choice
+from hoplens.version import __version__
+
+FIGURE = "front.svg"
+
+
+def verdict(result: Result, choice: Choice, target_size: float, max_loss: float) -> str:
+    """Return whether both limits are met, on sequences that the choice has not seen, in two sentences."""
+    small = result.size <= target_size
+    kept = result.loss.mean <= max_loss
+    size = f"Size {result.size:.1%} of the given model's, limit {target_size:.1%}: {_met(small)}."
+    low, high = result.loss.low, result.loss.high
+    loss = (
+        f"Loss of {result.score_name} {result.loss.mean:.4f} (95 % interval {low:.4f} to {high:.4f}, "
+        f"n = {result.n_report}), limit {max_loss:g}: {_met(kept)}."
+    )
+    rest = "" if choice.met else f" {choice.why[0].upper()}{choice.why[1:]}."
+    if choice.met and not kept:
+        rest = f" It was within the limit on the {result.n_choose} sequences that the choice was made on."
+    return f"{size} {loss}{rest}"
+
+
+def _met(done: bool) -> str:
+    return "met" if done else "not met"
+
+
+def describe(model: RecurrentModel) -> str:
+    """Return the kind and sizes of a network in words."""
+    core = model.core
+    kind = "leaky RNN" if isinstance(core, LeakyRNN) else type(core).__name__
+    layers = f"{core.num_layers} layers" if core.num_layers > 1 else "1 layer"
+    ways = ", bidirectional" if core.bidirectional else ""
+    sizes = f"{core.input_size} inputs, {core.hidden_size} hidden units, {layers}{ways}"
+    return f"{kind}, {sizes}, {model.n_outputs} outputs"
+
+
+def cells(line: Line) -> dict[str, str]:
+    """Return a row's texts."""
+
+    def text(value: float | None) -> str:
+        if value is None:
+            return ""
+        shown = f"{value:,.0f}" if line.unit != "ms" else f"{value:.3g}"
+        return f"{shown} {line.unit}".strip()
+
+    ratio = "" if line.ratio is None else f"{line.ratio:.2f}"
+    return {"label": line.label, "before": text(line.before), "after": text(line.after), "ratio": ratio}
+
+
+def content(
+    title: str,
+    model: RecurrentModel,
+    result: Result,
+    choice: Choice,
+    settings: Settings,
+    *,
+    target_size: float,
+    max_loss: float,
+    files: list[str],
+    padded: bool = False,
+) -> dict[str, Any]:
+    """Return all that the card says."""
+    notes = ["Latencies are medians of one run on one machine, one thread, contestants taking turns."]
+    if choice.record.nonzero < choice.record.weights:
+        notes.append(
+            "Single zero weights make files smaller and save events; onnxruntime and PyTorch compute with "
+            "them all the same, so they bring no speed."
+        )
+    if result.int8_score is not None:
+        notes.append(
+            f"{INT8} multiplies integers; its {result.score_name} on the held-back sequences is "
+            f"{result.int8_score:.4f}."
+        )
+    if choice.record.plan.form != "float32":
+        notes.append("The PyTorch file holds the rounded weights as floats.")
+    if padded and not model.info.every_step:
+        notes.append(
+            "The sequences differ in length, and all files read out after the last step they are given: pass "
+            "sequences of one length together, without padding, as was done here."
+        )
+    return {
+        "title": title,
+        "summary": f"{describe(model)}. {choice.record.plan.name[0].upper()}{choice.record.plan.name[1:]}.",
+        "verdict": verdict(result, choice, target_size, max_loss),
+        "score_name": result.score_name,
+        "n_report": result.n_report,
+        "score_before": f"{result.score_before:.4f}",
+        "score_after": f"{result.score_after:.4f}",
+        "rows": [cells(line) for line in result.lines],
+        "notes": " ".join(notes),
+        "made": [*_made(choice, settings, result), *_assumed(model)],
+        "blocks": [block for block in _blocks(model) if block["file"] in files],
+        "version": __version__,
+        "figure": FIGURE,
+    }
+
+
+def _made(choice: Choice, settings: Settings, result: Result) -> list[str]:
+    plan: Plan = choice.record.plan
+    lines = []
+    if plan.window is not None:
+        lines.append(f"Only the last {plan.window} steps of a sequence are run, from a state of zeros.")
+    if plan.structure == "unit":
+        lines.append(
+            f"{plan.amount:.0%} of the hidden units were cut out by their pathway scores, in {ROUNDS} rounds."
+        )
+    elif plan.structure == "weight":
+        lines.append(
+            f"{plan.amount:.0%} of the weights of each matrix were set to zero by pathway scores, in "
+            f"{ROUNDS} rounds."
+        )
+    if plan.form != "float32":
+        lines.append(
+            f"Weights were rounded to {plan.form}, one scale a row, fine-tuned through the rounding."
+        )
+    trained = ", ".join(f"{key} {value:g}" for key, value in asdict(settings).items())
+    lines.append(f"Fine-tuning with Adam: {trained}.")
+    lines.append(
+        f"Chosen among {len(result.table)} candidates on {result.n_choose} test sequences ({choice.why}); "
+        f"reported on the other {result.n_report}."
+    )
+    return lines
+
+
+def _assumed(model: RecurrentModel) -> list[str]:
+    return [f"Assumed of the model as given: {model.info.assumed}."] if model.info.assumed else []
+
+
+def _blocks(model: RecurrentModel) -> list[dict[str, str]]:
+    """Return how to load and run each file; ``inputs`` is a float32 tensor (batch, time, I)."""
+    steps = (
+        "inputs"
+        if model.info.window is None or model.info.every_step
+        else f"inputs[:, -{model.info.window}:]"
+    )
+    read = "" if model.info.every_step else "[:, -1]"
+    kind = "hl.LeakyRNN" if isinstance(model.core, LeakyRNN) else f"nn.{type(model.core).__name__}"
+    extra = "import hoplens as hl\n" if isinstance(model.core, LeakyRNN) else ""
+    shown = model.readout.in_features
+    plain = (
+        f"import torch\nfrom torch import nn\n{extra}"
+        f'net = nn.ModuleDict({{"core": {kind}({_arguments(model.core)}), '
+        f'"readout": nn.Linear({shown}, {model.n_outputs}, bias={model.readout.bias is not None})}})\n'
+        'net.load_state_dict(torch.load("model.pt", weights_only=True))\n'
+        f'outputs = net["readout"](net["core"]({steps})[0]{read})'
+    )
+    saved = 'import hoplens as hl\nmodel = hl.load_model("model.safetensors")\noutputs = model(inputs)'
+    onnx = (
+        'import onnxruntime\nsession = onnxruntime.InferenceSession("{}")\n'
+        'outputs = session.run(["outputs"], {{"inputs": inputs.numpy()}})[0]'
+    )
+    return [
+        {"file": "model.pt", "title": "PyTorch", "code": plain},
+        {"file": "model.safetensors", "title": "safetensors, with hoplens", "code": saved},
+        {"file": "model.onnx", "title": "ONNX", "code": onnx.format("model.onnx")},
+        {"file": INT8, "title": "ONNX with integer products", "code": onnx.format(INT8)},
+    ]
+
+
+def _arguments(core: nn.Module) -> str:
+    if isinstance(core, LeakyRNN):
+        return f"{core.input_size}, {core.hidden_size}, {core.leak:g}, nonlinearity={core.nonlinearity!r}"
+    defaults = {"num_layers": 1, "nonlinearity": "tanh", "bias": True, "bidirectional": False, "proj_size": 0}
+    parts = [str(core.input_size), str(core.hidden_size)]
+    for name, default in defaults.items():
+        value = getattr(core, name, default)
+        if value != default:
+            parts.append(f"{name}={value!r}")
+    return ", ".join([*parts, "batch_first=True"])
+
+
+def render(told: dict[str, Any], figure: Figure) -> tuple[str, str]:
+    """Return the card as Markdown and as HTML."""
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    loader = PackageLoader("hoplens.report")
+    plain = Environment(loader=loader, autoescape=False, **options)  # Markdown; no page is made of it here
+    page = Environment(loader=loader, autoescape=True, **options)
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        matplotlib.rcdefaults()
+        picture = inline_svg(figure, label=f"{told['score_name']} against size and latency", prefix="front")
+    colours = {"light": variables(dark=False), "dark": variables(dark=True)}
+    markdown = plain.get_template("card.md.j2").render(told)
+    return markdown, page.get_template("card.html.j2").render(**told, **colours, picture=picture)
+
+
+__all__ = ["FIGURE", "cells", "content", "describe", "render", "verdict"]

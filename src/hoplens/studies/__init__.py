@@ -1,0 +1,1 @@
+"""Comparisons of many networks: statistics, sweeps, the studies, the search for smaller networks."""

@@ -1,0 +1,51 @@
+"""Tasks, recipes, measures and readers of one's own: by decorator, file, or entry point of a package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hoplens.studies.extensions.files import Carried, Source, load_file, load_source, loaded_sources
+from hoplens.studies.extensions.kinds import (
+    ALL,
+    apply_measures,
+    make_recipe,
+    make_task,
+    register_measure,
+    register_recipe,
+    register_task,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def discover() -> pd.DataFrame:
+    """Return what there is: one row a task, recipe, measure and reader.
+
+    Nothing of a package is imported for it; an entry point is loaded when its name is asked for.
+
+    Returns
+    -------
+    DataFrame
+        Columns kind, name, source ("hoplens", a file, or ``module:function``).
+    """
+    import pandas as pd
+
+    rows = [(kind.kind, name, kind.source(name)) for kind in ALL for name in kind.names()]
+    return pd.DataFrame(rows, columns=["kind", "name", "source"])
+
+
+__all__ = [
+    "Carried",
+    "Source",
+    "apply_measures",
+    "discover",
+    "load_file",
+    "load_source",
+    "loaded_sources",
+    "make_recipe",
+    "make_task",
+    "register_measure",
+    "register_recipe",
+    "register_task",
+]

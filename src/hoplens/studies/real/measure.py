@@ -1,0 +1,198 @@
+"""What the study on real sequences measures on every trained network."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence
+
+from hoplens.analysis.fidelity import fidelity
+from hoplens.analysis.hops import hop_maps
+from hoplens.analysis.measures import active_hops
+from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
+from hoplens.data import SequenceData, closed_loop_return
+from hoplens.graph.pathways import Pathways
+from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.training.sequences import SequenceEnsemble, SequenceResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PRUNED = (50, 70, 90)  # percent of the recurrent weights removed, smallest first, without training again
+FOLLOWED_SEQUENCES = 8  # of the test split, along which trajectories are followed
+SATURATED = 0.9  # a unit this close to its bounds hands on little of what changes
+BITS = 8
+CONTROL = ("cartpole", "pendulum")
+EPISODES = 32
+
+
+def measure_validation(result: SequenceResult) -> pd.DataFrame:
+    """Return what strengths are chosen by: error whole and with 90 % removed, and active hops."""
+    frame = result.metrics[["method", "strength", "seed", "validation_error", "validation_loss"]].copy()
+    for level in (70, 90):
+        found = result.evaluate("validation", prune(result.ensemble, level / 100))
+        frame[f"validation_error_{level}"] = numbers(found["error"], result)
+    frame["active_hops"] = numbers(count_hops(result), result)
+    frame["diverged_at"] = result.metrics["diverged_at"]
+    return frame
+
+
+def measure_report(result: SequenceResult, followed: tuple[int, ...]) -> pd.DataFrame:
+    """Return one row a network.
+
+    Columns: method, strength, seed, error, loss and accuracy or f1 on the test split; error_50, error_70,
+    error_90 with so much of the recurrent weights removed; error_int8 with weights rounded to 8 bits; score
+    in closed loop (control; also score_90, pruned); active_hops of the weights-only maps; nonzero; saturated
+    (share of states near their bounds) and gate (mean of a GRU's update or an LSTM's forget gate); and of
+    networks whose seed is in ``followed``, along 8 test sequences: explained (share of the flow that the
+    weights-only view predicts), correlation, flow_hops (active hops of the flow), reach and flow_reach (mean
+    lag of the weights-only maps and of the flow, weighted by size).
+    """
+    kept = [str(c) for c in result.metrics if not str(c).startswith("validation_")]
+    frame = result.metrics[kept].rename(columns={c: c.removeprefix("test_") for c in kept})
+    ensembles = {f"error_{level}": prune(result.ensemble, level / 100) for level in PRUNED}
+    ensembles[f"error_int{BITS}"] = quantise(result.ensemble)
+    for name, ensemble in ensembles.items():
+        frame[name] = numbers(result.evaluate("test", ensemble)["error"], result)
+    if result.data.name in CONTROL:
+        frame["score"] = numbers(play(result.ensemble, result.data), result)
+        frame["score_90"] = numbers(play(ensembles["error_90"], result.data), result)
+    frame["active_hops"] = numbers(count_hops(result), result)
+    for name, values in look_at_states(result).items():
+        frame[name] = numbers(values, result)
+    rows = [n for n, network in enumerate(result.networks) if network.seed in followed]
+    for n in rows:
+        if result.diverged_at[n] < 0:
+            for name, value in follow(result, n).items():
+                frame.loc[n, name] = value
+    return frame
+
+
+def numbers(values: Tensor, result: SequenceResult) -> Any:
+    """Return values (E,) as an array, NaN for networks that diverged."""
+    return values.double().cpu().masked_fill((result.diverged_at >= 0).cpu(), math.nan).numpy()
+
+
+def prune(ensemble: SequenceEnsemble, amount: float) -> SequenceEnsemble:
+    """Return the networks without the share of recurrent weights that is smallest.
+
+    Parameters
+    ----------
+    ensemble : SequenceEnsemble
+    amount : float
+        Share of all recurrent weights of all gates.
+    """
+    pruned = ensemble.clone()
+    kept = pruned.keep(slice(0, pruned.size), torch.full((pruned.size,), amount))
+    pruned.recurrent().mul_(kept)
+    return pruned
+
+
+def quantise(ensemble: SequenceEnsemble, bits: int = BITS) -> SequenceEnsemble:
+    """Return the networks with weights rounded to integers times one scale a row, biases as they are.
+
+    Symmetric, one scale for every row of W_h, of W_x and of the read-out: what int8 weights would compute, in
+    floating point.
+
+    Parameters
+    ----------
+    ensemble : SequenceEnsemble
+    bits : int, default 8
+    """
+    rounded = ensemble.clone()
+    h, most = rounded.n_hidden, 2 ** (bits - 1) - 1
+    # rows of a matrix are columns of the stored weight, and rows of the read-out
+    for block, axis in ((rounded.weight[:, :h], 1), (rounded.weight[:, h:-1], 1), (rounded.readout, 2)):
+        scale = block.abs().amax(dim=axis, keepdim=True) / most
+        scale = torch.where(scale > 0, scale, 1.0)
+        block.copy_((block / scale).round() * scale)
+    return rounded
+
+
+def count_hops(result: SequenceResult) -> Tensor:
+    """Return the mean number of active hops a pair of input and output, shape (E,)."""
+    maps = hop_maps(result.pathways.to(torch.float64), result.data.length)
+    return active_hops(maps).double().mean(dim=(-2, -1))
+
+
+def play(ensemble: SequenceEnsemble, data: SequenceData) -> Tensor:
+    """Return the closed-loop score of every network, shape (E,): 0 as random actions, 1 as the expert."""
+
+    def policy(seen: Tensor, state: Any) -> tuple[Tensor, Any]:
+        x = (seen if seen.dim() == 3 else seen[None]).mT.to(ensemble.weight)
+        state = ensemble.advance(x, state)
+        return torch.baddbmm(ensemble.offset, ensemble.readout, state[0]).mT, state
+
+    return closed_loop_return(policy, data, episodes=EPISODES).score
+
+
+def look_at_states(result: SequenceResult) -> dict[str, Tensor]:
+    """Return the share of saturated states, and the mean memory gate where there is one, each (E,)."""
+    ensemble, split = result.ensemble, result.data.test
+    inputs = split.inputs[: 8 * FOLLOWED_SEQUENCES].to(ensemble.weight)
+    valid = split.mask[: len(inputs)].T[:, None, None]  # (L, 1, 1, B)
+    h, i = ensemble.n_hidden, ensemble.n_inputs
+    w_rec, w_in, bias = (part.mT for part in ensemble.weight.split([h, i, 1], dim=1))
+    rows = slice(h, 2 * h)  # of a GRU's update gate, and of an LSTM's forget gate
+    state, saturated, gates = None, [], []
+    with torch.no_grad():
+        for step in inputs.unbind(1):
+            x = step.mT[None]
+            if ensemble.kernel.blocks > 1:
+                before = torch.zeros_like(w_rec[:, :h, :1]) if state is None else state[0]
+                z = bias[:, rows] + w_in[:, rows] @ x + w_rec[:, rows] @ before
+                gates.append(z.sigmoid())
+            state = ensemble.advance(x, state)
+            shown = state[0] if state[1] is None else state[1].tanh()
+            saturated.append((shown.abs() > SATURATED).to(inputs))
+        found = {"saturated": saturated, "gate": gates}
+        count = valid.sum() * h
+        return {
+            name: (torch.stack(values) * valid).sum(dim=(0, 2, 3)) / count
+            for name, values in found.items()
+            if values
+        }
+
+
+def follow(result: SequenceResult, n: int) -> dict[str, float]:
+    """Return how one network's flow along test sequences compares with its weights-only view."""
+    net = result.pathways[n]
+    model, split = result.model(n), result.data.test
+    count = min(FOLLOWED_SEQUENCES, len(split))
+    flow = flow_along(model, [split.inputs[b, : int(split.lengths[b])] for b in range(count)])
+    found = fidelity(net, flow)
+    by_lag = flow.by_lag().abs().double()  # (B, L, O, I)
+    steps = by_lag.shape[1]
+    maps = hop_maps(net.to(torch.float64), steps).values.abs()
+    return {
+        "explained": float(found.explained.nanmean()),
+        "correlation": float(found.correlation.nanmean()),
+        "flow_hops": float(active_hops(by_lag).double().mean()),
+        "reach": mean_lag(maps),
+        "flow_reach": sum(mean_lag(own) for own in by_lag) / count,
+    }
+
+
+def flow_along(model: RecurrentModel, sequences: list[Tensor]) -> TrajectoryMaps:
+    """Return the exact maps of a model along sequences of any lengths."""
+    core = model.core.to_hoplens() if isinstance(model.core, LeakyRNN) else model.core
+    return trajectory_maps(core, pack_sequence(sequences, enforce_sorted=False), readout=model.readout)
+
+
+def mean_lag(maps: Tensor) -> float:
+    """Return the mean lag of maps (L, O, I), weighted by their size."""
+    mass = maps.sum(dim=(1, 2))
+    lags = torch.arange(len(mass), dtype=mass.dtype)
+    return float((lags * mass).sum() / mass.sum())
+
+
+def profile(net: Pathways, length: int) -> Tensor:
+    """Return the size of the weights-only map at every lag as a share of all, shape (L,)."""
+    mass = hop_maps(net.to(torch.float64), length).values.abs().sum(dim=(-2, -1))
+    return mass / mass.sum(dim=-1, keepdim=True)
+
+
+__all__ = ["measure_report", "measure_validation", "play", "profile", "prune", "quantise"]

@@ -1,0 +1,1 @@
+"""Ensembles of networks, trained as one batch."""

@@ -1,0 +1,52 @@
+"""How well trained networks do on test data that no training has seen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hoplens.data.streams import TrainingTask
+from hoplens.models.ensemble import Ensemble
+from hoplens.seeds import generator
+
+EVALUATION_BATCH = 512  # test sequences run at once, to bound memory
+
+
+def evaluate(
+    task: TrainingTask, ensemble: Ensemble, *, samples: int = 4096, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return test error and accuracy of every network, each of shape (E,).
+
+    Parameters
+    ----------
+    task : TrainingTask
+        Draws the same test data for every network.
+    ensemble : Ensemble
+        The networks.
+    samples : int, default 4096
+        Number of test sequences.
+    seed : int, default 0
+        Of the test data; never the training data of any seed.
+
+    Returns
+    -------
+    error : Tensor, shape (E,)
+        Mean squared error as a share of the target variance; for targets of form "sign" that of the
+        predicted probability.
+    accuracy : Tensor, shape (E,)
+        Share of outputs on the right side of 0 (of the logit, for "sign").
+    """
+    device, dtype = ensemble.weight.device, ensemble.weight.dtype
+    source = generator("test data", seed, device=device)
+    inputs, targets = task.sample(samples, generator=source, dtype=dtype)
+    predict = ensemble.predict if targets.dim() == 2 else ensemble.predict_steps
+    with torch.no_grad():
+        outputs = torch.cat([predict(part) for part in inputs.split(EVALUATION_BATCH)], dim=1)
+    positive = targets > (0.5 if task.form == "sign" else 0.0)
+    axes = tuple(range(1, outputs.dim()))
+    accuracy = ((outputs > 0) == positive).to(dtype).mean(dim=axes)
+    if task.form == "sign":
+        outputs = outputs.sigmoid()
+    variance = targets.flatten(0, -2).var(dim=0, correction=0).mean()
+    error = (outputs - targets).square().mean(dim=axes) / variance
+    return error, accuracy

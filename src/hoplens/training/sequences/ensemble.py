@@ -1,0 +1,319 @@
+"""Ensembles of networks of one recurrent cell, stored and run as one batch of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from hoplens.errors import ParameterError, ShapeError, check_choice, check_number
+from hoplens.graph.chain import thin_products
+from hoplens.graph.pathways import Pathways
+from hoplens.graph.scores import keep_mask
+from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.training.sequences.cells import CELLS, AnyCell, make_cell
+from hoplens.training.sequences.linear import linearise
+
+State = tuple[Tensor, Tensor | None]  # h and, of an LSTM, c
+# our order of an LSTM's gates keeps the three sigmoids together; torch's is i, f, g, o
+LSTM_ORDER = (0, 1, 3, 2)
+
+
+@dataclass(eq=False)
+class SequenceEnsemble:
+    """E networks of one cell with a linear read-out, ``y_t = W_out h_t + c``.
+
+    Attributes
+    ----------
+    weight : Tensor, shape (E, H + I + 1, K)
+        Rows: from hidden units, from inputs, bias; columns: to the rows of the cell, K = H (tanh, leaky) or
+        4 H. One block, so that a time step is one matrix product. A GRU's columns are r, z, the input's part
+        and the state's part of the candidate n, the last two with zeros where the other has its weights; an
+        LSTM's are i, f, o, g.
+    readout : Tensor, shape (E, O, H)
+        W_out.
+    offset : Tensor, shape (E, O, 1)
+        c.
+    cell : {"tanh", "leaky", "gru", "lstm"}
+        tanh, GRU and LSTM follow the equations of torch's modules, leaky those of `hoplens.LeakyRNN`.
+    leak : float, default 1
+        Of the leaky cell, dt / tau.
+    """
+
+    weight: Tensor
+    readout: Tensor
+    offset: Tensor
+    cell: str = "tanh"
+    leak: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("cell", self.cell, CELLS)
+        check_number("leak", self.leak, above=0.0, most=1.0)
+        weight, readout, offset = (tuple(tensor.shape) for tensor in self.tensors)
+        fits = len(weight) == 3 and len(readout) == 3 and weight[0] == readout[0]
+        if not fits or weight[2] != readout[2] * self.kernel.blocks or weight[1] < readout[2] + 2:
+            raise ShapeError(
+                f"an ensemble of {self.cell} cells needs weight (E, H + I + 1, {self.kernel.blocks} H), "
+                f"readout (E, O, H) and offset (E, O, 1), got {weight}, {readout} and {offset}"
+            )
+
+    @property
+    def kernel(self) -> AnyCell:
+        """The cell's time step."""
+        return make_cell(self.cell, self.leak)
+
+    @property
+    def size(self) -> int:
+        """Number of networks, E."""
+        return self.weight.shape[0]
+
+    @property
+    def n_hidden(self) -> int:
+        """Number of hidden units, H."""
+        return self.readout.shape[-1]
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs, I."""
+        return self.weight.shape[1] - self.n_hidden - 1
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs, O."""
+        return self.readout.shape[1]
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The trained tensors."""
+        return self.weight, self.readout, self.offset
+
+    def recurrent(self) -> Tensor:
+        """Return the recurrent weights of all gates as stored: a view of shape (E, H from, K to)."""
+        return self.weight[:, : self.n_hidden]
+
+    def structure(self) -> Tensor:
+        """Return 1 where the cell has a weight and 0 where it has none, shape (H + I + 1, K)."""
+        h = self.n_hidden
+        there = torch.ones_like(self.weight[0])
+        if self.cell == "gru":
+            there[:h, 2 * h : 3 * h] = 0.0
+            there[h:-1, 3 * h :] = 0.0
+        return there
+
+    def nonzero(self) -> Tensor:
+        """Return the number of recurrent weights that are not zero, int64, shape (E,)."""
+        return (self.recurrent() != 0).sum(dim=(1, 2))
+
+    def clone(self) -> SequenceEnsemble:
+        """Return a copy with its own memory."""
+        weight, readout, offset = (tensor.detach().clone() for tensor in self.tensors)
+        return replace(self, weight=weight, readout=readout, offset=offset)
+
+    def select(self, rows: slice | Tensor) -> SequenceEnsemble:
+        """Return some of the networks.
+
+        Parameters
+        ----------
+        rows : slice or Tensor of int64
+            Which ones, in the wanted order.
+        """
+        weight, readout, offset = (tensor[rows] for tensor in self.tensors)
+        return replace(self, weight=weight, readout=readout, offset=offset)
+
+    def keep(self, rows: slice, share: Tensor, *, by: str = "magnitude", horizon: int = 1) -> Tensor:
+        """Return which recurrent weights stay when each network loses the share with the lowest scores.
+
+        Parameters
+        ----------
+        rows : slice
+            Which networks.
+        share : Tensor, shape (rows,)
+            Share of all recurrent weights of all gates.
+        by : {"magnitude", "pathway"}
+            ``|W|``, or ``|W dS/dW|`` with S half the squared hop maps of the cell linearised at its default
+            point.
+        horizon : int
+            Time steps, for "pathway".
+
+        Returns
+        -------
+        Tensor of bool, shape (rows, H from, K to)
+        """
+        part, h = self.select(rows), self.n_hidden
+        scores = part.recurrent().detach().abs()
+        if check_choice("score", by, ("magnitude", "pathway")) == "pathway":
+            with torch.enable_grad():
+                weight = part.weight.detach().requires_grad_()
+                net = replace(part, weight=weight).pathways()
+                maps = thin_products(net.w_in, net.w_rec, net.w_out.detach(), horizon)
+                (slope,) = torch.autograd.grad(0.5 * maps.square().sum(), weight)
+            scores = (scores * slope[:, :h]).abs()
+        there = self.structure()[:h]
+        scores = scores.masked_fill(there == 0, torch.inf)  # what does not exist is not counted among the low
+        return keep_mask(scores, share.double() * float(there.mean()))
+
+    def pathways(
+        self, at: str | None = None, *, state: Tensor | None = None, x: Tensor | None = None
+    ) -> Pathways:
+        """Return the graph of all networks, leading axis E, differentiable by the weights.
+
+        Parameters
+        ----------
+        at : {"raw", "origin", "point"}, optional
+            Where the step is linearised. "raw": the weights themselves, activation slopes taken as 1 (tanh
+            and leaky cells only, their default). "origin": state and input zero (default of gated cells).
+            "point": at ``state`` and ``x``.
+        state : Tensor, shape (E, S)
+            h, or [h, c] of an LSTM.
+        x : Tensor, shape (E, I)
+
+        Returns
+        -------
+        Pathways
+            w_rec of shape (E, S, S); an LSTM's S = 2 H states are [h, c].
+        """
+        return linearise(self, at, state=state, x=x)
+
+    def states(self, inputs: Tensor) -> Iterator[Tensor]:
+        """Yield h (E, H, B) after every time step; plain PyTorch, differentiable.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (L, 1 or E, I, B)
+        """
+        state: State | None = None
+        for x in inputs.unbind(0):
+            state = self.advance(x, state)
+            yield state[0]
+
+    def advance(self, x: Tensor, state: State | None = None) -> State:
+        """Take one time step; plain PyTorch, differentiable.
+
+        Parameters
+        ----------
+        x : Tensor, shape (1 or E, I, B)
+        state : (Tensor, Tensor or None), optional
+            h and, of an LSTM, c, each (E, H, B); what the step before returned. Default zeros.
+
+        Returns
+        -------
+        (Tensor, Tensor or None)
+        """
+        h, cell = self.n_hidden, self.kernel
+        w_rec, w_in, bias = (part.mT for part in self.weight.split([h, self.n_inputs, 1], dim=1))
+        if state is None:
+            zeros = self.weight.new_zeros(self.size, h, x.shape[-1])
+            state = zeros, zeros if cell.memories else None
+        entering = torch.baddbmm(bias, w_in, x.expand(self.size, -1, -1))
+        return cell.step(torch.baddbmm(entering, w_rec, state[0]), *state)
+
+    def predict(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Run all networks on the same sequences.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (B, L, I), or (E, B, L, I) for own sequences a network
+        lengths : Tensor of int64, shape (B,) or (E, B), optional
+            Valid steps; default all.
+
+        Returns
+        -------
+        Tensor, shape (E, B, O)
+            Read-out after the last valid step. Differentiable.
+
+        Raises
+        ------
+        ShapeError
+            If the inputs do not fit the networks.
+        """
+        states = torch.stack(list(self.states(self._batch_last(inputs))))  # (L, E, H, B)
+        if lengths is None:
+            last = states[-1]
+        else:
+            ends = lengths.expand(self.size, -1) - 1
+            last = states.gather(0, ends[None, :, None].expand(1, -1, self.n_hidden, -1))[0]
+        return torch.baddbmm(self.offset, self.readout, last).mT
+
+    def predict_steps(self, inputs: Tensor) -> Tensor:
+        """Run all networks on the same sequences and read out after every time step.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (B, L, I), or (E, B, L, I) for own sequences a network
+
+        Returns
+        -------
+        Tensor, shape (E, B, L, O)
+            Differentiable.
+
+        Raises
+        ------
+        ShapeError
+            If the inputs do not fit the networks.
+        """
+        reads = [
+            torch.baddbmm(self.offset, self.readout, h).mT for h in self.states(self._batch_last(inputs))
+        ]
+        return torch.stack(reads, dim=2)
+
+    def _batch_last(self, inputs: Tensor) -> Tensor:
+        """Return (E or 1, B, L, I) inputs as (L, E or 1, I, B)."""
+        own = inputs.dim() == 4 and inputs.shape[0] == self.size
+        fits = inputs.shape[-1] == self.n_inputs and inputs.dtype == self.weight.dtype
+        if not (own or inputs.dim() == 3) or not fits:
+            raise ShapeError(
+                f"inputs must be {self.weight.dtype} of shape (B, L, I={self.n_inputs}) or "
+                f"(E={self.size}, B, L, I={self.n_inputs}), got {inputs.dtype} of shape {tuple(inputs.shape)}"
+            )
+        return (inputs if own else inputs[None]).permute(2, 0, 3, 1)
+
+    def model(self, n: int, info: ModelInfo | None = None) -> RecurrentModel:
+        """Return one network as a module of its own: nn.RNN, LeakyRNN, nn.GRU or nn.LSTM with its read-out.
+
+        Parameters
+        ----------
+        n : int
+            Which network.
+        info : ModelInfo, optional
+            What the model says of itself.
+        """
+        if not -self.size <= n < self.size:
+            raise ParameterError(f"there are {self.size} networks, got number {n}")
+        w_ih, w_hh, b_ih, b_hh = self._torch_blocks(n)
+        sizes = (self.n_inputs, self.n_hidden)
+        core: nn.Module
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+            if self.cell == "leaky":
+                core = LeakyRNN(*sizes, self.leak)
+            else:
+                kinds = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+                core = kinds[self.cell](*sizes, batch_first=True)
+            readout = nn.Linear(self.n_hidden, self.n_outputs)
+        core, readout = core.to(self.weight), readout.to(self.weight)
+        with torch.no_grad():
+            for name, value in zip(
+                ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), (w_ih, w_hh, b_ih, b_hh), strict=True
+            ):
+                getattr(core, f"{name}_l0").copy_(value)
+            readout.weight.copy_(self.readout[n])
+            readout.bias.copy_(self.offset[n, :, 0])
+        return RecurrentModel(core, readout, info)
+
+    def _torch_blocks(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        h = self.n_hidden
+        w_hh, w_ih, bias = self.weight[n].detach().mT.split([h, self.n_inputs, 1], dim=1)
+        bias = bias[:, 0]
+        if self.cell == "gru":  # torch keeps the two parts of the candidate in two matrices
+            from_state = torch.cat([w_hh[: 2 * h], w_hh[3 * h :]])
+            own = torch.cat([bias.new_zeros(2 * h), bias[3 * h :]])
+            return w_ih[: 3 * h], from_state, bias[: 3 * h], own
+        if self.cell == "lstm":
+            w_ih, w_hh, bias = (
+                torch.cat([part.chunk(4)[gate] for gate in LSTM_ORDER]) for part in (w_ih, w_hh, bias)
+            )
+        return w_ih, w_hh, bias, torch.zeros_like(bias)
+
+
+__all__ = ["SequenceEnsemble"]
