@@ -49,7 +49,7 @@ def test_train_prints_one_row_a_network():
         (("train", "averaging", "--strength", "-1"), "strength must be a finite number at least 0"),
         (("train", "averaging", "--strength", "nan"), "strength must be a finite number at least 0"),
         (("train", "averaging", "--seeds", "0"), "seeds must be a whole number of at least 1"),
-        (("analyze", "nowhere.safetensors"), "no such file"),
+        (("analyze", "nowhere.safetensors"), "no file"),
         (("analyze", "celegans", "--horizon", "0"), "horizon must be a whole number of at least 1"),
         (("reproduce", "--workers", "-1"), "--workers must be 0 or more"),
         (("reproduce", "--quick", "--out", "/dev/null/x"), "cannot make the results folder"),

@@ -161,12 +161,12 @@ def test_bad_data_are_one_line_and_exit_code_2(files, arrays, says):
 def test_models_that_cannot_be_explained(files):
     folder, net, _ = files
     data = ("--inputs", str(folder / "data.npz"))
-    assert "no such file" in hoplens("explain", "nowhere.pt", *data).stderr
+    assert "no file" in hoplens("explain", "nowhere.pt", *data).stderr
     torch.save(net["rnn"].state_dict(), folder / "bare.pt")
     shown = hoplens("explain", str(folder / "bare.pt"), *data)
     assert shown.returncode == 2
     assert "explain needs the read-out" in shown.stderr
-    assert "cannot read" in hoplens("explain", str(folder / "net.pt"), "--inputs", "nowhere.npz").stderr
+    assert "no file" in hoplens("explain", str(folder / "net.pt"), "--inputs", "nowhere.npz").stderr
 
 
 def test_words_for_nothing_and_for_one_step():

@@ -384,4 +384,4 @@ class TestCommand:
         assert "holds no run" in self.fails("report", str(tmp_path))
         assert "--inputs" in self.fails("report", str(tmp_path), "--inputs", "x.npz")
         assert "--horizon" in self.fails("report", str(tmp_path), "--horizon", "20")
-        assert "no such file" in self.fails("report", str(tmp_path / "missing"))
+        assert "no file" in self.fails("report", str(tmp_path / "missing"))

@@ -6,11 +6,14 @@ import errno
 import os
 import secrets
 import stat
+import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hoplens.errors import FileError
-from hoplens.text import printable
+from hoplens.memory import check_memory
+from hoplens.text import for_table, printable
 
 
 def usable_path(path: str | os.PathLike[str]) -> Path:
@@ -23,8 +26,11 @@ def usable_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     FileError
-        If it holds a NUL, is too long, or leads through links in a circle.
+        If it holds a NUL, is too long, or leads through links in a circle; or is no path, but e.g. a model.
     """
+    given: object = path  # whatever a caller gives
+    if not isinstance(given, str | os.PathLike):
+        raise FileError(f"expected a path, got a {type(given).__name__}; give the path of a file")
     try:
         os.lstat(path)
     except ValueError:
@@ -35,6 +41,54 @@ def usable_path(path: str | os.PathLike[str]) -> Path:
                 f"cannot use the path {printable(path)} ({error.strerror}); give another one"
             ) from None
     return Path(path)
+
+
+def regular_file(path: str | os.PathLike[str], what: str) -> Path:
+    """Return the path of a regular file that fits into memory.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What the file should be, e.g. ``".safetensors or state_dict file"``.
+
+    Raises
+    ------
+    FileError
+        If there is none, or it is a folder, a pipe or a device, which may never end, or may not be read.
+    ParameterError
+        If it is larger than the memory.
+    """
+    place = usable_path(path)
+    try:
+        found = place.stat()
+        if stat.S_ISREG(found.st_mode):
+            with place.open("rb"):
+                pass
+    except FileNotFoundError:
+        raise FileError(f"no file {str(path)!r}; pass the path of a {what}") from None
+    except OSError as error:
+        raise FileError(f"cannot read {str(path)!r} ({error.strerror}); pass the path of a {what}") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file, but a pipe or a device"
+        raise FileError(f"{str(path)!r} is {kind}; pass the path of a {what}")
+    check_memory(f"reading {printable(path)}", found.st_size, "take a smaller file")
+    return place
+
+
+def check_archive(path: Path) -> None:
+    """Raise if a zip archive would unpack to more than the memory; other files pass.
+
+    Raises
+    ------
+    ParameterError
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, LookupError):
+        return  # whoever reads the file says what is wrong
+    check_memory(f"unpacking {printable(path)}", size, "take a smaller file")
 
 
 def read_text(path: str | os.PathLike[str], what: str, *, most: int) -> str:
@@ -128,7 +182,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
     target = usable_path(path)
     real = Path(os.path.realpath(target))
     if real.is_dir():
-        raise FileError(f"expected the name of a file to write, got the folder {target}; add a file name")
+        raise FileError(
+            f"expected the name of a file to write, got the folder {printable(target)}; add a file name"
+        )
     # not tempfile: it makes files that only their owner may read, whatever the umask says
     draft = real.with_name(f".{real.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -142,7 +198,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
             draft.unlink()
         why = error.strerror or type(error).__name__
         raise FileError(
-            f"cannot write {target} ({why}); choose a file in an existing folder that you may write to"
+            f"cannot write {printable(target)} ({why}); choose a file in an existing folder that you may "
+            "write to"
         ) from error
     except BaseException:  # an interrupt must not leave the draft behind either
         with suppress(OSError):
@@ -151,4 +208,17 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
     return target
 
 
-__all__ = ["make_folder", "read_text", "usable_path", "write_atomically"]
+def csv_bytes(frame: Any) -> bytes:
+    """Return a table as CSV: numbers to their last bit, names so that no spreadsheet runs them.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Its index is left out.
+    """
+    safe = frame.map(for_table).rename(columns=for_table)
+    text: str = safe.to_csv(index=False)
+    return text.encode()
+
+
+__all__ = ["csv_bytes", "make_folder", "read_text", "usable_path", "write_atomically"]

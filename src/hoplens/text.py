@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+
+from markupsafe import Markup
 
 # what moves the cursor, colours the screen, reorders or hides text: control, format and unassigned
 # characters, lone surrogates and the separators of lines and paragraphs
@@ -39,6 +42,62 @@ def printable_lines(text: str) -> str:
     return _visible(text, "\n\t")
 
 
+# what Markdown or the HTML in it would act on, wherever it stands
+_MARKS = re.compile(r"[\\`*_~<>|$&@]|!(?=\[)|\](?=[\[(:])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_STARTS = re.compile(r"[-+=#\[:]|\d+(?=[.)])")  # and at the start of a line
+_FORMULAS = ("=", "+", "-", "@")
+
+
+def for_page(value: object) -> object:
+    """Return a value as a page may show it: text without control characters; the page's template escapes it.
+
+    Parameters
+    ----------
+    value : object
+        Markup of our own is returned as it is, other text as `printable_lines` gives it.
+    """
+    return printable_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def for_markdown(value: object) -> object:
+    r"""Return a value as Markdown that shows its text on one line, and in which nothing acts.
+
+    Parameters
+    ----------
+    value : object
+        Markup of our own, e.g. a block of code, is returned as it is.
+
+    Examples
+    --------
+    >>> print(for_markdown("*a* [b](c) <i>"))
+    \*a\* [b\](c) \<i\>
+    """
+    if isinstance(value, Markup):
+        return str(value)
+    text = _visible(str(value), "")
+    start = _STARTS.match(text)
+    kept = 0 if start is None or not start.group().isdigit() else start.end()
+    text = text[:kept] + _MARKS.sub(r"\\\g<0>", text[kept:])
+    return text if start is None or text.startswith("\\") else f"{text[:kept]}\\{text[kept:]}"
+
+
+def for_table(value: object) -> object:
+    """Return a value as a CSV table may hold it: no text in it is run by a spreadsheet or a terminal.
+
+    Control characters are shown by their codes, and a text that a spreadsheet would take for a formula gets
+    an apostrophe before it. Numbers stay.
+
+    Examples
+    --------
+    >>> for_table("=1+1"), for_table(-1.5)
+    ("'=1+1", -1.5)
+    """
+    if not isinstance(value, str):
+        return value
+    text = _visible(value, "")
+    return f"'{text}" if text.lstrip().startswith(_FORMULAS) else text
+
+
 def _visible(text: str, kept: str) -> str:
     if text.isascii() and text.isprintable():  # most text is
         return text
@@ -52,4 +111,4 @@ def _code(character: str) -> str:
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-__all__ = ["printable", "printable_lines"]
+__all__ = ["for_markdown", "for_page", "for_table", "printable", "printable_lines"]

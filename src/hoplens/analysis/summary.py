@@ -17,7 +17,7 @@ from hoplens.analysis.measures import active_hops, dominant_hop
 from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.analysis.walks import flow, top_paths
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
-from hoplens.files import make_folder, write_atomically
+from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.graph.pathways import Pathways
 from hoplens.graph.radius import spectral_radius
 from hoplens.graph.rescaling import rescale
@@ -244,7 +244,7 @@ class Analysis:
 
 def _table_bytes(table: pd.DataFrame, table_format: str) -> bytes:
     if table_format == "csv":
-        return table.to_csv(index=False).encode()
+        return csv_bytes(table)
     check_parquet()
     written: bytes = table.to_parquet(None, engine="pyarrow", index=False)
     return written

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.lib.format import MAGIC_PREFIX, read_array_header_1_0, read_array_header_2_0
 from torch import Tensor
 
 from hoplens.errors import FileError
+from hoplens.files import check_archive, regular_file
+from hoplens.text import printable
 
 
 def load_arrays(path: Path) -> dict[str, Any]:
@@ -22,16 +27,60 @@ def load_arrays(path: Path) -> dict[str, Any]:
     FileError
         If the file cannot be read, or holds objects instead of numbers and texts.
     """
+    regular_file(path, ".npz or .npy file")
+    check_archive(path)
     try:
         with path.open("rb") as file:  # np.load leaves a damaged file open
+            _check_claims(file)
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 return {"inputs": archive}
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         # numpy's own advice on objects would run code of the file
-        why = "it is none, or holds objects" if "pickle" in str(error) else error
+        why = "it is none, or holds objects" if "pickle" in str(error) else printable(error)
         raise FileError(f"cannot read {path} as an .npz file of arrays ({why})") from None
+
+
+def _check_claims(file: BinaryIO) -> None:
+    """Raise ValueError if an array is said to be larger than what is stored of it: numpy makes room first."""
+    if zipfile.is_zipfile(file):
+        file.seek(0)
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as opened:
+                    _check_claim(opened, member.file_size, member.filename)
+    else:
+        file.seek(0)
+        _check_claim(file, os.fstat(file.fileno()).st_size, "its array")
+    file.seek(0)
+
+
+def _check_claim(file: IO[bytes], stored: int, name: str) -> None:
+    if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+        return  # np.load says that it is no array
+    major, minor = file.read(2)
+    if major not in (1, 2, 3):
+        raise ValueError(f"version {major}.{minor} of the format is not known")
+    read = read_array_header_1_0 if major == 1 else read_array_header_2_0  # 3 differs in its letters only
+    shape, _, dtype = read(file)
+    claimed = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and (claimed > stored or min(shape, default=0) < 0):
+        raise ValueError(f"{printable(name)} is said to be {dtype} {shape}, but {stored} bytes are there")
 
 
 def sequences_of(arrays: dict[str, Any], path: Path) -> Tensor:

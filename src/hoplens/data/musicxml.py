@@ -7,11 +7,11 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from hoplens.errors import FileError
+from hoplens.files import check_archive, regular_file
 
 SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
@@ -50,7 +50,8 @@ def read_mxl(path: str | os.PathLike[str]) -> Score:
     FileError
         If it is no such file, or damaged.
     """
-    file = Path(path)
+    file = regular_file(path, ".mxl file")
+    check_archive(file)
     try:
         with zipfile.ZipFile(file) as archive:
             contents = ElementTree.fromstring(archive.read("META-INF/container.xml"))

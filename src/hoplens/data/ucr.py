@@ -14,6 +14,7 @@ from hoplens.data.building import Origin, assemble, split_official
 from hoplens.data.packages import file_in_package
 from hoplens.data.sets import SequenceData
 from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.files import regular_file
 from hoplens.seeds import split_generator
 
 Series = list[NDArray[np.float64]]
@@ -60,7 +61,7 @@ def read_ts(path: str | os.PathLike[str]) -> tuple[Series, list[str]]:
         If the file is missing, has time stamps, no class labels, or a line that does not hold as many numbers
         in every dimension and a label that the header knows. The line is named.
     """
-    file = Path(path)
+    file = regular_file(path, ".ts file")
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

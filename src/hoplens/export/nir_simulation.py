@@ -27,6 +27,7 @@ from hoplens.errors import (
     check_choice,
     check_number,
 )
+from hoplens.files import regular_file
 
 METHODS = ("euler", "zoh")
 # what h5py and nir make of damaged or foreign bytes
@@ -48,8 +49,8 @@ def read_nir(source: str | Path | bytes) -> Any:
     """Return the graph in a NIR file; no code is run."""
     nir = load_nir()
     name = "the file" if isinstance(source, bytes) else str(source)
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise FileError(f"no file {name!r}; pass the path of a .nir file")
+    if not isinstance(source, bytes):
+        regular_file(source, ".nir file")
     try:
         return nir.read(io.BytesIO(source) if isinstance(source, bytes) else source)
     # what h5py and nir make of damaged or foreign bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -288,9 +289,7 @@ def describe_model(model: RecurrentModel) -> dict[str, Any]:
 def build_model(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel:
     """Return a model of random weights after `describe_model`; the global random state is not touched."""
     sizes = (int(described["input_size"]), int(described["hidden_size"]))
-    info: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in described["info"].items()
-    }
+    info = _info(described["info"], sizes[0], int(described["n_outputs"]))
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
         core: nn.Module
         if described["core"] == "leaky":
@@ -311,7 +310,34 @@ def build_model(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel
         shown = width * (2 if described["bidirectional"] else 1)
         n_outputs = int(described["n_outputs"])
         readout = nn.Linear(shown, n_outputs, bias=described["readout_bias"])
-    return RecurrentModel(core.to(dtype), readout.to(dtype), ModelInfo(**info))
+    return RecurrentModel(core.to(dtype), readout.to(dtype), info)
+
+
+def _info(said: dict[str, Any], n_inputs: int, n_outputs: int) -> ModelInfo:
+    """Return what a description says beside sizes; raises ValueError or TypeError where it cannot be so."""
+    found: dict[str, Any] = dict(said)
+    kinds: dict[str, tuple[type[str] | type[float], int]] = {
+        "input_names": (str, n_inputs),
+        "output_names": (str, n_outputs),
+    }
+    kinds |= {"input_mean": (float, n_inputs), "input_scale": (float, n_inputs)}
+    for key, (kind, count) in kinds.items():
+        values = found.get(key)
+        if values is None:
+            continue
+        if not isinstance(values, list | tuple) or len(values) != count:
+            raise ValueError(f"{key} must be {count} entries")
+        if not all(isinstance(value, kind | int if kind is float else kind) for value in values):
+            raise ValueError(f"{key} must be {'texts' if kind is str else 'numbers'}")
+        found[key] = tuple(kind(value) for value in values)
+        if kind is float and not all(math.isfinite(value) for value in found[key]):
+            raise ValueError(f"{key} must be finite numbers")
+    made = ModelInfo(**found)
+    if not isinstance(made.every_step, bool) or not isinstance(made.assumed, str):
+        raise ValueError("every_step must be true or false, and assumed a text")
+    if made.window is not None and (type(made.window) is not int or made.window < 1):
+        raise ValueError(f"window must be a whole number from 1 on, got {made.window!r}")
+    return made
 
 
 __all__ = [

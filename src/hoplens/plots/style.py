@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from hoplens.errors import check_choice
 from hoplens.files import write_atomically
 from hoplens.plots.measures import method_label, method_order
+from hoplens.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,13 +169,16 @@ def method_legend(ax: Axes, methods: Iterable[str], *, lines: bool) -> None:
 
 
 def plain(text: object) -> str:
-    """Return text as matplotlib must write it to show it as it is: a dollar sign starts no formula."""
-    return str(text).replace("$", r"\$")
+    """Return text as matplotlib must write it to show it as it is.
+
+    A dollar sign starts no formula, and control characters, which no SVG file may hold, show their codes.
+    """
+    return printable_lines(str(text)).replace("$", r"\$")
 
 
 def short(label: object) -> str:
     """Return a name that fits beside a picture; cut in the middle, as the number often comes last."""
-    text = str(label)
+    text = printable(label, most=10 * LONGEST_NAME)
     if len(text) > LONGEST_NAME:
         tail = LONGEST_NAME // 2 - 1
         text = f"{text[: LONGEST_NAME - 1 - tail]}…{text[-tail:]}"

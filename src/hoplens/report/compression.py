@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from torch import nn
 
 from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.report.environment import environment
 from hoplens.report.svg import inline_svg
 from hoplens.report.theme import variables
 from hoplens.studies.compression.candidates import ROUNDS, Plan, Settings
@@ -189,17 +189,14 @@ def _arguments(core: nn.Module) -> str:
 
 def render(told: dict[str, Any], figure: Figure) -> tuple[str, str]:
     """Return the card as Markdown and as HTML."""
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    loader = PackageLoader("hoplens.report")
-    plain = Environment(loader=loader, autoescape=False, **options)  # Markdown; no page is made of it here
-    page = Environment(loader=loader, autoescape=True, **options)
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
         picture = inline_svg(figure, label=f"{told['score_name']} against size and latency", prefix="front")
     colours = {"light": variables(dark=False), "dark": variables(dark=True)}
-    markdown = plain.get_template("card.md.j2").render(told)
-    return markdown, page.get_template("card.html.j2").render(**told, **colours, picture=picture)
+    markdown = environment(markdown=True).get_template("card.md.j2").render(told)
+    page = environment().get_template("card.html.j2").render(**told, **colours, picture=picture)
+    return markdown, page
 
 
 __all__ = ["FIGURE", "cells", "content", "describe", "render", "verdict"]

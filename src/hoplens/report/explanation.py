@@ -7,11 +7,11 @@ import warnings
 from pathlib import Path
 
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hoplens.analysis.attribution.explanation import Explanation
 from hoplens.files import write_atomically
 from hoplens.report import explanation_words as words
+from hoplens.report.environment import environment
 from hoplens.report.svg import inline_svg
 from hoplens.report.theme import variables
 
@@ -57,13 +57,6 @@ def render_page(found: Explanation, *, sample: int = 0, n: int = 15, title: str 
             label=f"Contributions by time step and input. {words.timing(found, sample)}",
             prefix="map",
         )
-    environment = Environment(
-        loader=PackageLoader("hoplens.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     content = {
         "light": variables(dark=False),
         "dark": variables(dark=True),
@@ -82,7 +75,7 @@ def render_page(found: Explanation, *, sample: int = 0, n: int = 15, title: str 
         "method": found.method,
         "gap": f"{float(found.relative_gap[sample]):.1e}",
     }
-    return environment.get_template("explanation.html.j2").render(content)
+    return environment().get_template("explanation.html.j2").render(content)
 
 
 __all__ = ["render_page", "write_page"]

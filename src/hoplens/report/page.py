@@ -11,7 +11,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hoplens.analysis.summary import Analysis
@@ -20,6 +19,7 @@ from hoplens.files import write_atomically
 from hoplens.plots.measures import method_label
 from hoplens.plots.style import method_styles
 from hoplens.report import figures, tables, theme
+from hoplens.report.environment import environment
 from hoplens.report.network import NetworkPart, network_part, study_part
 from hoplens.report.payload import script_json
 from hoplens.report.prose import network_paragraph, network_tiles
@@ -158,19 +158,18 @@ def _render(part: NetworkPart | None, groups: list[figures.Group], context: Mapp
         },
     }
     scripts = {"vendor": _script(_asset(VENDOR)), "glue": _script(_glue())}
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            **context,
-            part=part,
-            big=part is not None and max(len(view["inputs"]) for view in part.views) > BIG,
-            light=theme.variables(dark=False),
-            dark=theme.variables(dark=True),
-            data=script_json(data),
-            scripts=scripts,
-            hashes=Markup(" ").join(_hash(text) for text in scripts.values()),
-        )
+    pages = environment()
+    # no line starts with a percent sign
+    pages.filters["tie"] = lambda text: text.replace(" %", "\u00a0%")
+    return pages.get_template("page.html.j2").render(
+        **context,
+        part=part,
+        big=part is not None and max(len(view["inputs"]) for view in part.views) > BIG,
+        light=theme.variables(dark=False),
+        dark=theme.variables(dark=True),
+        data=script_json(data),
+        scripts=scripts,
+        hashes=Markup(" ").join(_hash(text) for text in scripts.values()),
     )
 
 
@@ -217,19 +216,6 @@ def _hash(text: str) -> Markup:
     """Return the hash by which the page allows a script; a script that got in by a name is not run."""
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Markup(f"'sha256-{digest}'")
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("hoplens.report"),
-        autoescape=True,  # for every template, whatever its file is called
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # no line starts with a percent sign
-    environment.filters["tie"] = lambda text: text.replace(" %", "\u00a0%")
-    return environment
 
 
 __all__ = ["render_network_report", "render_study_report", "write_network_report", "write_study_report"]

@@ -13,7 +13,9 @@ from markupsafe import Markup
 
 DIGITS = 6  # more than a reader or a plot needs, and a third of the bytes of all seventeen
 # inside <script> only these can be mistaken for markup; in JSON strings their escapes mean the same
-UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
+# and control characters and those that turn text round do not stand in the file either
+HIDDEN = "".join(map(chr, [*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029" + HIDDEN}
 
 
 def rounded(value: float, digits: int = DIGITS) -> float | int | None:

@@ -19,6 +19,7 @@ from hoplens.plots.style import (
     PAPER_WHITE,
     RULE,
 )
+from hoplens.text import printable_lines
 
 COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 DECIMALS = re.compile(r"-?\d+\.\d+")
@@ -67,7 +68,7 @@ def inline_svg(fig: Figure, *, label: str, prefix: str) -> Markup:
     inner = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
     # every text in it was escaped by the serialiser; the label is escaped here
     return Markup('<svg role="img" viewBox="{}" aria-label="{}">{}</svg>').format(
-        box, escape(label), Markup(inner)
+        box, escape(printable_lines(label)), Markup(inner)
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from hoplens.data.streams import TrainingTask
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count, check_number
 from hoplens.graph.pathways import Pathways
+from hoplens.memory import check_memory
 from hoplens.models.ensemble import Ensemble
 from hoplens.training.evaluation import evaluate
 from hoplens.training.recipes import Recipe
@@ -139,12 +140,6 @@ def train(
         If the mask does not fit.
     """
     recipes = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
-    networks = [
-        Network(r, float(strength), int(seed))
-        for r in recipes
-        for strength in (strengths if r.has_strength else (0.0,))
-        for seed in seeds
-    ]
     settings = Settings(
         hidden=hidden,
         steps=steps,
@@ -156,6 +151,14 @@ def train(
         leak=leak,
         eager=eager,
     )
+    count = sum(len(seeds) * (len(strengths) if r.has_strength else 1) for r in recipes)
+    check_memory(f"a list of {count} networks", 200 * count, "take fewer seeds, strengths or recipes")
+    networks = [
+        Network(r, float(strength), int(seed))
+        for r in recipes
+        for strength in (strengths if r.has_strength else (0.0,))
+        for seed in seeds
+    ]
     return train_networks(task, networks, settings, mask=mask, device=device, dtype=dtype, progress=progress)
 
 

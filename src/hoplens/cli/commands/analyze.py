@@ -11,6 +11,7 @@ from hoplens.analysis.summary import FORMATS, Analysis, analyze, check_parquet
 from hoplens.cli.commands.units import check_units
 from hoplens.data.arrays import load_arrays, sequences_of
 from hoplens.errors import FileError, ParameterError, check_choice
+from hoplens.files import regular_file, usable_path
 from hoplens.graph.pathways import Pathways
 from hoplens.models.connectome import celegans
 from hoplens.models.readers import read
@@ -39,7 +40,7 @@ def run_analyze(
     check_choice("table format", table_format, FORMATS)
     if table_format == "parquet" and out is not None:
         check_parquet()  # before the work, not after it
-    if out is not None and out.exists() and not out.is_dir():
+    if out is not None and usable_path(out).exists() and not out.is_dir():
         raise FileError(f"--out must name a folder, but {out} is a file; choose another name")
     found = analyze_source(
         console,
@@ -81,9 +82,7 @@ def analyze_source(
             if value is not None:
                 raise ParameterError(f"{option} goes with a file of weights, not with the example {model}")
         return analyze(_worm(), horizon=horizon, radius=WORM_RADIUS if radius is None else radius)
-    path = Path(model)
-    if not path.is_file():
-        raise FileError(f"no such file: {model}; give a safetensors or state_dict file, or {EXAMPLES[0]}")
+    path = regular_file(model, f"safetensors or state_dict file, or give {EXAMPLES[0]}")
     if at is not None:
         check_choice("--at", at, PLACES)
     sequences = None if inputs is None else load_inputs(inputs)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hoplens.cli.commands.units import assumed_words, check_units
 from hoplens.errors import FileError, NonFiniteError, ParameterError, check_count, check_number
-from hoplens.files import write_atomically
+from hoplens.files import csv_bytes, write_atomically
 from hoplens.models.readers.opening import read_model
 from hoplens.plots import plot_compression, save_figure
 from hoplens.report.compression import FIGURE, cells, content, render, verdict
@@ -135,7 +135,7 @@ def _write(
     for name in (ONNX, MODEL):
         write_atomically(out / name, (place / name).read_bytes())
     write_atomically(out / "model.pt", torch_bytes(model))
-    write_atomically(out / "candidates.csv", result.table.to_csv(index=False).encode())
+    write_atomically(out / "candidates.csv", csv_bytes(result.table))
     figure = plot_compression(result.table, score=result.score_name, target_size=target_size)
     save_figure(figure, out / FIGURE)
     told = content(

@@ -12,7 +12,8 @@ from torch import Tensor
 from hoplens.analysis.attribution import explain
 from hoplens.cli.commands.units import assumed_words, check_units
 from hoplens.data.arrays import load_arrays, names_of, sequences_of
-from hoplens.errors import FileError, ParameterError, check_count
+from hoplens.errors import ParameterError, check_count
+from hoplens.files import regular_file
 from hoplens.graph.pathways import Pathways
 from hoplens.models.readers.models import ModelParts
 from hoplens.models.readers.opening import open_parts
@@ -37,9 +38,7 @@ def run_explain(
 ) -> None:
     """Explain one sample of an .npz file; print the top contributions, write the page to ``out``."""
     check_count("--sample", sample, least=0)
-    path = Path(model)
-    if not path.is_file():
-        raise FileError(f"no such file: {model}; give a safetensors or state_dict file")
+    path = regular_file(model, "safetensors or state_dict file")
     arrays = load_arrays(inputs)
     sequences, names = sequences_of(arrays, inputs), names_of(arrays, inputs)
     if sample >= len(sequences):

@@ -13,7 +13,7 @@ from rich.table import Table
 from hoplens import plots
 from hoplens.analysis.hops import HopMaps
 from hoplens.cli.commands.progress import progress_bar
-from hoplens.files import make_folder, write_atomically
+from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.report import write_study_report
 from hoplens.studies.paper import StudyResults, full_plan, quick_plan, run_study
 from hoplens.studies.paper.markdown import to_markdown
@@ -83,7 +83,7 @@ def write_results(results: StudyResults, out: Path) -> Path:
     """Write every table as CSV and Markdown, the figures and the report; return the report's path."""
     for name, frame in results.tables().items():
         if len(frame.columns):
-            write_atomically(out / f"{name}.csv", frame.to_csv(index=False).encode())
+            write_atomically(out / f"{name}.csv", csv_bytes(frame))
     write_atomically(out / "summary.md", to_markdown(results).encode())
     write_figures(results, out / "figures")
     return write_study_report(results, out / "report.html")

@@ -12,7 +12,7 @@ from rich.table import Table
 from hoplens import plots
 from hoplens.cli.commands.progress import progress_bar
 from hoplens.cli.commands.reproduce import aims_table, stopped
-from hoplens.files import make_folder, write_atomically
+from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.plots.real_study import plot_real_summary
 from hoplens.studies.paper.aims import OURS
 from hoplens.studies.real import RealResults, full_real_plan, quick_real_plan, run_real_study
@@ -88,7 +88,7 @@ def _wiring(wiring: pd.DataFrame) -> Table:
 def write_real_results(results: RealResults, out: Path) -> None:
     """Write every table as CSV, all as Markdown, and the figure."""
     for name, frame in results.tables().items():
-        write_atomically(out / f"{name}.csv", frame.to_csv(index=False).encode())
+        write_atomically(out / f"{name}.csv", csv_bytes(frame))
     settings = "".join(f"- {name}: {value}\n" for name, value in results.settings.items())
     write_atomically(out / "summary.md", f"{settings}\n{to_markdown(results)}".encode())
     make_folder(out / "figures")

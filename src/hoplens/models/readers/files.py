@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import FileError, ParameterError, ShapeError, UnsupportedModelError, unknown_name
+from hoplens.files import check_archive, regular_file
 from hoplens.models.cells import Cell
 from hoplens.models.readers.modules import PARTS, cell_from_blocks
 from hoplens.models.tensors import check_weight, masked
 from hoplens.models.torch_cells import LstmCell
+from hoplens.text import printable
 
 RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")
 KINDS = {1: "rnn", 3: "gru", 4: "lstm"}  # gates a hidden unit
@@ -49,11 +51,10 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     FileError
         If the file is missing, damaged, not a state dict, or asks to run code.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise FileError(f"no file {str(file)!r}; pass the path of a .safetensors or state_dict file")
+    file = regular_file(path, ".safetensors or state_dict file")
     if is_safetensors(file):
         return _load_safetensors(file)
+    check_archive(file)
     try:
         with warnings.catch_warnings():  # of torch's maintainers to each other, about odd pickles
             warnings.simplefilter("ignore")
@@ -70,7 +71,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
             f"cannot read {str(file)!r} as a state_dict ({type(error).__name__}); save model.state_dict() "
             "with torch.save, or a .safetensors file"
         ) from None
-    return _tensors(content, file)
+    return _stored(_tensors(content, file), file)
 
 
 def is_safetensors(file: Path) -> bool:
@@ -96,6 +97,17 @@ def _load_safetensors(file: Path) -> dict[str, Tensor]:
         return dict(safetensors.torch.load_file(file))
     except (safetensors.SafetensorError, OSError) as error:
         raise FileError(f"cannot read {str(file)!r} as safetensors ({error}); save it again") from None
+
+
+def _stored(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    for name, value in state.items():
+        dense = value.layout is torch.strided and not value.is_meta
+        if dense and value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise FileError(
+                f"{printable(name)} in {str(file)!r} is a tensor {tuple(value.shape)}, of which the file "
+                "holds less; save tensor.contiguous()"
+            )
+    return state
 
 
 def _tensors(content: Any, file: Path) -> dict[str, Tensor]:

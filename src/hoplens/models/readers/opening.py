@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hoplens.errors import FileError, ParameterError, UnsupportedModelError, check_choice
+from hoplens.files import regular_file
 from hoplens.graph.pathways import Pathways
 from hoplens.models.readers.files import KINDS, is_safetensors, locate
 from hoplens.models.readers.models import ModelParts
 from hoplens.models.readers.modules import PARTS
-from hoplens.models.readers.saved import description, load_model, path_of
+from hoplens.models.readers.saved import description, load_model
 from hoplens.models.recurrent_model import CORES, LeakyRNN, ModelInfo, RecurrentModel
 from hoplens.models.stack import Stack
 from hoplens.models.tensors import check_weight
@@ -37,9 +38,7 @@ def open_parts(
         Prefix of the read-out's keys, or a read-out that is not in the file.
     nonlinearity : {"tanh", "relu", "linear"}, optional
     """
-    file = path_of(path)
-    if not file.is_file():
-        raise FileError(f"no file {str(file)!r}; pass the path of a .safetensors or state_dict file")
+    file = regular_file(path, ".safetensors or state_dict file")
     if nonlinearity is not None:
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
     if not _described(file):
@@ -173,12 +172,18 @@ def _core(kind: str, own: dict[str, Tensor], nonlinearity: str, file: Path) -> n
     w_ih, w_hh = own["weight_ih_l0"], own["weight_hh_l0"]
     sizes = w_ih.shape[1], w_hh.shape[0] // {"rnn": 1, "gru": 3, "lstm": 4}[kind]
     layers = sum(f"weight_hh_l{n}" in own for n in range(len(own)))
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+    with torch.device("meta"):  # shapes that do not fit together may claim more than the file holds
         if kind == "rnn" and nonlinearity == "linear":
             if layers > 1 or "weight_hh_l0_reverse" in own:
                 raise UnsupportedModelError("linear units are for one layer that runs forward")
             core: nn.Module = LeakyRNN(*sizes, 1.0, nonlinearity="linear").to(w_hh.dtype)
-            own = {**{f"bias_{part}_l0": w_hh.new_zeros(sizes[1]) for part in ("ih", "hh")}, **own}
+            own = {
+                **{
+                    f"bias_{part}_l0": torch.zeros(sizes[1], dtype=w_hh.dtype, device=w_hh.device)
+                    for part in ("ih", "hh")
+                },
+                **own,
+            }
         else:
             options: dict[str, Any] = {"nonlinearity": nonlinearity} if kind == "rnn" else {}
             if "weight_hr_l0" in own:
@@ -202,7 +207,7 @@ def _head(state: dict[str, Tensor], prefix: str, file: Path) -> nn.Linear:
     )
     if bias is not None:
         check_weight(prefix + "bias", bias, (len(weight),))
-    with torch.random.fork_rng(devices=[]):
+    with torch.device("meta"):
         head = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None).to(weight.dtype)
     _fill(head, {"weight": weight, **({} if bias is None else {"bias": bias})}, file)
     return head
@@ -210,7 +215,8 @@ def _head(state: dict[str, Tensor], prefix: str, file: Path) -> nn.Linear:
 
 def _fill(module: nn.Module, state: dict[str, Tensor], file: Path) -> None:
     try:
-        module.load_state_dict(state)
+        dtype = next(module.parameters()).dtype
+        module.load_state_dict({key: value.to(dtype) for key, value in state.items()}, assign=True)
     except RuntimeError as error:
         why = str(error).splitlines()[-1].strip()
         raise FileError(

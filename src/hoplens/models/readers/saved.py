@@ -7,12 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from hoplens.errors import FileError
-from hoplens.files import write_atomically
+from hoplens.files import regular_file, write_atomically
 from hoplens.models.grids import unpack
 from hoplens.models.readers.copies import as_model
 from hoplens.models.readers.files import is_safetensors
@@ -74,13 +75,6 @@ def description(file: Path) -> Any:
         return json.loads((opened.metadata() or {}).get(KEY, "null"))
 
 
-def path_of(path: Any) -> Path:
-    """Return a path, or raise where something else came, e.g. a model."""
-    if not isinstance(path, str | Path):
-        raise FileError(f"expected a path of a file of a model, got a {type(path).__name__}")
-    return Path(path)
-
-
 def load_model(path: str | Path) -> RecurrentModel:
     """Load a model that `save_model` wrote, quantised or not. No code is run.
 
@@ -97,9 +91,7 @@ def load_model(path: str | Path) -> RecurrentModel:
     FileError
         If the file is missing, damaged, of another format, or not a saved model.
     """
-    file = path_of(path)
-    if not file.is_file():
-        raise FileError(f"no file {str(file)!r}; pass the path of a model saved with save_model")
+    file = regular_file(path, "model saved with save_model")
     if not is_safetensors(file):
         raise FileError(
             f"{str(file)!r} is no file of save_model; open a state_dict of torch with hoplens.read_model"
@@ -121,12 +113,16 @@ def load_model(path: str | Path) -> RecurrentModel:
         )
     try:
         tensors = unpacked(tensors, described.get("packed", {}))
-        model = build_model(described, next(iter(tensors.values())).dtype)
-        model.load_state_dict(tensors)
+        dtype = next(iter(tensors.values())).dtype
+        if int(described["num_layers"]) > len(tensors):  # before as many are made
+            raise ValueError(f"it is said to have {described['num_layers']} layers")
+        with torch.device("meta"):  # sizes that are only said take no memory
+            model = build_model(described, dtype)
+        model.load_state_dict({name: value.to(dtype) for name, value in tensors.items()}, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:
         why = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
         raise FileError(f"{str(file)!r} does not describe its weights ({why}); save it again") from None
     return model
 
 
-__all__ = ["KEY", "SCALES", "description", "load_model", "path_of", "save_model", "unpacked"]
+__all__ = ["KEY", "SCALES", "description", "load_model", "save_model", "unpacked"]

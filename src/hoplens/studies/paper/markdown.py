@@ -8,6 +8,7 @@ import pandas as pd
 
 from hoplens.studies.paper.aims import OURS, RIVALS, reach_means
 from hoplens.studies.paper.results import StudyResults
+from hoplens.text import for_markdown
 
 OTHERS = ("none", "L1", "L2", "R-RNN")
 
@@ -42,7 +43,7 @@ def cell(value: object) -> str:
     """Return a value as a cell of a Markdown table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value).replace("|", "\\|")
+    return str(for_markdown(value))
 
 
 def _errors(summary: pd.DataFrame) -> str:

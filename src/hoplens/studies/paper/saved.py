@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from hoplens.errors import FileError, HoplensError, check_count
-from hoplens.files import make_folder, write_atomically
+from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.graph.pathways import Pathways
 from hoplens.studies.paper.aims import OURS, RIVALS
 from hoplens.studies.paper.folder import first_study, refuse_old
@@ -120,7 +120,7 @@ def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title
     (folder / RUN_MARK).unlink(missing_ok=True)  # of an older run: it would vouch for a mixture of both
     tensors = {name: getattr(net, name).detach().cpu().contiguous() for name in ("w_in", "w_rec", "w_out")}
     write_atomically(folder / "pathways.safetensors", save_tensors(tensors))
-    write_atomically(folder / "networks.csv", networks.to_csv(index=False, float_format="%.17g").encode())
+    write_atomically(folder / "networks.csv", csv_bytes(networks))
     # the mark comes last and says that the run is whole
     mark = {"format": RUN_FORMAT, "title": title, "horizon": result.task.length}
     mark |= {name: getattr(net, name) for name in LABELS}

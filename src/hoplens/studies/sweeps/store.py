@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from hoplens.errors import FileError, HoplensError, ParameterError, UnknownNameError, check_choice
-from hoplens.files import usable_path, write_atomically
+from hoplens.files import csv_bytes, usable_path, write_atomically
 from hoplens.studies.sweeps.checked import check_rows, damaged, read_keys, read_object, spread
 from hoplens.studies.sweeps.schema import VERSION, bring_up_to_date, version_of
 from hoplens.studies.sweeps.storefiles import (
@@ -349,7 +349,7 @@ class RunStore:
         kind = check_choice("kind of table", Path(path).suffix.lstrip("."), ("csv", "parquet"))
         frame = self.networks(study, details=True)
         if kind == "csv":  # 17 digits give back every bit
-            return write_atomically(path, frame.to_csv(index=False, float_format="%.17g").encode())
+            return write_atomically(path, csv_bytes(frame))
         try:
             import pyarrow  # noqa: F401 - what pandas writes Parquet with
         except ImportError:
