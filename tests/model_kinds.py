@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import hoplens as hl
@@ -24,6 +27,12 @@ class Kind:
     readout: Any
     run: Callable[[Tensor], Tensor]
     core: bool = True  # of torch's kinds or a LeakyRNN, batch-first: can be made smaller, saved and exported
+    lengths: Tensor | None = None  # valid steps of X, where the row is one of ragged sequences
+    base: Any = None  # the module that the runs come from, where the model itself is none (a file)
+
+    @property
+    def is_file(self) -> bool:
+        return isinstance(self.model, Path)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -93,8 +102,45 @@ class Whole(nn.Module):
         return self.fc(states if self.more == "every step" else states[:, -1])
 
 
-def kinds() -> dict[str, Kind]:
+SAVED = ("relu", "leaky tanh", "leaky relu", "leaky linear", "lstm", "projected", "both ways and deep")
+BARE = ("tanh", "gru", "lstm", "projected", "deep", "no bias", "both ways")  # units that a state_dict tells
+
+
+def files(folder: Path) -> dict[str, Kind]:
+    """Return models in files, with the description of `save_model` and without."""
+    found: dict[str, Kind] = {}
+    for name in dict.fromkeys([*SAVED, *BARE]):
+        core, head = drawn(CORES[name]), drawn(lambda n=name: nn.Linear(HEAD.get(n, H), O), 1)
+        if name in SAVED:
+            path = hl.save_model(core, folder / f"saved {name}.safetensors", readout=head)
+            found[f"saved {name}"] = Kind(path, None, ends(core, head), base=core)
+        if name in BARE:
+            path = folder / f"bare {name}.pt"
+            torch.save(nn.ModuleDict({"rnn": core, "out": head}).state_dict(), path)
+            found[f"bare {name}"] = Kind(path, None, ends(core, head), base=core)
+    net = nn.ModuleDict({"rnn": drawn(CORES["gru"]), "out": drawn(lambda: nn.Linear(H, O), 1)})
+    save_file(net.state_dict(), folder / "bare.safetensors")
+    run = ends(net["rnn"], net["out"])
+    found["bare safetensors"] = Kind(folder / "bare.safetensors", None, run, base=net["rnn"])
+    short = hl.truncate(net["rnn"], 3, readout=net["out"])
+    path = hl.save_model(short, folder / "saved truncated.safetensors")
+    found["saved truncated"] = Kind(path, None, lambda x: run(x[:, -3:]), base=net["rnn"])
+    few = hl.quantise(net["rnn"], "int4", readout=net["out"], activations=False)
+    path = hl.save_model(few, folder / "saved Quantised.safetensors")
+    found["saved Quantised"] = Kind(path, None, ends(few.model.core, few.model.readout), base=few.model.core)
+    return found
+
+
+def kinds(folder: Path | None = None) -> dict[str, Kind]:
     """Return all kinds; new ones at each call, as some functions must leave them as they are."""
+    if folder is None:
+        with tempfile.TemporaryDirectory() as made:
+            return {**in_memory(), **files(Path(made))}
+    return {**in_memory(), **files(folder)}
+
+
+def in_memory() -> dict[str, Kind]:
+    """Return the models that are objects."""
     found: dict[str, Kind] = {}
     for name, make in CORES.items():
         core, head = drawn(make), drawn(lambda n=name: nn.Linear(HEAD.get(n, H), O), 1)
@@ -119,8 +165,19 @@ def kinds() -> dict[str, Kind]:
             [4], ["gaussian"], n_inputs=I, hidden=H, n_outputs=O, length=4, activation=activation, leak=0.7
         )
         found[f"Ensemble {activation}"] = Kind(one, None, lambda x, one=one: one.predict(x)[0])
+        if activation == "tanh":
+            thin = hl.prune(one, 0.5)
+            found["PrunedEnsemble"] = Kind(thin, None, lambda x, thin=thin: thin.ensemble.predict(x)[0])
     whole = drawn(lambda: Whole(nn.GRU(I, H, batch_first=True)))
     found["module of core and head"] = Kind(whole, None, ends(whole.rnn, whole.fc))
+    core, head = drawn(CORES["gru"]), drawn(lambda: nn.Linear(H, O), 1)
+    sizes = torch.tensor([6, 2, 5, 3])
+
+    def at_ends(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return head(core(x)[0][torch.arange(len(x)), sizes - 1])
+
+    found["ragged"] = Kind(core, head, at_ends, lengths=sizes)
     own, head = drawn(Own), drawn(lambda: nn.Linear(H, O), 1)
 
     def steps(x: Tensor) -> Tensor:
@@ -131,7 +188,19 @@ def kinds() -> dict[str, Kind]:
             return head(state)
 
     found["own cell"] = Kind(own, head, steps, core=False)
+    bare = drawn(CORES["gru"])
+    net = nn.ModuleDict({"rnn": bare, "out": drawn(lambda: nn.Linear(H, O, bias=False), 1)})
+    with tempfile.TemporaryDirectory() as made:
+        torch.save(net.state_dict(), Path(made) / "net.pt")
+        stack = hl.load_stack(Path(made) / "net.pt")
+    found["Stack"] = Kind(stack, None, ends(bare, net["out"]), core=False)
+    found["Cell"] = Kind(bare_cell(bare), net["out"], ends(bare, net["out"]), core=False)
     return found
+
+
+def bare_cell(core: nn.GRU) -> hl.Cell:
+    """Return a cell made by hand of a module's weights."""
+    return hl.GruCell(core.weight_ih_l0, core.weight_hh_l0, core.bias_ih_l0, core.bias_hh_l0)
 
 
 NAMES = tuple(kinds())

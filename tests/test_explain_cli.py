@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from test_cli import hoplens
+from in_process import hoplens
 from torch import nn
 
 import hoplens as hl

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from test_cli import hoplens
+from in_process import hoplens
 from torch import nn
 from typer.testing import CliRunner
 

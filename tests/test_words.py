@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hoplens as hl
-from hoplens.analysis.attribution import words
+from hoplens.report import explanation_words as words
 from hoplens.report import render_network_report
 from hoplens.report.explanation import render_page
 from hoplens.report.prose import network_paragraph

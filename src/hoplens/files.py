@@ -26,8 +26,11 @@ def usable_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     FileError
-        If it holds a NUL, is too long, or leads through links in a circle.
+        If it holds a NUL, is too long, or leads through links in a circle; or is no path, but e.g. a model.
     """
+    given: object = path  # whatever a caller gives
+    if not isinstance(given, str | os.PathLike):
+        raise FileError(f"expected a path, got a {type(given).__name__}; give the path of a file")
     try:
         os.lstat(path)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -179,6 +180,8 @@ def _pull_cell(cell: Cell, point: tuple[Tensor, Tensor], entering: _Entering, re
 
 def autograd_maps(model: Any, inputs: Any, readout: Any = None, state: Any = None) -> TrajectoryMaps:
     """Return the maps of any module or function by autograd; arguments as of `trajectory_maps`."""
+    if isinstance(model, str | os.PathLike):
+        parts_of(model)  # says how to open it
     if not callable(model) or isinstance(model, type):
         raise UnsupportedModelError(
             f"cannot run a {type(model).__name__}; pass a module, a Cell or a function"

@@ -11,6 +11,7 @@ from torch import Tensor
 from hoplens.analysis.dynamics import controllability_gramian, observability_gramian, time_system
 from hoplens.compress.gramians import root
 from hoplens.errors import ParameterError, check_count
+from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
 
 REACHED = 1e-10  # of the largest Hankel singular value: smaller ones are rounding
@@ -41,6 +42,7 @@ class BalancedTruncation:
     right: Tensor
 
 
+@takes_models
 def balanced_truncation(net: Pathways, units: int, *, horizon: int | None = None) -> BalancedTruncation:
     """Reduce a linear network to the states that inputs reach most and outputs see most.
 

@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hoplens.analysis.summary import Analysis
+from hoplens.errors import ParameterError
 from hoplens.files import write_atomically
 from hoplens.plots.measures import method_label
 from hoplens.plots.style import method_styles
@@ -82,6 +83,8 @@ def write_network_report(
 
     Raises
     ------
+    ParameterError
+        If ``found`` is no Analysis, e.g. a model.
     NonFiniteError
         If the hop maps hold NaN or infinity.
     FileError
@@ -92,6 +95,10 @@ def write_network_report(
 
 def render_network_report(found: Analysis, *, title: str = "", measures: Any = None) -> str:
     """Return the report of one network as HTML text; see `write_network_report`."""
+    given: Any = found  # whatever a caller gives
+    if not isinstance(given, Analysis):
+        came = type(given).__name__
+        raise ParameterError(f"a report is of what hoplens.analyze returns, got a {came}; analyse it first")
     part = network_part(found)  # first: it checks the numbers
     context = {
         "kind": "network",

@@ -6,6 +6,7 @@ Every function of the library that takes a model takes it apart here, so that al
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -154,6 +155,10 @@ def parts_of(model: Any, readout: Any = None) -> ModelParts:
     UnsupportedModelError
         If it is no recurrent model, or one that must be taken apart by hand.
     """
+    if isinstance(model, str | os.PathLike):
+        raise UnsupportedModelError(
+            f"this takes a model, got the path {os.fspath(model)!r}; open it with hoplens.read_model first"
+        )
     if isinstance(model, ModelParts):
         if readout is not None:
             raise has_readout(model)
@@ -183,6 +188,8 @@ def is_recurrent(model: Any) -> bool:
 
 def _returned(model: Any) -> RecurrentModel | None:
     """Return the model in what the library itself returns as one; None for anything else."""
+    if isinstance(getattr(model, "ensemble", None), Ensemble):  # PrunedEnsemble
+        model = model.ensemble
     if isinstance(model, Ensemble):
         if model.size != 1:
             raise ParameterError(
