@@ -57,6 +57,8 @@ def run_explain(
         input_names=names.get("input_names"),
         output_names=names.get("output_names"),
     )
+    if out is not None:  # before anything is printed: a reader of the output may close it early
+        out = write_page(found, out, title=f"{path.name}, sample {sample} of {inputs.name}")
     console.print(f"[bold]{escape(words.opening(found, 0))}[/]", highlight=False)
     console.print(escape(f"{words.timing(found, 0)} {words.meaning(found)}"), highlight=False)
     if parts.info.assumed:
@@ -72,8 +74,7 @@ def run_explain(
     if units:
         console.print(f"over hidden units {escape(units)}", highlight=False)
     if out is not None:
-        written = write_page(found, out, title=f"{path.name}, sample {sample} of {inputs.name}")
-        console.print(f"page: {written}", markup=False, highlight=False)
+        console.print(f"page: {out}", markup=False, highlight=False)
 
 
 def _output(
