@@ -367,7 +367,7 @@ def test_bad_requests_are_one_line_each(files, few, tmp_path):
         (data("values.npz", inputs=x, targets=np.eye(2)[y]), "both have classes"),
         ({"model": cut}, "cannot read"),
         ({"model": later}, "format 9"),
-        ({"data": tmp_path / "no.npz"}, "cannot read"),
+        ({"data": tmp_path / "no.npz"}, "no file"),
         ({"test": tmp_path / "junk.npz"}, "cannot read"),
         (data("a.npz", inputs=x), "'targets'"),
         (data("b.npz", inputs=x, targets=y[:5]), "one row for each of the 8"),

@@ -56,7 +56,7 @@ REFUSED = (
     (("export_nir", "hoplens export nir"), (*NO_NIR, *(f"saved {n}" for n in NO_NIR)), "the spiking network"),
     (("export_nir", "hoplens export nir"), tuple(f"bare {n}" for n in NO_NIR), "the spiking network"),
     (("reduce_balanced", "low_rank"), ("projected", "deep", *TWO_WAYS), "for one layer that runs forward"),
-    (("remove_units", "hoplens compress"), ("projected", "saved projected", "bare projected"), "proj_size"),
+    (("remove_units",), ("projected", "saved projected", "bare projected"), "proj_size"),
     (("remove_units",), ("deep", *TWO_WAYS), "layer"),
 )
 

@@ -27,6 +27,8 @@ from hoplens.cli import app as cli
 from hoplens.files import csv_bytes
 from hoplens.models.readers.saved import KEY
 from hoplens.models.recurrent_model import ModelInfo, describe_model
+from hoplens.plots import save_figure
+from hoplens.report import write_network_report
 from hoplens.text import for_markdown, for_table
 
 SCRATCH = Path(tempfile.mkdtemp())
@@ -148,13 +150,32 @@ def test_every_page_of_a_model_with_hostile_names(files, tmp_path, capsys):
             assert not any(re.match(r"\s*[=+@]", cell) for cell in row)
 
 
+def test_the_names_of_a_graph_act_nowhere(tmp_path):
+    """A model's names do not reach the page of a network, those of a graph do."""
+    numbers = torch.Generator().manual_seed(0)
+    w = [torch.rand(shape, generator=numbers) for shape in ((3, 3), (3, 3), (2, 3))]
+    names = {"input_names": NAMES, "output_names": NAMES[:2], "hidden_names": NAMES}
+    modules = {"input_modules": NAMES, "output_modules": NAMES[:2], "hidden_modules": NAMES}
+    found = hl.analyze(hl.Pathways(*w, **names, **modules), horizon=3)
+    text = write_network_report(found, tmp_path / "page.html", title=NAMES[0]).read_text(encoding="utf-8")
+    check_page(text)
+    assert SCRIPT not in text
+    assert SCRIPT.replace("<", "&lt;").replace(">", "&gt;") in text
+    found.write(tmp_path / "tables")
+    for table in (tmp_path / "tables").glob("*.csv"):
+        assert not CONTROL.search(table.read_text())
+    assert not CONTROL.search((tmp_path / "tables" / "summary.txt").read_text())
+    for name, figure in found.figures().items():
+        ElementTree.parse(save_figure(figure, tmp_path / f"{name}.svg"))
+
+
 @given(st.text(st.characters(codec=None), max_size=60))
 @settings(QUICK, max_examples=200)
 def test_text_for_markdown_acts_nowhere(text):
     shown = str(for_markdown(text))
     bare = re.sub(r"\\[\\`*_~<>|$&@#+=\-\[\]!:.)]", "", shown)
     assert not re.search(r"[`*_~<>|$&@]|!\[|\][\[(:]|://|www\.", bare, re.IGNORECASE)
-    assert not re.match(r"[-+=#\[:]|\d+[.)]", shown)
+    assert not re.match(r"[-+]([\s+-]|$)|[=#\[:]|\d+[.)](\s|$)", shown)
     assert not CONTROL.search(shown)
     assert len(shown.splitlines()) <= 1
 

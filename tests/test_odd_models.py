@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import warnings
 from pathlib import Path
@@ -264,3 +265,37 @@ def test_no_sequences_and_no_steps_are_called_what_they_are(shape):
     ):
         with pytest.raises(hl.ShapeError, match="at least one sequence of at least one step"):
             call(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        torch.full((6, 2), math.nan),
+        torch.zeros(6, 2, dtype=torch.complex64),
+        torch.zeros(6, dtype=torch.bool),
+        torch.zeros(5, 2),
+        torch.zeros(6, 3),
+        torch.zeros(0),
+        torch.tensor(1.0),
+        torch.full((6,), 2),
+        torch.zeros(6, 2, device="meta"),
+        torch.zeros(6, 2).to_sparse(),
+        "targets",
+        None,
+    ],
+    ids=str,
+)
+def test_odd_targets_are_refused_in_one_line(targets):
+    model = hl.RecurrentModel(nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2))
+    x = torch.randn(6, 5, 3)
+    calls = [
+        lambda: hl.prune(model, 0.5, by="taylor", inputs=x, targets=targets),
+        lambda: hl.prune(model, 0.5, inputs=x, targets=targets, steps=2),
+        lambda: hl.quantise(model, "int8", calibration=x, targets=targets, steps=2),
+        lambda: hl.quantise(model, "int8", test=(x, targets)),
+    ]
+    for call in calls:
+        if targets is None and call in (calls[1], calls[2]):
+            continue  # then the model's own outputs are the targets
+        with pytest.raises(hl.HoplensError, match=r"targets|classes"):
+            call()

@@ -451,7 +451,7 @@ REFUSED = [
     ({"steps": 5, "fine_tune": print}, hl.ParameterError, "give one of them"),
     ({"inputs": torch.zeros(2, 3, 4)}, hl.ShapeError, r"I = 3, got \(2, 3, 4\)"),
     ({"inputs": torch.full((2, 3, 3), torch.nan)}, hl.NonFiniteError, "drop them"),
-    ({"inputs": data()[0], "targets": torch.zeros(3, 2)}, hl.ShapeError, "12 sequences, but targets for 3"),
+    ({"inputs": data()[0], "targets": torch.zeros(3, 2)}, hl.ShapeError, "those of 12 sequences, got"),
     ({"rounds": 0}, hl.ParameterError, "rounds"),
     ({"samples": 0}, hl.ParameterError, "samples"),
     ({"block_size": 0}, hl.ParameterError, "block_size"),

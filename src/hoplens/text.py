@@ -44,7 +44,7 @@ def printable_lines(text: str) -> str:
 
 # what Markdown or the HTML in it would act on, wherever it stands
 _MARKS = re.compile(r"[\\`*_~<>|$&@]|!(?=\[)|\](?=[\[(:])|:(?=//)|(?<=www)\.", re.IGNORECASE)
-_STARTS = re.compile(r"[-+=#\[:]|\d+(?=[.)])")  # and at the start of a line
+_STARTS = re.compile(r"[-+](?=[\s+-]|$)|[=#\[:]|\d+(?=[.)](?:\s|$))")  # and at the start of a line
 _FORMULAS = ("=", "+", "-", "@")
 
 

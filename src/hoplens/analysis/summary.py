@@ -29,6 +29,7 @@ from hoplens.models.readers.reading import read
 from hoplens.models.recurrent_model import last_steps
 from hoplens.models.rollout import Batch, as_batch
 from hoplens.models.stack import Stack
+from hoplens.text import printable_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,7 +222,8 @@ class Analysis:
         folder : str or Path
             Made where it does not exist.
         table_format : {"csv", "parquet"}
-            Parquet needs pyarrow.
+            Parquet needs pyarrow, and keeps names as they are; in CSV control characters show their codes,
+            and a name that a spreadsheet would take for a formula gets an apostrophe before it.
 
         Returns
         -------
@@ -231,7 +233,7 @@ class Analysis:
         check_choice("table_format", table_format, FORMATS)
         place = Path(folder)
         # all content first: a failure or an interrupt while it is made leaves the folder as it was
-        content = {"summary.txt": (self.to_text() + "\n").encode()}
+        content = {"summary.txt": (printable_lines(self.to_text()) + "\n").encode()}
         for name, table in self.tables().items():
             content[f"{name}.{table_format}"] = _table_bytes(table, table_format)
         for name, figure in self.figures().items():

@@ -18,11 +18,11 @@ from hoplens.compress.sensitivity import BLOCKS, white_noise
 from hoplens.compress.structures import choose, parse_structure
 from hoplens.compress.tuning import fine_tune as train_weights
 from hoplens.compress.tuning import loss as default_loss
-from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice, check_count, check_number
+from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count, check_number
 from hoplens.models.ensemble import Ensemble
 from hoplens.models.readers.copies import as_model, plain_copy
 from hoplens.models.recurrent_model import RecurrentModel, models_of
-from hoplens.models.tensors import as_sequences, numbers
+from hoplens.models.tensors import as_sequences, check_targets, numbers
 from hoplens.penalties.thinning import Thinning
 from hoplens.seeds import generator
 
@@ -208,7 +208,8 @@ def prune(
     if isinstance(model, Ensemble) and readout is not None:
         raise ParameterError("an Ensemble has its own read-outs; leave readout= out")
     inputs = None if inputs is None else numbers(inputs, "inputs")
-    targets = None if targets is None else torch.as_tensor(targets)
+    if targets is not None and inputs is not None:
+        targets = check_targets(targets, len(inputs))
     models = models_of(model) if isinstance(model, Ensemble) else [as_model(model, readout)]
     data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, loss or default_loss, generator("random scores", seed), seed)
@@ -266,8 +267,6 @@ def _data(
     if by == "taylor" and targets is None:
         raise ParameterError("Taylor scores need the targets of the inputs: pass targets=")
     inputs = as_sequences(inputs, model.n_inputs)
-    if targets is not None and len(targets) != len(inputs):
-        raise ShapeError(f"there are {len(inputs)} sequences, but targets for {len(targets)}")
     rows = torch.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().long()
     return inputs[rows].detach().double(), None if targets is None else targets[rows]
 

@@ -24,7 +24,7 @@ from hoplens.models.grids import (
 )
 from hoplens.models.readers.copies import as_model
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.models.tensors import as_sequences, check_lengths
+from hoplens.models.tensors import as_sequences, check_lengths, check_targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,6 +203,11 @@ def quantise(
         raise ParameterError("targets and fine-tuning need calibration= inputs")
     data = None if calibration is None else _checked(calibration, own.n_inputs)
     lengths = None if data is None else check_lengths(lengths, data)
+    if targets is not None and data is not None:
+        targets = check_targets(targets, len(data))
+    if test is not None:
+        unseen = as_sequences(test[0], own.n_inputs, "the test inputs").float()
+        test = unseen, check_targets(test[1], len(unseen))
     chosen, grids, tried = _choose(own, tensors, form, scales, data, lengths, activations)
     scores: dict[str, float] = {}
     judge = _judge(own, data, lengths, targets, test)

@@ -138,6 +138,27 @@ def check_sequences(inputs: Any, n_inputs: int, what: str = "inputs") -> Tensor:
     return inputs
 
 
+def check_targets(targets: Any, count: int) -> Tensor:
+    """Return the targets of so many sequences: floats (numbers) or int64 (classes), finite; or raise."""
+    if isinstance(targets, Tensor) and not targets.is_meta and targets.layout == torch.strided:
+        given = targets.detach()
+    else:
+        try:
+            given = torch.as_tensor(targets)
+        except (TypeError, ValueError, RuntimeError):
+            given = torch.empty(0, dtype=torch.complex64)
+    whole = given.dtype in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
+    if given.is_meta or given.layout != torch.strided or not (whole or given.dtype in FLOATS):
+        came = f"{given.dtype}, {given.layout}" if isinstance(targets, Tensor) else type(targets).__name__
+        raise ShapeError(f"targets must be a dense tensor of floats (numbers) or int64 (classes), got {came}")
+    if given.dim() == 0 or len(given) != count:
+        raise ShapeError(f"targets must be those of {count} sequences, got shape {tuple(given.shape)}")
+    if whole:
+        return given.long()
+    check_finite("targets", given)
+    return given
+
+
 def check_lengths(lengths: Any, inputs: Tensor) -> Tensor | None:
     """Return the valid steps of sequences (B, L, I) as int64, or raise unless each lies in 1 .. L."""
     if lengths is None:
@@ -165,6 +186,7 @@ __all__ = [
     "check_finite",
     "check_lengths",
     "check_sequences",
+    "check_targets",
     "check_weight",
     "masked",
     "numbers",

@@ -123,7 +123,10 @@ class Search:
         self.kept = make_folder(folder / "candidates", "results folder")
         self.key = search_key(model, train, choose, report, settings)
         self.reference: Tensor | None = None  # losses of the model as given
-        self.plans = list(all_plans(windows_to_try(model, train), quick=quick))
+        plans = all_plans(windows_to_try(model, train), quick=quick)
+        # an LSTM with a projection shows that, not its units: none can be cut out
+        whole = getattr(model.core, "proj_size", 0) == 0
+        self.plans = [plan for plan in plans if whole or plan.structure != "unit"]
 
     def _claim(self) -> None:
         mark = self.folder / MARK
