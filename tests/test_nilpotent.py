@@ -190,3 +190,23 @@ def test_a_sum_beyond_the_range_of_the_dtype_is_refused():
         with pytest.raises(hl.RangeError, match=r"range of torch\.float32"):
             call(net)
     assert hl.resolvent(net, dtype=F64).value.isfinite().all()
+
+
+@pytest.mark.parametrize("upward", [0.005, 0.02, 0.1])
+def test_a_wide_float32_network_whose_radius_rounding_does_not_move_has_that_radius(upward: float):
+    g, hidden = np.random.default_rng(3), 400
+    w = np.tril(g.standard_normal((hidden, hidden)), -1) + upward * np.triu(
+        g.standard_normal((hidden, hidden))
+    )
+    net = network(w / hidden**0.5, dtype=torch.float32)
+    kept = net.w_rec.double().numpy()
+    radius = np.abs(np.linalg.eigvals(kept)).max()
+    again = np.abs(np.linalg.eigvals(kept * (1 + 2.0**-24 * g.uniform(-1, 1, kept.shape)))).max()
+    assert abs(again - radius) < 1e-6  # rounding can tell it from a nilpotent one
+    assert float(hl.spectral_radius(net)) == pytest.approx(radius, rel=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [6, 12, 60])
+def test_a_turned_delay_line_in_float32_still_has_radius_0(hidden: int):
+    turn = rotation(hidden, 0)
+    assert hl.spectral_radius(network(turn @ line(hidden) @ turn.T, dtype=torch.float32)) == 0

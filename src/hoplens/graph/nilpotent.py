@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MARGIN = 10.0  # backward errors of an eigenvalue solver, in units of H * eps * |W|
+MARGIN = 10.0  # on the rounding of the weights, and on the backward error of an eigenvalue solver
+DOUBLE = torch.finfo(torch.float64).eps  # whatever the weights come in, eigenvalues are computed in float64
 TURNS = (1, 1j, -1, -1j)  # where on the circle of the radius the resolvent is looked at
 
 
@@ -35,8 +36,9 @@ def rounds_to_nilpotent(w: Tensor, radius: Tensor, size: Tensor, eps: float) -> 
     w = w.detach()
     radius = radius.detach()
     hidden = w.shape[-1]
-    noise = MARGIN * hidden * eps * size
     frobenius = torch.linalg.matrix_norm(w)
+    # entries rounded one by one move W by eps * |W|_F, the solver by H * eps * |W|
+    noise = MARGIN * (eps * torch.maximum(frobenius, size) + hidden * DOUBLE * size)
     trace = torch.diagonal(w, dim1=-2, dim2=-1).sum(-1).abs()
     square = (w * w.mT).sum((-2, -1)).abs()
     doubtful = (radius <= (hidden * eps) ** (1 / hidden) * size) & (radius > 0)
