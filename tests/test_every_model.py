@@ -381,3 +381,16 @@ def test_a_reader_is_compared_with_the_module_itself():
     wrong = drawn(Misread)
     with pytest.raises(hl.ContractError, match="do not compute"):
         check_reader(wrong, inputs=X, forward=wrong)
+
+
+def test_a_module_that_clamps_large_inputs_is_not_misread():
+    class Clamps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.fc = nn.RNN(I, H, batch_first=True, nonlinearity="relu"), nn.Linear(H, O)
+
+        def forward(self, x):
+            return self.fc(self.rnn(x.clamp(-5, 5))[0][:, -1])
+
+    with pytest.raises(hl.UnsupportedModelError, match="Clamps"):
+        hl.read(Clamps())

@@ -9,6 +9,8 @@ import torch
 
 from hoplens.analysis.attribution.explanation import Explanation
 
+LARGE_GAP = 0.05  # share from which credits that do not add up are called that
+
 
 @dataclass(frozen=True)
 class Line:
@@ -35,6 +37,9 @@ def opening(found: Explanation, sample: int) -> str:
     if not bool(found.values[sample].any()):
         return f"{start}: no input is credited with anything."
     missing = float(found.relative_gap[sample])
+    if missing > LARGE_GAP:
+        said = f"The credits of the inputs do not add up to the change of {change:+.4g}"
+        return f"{start}. {said}: {gap:+.2g} of it is missing, so they are not to be trusted here."
     exact = "" if missing < 5e-6 else f" but for {gap:+.2g}"
     shared = f"The change of {change:+.4g} is shared out as credits to the inputs, which add up to it"
     return f"{start}. {shared}{exact}."

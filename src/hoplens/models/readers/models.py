@@ -28,7 +28,8 @@ from hoplens.models.stack import Stack
 from hoplens.models.tensors import check_weight
 from hoplens.seeds import generator
 
-TRIED = (2, 4)  # sequences and steps on which a module must do what its core and its linear layer do
+TRIED = (4, 4)  # sequences and steps on which a module must do what its core and its linear layer do
+SIZES = (0.1, 1.0, 10.0, 100.0)  # of their inputs: what clamps or saturates shows at some of them
 AGREE = 1e-4  # of the largest output, in float32; rounding is far below, another computation far above
 RECURRENT = (nn.RNNBase, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 PLAIN = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNNBase)
@@ -240,15 +241,20 @@ def _inside(module: nn.Module, readout: Any) -> ModelParts:
     return ModelParts(core, head, info, module) if readout is None else ModelParts(core, readout, info)
 
 
+def _tried(stack: Stack) -> Tensor:
+    """Return inputs (B, L, I) of several sizes that a module is run on."""
+    drawn = torch.randn(*TRIED, stack.n_inputs, generator=generator("samples", 0))
+    return drawn * torch.tensor(SIZES)[:, None, None]
+
+
 def _check_runs(module: nn.Module, core: nn.Module, head: Any, advice: str) -> bool:
     """Raise unless a module computes what its core and head do; return whether after every step."""
     kind = type(module).__name__
     stack = read_core(core, head)
     if isinstance(stack, Pathways):
         raise UnsupportedModelError(f"the recurrent part of this {kind} is read as weights only; {advice}")
-    draw = generator("samples", 0)
     like = stack.like(torch.empty(0))
-    x = torch.randn(*TRIED, stack.n_inputs, generator=draw).to(like)
+    x = _tried(stack).to(like)
     with torch.no_grad():
         parts = ModelParts(core, head, ModelInfo())
         wanted = parts.read_out(parts.states(x).to(like))
@@ -265,8 +271,8 @@ def _check_runs(module: nn.Module, core: nn.Module, head: Any, advice: str) -> b
         given = given.transpose(0, 1)
     for every_step, outputs in ((True, wanted), (False, wanted[:, -1])):
         if given is not None and given.shape == outputs.shape:
-            gap = float((given.to(outputs) - outputs).abs().max())
-            if gap <= AGREE * max(1.0, float(outputs.abs().max())):
+            gap = (given.to(outputs) - outputs).abs().flatten(1).amax(1)
+            if bool((gap <= AGREE * outputs.abs().flatten(1).amax(1).clamp_min(1.0)).all()):
                 return every_step
     raise UnsupportedModelError(
         f"this {kind} computes something else than its recurrent part and its linear layer one after the "
@@ -282,7 +288,7 @@ def _check_override(core: nn.Module) -> None:
     stack = read_core(core)
     assert isinstance(stack, Stack)
     name, like = type(core).__name__, stack.like(torch.empty(0))
-    x = torch.randn(*TRIED, stack.n_inputs, generator=generator("samples", 0)).to(like)
+    x = _tried(stack).to(like)
     wanted = run(stack, Batch(x, torch.full((len(x),), x.shape[1]))).shown
     try:
         given = ModelParts(core, None, ModelInfo()).states(x)
