@@ -247,6 +247,12 @@ def _tried(stack: Stack) -> Tensor:
     return drawn * torch.tensor(SIZES)[:, None, None]
 
 
+def _agree(given: Tensor, wanted: Tensor) -> bool:
+    """Whether outputs are the same to rounding, those of each sequence by their own size."""
+    gap = (given.to(wanted) - wanted).abs().flatten(1).amax(1)
+    return bool((gap <= AGREE * wanted.abs().flatten(1).amax(1).clamp_min(1.0)).all())
+
+
 def _check_runs(module: nn.Module, core: nn.Module, head: Any, advice: str) -> bool:
     """Raise unless a module computes what its core and head do; return whether after every step."""
     kind = type(module).__name__
@@ -271,8 +277,7 @@ def _check_runs(module: nn.Module, core: nn.Module, head: Any, advice: str) -> b
         given = given.transpose(0, 1)
     for every_step, outputs in ((True, wanted), (False, wanted[:, -1])):
         if given is not None and given.shape == outputs.shape:
-            gap = (given.to(outputs) - outputs).abs().flatten(1).amax(1)
-            if bool((gap <= AGREE * outputs.abs().flatten(1).amax(1).clamp_min(1.0)).all()):
+            if _agree(given, outputs):
                 return every_step
     raise UnsupportedModelError(
         f"this {kind} computes something else than its recurrent part and its linear layer one after the "
@@ -296,7 +301,7 @@ def _check_override(core: nn.Module) -> None:
         given, said = x.new_empty(0), f" ({type(error).__name__})"
     else:
         said = ""
-    if given.shape != wanted.shape or float((given - wanted).abs().max()) > AGREE:
+    if given.shape != wanted.shape or not _agree(given, wanted):
         raise UnsupportedModelError(
             f"{name} is an nn.{torchs.__name__} with a forward of its own, which computes something "
             f"else{said}; teach hoplens its step with register_reader or to_hoplens"
