@@ -192,7 +192,7 @@ def test_hovering_names_a_cell_and_names_are_never_markup(
     browser: Any, network_page: Path, found: Analysis
 ) -> None:
     with Visit(browser, network_page) as visit:
-        assert visit.page.locator("h1").inner_text() == NASTY
+        assert visit.page.locator("h1").inner_text() == NASTY.replace("\u2028", "\\u2028")
         visit.slide(1)
         visit.chart("map")
         where = visit.page.evaluate(

@@ -99,6 +99,8 @@ def sent(tmp_path, monkeypatch) -> tuple[Path, Path]:
     """A store with code that came from elsewhere, and the file that the code writes to when it is run."""
     mark = tmp_path / "mark"
     monkeypatch.setenv("HOPLENS_TEST_MARK", str(mark))
+    # from the start: what is put back at the end must not hold the code that is loaded here
+    monkeypatch.setattr("hoplens.studies.extensions.files._sources", {})
     (tmp_path / "code.py").write_text(PLUGIN)
     text = 'plugins = ["code.py"]\nmeasures = ["mass of the test"]\n' + STUDY
     folder = tmp_path / "store"

@@ -276,9 +276,8 @@ def _check_runs(module: nn.Module, core: nn.Module, head: Any, advice: str) -> b
     if given is not None and given.dim() == 3 and not stack.batch_first:
         given = given.transpose(0, 1)
     for every_step, outputs in ((True, wanted), (False, wanted[:, -1])):
-        if given is not None and given.shape == outputs.shape:
-            if _agree(given, outputs):
-                return every_step
+        if given is not None and given.shape == outputs.shape and _agree(given, outputs):
+            return every_step
     raise UnsupportedModelError(
         f"this {kind} computes something else than its recurrent part and its linear layer one after the "
         f"other; {advice}"
