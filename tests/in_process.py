@@ -20,3 +20,13 @@ def hoplens(*arguments: object) -> subprocess.CompletedProcess[str]:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return subprocess.CompletedProcess(words, code, out.getvalue(), said.getvalue())
+
+
+def command(*arguments: object) -> int:
+    """Run a command and return its exit code; what it prints goes where the test's own output goes."""
+    with patch("sys.argv", ["hoplens", *map(str, arguments)]):
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0

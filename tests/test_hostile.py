@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 import zipfile
@@ -19,11 +18,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from in_process import command
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import hoplens as hl
-from hoplens.cli import app as cli
 from hoplens.files import csv_bytes
 from hoplens.models.readers.saved import KEY
 from hoplens.models.recurrent_model import ModelInfo, describe_model
@@ -40,19 +39,6 @@ NAMES = [
 ]
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def command(*arguments: object) -> int:
-    """Run a command in this process; return its exit code. Nothing is caught but that."""
-    before = sys.argv
-    sys.argv = ["hoplens", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def model_of(core: nn.Module | None = None, **info: object) -> hl.RecurrentModel:

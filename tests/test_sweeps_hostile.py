@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sqlite3
-import sys
 import warnings
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,8 +16,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import command
 
-from hoplens.cli import app as cli
 from hoplens.cli.commands.report import write_folder_report
 from hoplens.cli.commands.stored import read_stored
 from hoplens.errors import FileError, HoplensError, ParameterError
@@ -70,19 +69,6 @@ def whole(tmp_path_factory) -> Path:
 @pytest.fixture
 def store(whole, tmp_path) -> Path:
     return shutil.copytree(whole, tmp_path / "store")
-
-
-def command(*arguments: object) -> int:
-    """Run a command in this process; return its exit code."""
-    before = sys.argv
-    sys.argv = ["hoplens", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def change(folder: Path, sql: str, values: tuple[object, ...] = ()) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -12,14 +14,16 @@ GIB = 1 << 30
 
 
 def memory_of(device: torch.device | str = "cpu") -> int | None:
-    """Return the memory of a device in bytes, that of the whole machine for the CPU; None where unknown."""
+    """Return the memory of a device in bytes, for the CPU what this process may use; None where unknown."""
     place = torch.device(device)
     if place.type == "cuda":
         return int(torch.cuda.get_device_properties(place).total_memory)
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return None
+    found = []
+    with suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError, ValueError):  # of a container; "max" where there is no limit
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min((size for size in found if size > 0), default=None)
 
 
 def check_memory(what: str, needed: int, cure: str, *, device: torch.device | str = "cpu") -> None:

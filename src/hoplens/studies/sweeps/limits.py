@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
 
 from hoplens.errors import ParameterError
+from hoplens.memory import memory_of
 from hoplens.studies.sweeps.work import Shard
 
 STUDY_BYTES = 4 << 20  # of a study file
@@ -35,16 +33,6 @@ def check_task(length: int, inputs: int, outputs: int) -> None:
         )
 
 
-def memory() -> int | None:
-    """Return the bytes of memory that this process may use; None if the system does not say."""
-    found = []
-    with suppress(AttributeError, ValueError, OSError):
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min((size for size in found if size > 0), default=None)
-
-
 def check_memory(shards: Iterable[Shard]) -> None:
     """Refuse shards of which one alone takes more memory than this machine has.
 
@@ -55,7 +43,7 @@ def check_memory(shards: Iterable[Shard]) -> None:
     """
     local = (shard for shard in shards if getattr(shard.setting, "device", "cpu") == "cpu")
     largest = max(local, key=lambda shard: shard.bytes, default=None)
-    there = memory()
+    there = memory_of()
     if largest is None or there is None or largest.bytes <= there:
         return
     setting = largest.setting
@@ -66,4 +54,4 @@ def check_memory(shards: Iterable[Shard]) -> None:
     )
 
 
-__all__ = ["MOST_SEED", "STUDY_BYTES", "check_memory", "check_networks", "check_task", "memory"]
+__all__ = ["MOST_SEED", "STUDY_BYTES", "check_memory", "check_networks", "check_task"]

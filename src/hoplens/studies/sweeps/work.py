@@ -9,8 +9,8 @@ import socket
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from hoplens.errors import ParameterError
 from hoplens.studies.extensions import Source, loaded_sources
 from hoplens.studies.extensions.files import using
 from hoplens.studies.sweeps.describe import canonical, content_hash, describe, text_hash
+from hoplens.threads import threads as torch_threads
 from hoplens.training.recipes import Recipe
 from hoplens.training.settings import Network
 
@@ -223,7 +224,7 @@ def run_shard(shard: Shard, threads: int = 1) -> Finished | Failed:
     """
     started = time.perf_counter()
     try:
-        with _threads(threads):
+        with torch_threads(threads):
             outcome = shard.setting.run(shard.networks)
         if len(outcome.frame) != len(shard.networks):
             raise ParameterError(
@@ -294,22 +295,12 @@ def probe(shard: Shard, threads: int = 1) -> float | None:
         Threads of PyTorch; put back afterwards.
     """
     try:
-        with _threads(threads):
+        with torch_threads(threads):
             return shard.setting.probe(shard.networks)
     except KeyboardInterrupt:
         raise
     except BaseException:  # a task of one's own may fail, or call sys.exit; running the shard will say so
         return None
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Value]]:
