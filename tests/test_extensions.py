@@ -8,13 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
 
 import hoplens as hl
 from hoplens.cli.commands.train import run_tasks
+from hoplens.plots import plot_comparison
 from hoplens.registry import Registry, owner_of
+from hoplens.report.tables import summary_table
 from hoplens.studies.extensions import kinds
 from hoplens.studies.paper.measure import measure
 from hoplens.studies.testing import check_task
@@ -131,9 +134,29 @@ def test_measures_give_one_number_a_network():
     assert frame["mass"].tolist() == pytest.approx(found.tolist(), rel=1e-5)
     with pytest.raises(hl.ContractError, match=r"'all' must return one real number .* shape \(2,\)"):
         measure(run, ["all"])
-    hl.register_measure("accuracy")(mass)
-    with pytest.raises(hl.ParameterError, match="'accuracy' has the name of a column"):
-        measure(run, ["accuracy"])
+    with pytest.raises(hl.ParameterError, match=r"'accuracy' .* is already defined by hoplens"):
+        hl.register_measure("accuracy")(mass)
+    hl.register_measure("seed")(mass)
+    with pytest.raises(hl.ParameterError, match="'seed' has the name of a column"):
+        measure(run, ["seed"])
+
+
+def test_a_measure_is_one_value_that_tables_pages_and_plots_take():
+    @hl.register_measure("mass", label="pathway mass", better="lower", meaning="Sum of all pathways.")
+    def mass(net, task):
+        return hl.hop_maps(net, task.length).values.abs().sum((-3, -2, -1))
+
+    columns = {"mass": [1.0, 2.0], "mass_low": [0.9, 1.9], "mass_high": [1.1, 2.1], "strength": 1e-3, "n": 3}
+    summary = pd.DataFrame({"task": "t", "method": ["L1", "recommended"], **columns})
+    axes = plot_comparison(summary, "mass")
+    assert axes.get_xlabel() == "pathway mass"
+    table = summary_table(summary)
+    assert [measure.label for measure in table.measures] == ["pathway mass"]
+    assert [row.cells[0].best for row in table.blocks[0].rows] == [True, False]  # lower is better
+    seen = []
+    hl.register_measure("drawn", plot=lambda frame, ax: seen.append(len(frame)))(lambda net, task: net.w_rec)
+    plot_comparison(summary, "drawn")
+    assert seen == [2]
 
 
 def test_an_own_task_is_measured_as_far_as_it_declares_its_truth(tmp_path):

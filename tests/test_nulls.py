@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 
 import hoplens as hl
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
@@ -34,7 +35,7 @@ def check_out_strengths(drawn: np.ndarray, w: np.ndarray) -> None:
         np.testing.assert_allclose(*sums, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(seed=st.integers(0, 10**6), density=st.sampled_from([0.4, 1.0]))
 def test_what_each_null_model_keeps(seed: int, density: float) -> None:
     net = network(seed, density=density)
@@ -191,7 +192,7 @@ def leaky(seed: int, leak: torch.Tensor, loops: bool = True) -> hl.Pathways:
 KINDS = ("shuffle", "rewire", "strength", "spectrum")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=few(15), deadline=None)
 @given(seed=st.integers(0, 10**6), one=st.booleans(), loops=st.booleans())
 def test_time_constants_stay_and_only_the_weights_of_leaky_units_are_drawn(
     seed: int, one: bool, loops: bool

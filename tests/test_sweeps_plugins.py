@@ -288,7 +288,11 @@ def test_the_example_may_be_named_in_a_study(tmp_path):
             'recipe = "hubs"\noptions = { width = 1 }',
             "unknown option of the recipe 'hubs': 'width'",
         ),
-        ('["mass"]', '["masses"]', "unknown measure 'masses'; known: mass; did you mean 'mass'?"),
+        (
+            '["mass"]',
+            '["masses"]',
+            "temporal_sparsity, test_mse, weight_corr; did you mean 'mass'?",
+        ),
         ('["mass"]', '["mass", "mass"]', "study.toml: the measures name mass twice"),
     ],
 )

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 
 import hoplens as hl
 from hoplens.errors import ParameterError, RangeError, ShapeError, UnknownNameError
@@ -42,7 +43,7 @@ def all_walks(net: hl.Pathways, source: int, target: int, hops: int) -> list[tup
     return sorted(walks, key=lambda walk: (-abs(walk[0]), walk[1]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(seed=st.integers(0, 10**6), hops=st.integers(2, 6), n=st.integers(1, 400))
 def test_top_paths_are_the_best_of_all_walks(seed: int, hops: int, n: int) -> None:
     net = network(seed)
@@ -76,7 +77,7 @@ def test_top_paths_long_sparse_named_and_direct() -> None:
         hl.top_paths(hl.Pathways(*(torch.ones(2, 3, 3) for _ in range(3))), 0, 0, 3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_flow_against_all_walks(seed: int) -> None:
     net = network(seed)
@@ -102,7 +103,7 @@ def test_flow_scale_batch_and_modules() -> None:
     np.testing.assert_allclose(frame["a"], hl.flow(net, 4)[:, :2].sum(1).numpy())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(seed=st.integers(0, 10**6), horizon=st.integers(1, 8))
 def test_lesions_equal_networks_without_the_unit(seed: int, horizon: int) -> None:
     net = network(seed, sparse=0.1)

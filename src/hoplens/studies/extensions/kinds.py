@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
+from typing import Any, Literal, TypeVar
 
 from hoplens.data.tasks.registry import TASKS, make_task
 from hoplens.errors import ContractError, ParameterError
-from hoplens.graph.pathways import Pathways
 from hoplens.models.readers.own import READERS
 from hoplens.registry import Registry, owner_of
+from hoplens.studies.measures import MEASURES, Measure, apply_measures, bare, one_number
 from hoplens.training.recipes import BUILT_IN, Recipe
 
 MakeRecipe = Callable[..., Recipe]
-Measure = Callable[[Pathways, Any], Tensor]
 F = TypeVar("F", bound=Callable[..., Any])
 
 RECIPES: Registry[MakeRecipe] = Registry("recipe", "hoplens.recipes", BUILT_IN)
-MEASURES: Registry[Measure] = Registry("measure", "hoplens.measures", {})
 ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, MEASURES, READERS)
 
 
@@ -60,13 +56,23 @@ def register_recipe(name: str) -> Callable[[F], F]:
     return partial(_register, RECIPES, name)
 
 
-def register_measure(name: str) -> Callable[[F], F]:
+def register_measure(
+    name: str,
+    *,
+    label: str | None = None,
+    better: Literal["lower", "higher", "target", "none"] = "none",
+    meaning: str | None = None,
+    plot: Callable[..., Any] | None = None,
+) -> Callable[[F], F]:
     """Name a function that measures trained networks, as a decorator.
 
     Parameters
     ----------
     name : str
         The column of tables. Taken names are refused; the same function, defined again, replaces itself.
+    label, better, meaning, plot
+        What tables, pages and plots say of it, see `hoplens.studies.measures.Measure`; label and meaning are
+        by default its name and the first line of its docstring.
 
     Returns
     -------
@@ -75,12 +81,26 @@ def register_measure(name: str) -> Callable[[F], F]:
         returns one number a network, shape (E,); returns it unchanged. Prove it with
         `hoplens.testing.check_measure`.
     """
-    return partial(_register, MEASURES, name)
+
+    def register(function: F) -> F:
+        _check_function(MEASURES, function)
+        own = bare(name, function) if isinstance(name, str) else Measure("", "")
+        value = replace(
+            own, label=label or own.label, better=better, meaning=meaning or own.meaning, plot=plot
+        )
+        MEASURES.add(name, value, owner=owner_of(function))
+        return function
+
+    return register
+
+
+def _check_function(registry: Registry[Any], function: object) -> None:
+    if not callable(function):
+        raise ParameterError(f"a {registry.kind} is registered as a function, got {type(function).__name__}")
 
 
 def _register(registry: Registry[Any], name: str, function: F) -> F:
-    if not callable(function):
-        raise ParameterError(f"a {registry.kind} is registered as a function, got {type(function).__name__}")
+    _check_function(registry, function)
     registry.add(name, function, owner=owner_of(function))
     return function
 
@@ -109,39 +129,6 @@ def make_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
             f"{type(recipe).__name__}"
         )
     return recipe
-
-
-def apply_measures(names: Sequence[str], net: Pathways, task: Any) -> dict[str, Tensor]:
-    """Return registered measures of an ensemble by name, each of the ensemble's shape (E,), float64.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of `register_measure`.
-    net : Pathways
-        Leading axes (E,).
-    task : TrainingTask
-        What the networks were trained on.
-
-    Raises
-    ------
-    UnknownNameError
-        For a measure that does not exist.
-    ContractError
-        If a measure does not return one number a network.
-    """
-    return {name: one_number(MEASURES.get(name)(net, task), net, name) for name in names}
-
-
-def one_number(value: Any, net: Pathways, name: str) -> Tensor:
-    """Return a measure's value as float64, or raise unless it is one real number a network."""
-    if not isinstance(value, Tensor) or value.shape != net.batch_shape or torch.is_complex(value):
-        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ContractError(
-            f"the measure {name!r} must return one real number a network, a tensor of shape "
-            f"{tuple(net.batch_shape)}, got {came}"
-        )
-    return value.detach().double()
 
 
 __all__ = [

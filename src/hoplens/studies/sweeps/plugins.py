@@ -16,7 +16,7 @@ from hoplens.errors import HoplensError, ParameterError
 from hoplens.studies import extensions
 from hoplens.studies.extensions import SourceFile, load_source, loaded_sources
 from hoplens.studies.extensions.files import read_source
-from hoplens.studies.extensions.kinds import MEASURES
+from hoplens.studies.measures import get_measure
 from hoplens.studies.sweeps.describe import canonical, content_hash, describe
 from hoplens.studies.sweeps.lines import line_of
 from hoplens.studies.sweeps.strict import Strict
@@ -68,7 +68,7 @@ class OwnMeasure:
         UnknownNameError
             If none has, with the nearest name.
         """
-        return cls(name, content_hash(describe(MEASURES.get(name))))
+        return cls(name, content_hash(describe(get_measure(name).function)))
 
 
 def read_plugins(values: Mapping[str, Any], folder: Path, text: str, name: str) -> dict[str, Any]:
