@@ -23,7 +23,7 @@ RECIPES = {
     "L1": hl.recipes.l1(),
     "hops, at origin": hl.Recipe("hops", (Term(PathwaySpec("hops")),)),
     "hops, at mean": hl.Recipe("hops", (Term(PathwaySpec("hops")),)),
-    "R-RNN (sum), at origin": hl.recipes.paper(),
+    "paper (sum), at origin": hl.recipes.paper(),
     "along 2 sequences": hl.Recipe("flow", (Term(TrajectorySpec(sequences=2)),)),
     "along 4 sequences": hl.Recipe("flow", (Term(TrajectorySpec(sequences=4)),)),
     "along 8 sequences": hl.Recipe("flow", (Term(TrajectorySpec(sequences=8)),)),

@@ -39,7 +39,7 @@ AIM = 0.2
 MIXES = {
     "none": (recipes.none(),),
     "L1": (recipes.l1(),),
-    "R-RNN": (recipes.paper(),),
+    "paper": (recipes.paper(),),
     "recommended": (recipes.recommended(),),
     "three": (recipes.l1(), recipes.paper(), recipes.recommended()),
 }

@@ -64,7 +64,7 @@ def test_plans_keep_validation_and_report_seeds_apart(plan):
     assert not set(plan.validation_seeds) & set(plan.report_seeds)
     names = [recipe.name for recipe, _ in plan.methods]
     assert len(set(names)) == len(names)
-    assert {"none", "L1", "R-RNN", "recommended"} <= set(names)
+    assert {"none", "L1", "paper", "recommended"} <= set(names)
 
 
 def test_the_full_plan_has_every_cell_every_set_and_enough_seeds():

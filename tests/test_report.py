@@ -45,8 +45,8 @@ MEASURES = (
     "signal_share",
     "kept_70",
 )
-STRENGTHS = {"none": (0.0,), "L1": (1e-3, 1e-2), "R-RNN": (1e-3, 1e-2), "recommended": (3e-5, 1e-3)}
-ERRORS = {"none": 0.3, "L1": 0.2, "R-RNN": 0.1, "recommended": 0.05}
+STRENGTHS = {"none": (0.0,), "L1": (1e-3, 1e-2), "paper": (1e-3, 1e-2), "recommended": (3e-5, 1e-3)}
+ERRORS = {"none": 0.3, "L1": 0.2, "paper": 0.1, "recommended": 0.05}
 NASTY = '<script>alert(1)</script> & "it\'s" $x^2$'
 
 
@@ -85,7 +85,7 @@ def make_results(tasks: tuple[str, ...] = ("addition, every", "subtraction, spar
         {
             "task": list(tasks),
             "method": "recommended",
-            "reference": "R-RNN",
+            "reference": "paper",
             "measure": "test_mse",
             "difference": -0.05,
             "low": -0.06,
@@ -109,7 +109,7 @@ def make_results(tasks: tuple[str, ...] = ("addition, every", "subtraction, spar
         ablation=summary.assign(method=summary.method + " + start"),
         anchors=pd.DataFrame(
             {
-                "claim": ["accuracy, L1", "accuracy, R-RNN", "active hops"],
+                "claim": ["accuracy, L1", "accuracy, paper", "active hops"],
                 "paper": ["0.84", 0.91, "2.1"],
                 "ours": [0.8512, 0.7, 2.9],
                 "low": [0.84, 0.69, 2.8],
@@ -127,7 +127,7 @@ def make_results(tasks: tuple[str, ...] = ("addition, every", "subtraction, spar
                 "where": ["", tasks[0]],
             }
         ),
-        examples={"none": (task.label, maps[0]), "R-RNN": (task.label, maps[1]), "target": target},
+        examples={"none": (task.label, maps[0]), "paper": (task.label, maps[1]), "target": target},
         settings={"hidden units": 32, "learning rate": 3e-3, "resumed": False, "torch": "2.13.0"},
     )
 
@@ -229,11 +229,11 @@ class TestContents:
         rows = [[text for _, text in row] for row in Page(page).rows]
         means = results.summary.set_index(["task", "method"]).test_mse
         for task in results.summary.task.unique():
-            ours, theirs = means[task, "recommended"], means[task, "R-RNN"]
+            ours, theirs = means[task, "recommended"], means[task, "paper"]
             assert [
                 task,
                 n.number(ours),
-                f"{n.number(theirs)}  R-RNN",
+                f"{n.number(theirs)}  paper",
                 n.number(ours / theirs, 2),
                 "−0.0500 −0.0600 to −0.0400",
                 "0.0020 0.030 corrected",
@@ -245,7 +245,7 @@ class TestContents:
         parsed = Page(page)
         rows = [[text for _, text in row] for row in parsed.rows]
         assert ["accuracy, L1", "0.84", "0.851 0.840 to 0.860", "✓ agrees", ""] in rows
-        assert ["accuracy, R-RNN", "0.910", "0.700 0.690 to 0.710", "✗ disagrees", "worse here"] in rows
+        assert ["accuracy, paper", "0.910", "0.700 0.690 to 0.710", "✗ disagrees", "worse here"] in rows
         assert ["active hops", "2.1", "2.90", "direction only", "x"] in rows
         assert "✗ missed second aim Target at least 0.9; measured 0.812; missed on addition, every." in (
             re.sub(r"(met|missed)(?=[a-z])", r"\1 ", parsed.text.replace("aimTarget", "aim Target"))
@@ -305,7 +305,7 @@ class TestContents:
     def test_frames_in_another_order_and_with_an_unknown_measure(self, results: StudyResults) -> None:
         shuffled = results.summary.iloc[::-1].assign(task_note="x")
         table = summary_table(shuffled)
-        assert [row.method for row in table.blocks[0].rows] == ["no penalty", "L1", "R-RNN", "recommended"]
+        assert [row.method for row in table.blocks[0].rows] == ["no penalty", "L1", "paper", "recommended"]
 
     def test_diverged_networks_are_counted(self, results: StudyResults) -> None:
         networks = results.networks.copy()
@@ -321,7 +321,7 @@ class TestContents:
 
 class TestBest:
     def frame(self, **columns: list[float]) -> pd.DataFrame:
-        return pd.DataFrame({"task": "a", "method": ["L1", "R-RNN"], "strength": 1.0, "n": 1, **columns})
+        return pd.DataFrame({"task": "a", "method": ["L1", "paper"], "strength": 1.0, "n": 1, **columns})
 
     @pytest.mark.parametrize(
         ("name", "values", "best"),
@@ -346,12 +346,12 @@ class TestVerdict:
         rows = [
             {"task": task, "method": method, "strength": 1.0, "n": 5, "test_mse": error}
             for task, o, r in zip(tasks, ours, rrnn, strict=True)
-            for method, error in (("L1", 1.0), ("R-RNN", r), ("recommended", o))
+            for method, error in (("L1", 1.0), ("paper", r), ("recommended", o))
         ]
         frame = pd.DataFrame()
         if paired:
             frame = pd.DataFrame(
-                {"task": tasks, "method": "recommended", "reference": "R-RNN", "measure": "test_mse", "n": 5}
+                {"task": tasks, "method": "recommended", "reference": "paper", "measure": "test_mse", "n": 5}
                 | {"difference": 0.0, "p": 0.01}
                 | paired
             )
@@ -359,7 +359,7 @@ class TestVerdict:
 
     def test_wins(self) -> None:
         text = verdict(self.with_errors([0.1, 0.2], [0.2, 0.8], low=[-1.0, -1.0], high=[-0.1, -0.2]))
-        assert "lower test error than the better of L1 and the paper’s R-RNN on both." in text
+        assert "lower test error than the better of L1 and the paper’s recipe on both." in text
         assert "clear in its favour on both (95 % interval without zero" in text
         assert "0.35 times theirs in the geometric mean, between 0.25 and 0.50." in text
         assert "worse" not in text
@@ -368,14 +368,14 @@ class TestVerdict:
         text = verdict(
             self.with_errors([0.1, 0.9, 0.3], [0.2, 0.3, 0.2], low=[-1.0, 0.1, -1.0], high=[-0.1, 0.9, 1.0])
         )
-        assert "R-RNN on 1 of 3." in text
+        assert "recipe on 1 of 3." in text
         assert "clear in its favour on 1 of 3 and against it on 1 of 3" in text
-        assert "It does worse on t1 (3.0 × R-RNN) and t2 (1.5 × R-RNN)." in text
+        assert "It does worse on t1 (3.0 × paper) and t2 (1.5 × paper)." in text
 
     def test_one_task_untested(self) -> None:
         text = verdict(self.with_errors([0.1], [0.2]))
         assert text.startswith("On the one task")
-        assert "R-RNN on it. Its error is 0.50 times that of R-RNN." in text
+        assert "recipe on it. Its error is 0.50 times that of paper." in text
         assert "clear" not in text
 
     def test_nothing(self) -> None:
@@ -399,7 +399,7 @@ class TestVerdict:
 
     def test_the_better_reference_is_taken(self) -> None:
         near, far = duels(self.with_errors([0.1, 0.1], [0.2, 2.0]))
-        assert (near.reference, near.ratio) == ("R-RNN", 0.5)
+        assert (near.reference, near.ratio) == ("paper", 0.5)
         assert (far.reference, far.ratio) == ("L1", 0.1)
 
     def test_a_reference_that_diverged_is_no_reference(self) -> None:
@@ -409,7 +409,7 @@ class TestVerdict:
 
     def test_means_are_over_the_same_tasks(self) -> None:
         frame = self.with_errors([0.1, 0.2], [0.3, math.nan]).summary
-        assert means_over_tasks(frame, "test_mse") == {"recommended": 0.1, "L1": 1.0, "R-RNN": 0.3}
+        assert means_over_tasks(frame, "test_mse") == {"recommended": 0.1, "L1": 1.0, "paper": 0.3}
         assert means_over_tasks(frame, "alignment") == {}
 
     def test_paper_and_aims(self, results: StudyResults) -> None:

@@ -73,7 +73,7 @@ def test_plans_keep_validation_and_report_seeds_apart():
         assert not seeds_of(plan, "validation") & seeds_of(plan, "report")
         assert len(seeds_of(plan, "report")) >= least
         names = {m.network.recipe.name for m in plan.members if m.part == MAIN}
-        assert names == {"none", "L1", "L2", "R-RNN", "recommended"}
+        assert names == {"none", "L1", "L2", "paper", "recommended"}
         assert len(tasks_of(plan, MAIN)) >= 4
 
 
@@ -175,12 +175,12 @@ def test_tiny_study_gives_every_table(tiny):
     _, results = tiny
     assert len(results.networks) == 2 * 5 * 5
     assert not {"part", "key"} & set(results.networks.columns)
-    assert set(results.summary["method"]) == {"none", "L1", "R-RNN", "recommended"}
+    assert set(results.summary["method"]) == {"none", "L1", "paper", "recommended"}
     assert (results.summary["n"] == 3).all()
     assert set(results.reach["lag"]) == {1, 3}
     assert len(results.ablation) == 3
     assert {"subtraction, sparse (lag 2)", "averaging, every"} == set(results.networks["task"])
-    assert set(results.examples) == {"target", "none", "L1", "R-RNN", "recommended"}
+    assert set(results.examples) == {"target", "none", "L1", "paper", "recommended"}
     assert results.aims["met"].dtype == bool
     assert set(results.anchors["agrees"]) <= {"yes", "no", "direction only"}
     assert results.settings["networks"] == 2 * 5 * 5 + 2 * 5 * 5  # the ablation has none of its own
@@ -333,7 +333,7 @@ def change(folder, tmp_path, sql):
         ("DELETE FROM networks; UPDATE studies SET source = ''", "holds no network of the study tiny yet"),
         ("UPDATE networks SET metrics = '{}'", "no number test_mse"),
         ("UPDATE networks SET metrics = '{}'; UPDATE studies SET source = ''", "have no test_mse"),
-        ("UPDATE members SET method = 'R-RNN, mine' WHERE method = 'R-RNN'", "its rows are not those of the"),
+        ("UPDATE members SET method = 'paper, mine' WHERE method = 'paper'", "its rows are not those of the"),
         ("UPDATE studies SET source = '[]'", "the study is no JSON object"),
     ],
 )
@@ -411,13 +411,13 @@ def test_reach_chooses_strengths_on_validation_seeds_only():
 def test_paper_table_interval_is_over_seeds():
     rows = []
     for task, level in (("averaging, sparse", 0.0), ("addition, sparse", 1.0)):  # tasks differ, seeds do not
-        for method in ("L1", "R-RNN"):
+        for method in ("L1", "paper"):
             for seed in range(5):
                 role = "validation" if seed < 2 else "report"
                 rows.append({"task": task, "method": method, "strength": 1.0, "seed": seed, "role": role})
                 rows[-1].update(dict.fromkeys(MEASURED, level), diverged_at=-1)
     table = anchors.compare(pd.DataFrame(rows)).set_index("claim")
-    row = table.loc["corr(R_io, optimal map), R-RNN"]
+    row = table.loc["corr(R_io, optimal map), paper"]
     assert (row["ours"], row["low"], row["high"]) == (0.5, 0.5, 0.5)
 
 

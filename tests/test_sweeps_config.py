@@ -119,7 +119,7 @@ methods = [{ recipe = "l2" }, { recipe = "paper", strengths = [0.125] }]
     plan = parse_study(text).plan()
     reach = {(m.task, m.network.recipe.name, m.network.strength) for m in plan.members if m.part == "reach"}
     assert reach == {
-        (f"addition, every, {h} hidden", *ms) for h in (8, 16) for ms in (("L2", 0.25), ("R-RNN", 0.125))
+        (f"addition, every, {h} hidden", *ms) for h in (8, 16) for ms in (("L2", 0.25), ("paper", 0.125))
     }
 
 
@@ -131,7 +131,7 @@ def test_study_comes_back_from_what_the_store_keeps():
 
 def test_example_is_a_study_of_every_kind_of_method(tmp_path):
     plan = parse_study(example()).plan()
-    assert {m.network.recipe.name for m in plan.members} == {"none", "L1", "R-RNN", "hops, then L1"}
+    assert {m.network.recipe.name for m in plan.members} == {"none", "L1", "paper", "hops, then L1"}
     assert f"{len(plan.by_key)} networks" in example()
 
 

@@ -63,7 +63,7 @@ def reproduce(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0,
 ) -> None:
-    """Run a study: no penalty, L1, L2, R-RNN, the recommended recipe and others, compared."""
+    """Run a study: no penalty, L1, L2, the paper's, the recommended recipe and others, compared."""
     from hoplens.cli.commands import run_reproduce, run_reproduce_real
 
     if workers < 0:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-METHODS = ("none", "L2", "L1", "R-RNN", "recommended")
+METHODS = ("none", "L2", "L1", "paper", "recommended")
 OURS = "recommended"
-PAPER = "R-RNN"
+PAPER = "paper"
 REFERENCES = ("L1", PAPER)  # what the recommended recipe has to beat
 
 

@@ -25,7 +25,7 @@ from hoplens.plots.style import (
 from hoplens.studies.paper.aims import OURS
 from hoplens.studies.real.choosing import BEST, LEAN, PRUNED
 
-SHOWN = ("none", "L1", "dropout", "R-RNN", OURS)
+SHOWN = ("none", "L1", "dropout", "paper", OURS)
 ROW = 0.5  # inches a set
 REFERENCE = "L1"
 # pick, measure, axis label, whether it is a multiple of the reference's test error

@@ -51,7 +51,7 @@ KNOWN_STYLES = {
     "none": MethodStyle("#7a828c", "s"),
     "L2": MethodStyle("#e69f00", "v"),
     "L1": MethodStyle("#d55e00", "^"),
-    "R-RNN": MethodStyle("#0072b2", "D"),
+    "paper": MethodStyle("#0072b2", "D"),
     "recommended": MethodStyle("#009e73", "o"),
 }
 OTHER_STYLES = (
@@ -70,7 +70,7 @@ GROUP_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
     """Return colour and marker of each method.
 
-    The methods of a study (none, L2, L1, R-RNN, recommended) always look the same; others take the
+    The methods of a study (none, L2, L1, paper, recommended) always look the same; others take the
     further styles in the order in which they come, beginning anew after the last.
 
     Parameters

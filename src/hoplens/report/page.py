@@ -36,8 +36,8 @@ def write_study_report(results: StudyLike, path: str | os.PathLike[str]) -> Path
 
     The page holds its style, its data and its scripts and fetches nothing. Every text that comes from the
     study is escaped. It states, from the top: a verdict in words; hop maps of one network of each method;
-    the recommended recipe against the better of L1 and R-RNN; every method on every task with 95 %
-    intervals; figures; the ablation; the paper's numbers; all aims, met or missed; how it was run; what
+    the recommended recipe against the better of L1 and the paper's recipe; every method on every task with
+    95 % intervals; figures; the ablation; the paper's numbers; all aims, met or missed; how it was run; what
     the measures mean. A frame without rows leaves a line that says so.
 
     Parameters

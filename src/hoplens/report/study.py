@@ -66,7 +66,7 @@ class StudyLike(Protocol):
 
 @dataclass(frozen=True)
 class Duel:
-    """The recommended recipe against the better of L1 and R-RNN on one task, by test error.
+    """The recommended recipe against the better of L1 and the paper's recipe on one task, by test error.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ def leaders(summary: pd.DataFrame) -> str:
 
 
 def means_over_tasks(summary: pd.DataFrame, measure: str) -> dict[str, float]:
-    """Return the means of a measure for the recommended recipe, no penalty, L1 and R-RNN.
+    """Return the means of a measure for the recommended recipe, no penalty, L1 and the paper's recipe.
 
     Only tasks for which all of these have a number count, so that all means are over the same tasks; a
     method without any number is left out.

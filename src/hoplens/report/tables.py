@@ -123,7 +123,7 @@ def _best(rows: dict[str, dict[str, Any]], name: str, target: float) -> set[str]
 
 
 def duel_rows(duels: Sequence[Duel]) -> list[dict[str, str]]:
-    """Return the table of the recommended recipe against the better of L1 and R-RNN."""
+    """Return the table of the recommended recipe against the better of L1 and the paper's recipe."""
     return [
         {
             "task": duel.task,

@@ -44,7 +44,7 @@ def tiles(results: StudyLike) -> list[Tile]:
         found.append(
             Tile(
                 f"{number(_geometric([d.ratio for d in fights]), 2)} ×",
-                "test error of the better of L1 and R-RNN",
+                "test error of the better of L1 and the paper's recipe",
             )
         )
     for measure, label in (
@@ -67,7 +67,7 @@ def _on_error(fights: list[Duel]) -> list[str]:
     where = "On the one task" if len(fights) == 1 else f"Over {len(fights)} tasks"
     sentences = [
         f"{where}, each method at the strength that did best on validation seeds, the {OURS} recipe has a "
-        f"lower test error than the better of L1 and the paper’s R-RNN on {_of(len(wins), len(fights))}.",
+        f"lower test error than the better of L1 and the paper’s recipe on {_of(len(wins), len(fights))}.",
         *_tested(fights),
     ]
     ratios = [d.ratio for d in fights if d.ratio > 0]

@@ -225,7 +225,7 @@ def dropout() -> Recipe:
 
 def paper() -> Recipe:
     """Return the R-RNN of arXiv:2605.03598: ``strength * sum |sum_k a^k H_k|`` with a = 0.9."""
-    return Recipe("R-RNN", (Term(PathwaySpec("sum")),))
+    return Recipe("paper", (Term(PathwaySpec("sum")),))
 
 
 def recommended() -> Recipe:

@@ -13,7 +13,7 @@ from hoplens.studies.statistics import choose_strengths
 from hoplens.studies.sweeps.plan import Plan
 
 OURS = "recommended"
-RIVALS = ("L1", "R-RNN")
+RIVALS = ("L1", "paper")
 REACHED = 0.1  # share of the target variance below which a lag counts as reached
 
 Row = tuple[str, str, str, bool, str]
@@ -40,7 +40,7 @@ def check(summary: pd.DataFrame, reach: pd.DataFrame, plan: Plan) -> pd.DataFram
     sparse = _labels(tasks, lambda t: t.signal == "sparse")
     linear = _labels(tasks, lambda t: t.is_linear)
     gap = (ours["active_hops"] - ours["target_active_hops"]).abs()
-    rival = "test error / better of L1 and R-RNN"
+    rival = "test error / better of L1 and the paper's recipe"
     rows = [
         _at_most(f"{rival}, sparse and on-off tasks", ratio[sparse_signal], 0.7),
         _at_most(f"{rival}, every task", ratio, 1.0),
@@ -94,6 +94,6 @@ def longest_lags(reach: pd.DataFrame) -> pd.Series[float]:
 def _reach_row(reached: pd.Series[float]) -> Row:
     ours, l1, paper = (float(reached.get(name, np.nan)) for name in (OURS, *RIVALS))
     met = ours >= 2 * l1 and ours > paper
-    measured = f"{ours:g} (L1 {l1:g}, R-RNN {paper:g}, none {float(reached.get('none', np.nan)):g})"
+    measured = f"{ours:g} (L1 {l1:g}, paper {paper:g}, none {float(reached.get('none', np.nan)):g})"
     where = "" if met else "reach part"
-    return "reach: longest lag learnt", "twice that of L1, above R-RNN", measured, met, where
+    return "reach: longest lag learnt", "twice that of L1, above the paper's recipe", measured, met, where

@@ -34,8 +34,8 @@ def compare(networks: pd.DataFrame) -> pd.DataFrame:
     report = chosen_report(networks)
     sparse = report["task"].str.contains("sparse")
     rows = [
-        _level("corr(R_io, optimal map), R-RNN", report, "R-RNN", "resolvent_corr", (0.92, 0.99)),
-        _level("corr(W_rec, optimal map), R-RNN", report, "R-RNN", "weight_corr", (0.03, 0.24)),
+        _level("corr(R_io, optimal map), paper", report, "paper", "resolvent_corr", (0.92, 0.99)),
+        _level("corr(W_rec, optimal map), paper", report, "paper", "weight_corr", (0.03, 0.24)),
         *_pair("accuracy, sparse tasks", report[sparse], "accuracy", 0.84, 0.91, up=True),
         *_pair("active hops per pair", report, "active_hops", 4.3, 2.1, up=False),
         *_pair("performance kept at 70 % pruned", report, "kept_70", 0.62, 0.78, up=True),
@@ -62,14 +62,18 @@ def _level(claim: str, report: pd.DataFrame, method: str, measure: str, paper: t
 def _pair(
     claim: str, report: pd.DataFrame, measure: str, paper_l1: float, paper_rrnn: float, *, up: bool
 ) -> list[Row]:
-    """Return one row for L1 and one for R-RNN; both carry whether the difference has the paper's sign."""
-    means = {name: _interval(report, name, measure) for name in ("L1", "R-RNN")}
-    same_way = (means["R-RNN"].mean > means["L1"].mean) == up
+    """Return a row for L1 and one for the recipe `paper`; both say whether the difference has its sign."""
+    means = {name: _interval(report, name, measure) for name in ("L1", "paper")}
+    same_way = (means["paper"].mean > means["L1"].mean) == up
     rows: list[Row] = []
-    for name, paper in (("L1", paper_l1), ("R-RNN", paper_rrnn)):
+    for name, paper in (("L1", paper_l1), ("paper", paper_rrnn)):
         close = abs(means[name].mean - paper) <= CLOSE * paper
         verdict = ("yes" if close else "direction only") if same_way else "no"
-        note = "R-RNN is the better one, as in the paper" if same_way else "L1 is the better one here"
+        note = (
+            "the paper's recipe is the better one, as in the paper"
+            if same_way
+            else "L1 is the better one here"
+        )
         rows.append((f"{claim}, {name}", f"{paper:g}", *means[name], verdict, note))
     return rows
 
@@ -77,10 +81,10 @@ def _pair(
 def _every_strength(networks: pd.DataFrame) -> Row:
     report = networks[networks["role"] == "report"]
     error = report.groupby(["task", "strength", "method"])["test_mse"].mean().unstack("method")
-    both = error[["L1", "R-RNN"]].dropna()
-    lower = both["R-RNN"] < both["L1"]
+    both = error[["L1", "paper"]].dropna()
+    lower = both["paper"] < both["L1"]
     share = float(np.mean(lower))
     verdict = "yes" if lower.all() else ("direction only" if share > 0.5 else "no")
-    claim = "share of (task, strength) where R-RNN has the lower test error"
+    claim = "share of (task, strength) where the paper's recipe has the lower test error"
     note = f"{int(lower.sum())} of {len(lower)}"
     return claim, "1 (every strength)", share, np.nan, np.nan, verdict, note

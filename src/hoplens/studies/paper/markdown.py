@@ -10,7 +10,7 @@ from hoplens.studies.paper.aims import OURS, RIVALS, reach_means
 from hoplens.studies.paper.results import StudyResults
 from hoplens.text import for_markdown
 
-OTHERS = ("none", "L1", "L2", "R-RNN")
+OTHERS = ("none", "L1", "L2", "paper")
 
 
 def to_markdown(results: StudyResults) -> str:
@@ -54,7 +54,9 @@ def _errors(summary: pd.DataFrame) -> str:
         others = [f"{error[name]:.4f}" if name in error else "" for name in OTHERS]
         ours = f"{error[OURS]:.4f} [{by['test_mse_low'][OURS]:.4f}, {by['test_mse_high'][OURS]:.4f}]"
         rows.append([task, *others, ours, f"{error[OURS] / error.reindex(list(RIVALS)).min():.2f}"])
-    return table(["task", *OTHERS, f"{OURS} [95 %]", "ratio to the better of L1 and R-RNN"], rows)
+    return table(
+        ["task", *OTHERS, f"{OURS} [95 %]", "ratio to the better of L1 and the paper's recipe"], rows
+    )
 
 
 def _structure(summary: pd.DataFrame) -> str:

@@ -39,8 +39,8 @@ def run_study(
     Parameters
     ----------
     plan : Plan
-        From `quick_plan` or `full_plan`, or an own one that compares L1, R-RNN and recommended in its part
-        "main".
+        From `quick_plan` or `full_plan`, or an own one that compares `L1`, `paper` and `recommended` in its
+        part "main".
     folder : Path
         Results folder of this study.
     workers : int, optional

@@ -63,8 +63,8 @@ class Run:
 def load_study(folder: Path) -> StudyResults:
     """Read the tables of the study in a run store, without running anything that the store holds.
 
-    A finished study that compares L1, R-RNN and recommended, as `reproduce` runs it, is set against the paper
-    and the aims; any other one, the latest in the store, is shown as far as it is.
+    A finished study that compares `L1`, `paper` and `recommended`, as `reproduce` runs it, is set against the
+    paper and the aims; any other one, the latest in the store, is shown as far as it is.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from hoplens.studies.paper.aims import OURS
 from hoplens.studies.real.choosing import BEST, LEAN, PRUNED
 
 L1 = "L1"
-RIVALS = ("none", L1, "L2", "weight decay", "dropout", "R-RNN")
+RIVALS = ("none", L1, "L2", "weight decay", "dropout", "paper")
 SHARE = 5 / 7  # of the sets on which an aim should hold
 HALF = 0.5
 

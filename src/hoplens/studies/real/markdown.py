@@ -11,7 +11,7 @@ from hoplens.studies.real.choosing import BEST, LEAN, PRUNED
 from hoplens.studies.real.measure import CONTROL
 from hoplens.studies.real.results import RealResults
 
-VIEWED = ("none", L1, "R-RNN", OURS)
+VIEWED = ("none", L1, "paper", OURS)
 ABLATIONS = ("none + pruning", "L1 + pruning", "recommended - pruning")
 
 
@@ -79,9 +79,9 @@ def _pruned(results: RealResults) -> str:
         if task in gaps.index:
             row = gaps.loc[task]
             gap = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
-        others = [_mean(own, method, "error_90") for method in ("none", L1, "R-RNN", *ABLATIONS)]
+        others = [_mean(own, method, "error_90") for method in ("none", L1, "paper", *ABLATIONS)]
         rows.append([task, *others, _with_interval(own, OURS, "error_90"), gap])
-    return table(["set", "none", L1, "R-RNN", *ABLATIONS, f"{OURS} [95 %]", f"minus {L1}, paired"], rows)
+    return table(["set", "none", L1, "paper", *ABLATIONS, f"{OURS} [95 %]", f"minus {L1}, paired"], rows)
 
 
 def _hops(results: RealResults) -> str:
@@ -99,10 +99,10 @@ def _hops(results: RealResults) -> str:
                 _with_interval(best, L1, "active_hops", 1),
                 _with_interval(lean, OURS, "active_hops", 1),
                 f"{ratio:.2f}",
-                _mean(lean, "R-RNN", "active_hops", 1),
+                _mean(lean, "paper", "active_hops", 1),
             ]
         )
-    headings = [f"{L1}: error", f"{OURS}: error", f"{L1}: hops", f"{OURS}: hops", "ratio", "R-RNN: hops"]
+    headings = [f"{L1}: error", f"{OURS}: error", f"{L1}: hops", f"{OURS}: hops", "ratio", "paper: hops"]
     return table(["set", *headings], rows)
 
 
