@@ -296,7 +296,7 @@ def test_a_carried_task_runs_in_a_process_that_has_no_file(tmp_path):
     path = write(tmp_path, gain=2)
     module = hl.extensions.load_file(path)
     task = module.Echo(length=4)
-    data = pickle.dumps(hl.extensions.Carried(task))
+    data = pickle.dumps(hl.extensions.Payload(task))
     path.unlink()
     done = subprocess.run([sys.executable, "-c", CHILD], input=data, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

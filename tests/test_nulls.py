@@ -226,7 +226,7 @@ def test_a_leak_follows_its_network_through_every_change() -> None:
     torch.testing.assert_close(hl.null_network(net.detach().to(F64), "shuffle", 1).w_rec, wanted)
     single = hl.null_network(net.to(torch.float32), "shuffle", 1)
     torch.testing.assert_close(single.w_rec.double().diag().min(), wanted.diag().min(), atol=1e-5, rtol=0)
-    cut = hl.without(net, units=[2])
+    cut = hl.ablate(net, units=[2])
     assert not hl.null_network(cut, "shuffle", 1).w_rec[2].any()
     both = hl.Pathways(
         *(torch.stack([b, b]) for b in (net.w_in, net.w_rec, net.w_out)), leak=hl.Leak(1 - leak, leak)

@@ -272,7 +272,7 @@ def test_taylor_scores_are_squared_sample_gradients_times_squared_weights():
         (slope,) = torch.autograd.grad((model(x[None]) - y).square().mean(), weight)
         total += slope.square()
     scores = (weight.square() * total).detach()
-    assert torch.equal(small.masks["core.weight_hh_l0"], hl.keep_mask(scores, 0.5))
+    assert torch.equal(small.masks["core.weight_hh_l0"], hl.top_mask(scores, 0.5))
     torch.testing.assert_close(small.core.weight_hh_l0, weight * small.masks["core.weight_hh_l0"])
 
 

@@ -24,7 +24,7 @@ OUTCOMES = {"better": "better", "worse": "worse", "unclear": "no clear differenc
 
 
 @dataclass(frozen=True)
-class Cell:
+class MeanCell:
     """A mean with its interval; ``exact`` is the number in full."""
 
     text: str
@@ -42,7 +42,7 @@ class Row:
     strength: str
     n: str
     diverged: int
-    cells: tuple[Cell, ...]
+    cells: tuple[MeanCell, ...]
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,11 @@ def summary_table(summary: pd.DataFrame) -> Table:
     return Table(tuple(measure_info(name) for name in names), tuple(blocks))
 
 
-def _cell(row: dict[str, Any], name: str, best: bool) -> Cell:
+def _cell(row: dict[str, Any], name: str, best: bool) -> MeanCell:
     value = _float(row.get(name))
-    return Cell(number(value), interval(row.get(f"{name}_low"), row.get(f"{name}_high")), repr(value), best)
+    return MeanCell(
+        number(value), interval(row.get(f"{name}_low"), row.get(f"{name}_high")), repr(value), best
+    )
 
 
 def _best(rows: dict[str, dict[str, Any]], name: str, target: float) -> set[str]:
@@ -238,7 +240,7 @@ def _p_value(p: float) -> str:
 
 __all__ = [
     "Block",
-    "Cell",
+    "MeanCell",
     "Row",
     "Table",
     "aim_rows",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hoplens.studies.extensions.files import Carried, Source, load_file, load_source, loaded_sources
+from hoplens.studies.extensions.files import Payload, SourceFile, load_file, load_source, loaded_sources
 from hoplens.studies.extensions.kinds import (
     ALL,
     apply_measures,
@@ -38,8 +38,8 @@ def discover() -> pd.DataFrame:
 
 
 __all__ = [
-    "Carried",
-    "Source",
+    "Payload",
+    "SourceFile",
     "apply_measures",
     "discover",
     "load_file",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ParameterError
-from hoplens.graph.scores import keep_mask
+from hoplens.graph.scores import top_mask
 from hoplens.models.ensemble import Ensemble
 from hoplens.studies.measures import BUILT_IN, MEASURES, PRUNING_LEVELS, TARGET, apply_measures
 from hoplens.training.evaluation import evaluate
@@ -64,7 +64,7 @@ def pruning_curve(result: TrainingResult) -> dict[str, Tensor]:
     kept = {}
     for level in PRUNING_LEVELS:
         pruned: Ensemble = result.ensemble.clone()
-        pruned.recurrent().mul_(keep_mask(scores, level / 100).mT)
+        pruned.recurrent().mul_(top_mask(scores, level / 100).mT)
         after = 1 - evaluate(task, pruned, samples=PRUNING_SAMPLES)[0]
         kept[f"kept_{level}"] = torch.where(before > 0, after.clamp_min(0) / before, torch.zeros_like(before))
     return kept

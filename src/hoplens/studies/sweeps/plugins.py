@@ -15,7 +15,7 @@ from hoplens.data.streams import TrainingTask
 from hoplens.errors import HoplensError, ParameterError
 from hoplens.penalties.base import Penalty
 from hoplens.studies import extensions
-from hoplens.studies.extensions import Source, load_source, loaded_sources
+from hoplens.studies.extensions import SourceFile, load_source, loaded_sources
 from hoplens.studies.extensions.files import read_source
 from hoplens.studies.measures import get_measure
 from hoplens.studies.sweeps.describe import canonical, content_hash, describe
@@ -33,7 +33,7 @@ class PluginSpec(Strict):
     Parameters
     ----------
     path, text : str
-        See `hoplens.extensions.Source`; must be loaded.
+        See `hoplens.extensions.SourceFile`; must be loaded.
     """
 
     path: str
@@ -48,9 +48,9 @@ class PluginSpec(Strict):
         return self
 
     @property
-    def source(self) -> Source:
+    def source(self) -> SourceFile:
         """The file as extensions know it."""
-        return Source(self.path, self.text)
+        return SourceFile(self.path, self.text)
 
 
 @dataclass(frozen=True)
