@@ -159,18 +159,19 @@ def test_a_measure_is_one_value_that_tables_pages_and_plots_take():
     assert seen == [2]
 
 
+class Hubs(hl.Penalty):
+    acts_on = "graph"
+
+    def __init__(self, horizon, power=1.0):
+        super().__init__()
+        self.horizon, self.power = horizon, power
+
+    def forward(self, net):
+        return self.horizon * net.w_rec.abs().pow(self.power).sum((-2, -1))
+
+
 def test_a_study_file_names_any_penalty():
-    @hl.extensions.register_penalty("hubs")
-    class Hubs(hl.Penalty):
-        acts_on = "graph"
-
-        def __init__(self, horizon, power=1.0):
-            super().__init__()
-            self.horizon, self.power = horizon, power
-
-        def forward(self, net):
-            return self.horizon * net.w_rec.abs().pow(self.power).sum((-2, -1))
-
+    hl.extensions.register_penalty("hubs")(Hubs)
     values = {
         "name": "own",
         "strengths": [1e-3],
