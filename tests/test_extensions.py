@@ -159,6 +159,48 @@ def test_a_measure_is_one_value_that_tables_pages_and_plots_take():
     assert seen == [2]
 
 
+class Hubs(hl.Penalty):
+    acts_on = "graph"
+
+    def __init__(self, horizon, power=1.0):
+        super().__init__()
+        self.horizon, self.power = horizon, power
+
+    def forward(self, net):
+        return self.horizon * net.w_rec.abs().pow(self.power).sum((-2, -1))
+
+
+def test_a_study_file_names_any_penalty():
+    hl.extensions.register_penalty("hubs")(Hubs)
+    values = {
+        "name": "own",
+        "strengths": [1e-3],
+        "seeds": {"validation": [0], "report": [1]},
+        "tasks": [{"name": "averaging", "length": 5}],
+        "methods": [{"name": "hubs", "penalties": [{"penalty": "hubs", "options": {"power": 2.0}}]}],
+    }
+    study = hl.sweeps.make_study(values)
+    (term,) = study.methods[0].build().terms
+    penalty = term.penalty(5)
+    assert (penalty.horizon, penalty.power) == (5, 2.0)
+    for wrong, says in (
+        ({"penalty": "hub"}, "unknown penalty 'hub'.*did you mean 'hubs'"),
+        (
+            {"penalty": "hubs", "options": {"pwer": 1}},
+            "option of the penalty 'hubs': 'pwer'.*did you mean 'power'",
+        ),
+        ({"penalty": "hubs", "norm": "l1"}, "option of the penalty 'hubs': 'norm'"),
+        ({"penalty": "weight", "norm": "l1", "options": {}}, "norm and options in one place"),
+    ):
+        values["methods"][0]["penalties"] = [wrong]
+        with pytest.raises(hl.ParameterError, match=says):
+            hl.sweeps.make_study(values)
+    by_hand = hl.Recipe(
+        "flow", (hl.recipes.Term(hl.extensions.make_penalty("trajectory", {"sequences": 2})),)
+    )
+    assert by_hand.penalty(4).terms[0].sequences == 2
+
+
 def test_an_own_task_is_measured_as_far_as_it_declares_its_truth(tmp_path):
     echo = hl.extensions.load_file(write(tmp_path)).Echo
     run = hl.train(echo(), hl.recipes.l1(), seeds=range(2), strengths=[1e-3], hidden=4, steps=3)

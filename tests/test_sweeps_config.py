@@ -192,7 +192,7 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
         (
             'across = "sum"',
             'blocks = ["rec"]',
-            "line 34: methods[3].penalties[1]: a pathway penalty has no blocks",
+            "line 34: methods[3].penalties[1]: unknown option of the penalty 'pathway': 'blocks'",
         ),
         (
             "weight = 0.25",

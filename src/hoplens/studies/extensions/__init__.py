@@ -1,4 +1,4 @@
-"""Tasks, recipes, measures and readers of one's own: by decorator, file, or entry point of a package."""
+"""Tasks, recipes, penalties, measures, readers of one's own: by decorator, file, or entry point."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from hoplens.studies.extensions.files import Payload, SourceFile, load_file, loa
 from hoplens.studies.extensions.kinds import (
     ALL,
     apply_measures,
+    make_penalty,
     make_recipe,
     make_task,
     register_measure,
+    register_penalty,
     register_recipe,
     register_task,
 )
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def discover() -> pd.DataFrame:
-    """Return what there is: one row a task, recipe, measure and reader.
+    """Return what there is: one row a task, recipe, penalty, measure and reader.
 
     Nothing of a package is imported for it; an entry point is loaded when its name is asked for.
 
@@ -43,9 +45,11 @@ __all__ = [
     "load_file",
     "load_source",
     "loaded_sources",
+    "make_penalty",
     "make_recipe",
     "make_task",
     "register_measure",
+    "register_penalty",
     "register_recipe",
     "register_task",
 ]

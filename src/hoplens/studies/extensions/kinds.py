@@ -1,24 +1,128 @@
-"""What can be extended: tasks, recipes, measures (readers are registered with `hoplens.register_reader`)."""
+"""What can be extended: tasks, recipes, penalties, measures (readers: `hoplens.register_reader`)."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from hoplens.data.tasks.registry import TASKS, make_task
-from hoplens.errors import ContractError, ParameterError
+from hoplens.errors import ContractError, ParameterError, unknown_name
 from hoplens.models.readers.own import READERS
+from hoplens.penalties.base import Penalty
+from hoplens.penalties.trajectory import TrajectoryPenalty
 from hoplens.registry import Registry, owner_of
+from hoplens.seeds import generator
 from hoplens.studies.measures import MEASURES, Measure, apply_measures, bare, one_number
-from hoplens.training.recipes import BUILT_IN, Recipe
+from hoplens.training.recipes import BUILT_IN, PathwaySpec, Recipe, WeightSpec
 
 MakeRecipe = Callable[..., Recipe]
 F = TypeVar("F", bound=Callable[..., Any])
 
 RECIPES: Registry[MakeRecipe] = Registry("recipe", "hoplens.recipes", BUILT_IN)
-ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, MEASURES, READERS)
+PENALTIES: Registry[Callable[..., Any]] = Registry(
+    "penalty",
+    "hoplens.penalties",
+    {"pathway": PathwaySpec, "weight": WeightSpec, "trajectory": TrajectoryPenalty},
+)
+ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, PENALTIES, MEASURES, READERS)
+
+
+@dataclass(frozen=True)
+class OwnPenalty:
+    """A registered penalty with its options, made anew for each task: the ``penalty`` of a `Term`.
+
+    Parameters
+    ----------
+    make : callable
+        A `hoplens.Penalty` class, or a function that returns one. It is called with the options and with
+        those of ``horizon``, ``readouts``, ``length`` and ``generator`` that it takes.
+    options : tuple of (str, value)
+    """
+
+    make: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, horizon: int, *, readouts: str = "last", length: int | None = None) -> Penalty:
+        """Return the penalty for a task of so many time steps.
+
+        Parameters
+        ----------
+        horizon : int
+            Time steps covered.
+        readouts : {"last", "every"}, default "last"
+            Where the loss reads out.
+        length : int, optional
+            Steps of a sequence with ``readouts="every"``.
+        """
+        takes = inspect.signature(self.make).parameters
+        known = {
+            "horizon": horizon,
+            "readouts": readouts,
+            "every_step": readouts == "every",
+            "length": length,
+            "generator": generator("sampled nodes", 0),
+        }
+        given = {name: value for name, value in known.items() if name in takes} | dict(self.options)
+        penalty = self.make(**given)
+        if not isinstance(penalty, Penalty):
+            name = getattr(self.make, "__name__", "it")
+            raise ContractError(f"the penalty {name} must be a hoplens.Penalty, got {type(penalty).__name__}")
+        return penalty
+
+
+def register_penalty(name: str) -> Callable[[F], F]:
+    """Name a penalty, as a decorator, so that study files can use it in a method.
+
+    Parameters
+    ----------
+    name : str
+        What studies call it. Taken names are refused; the same class or function, defined again, replaces
+        itself.
+
+    Returns
+    -------
+    callable
+        Takes a `hoplens.Penalty` class or a function that returns one, whose keyword arguments are options;
+        one called ``horizon`` gets the task's time steps; returns it unchanged. Prove it with
+        `hoplens.testing.check_penalty`.
+    """
+    return partial(_register, PENALTIES, name)
+
+
+def make_penalty(name: str, options: Mapping[str, Any] | None = None) -> Callable[..., Penalty]:
+    """Return a registered penalty with its options, as the ``penalty`` of a `hoplens.recipes.Term`.
+
+    Parameters
+    ----------
+    name : str
+        "pathway", "weight", "trajectory", or one of `register_penalty`.
+    options : dict, optional
+        Its options by name.
+
+    Raises
+    ------
+    UnknownNameError
+        For a penalty or option that does not exist, with the nearest one.
+    ParameterError
+        If an option is wrong or missing.
+    """
+    make, given = PENALTIES.get(name), dict(options or {})
+    takes = inspect.signature(make).parameters
+    for option in given:
+        if option not in takes:
+            raise unknown_name(f"option of the penalty {name!r}:", option, list(takes))
+    if make in (PathwaySpec, WeightSpec):
+        made: Callable[..., Penalty] = make(**given)
+    else:
+        made = OwnPenalty(make, tuple(given.items()))
+    try:
+        made(2)
+    except TypeError as error:
+        raise ParameterError(f"the penalty {name!r} cannot be made: {error}") from None
+    return made
 
 
 def register_task(name: str) -> Callable[[F], F]:
@@ -134,13 +238,17 @@ def make_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
 __all__ = [
     "ALL",
     "MEASURES",
+    "PENALTIES",
     "RECIPES",
     "TASKS",
+    "OwnPenalty",
     "apply_measures",
+    "make_penalty",
     "make_recipe",
     "make_task",
     "one_number",
     "register_measure",
+    "register_penalty",
     "register_recipe",
     "register_task",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from hoplens.data.streams import TrainingTask
 from hoplens.errors import HoplensError, ParameterError
+from hoplens.penalties.base import Penalty
 from hoplens.studies import extensions
 from hoplens.studies.extensions import SourceFile, load_source, loaded_sources
 from hoplens.studies.extensions.files import read_source
@@ -124,6 +125,13 @@ def own_recipe(name: str, options: Mapping[str, Any] | None) -> Recipe:
     return recipe
 
 
+def own_penalty(name: str, options: Mapping[str, Any] | None) -> Callable[..., Penalty]:
+    """Return a penalty by name, a built-in or a registered one; see `own_task`."""
+    frozen = _frozen(dict(options or {}))
+    penalty: Callable[..., Penalty] = _made("penalty", name, lambda: extensions.make_penalty(name, frozen))
+    return penalty
+
+
 def _made(kind: str, name: str, make: Any) -> Any:
     try:
         made = make()
@@ -176,4 +184,12 @@ def check_current(measures: Sequence[OwnMeasure]) -> list[str]:
     return [measure.name for measure in measures]
 
 
-__all__ = ["OwnMeasure", "PluginSpec", "check_current", "own_recipe", "own_task", "read_plugins"]
+__all__ = [
+    "OwnMeasure",
+    "PluginSpec",
+    "check_current",
+    "own_penalty",
+    "own_recipe",
+    "own_task",
+    "read_plugins",
+]

@@ -17,9 +17,9 @@ from hoplens.penalties.schedules import Schedule
 from hoplens.studies.extensions.kinds import TASKS
 from hoplens.studies.sweeps.limits import MOST_SEED, check_networks, check_task
 from hoplens.studies.sweeps.plan import MAIN
-from hoplens.studies.sweeps.plugins import own_recipe, own_task
+from hoplens.studies.sweeps.plugins import own_penalty, own_recipe, own_task
 from hoplens.studies.sweeps.strict import Strict, as_tuple, legal
-from hoplens.training.recipes import PathwaySpec, Recipe, Term, WeightSpec
+from hoplens.training.recipes import Recipe, Term
 from hoplens.training.settings import Settings
 
 ROLES = ("validation", "report")
@@ -111,9 +111,9 @@ class TaskSpec(Strict):
 
 
 class PenaltySpec(Strict):
-    """One penalty of a method; see `hoplens.recipes.PathwaySpec`, `WeightSpec` and `Term`."""
+    """One penalty of a method: a built-in one, or a registered one with its ``options``; see `Term`."""
 
-    penalty: Literal["pathway", "weight"]
+    penalty: str
     weight: NotNegative = 1.0
     schedule: Annotated[
         tuple[Annotated[tuple[Share, NotNegative], BeforeValidator(as_tuple)], ...],
@@ -126,6 +126,7 @@ class PenaltySpec(Strict):
     every: Count | None = None
     sample: Count | None = None
     blocks: Annotated[tuple[Literal["in", "rec", "out"], ...], BeforeValidator(as_tuple)] | None = None
+    options: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> PenaltySpec:
@@ -134,16 +135,13 @@ class PenaltySpec(Strict):
 
     def build(self) -> Term:
         """Return the term of a recipe."""
-        given = self.model_dump(exclude_none=True, exclude={"penalty", "weight", "schedule"})
-        kind: Any = PathwaySpec if self.penalty == "pathway" else WeightSpec
-        alien = sorted(set(given) - set(kind.__dataclass_fields__))
-        if alien:
-            raise ParameterError(
-                f"a {self.penalty} penalty has no {alien[0]}; it takes {', '.join(kind.__dataclass_fields__)}"
-            )
-        spec = kind(**given)
-        spec(2)  # the penalty itself knows what goes together
-        return Term(spec, self.weight, Schedule(self.schedule))
+        about = {"penalty", "weight", "schedule", "options"}
+        given = self.model_dump(exclude_none=True, exclude=about)
+        if self.options is not None:
+            if given:
+                raise ParameterError(f"give {next(iter(given))} and options in one place, in options")
+            given = self.options
+        return Term(own_penalty(self.penalty, given), self.weight, Schedule(self.schedule))
 
 
 class PruningSpec(Strict):
