@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench browser clean
+.PHONY: demo test test-full lint bench browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hoplens reproduce --quick --out results
 
 test: $(VENV)/.installed-test lint browser
 	$(BIN)/python -m pytest -n 2
+
+# what is slow by nature at its full size: processes killed at random moments, whole examples, more random inputs
+test-full: export HOPLENS_TESTS = full
+test-full: test
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

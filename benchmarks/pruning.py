@@ -31,7 +31,7 @@ from hoplens.compress.scores import Criterion, compensated, loss, pathway_costs
 from hoplens.compress.sensitivity import Matrix, white_noise
 from hoplens.data.streams import TrainingTask
 from hoplens.files import write_atomically
-from hoplens.graph.scores import keep_mask, weight_scores
+from hoplens.graph.scores import saliency, top_mask
 from hoplens.models.ensemble import Ensemble
 from hoplens.models.recurrent_model import models_of
 from hoplens.plots.curves import plot_pruning
@@ -72,16 +72,16 @@ def choices(model: hl.RecurrentModel, inputs: Tensor, targets: Tensor, seed: int
     size = along.weight.abs()
 
     def plain(scores: Tensor) -> Choice:
-        return lambda share: (along.weight * (mask := keep_mask(scores, share)), mask)
+        return lambda share: (along.weight * (mask := top_mask(scores, share)), mask)
 
     def refitted(scores: Tensor, matrix: Matrix) -> Choice:
-        return lambda share: (compensated(matrix, mask := keep_mask(scores, share)), mask)
+        return lambda share: (compensated(matrix, mask := top_mask(scores, share)), mask)
 
     return {
         OURS: refitted(costs, along),
         MAGNITUDE: plain(size),
         TAYLOR: plain(taylor.plain(taylor.matrices(model)[REC])),
-        FIRST: plain(weight_scores(net, "pathway", horizon=LENGTH)),
+        FIRST: plain(saliency(net, "pathway", horizon=LENGTH)),
         RANDOM: plain(criterion("random", inputs).plain(along)),
         "pathway, no data": refitted(blind, noise),
         "pathway, not refitted": plain(costs),

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 from hypothesis import settings
+from size import few
 
 # derandomised: a failure seen once is seen by everybody, and nothing is written next to the tests
-settings.register_profile("hoplens", deadline=None, max_examples=50, derandomize=True, database=None)
+settings.register_profile("hoplens", deadline=None, max_examples=few(50), derandomize=True, database=None)
 settings.load_profile("hoplens")
 torch.set_num_threads(1)
 

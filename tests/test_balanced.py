@@ -10,6 +10,7 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 from torch import nn
 from twins import random_network
 
@@ -53,7 +54,7 @@ def worst_gain(net, other):
 # linear networks
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([0.3, 0.9, 0.98]))
 def test_the_error_is_never_above_the_bound_nor_below_the_next_value(seed, units, radius):
     net = random_network(seed, hidden=6, radius=radius)
@@ -283,7 +284,7 @@ def test_fine_tuning_wins_back_and_is_scored_on_test_data():
     assert got.scores["fine-tuned"] == pytest.approx(score(got.model(fresh).detach(), test[1]))
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(st.integers(0, 10**6), st.integers(1, 5))
 def test_the_first_unit_taken_is_the_best_single_one(seed, hidden):
     roots = draw(seed, 2, hidden, hidden + 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from size import full
 
 import hoplens as hl
 from hoplens.training.objective import FusedObjective
@@ -106,6 +107,7 @@ def test_every_benchmark_reports_the_same_way(name, monkeypatch):
     assert "run(report, __doc__" in (FOLDER / f"{name}.py").read_text()
 
 
+@full
 def test_a_short_report_is_a_table_with_its_aims(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("range_cost")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,19 +9,24 @@ import time
 
 import pytest
 import torch
+from in_process import hoplens
+from size import full
 
 from hoplens.cli import app as cli
 
 
-def hoplens(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "hoplens.cli.app", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        **options,
-    )
+@pytest.fixture(autouse=True)
+def _wide_and_plain(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def test_the_command_runs_in_a_process_of_its_own():
+    command = [sys.executable, "-m", "hoplens.cli.app", "train", "avraging"]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert shown.returncode == 2
+    assert shown.stderr.startswith("error: ")
+    assert shown.stderr.strip().count("\n") == 0
 
 
 def test_tasks_are_listed():
@@ -84,6 +88,7 @@ def test_usage_errors_exit_with_2_too():
     assert "Traceback" not in shown.stderr
 
 
+@full
 def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "hoplens.cli.app", "reproduce", "--quick", "--out", str(out)]

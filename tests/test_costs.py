@@ -55,7 +55,7 @@ def test_penalties_count_by_group_and_network():
     assert work.hop_multiply == 3 * 3 * length * 4 * h * h  # from the side of 4 outputs
     same_terms = [
         *networks(recipes.paper(), [0]),
-        *networks(recipes.paper().but(name="other", init="delay"), [0]),
+        *networks(recipes.paper().with_start(name="other", init="delay"), [0]),
     ]
     assert work_of_step(TASK, same_terms, SETTINGS).pathway == 1
 

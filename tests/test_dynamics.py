@@ -30,7 +30,7 @@ def stack_net() -> hl.Pathways:
 
 def as_control(net: hl.Pathways):
     control = pytest.importorskip("control")
-    a, b, c, d = (m.numpy() for m in hl.time_system(net))
+    a, b, c, d = (m.numpy() for m in hl.state_space(net))
     return control, control.ss(a, b, c @ a, c @ b + d, True)
 
 
@@ -60,7 +60,7 @@ def test_the_resolvent_is_the_transfer_function_at_one_over_damping() -> None:
 
 @pytest.mark.parametrize("net", [stable(), stack_net()], ids=["plain", "stack"])
 def test_gramians_and_hankel_values(net: hl.Pathways) -> None:
-    a, b, c, _ = (m.numpy() for m in hl.time_system(net))
+    a, b, c, _ = (m.numpy() for m in hl.state_space(net))
     control, system = as_control(net)
     reach, show = hl.controllability_gramian(net).numpy(), hl.observability_gramian(net).numpy()
     np.testing.assert_allclose(reach, scipy.linalg.solve_discrete_lyapunov(a, b @ b.T), rtol=1e-8, atol=1e-10)
@@ -91,7 +91,7 @@ def test_unstable_and_bidirectional_networks_are_refused() -> None:
         hl.controllability_gramian(stable(radius=1.1))
     assert torch.isfinite(hl.controllability_gramian(stable(radius=1.1), 5)).all()
     with pytest.raises(UnsupportedModelError, match="direction"):
-        hl.time_system(hl.read(nn.RNN(2, 3, bidirectional=True)))
+        hl.state_space(hl.read(nn.RNN(2, 3, bidirectional=True)))
     batch = hl.Pathways(*(torch.stack([b, 0.5 * b]) for b in (stable().w_in, stable().w_rec, stable().w_out)))
     torch.testing.assert_close(hl.hankel_singular_values(batch)[0], hl.hankel_singular_values(stable()))
 
@@ -126,8 +126,8 @@ def test_spectrum_pseudospectrum_and_growth() -> None:
     )
     line = hl.Pathways(torch.eye(5), torch.diag(torch.ones(4), -1), torch.eye(5))
     rotation = hl.Pathways(torch.eye(5), torch.roll(torch.eye(5), 1, 0), torch.eye(5))
-    assert abs(float(hl.henrici(line)) - 1) < 1e-9
-    assert float(hl.henrici(rotation)) < 1e-6
+    assert abs(float(hl.henrici_departure(line)) - 1) < 1e-9
+    assert float(hl.henrici_departure(rotation)) < 1e-6
     with pytest.raises(ShapeError, match="one network"):
         hl.pseudospectrum(hl.Pathways(*(torch.ones(2, 3, 3) for _ in range(3))))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from size import full
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -88,6 +89,7 @@ def test_what_was_learnt_from_real_sequences(
         assert float(accuracy) > 0.8  # chance is 0.13
 
 
+@full
 def test_digits_are_compressed(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     example = runpy.run_path(str(EXAMPLES / "compress_digits.py"))

@@ -21,7 +21,7 @@ def sparse(*shape):
     return torch.randn(*shape) * (torch.rand(*shape) < 0.5)
 
 
-def thinned(module):
+def pruned(module):
     with torch.no_grad():
         for weight in module.parameters():
             weight *= torch.rand_like(weight) < 0.6
@@ -40,8 +40,8 @@ def count(sent, weight):
 
 @pytest.mark.parametrize("every_step", [False, True])
 def test_relu_stack_against_brute_force(every_step):
-    core = thinned(nn.RNN(3, 5, 2, nonlinearity="relu", batch_first=True))
-    readout = thinned(nn.Linear(5, 2))
+    core = pruned(nn.RNN(3, 5, 2, nonlinearity="relu", batch_first=True))
+    readout = pruned(nn.Linear(5, 2))
     x = sparse(2, 6, 3)
     with torch.no_grad():
         low = nn.RNN(3, 5, nonlinearity="relu", batch_first=True)
@@ -82,7 +82,7 @@ def cells():
 @pytest.mark.parametrize("kind", cells())
 @pytest.mark.parametrize("threshold", [0.05, 0.3])
 def test_delta_networks_against_a_loop_written_out(kind, threshold):
-    core = thinned(cells()[kind])
+    core = pruned(cells()[kind])
     x = torch.randn(5, 3).cumsum(0) / 3
     cost = hl.event_cost(core, x[None], threshold=threshold)
     w_in, w_rec, b_in, b_rec = (p.detach() for p in core.parameters())

@@ -8,13 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
 
 import hoplens as hl
 from hoplens.cli.commands.train import run_tasks
+from hoplens.plots import plot_comparison
 from hoplens.registry import Registry, owner_of
+from hoplens.report.tables import summary_table
 from hoplens.studies.extensions import kinds
 from hoplens.studies.paper.measure import measure
 from hoplens.studies.testing import check_task
@@ -131,9 +134,71 @@ def test_measures_give_one_number_a_network():
     assert frame["mass"].tolist() == pytest.approx(found.tolist(), rel=1e-5)
     with pytest.raises(hl.ContractError, match=r"'all' must return one real number .* shape \(2,\)"):
         measure(run, ["all"])
-    hl.register_measure("accuracy")(mass)
-    with pytest.raises(hl.ParameterError, match="'accuracy' has the name of a column"):
-        measure(run, ["accuracy"])
+    with pytest.raises(hl.ParameterError, match=r"'accuracy' .* is already defined by hoplens"):
+        hl.register_measure("accuracy")(mass)
+    hl.register_measure("seed")(mass)
+    with pytest.raises(hl.ParameterError, match="'seed' has the name of a column"):
+        measure(run, ["seed"])
+
+
+def test_a_measure_is_one_value_that_tables_pages_and_plots_take():
+    @hl.register_measure("mass", label="pathway mass", better="lower", meaning="Sum of all pathways.")
+    def mass(net, task):
+        return hl.hop_maps(net, task.length).values.abs().sum((-3, -2, -1))
+
+    columns = {"mass": [1.0, 2.0], "mass_low": [0.9, 1.9], "mass_high": [1.1, 2.1], "strength": 1e-3, "n": 3}
+    summary = pd.DataFrame({"task": "t", "method": ["L1", "recommended"], **columns})
+    axes = plot_comparison(summary, "mass")
+    assert axes.get_xlabel() == "pathway mass"
+    table = summary_table(summary)
+    assert [measure.label for measure in table.measures] == ["pathway mass"]
+    assert [row.cells[0].best for row in table.blocks[0].rows] == [True, False]  # lower is better
+    seen = []
+    hl.register_measure("drawn", plot=lambda frame, ax: seen.append(len(frame)))(lambda net, task: net.w_rec)
+    plot_comparison(summary, "drawn")
+    assert seen == [2]
+
+
+class Hubs(hl.Penalty):
+    acts_on = "graph"
+
+    def __init__(self, horizon, power=1.0):
+        super().__init__()
+        self.horizon, self.power = horizon, power
+
+    def forward(self, net):
+        return self.horizon * net.w_rec.abs().pow(self.power).sum((-2, -1))
+
+
+def test_a_study_file_names_any_penalty():
+    hl.extensions.register_penalty("hubs")(Hubs)
+    values = {
+        "name": "own",
+        "strengths": [1e-3],
+        "seeds": {"validation": [0], "report": [1]},
+        "tasks": [{"name": "averaging", "length": 5}],
+        "methods": [{"name": "hubs", "penalties": [{"penalty": "hubs", "options": {"power": 2.0}}]}],
+    }
+    study = hl.sweeps.make_study(values)
+    (term,) = study.methods[0].build().terms
+    penalty = term.penalty(5)
+    assert (penalty.horizon, penalty.power) == (5, 2.0)
+    for wrong, says in (
+        ({"penalty": "hub"}, "unknown penalty 'hub'.*did you mean 'hubs'"),
+        (
+            {"penalty": "hubs", "options": {"pwer": 1}},
+            "option of the penalty 'hubs': 'pwer'.*did you mean 'power'",
+        ),
+        ({"penalty": "hubs", "norm": "l1"}, "option of the penalty 'hubs': 'norm'"),
+        ({"penalty": "weight", "norm": "l1", "options": {}}, "norm and options in one place"),
+    ):
+        values["methods"][0]["penalties"] = [wrong]
+        with pytest.raises(hl.ParameterError, match=says):
+            hl.sweeps.make_study(values)
+    by_hand = hl.Recipe(
+        "flow", (hl.recipes.Term(hl.extensions.make_penalty("trajectory", {"sequences": 2})),)
+    )
+    assert by_hand.penalty(4).terms[0].sequences == 2
 
 
 def test_an_own_task_is_measured_as_far_as_it_declares_its_truth(tmp_path):
@@ -232,7 +297,7 @@ def test_a_carried_task_runs_in_a_process_that_has_no_file(tmp_path):
     path = write(tmp_path, gain=2)
     module = hl.extensions.load_file(path)
     task = module.Echo(length=4)
-    data = pickle.dumps(hl.extensions.Carried(task))
+    data = pickle.dumps(hl.extensions.Payload(task))
     path.unlink()
     done = subprocess.run([sys.executable, "-c", CHILD], input=data, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

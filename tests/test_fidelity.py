@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 
 import hoplens as hl
 from hoplens.report import render_network_report
@@ -31,7 +32,7 @@ def predicted(net: hl.Pathways, steps: int = 4) -> torch.Tensor:
     return hl.hop_maps(net, steps).values
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     gains=st.lists(st.sampled_from([0.0, 1e-6, 0.01, 0.3, 1.0, 4.0, -1.0]), min_size=1, max_size=5),

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from in_process import command
 from safetensors.torch import load_file, save_file
+from size import few
 from torch import nn
 
 import hoplens as hl
@@ -38,7 +39,7 @@ NAMES = [
     "a](javascript:x) `b` **c** | d\n# e \u202e",
 ]
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=few(25), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def model_of(core: nn.Module | None = None, **info: object) -> hl.RecurrentModel:
@@ -156,7 +157,7 @@ def test_the_names_of_a_graph_act_nowhere(tmp_path):
 
 
 @given(st.text(st.characters(codec=None), max_size=60))
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=few(200))
 def test_text_for_markdown_acts_nowhere(text):
     shown = str(for_markdown(text))
     bare = re.sub(r"\\[\\`*_~<>|$&@#+=\-\[\]!:.)]", "", shown)
@@ -167,7 +168,7 @@ def test_text_for_markdown_acts_nowhere(text):
 
 
 @given(st.text(max_size=20))
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=few(200))
 def test_text_for_tables_is_no_formula_and_comes_back(text):
     import pandas as pd
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
+from size import few
 
 import hoplens as hl
 
@@ -52,7 +53,7 @@ def test_a_delay_line_with_noise_as_in_the_last_digit_is_not_blown_up():
     assert float(found.error_bound.max()) < 1e-10 * float(found.value.abs().max())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     hidden=st.sampled_from([2, 3, 5, 12, 25]),
@@ -74,7 +75,7 @@ def test_what_is_nilpotent_up_to_rounding_has_the_plain_sum(seed, hidden, weight
     assert float(full) == pytest.approx(np.abs(plain_sum(net, 0.5, hidden)).sum(), rel=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(
     seed=st.integers(0, 10**6), hidden=st.sampled_from([2, 4, 12, 40]), weight=st.sampled_from([1e-3, 1, 1e3])
 )
@@ -88,7 +89,7 @@ def test_a_rotated_delay_line_is_nilpotent_too(seed, hidden, weight):
     assert np.abs(found - wanted).max() <= 1e-8 * np.abs(wanted).max()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=few(40), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     hidden=st.sampled_from([1, 2, 3, 8, 48, 90]),

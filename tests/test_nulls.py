@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 
 import hoplens as hl
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
@@ -34,7 +35,7 @@ def check_out_strengths(drawn: np.ndarray, w: np.ndarray) -> None:
         np.testing.assert_allclose(*sums, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(seed=st.integers(0, 10**6), density=st.sampled_from([0.4, 1.0]))
 def test_what_each_null_model_keeps(seed: int, density: float) -> None:
     net = network(seed, density=density)
@@ -191,7 +192,7 @@ def leaky(seed: int, leak: torch.Tensor, loops: bool = True) -> hl.Pathways:
 KINDS = ("shuffle", "rewire", "strength", "spectrum")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=few(15), deadline=None)
 @given(seed=st.integers(0, 10**6), one=st.booleans(), loops=st.booleans())
 def test_time_constants_stay_and_only_the_weights_of_leaky_units_are_drawn(
     seed: int, one: bool, loops: bool
@@ -225,7 +226,7 @@ def test_a_leak_follows_its_network_through_every_change() -> None:
     torch.testing.assert_close(hl.null_network(net.detach().to(F64), "shuffle", 1).w_rec, wanted)
     single = hl.null_network(net.to(torch.float32), "shuffle", 1)
     torch.testing.assert_close(single.w_rec.double().diag().min(), wanted.diag().min(), atol=1e-5, rtol=0)
-    cut = hl.without(net, units=[2])
+    cut = hl.ablate(net, units=[2])
     assert not hl.null_network(cut, "shuffle", 1).w_rec[2].any()
     both = hl.Pathways(
         *(torch.stack([b, b]) for b in (net.w_in, net.w_rec, net.w_out)), leak=hl.Leak(1 - leak, leak)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from size import few
 from torch import nn
 from torch.nn.utils import prune
 
@@ -122,7 +123,7 @@ def modules(draw):
     return module
 
 
-QUICK = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=few(12), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -238,7 +239,7 @@ DESCRIBED = st.one_of(
     value=DESCRIBED,
     core=st.sampled_from(["rnn", "leaky"]),
 )
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=few(60))
 def test_odd_descriptions(key, value, core):
     made = nn.RNN(3, 4, batch_first=True) if core == "rnn" else hl.LeakyRNN(3, 4, 0.5)
     hl.save_model(hl.RecurrentModel(made, nn.Linear(4, 2)), SCRATCH / "good.safetensors")

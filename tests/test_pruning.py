@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
@@ -194,7 +195,7 @@ def test_long_rows_lose_several_weights_at_once_and_each_counts_once():
     assert len(found.unique()) > 100
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(30))
 @given(st.sampled_from(KINDS), st.sampled_from(CRITERIA), st.floats(0.05, 0.99), st.integers(0, 99))
 def test_exactly_the_share_asked_for_goes_and_the_model_given_stays(kind, by, amount, seed):
     model, (inputs, targets) = model_of(kind, 4, seed=seed), data(6, 3, seed=seed)
@@ -271,7 +272,7 @@ def test_taylor_scores_are_squared_sample_gradients_times_squared_weights():
         (slope,) = torch.autograd.grad((model(x[None]) - y).square().mean(), weight)
         total += slope.square()
     scores = (weight.square() * total).detach()
-    assert torch.equal(small.masks["core.weight_hh_l0"], hl.keep_mask(scores, 0.5))
+    assert torch.equal(small.masks["core.weight_hh_l0"], hl.top_mask(scores, 0.5))
     torch.testing.assert_close(small.core.weight_hh_l0, weight * small.masks["core.weight_hh_l0"])
 
 

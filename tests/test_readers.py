@@ -85,7 +85,7 @@ def test_reading_and_analysing_leaves_the_module_untouched(training):
     net = hl.read(rnn, readout=linear)
     maps = hl.hop_maps(net, horizon=5)
     hl.resolvent(net), hl.active_hops(maps), hl.weight_map(net), hl.spectral_radius(net)
-    hl.weight_scores(net, "pathway", horizon=4), hl.PathwayPenalty(4)(net), net.to_networkx()
+    hl.saliency(net, "pathway", horizon=4), hl.PathwayPenalty(4)(net), net.to_networkx()
     assert same_snapshot(before, snapshot(rnn, linear))
 
 

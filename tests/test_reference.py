@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 from twins import assert_near, networks
 
 import hoplens as hl
@@ -40,7 +41,7 @@ def test_a_chain_worked_out_by_hand() -> None:
     assert float(reference.alignment(maps, 2 * maps + 1)) == pytest.approx(1.0)
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(networks(batches=((),), skips=(False,), least_radius=0.1, most_radius=1.2), st.integers(1, 6))
 def test_the_fast_functions_compute_these_equations(net: hl.Pathways, horizon: int) -> None:
     w = reference.adjacency(net.w_in, net.w_rec, net.w_out)
@@ -62,7 +63,7 @@ def test_the_fast_functions_compute_these_equations(net: hl.Pathways, horizon: i
         assert_near(hl.alignment(literal, other), reference.alignment(literal, other), 1e-9)
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(networks(batches=((),), skips=(False,), least_radius=0.3, most_radius=1.2))
 def test_the_full_resolvent_is_that_of_the_normalised_graph(net: hl.Pathways) -> None:
     w = reference.adjacency(net.w_in, net.w_rec, net.w_out)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from size import full
 from torch import nn
 from twins import assert_near, blocks_of, literal_penalty, one_by_one, random_network
 
@@ -160,6 +161,7 @@ print(peak() - start)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@full
 def test_a_training_step_stays_near_the_peak_of_nn_rnn():
     with_penalty, without = (
         int(subprocess.run([sys.executable, "-c", PEAK_SCRIPT, kind], capture_output=True, check=True).stdout)

@@ -353,8 +353,8 @@ def test_weight_decay_shrinks_all_weights_but_biases():
 
 
 @each_cell
-def test_thinning_reaches_its_amount_in_all_gates_together(cell):
-    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.75, start=0.2, stop=0.8))
+def test_gradual_pruning_reaches_its_amount_in_all_gates_together(cell):
+    recipe = hl.Recipe("thin", pruning=hl.GradualPruning(0.75, start=0.2, stop=0.8))
     result = train_sequences(make_data(), recipe, cell=cell, hidden=8, steps=50)
     real = int(result.ensemble.structure()[:8].sum())
     assert result.metrics["nonzero"].tolist() == [real - round(0.75 * real)]

@@ -88,18 +88,18 @@ def methods(strengths, own):
 
 
 def arms(strengths, own):
-    """Others get the recipe's start, then also its thinning, at every strength; the recipe loses each."""
+    """Others get the recipe's start, then also its pruning, at every strength; the recipe loses each."""
     ours, found = recipes.recommended(), []
     for base in (recipes.none(), recipes.l1(), recipes.paper()):
         each = strengths if base.terms else (0.0,)
-        started = base.but(name=f"{base.name} + start", init=ours.init)
+        started = base.with_start(name=f"{base.name} + start", init=ours.init)
         found.append((started, each))
-        found.append((started.always_thinned(name=f"{base.name} + start + thinning", like=ours), each))
+        found.append((started.always_pruned(name=f"{base.name} + start + pruning", like=ours), each))
     return [
         *found,
         (ours, own),
-        (ours.but(name="recommended - start", init="orthogonal"), own),
-        (ours.without_thinning(name="recommended - thinning"), own),
+        (ours.with_start(name="recommended - start", init="orthogonal"), own),
+        (ours.without_pruning(name="recommended - pruning"), own),
     ]
 
 

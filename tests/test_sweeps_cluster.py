@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from size import full
 from sweep_toys import Toy, toy_plan
 
 from hoplens.errors import FileError, ParameterError
@@ -63,6 +64,7 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+@full
 def test_dask_scheduler_with_two_workers_of_which_one_is_killed(tmp_path, whole, paths, monkeypatch):
     marks = tmp_path / "marks"
     marks.mkdir()

@@ -11,7 +11,7 @@ from hoplens import recipes
 from hoplens.cli.commands import example
 from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError
-from hoplens.penalties.thinning import Thinning
+from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.studies.sweeps import Plan, load_study, make_study, parse_study
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.lines import line_of
@@ -51,7 +51,7 @@ recipe = "l1"
 name = "own"
 init = "delay"
 strengths = [0.5]
-thinning = { amount = 0.5, tolerance = 0.2 }
+pruning = { amount = 0.5, tolerance = 0.2 }
 penalties = [
   { penalty = "pathway", across = "sum", schedule = [[0.0, 1.0], [0.5, 0.0]] },
   { penalty = "weight", norm = "l2", weight = 0.25 },
@@ -82,16 +82,16 @@ def test_own_method_is_built_as_written():
     assert first.schedule.points == ((0.0, 1.0), (0.5, 0.0))
     assert (second.penalty, second.weight) == (recipes.WeightSpec("l2"), 0.25)
     assert own.init == "delay"
-    assert own.thinning == Thinning(0.5, tolerance=0.2)
+    assert own.pruning == GradualPruning(0.5, tolerance=0.2)
 
 
 def test_recipe_may_be_changed():
     text = STUDY.replace(
-        'recipe = "l1"', 'recipe = "recommended"\nname = "unthinned"\nthinning = false\ninit = "gaussian"'
+        'recipe = "l1"', 'recipe = "recommended"\nname = "unpruned"\npruning = false\ninit = "gaussian"'
     )
     plan = parse_study(text).plan()
-    found = next(m.network.recipe for m in plan.members if m.network.recipe.name == "unthinned")
-    assert found.thinning is None
+    found = next(m.network.recipe for m in plan.members if m.network.recipe.name == "unpruned")
+    assert found.pruning is None
     assert found.init == "gaussian"
     assert found.terms == recipes.recommended().terms
 
@@ -192,7 +192,7 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
         (
             'across = "sum"',
             'blocks = ["rec"]',
-            "line 34: methods[3].penalties[1]: a pathway penalty has no blocks",
+            "line 34: methods[3].penalties[1]: unknown option of the penalty 'pathway': 'blocks'",
         ),
         (
             "weight = 0.25",
@@ -205,8 +205,8 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
             "[[0.5, 1.0], [0.0, 0.0]]",
             "the progress of a schedule's points must not fall",
         ),
-        ("amount = 0.5", "amount = 1.0", "line 32: methods[3].thinning.amount must be below 1, got 1.0"),
-        ("amount = 0.5", "start = 0.9, amount = 0.5", "thinning needs 0 <= start < stop"),
+        ("amount = 0.5", "amount = 1.0", "line 32: methods[3].pruning.amount must be below 1, got 1.0"),
+        ("amount = 0.5", "start = 0.9, amount = 0.5", "pruning needs 0 <= start < stop"),
         ('name = "demo"', 'name = "../demo"', "line 1: name string should match pattern"),
         ("[training]", "weights = [1]\n[training]", "unknown key seeds.weights"),
         (

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import command
+from size import few
 
 from hoplens.cli.commands.report import write_folder_report
 from hoplens.cli.commands.stored import read_stored
@@ -270,7 +271,7 @@ def damage(folder: Path, kind: str, *how: object) -> None:
         (folder / str(how[0])).write_bytes(how[1])
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(damages=st.lists(DAMAGE, min_size=1, max_size=2))
 def test_nothing_but_our_own_errors_leaves_a_damaged_store(whole, tmp_path_factory, damages):
     folder = shutil.copytree(whole, tmp_path_factory.mktemp("damaged") / "store")
@@ -316,7 +317,7 @@ TASK_KEYS = st.sampled_from(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(
     top=st.dictionaries(KEYS, VALUES, max_size=3),
     task=st.dictionaries(TASK_KEYS, VALUES, max_size=2),

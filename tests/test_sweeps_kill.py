@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from size import few, full
 
 from hoplens.errors import FileError
 from hoplens.studies.sweeps import make_study, open_store, run_sweep
@@ -24,7 +25,7 @@ from hoplens.studies.sweeps import writer as writer_module
 from hoplens.studies.sweeps.store import DATABASE
 from hoplens.studies.sweeps.writer import StoreWriter
 
-TRIALS = 20
+TRIALS = few(20, 4)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -119,7 +120,7 @@ def check_resumed(folder: Path, before: pd.DataFrame, undisturbed) -> None:
         assert after["finished"][key] == finished  # not trained a second time
 
 
-def test_killed_at_twenty_random_moments(tmp_path, undisturbed):
+def test_killed_at_random_moments(tmp_path, undisturbed):
     started = time.monotonic()
     os.waitpid(in_child(lambda: sweep(tmp_path / "timed")), 0)
     whole, draw, partial = time.monotonic() - started, random.Random(20260503), 0
@@ -218,6 +219,7 @@ def alive(process: int) -> bool:
     return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+@full
 def test_killed_command_leaves_no_workers_and_resumes(tmp_path):
     (tmp_path / "study.toml").write_text(STUDY)
     store = tmp_path / "store"

@@ -17,7 +17,7 @@ from hoplens.studies.extensions import kinds
 from hoplens.studies.sweeps import load_study, make_study, open_store, parse_study, run_sweep
 from hoplens.studies.sweeps.searching import code_of, source_of
 from hoplens.studies.sweeps.status import status
-from hoplens.studies.sweeps.work import Failed, Finished, Parcel, run_parcel
+from hoplens.studies.sweeps.work import Failed, Finished, ShardPayload, run_payload
 
 FILE = """
 from dataclasses import dataclass
@@ -288,7 +288,11 @@ def test_the_example_may_be_named_in_a_study(tmp_path):
             'recipe = "hubs"\noptions = { width = 1 }',
             "unknown option of the recipe 'hubs': 'width'",
         ),
-        ('["mass"]', '["masses"]', "unknown measure 'masses'; known: mass; did you mean 'mass'?"),
+        (
+            '["mass"]',
+            '["masses"]',
+            "temporal_sparsity, test_mse, weight_corr; did you mean 'mass'?",
+        ),
         ('["mass"]', '["mass", "mass"]', "study.toml: the measures name mass twice"),
     ],
 )
@@ -357,48 +361,48 @@ def test_a_measure_that_was_defined_anew_is_not_stored_under_the_old_key(tmp_pat
 def test_a_file_that_cannot_run_where_the_work_is_fails_the_shard(tmp_path, monkeypatch):
     file = 'import os\nif "FAR" in os.environ:\n    raise RuntimeError("not here")\n' + FILE
     shard = load_study(write(tmp_path, file=file)).plan().shards()[0]
-    parcel = pickle.loads(pickle.dumps(Parcel.of(shard)))
+    payload = pickle.loads(pickle.dumps(ShardPayload.of(shard)))
     hl.extensions.files._sources.clear()
     monkeypatch.setenv("FAR", "1")
-    failed = run_parcel(parcel)
+    failed = run_payload(payload)
     assert isinstance(failed, Failed)
     assert failed.reason.startswith("ExtensionError: ")
     assert "line 3: RuntimeError: not here" in failed.reason
 
 
 def test_a_worker_takes_studies_whose_files_use_the_same_names(tmp_path):
-    parcels = []
+    payloads = []
     for gain in (1, 2):  # two people's files, in two folders
         folder = tmp_path / str(gain)
         folder.mkdir()
-        parcels.append(Parcel.of(load_study(write(folder, gain=gain)).plan().shards()[0]))
+        payloads.append(ShardPayload.of(load_study(write(folder, gain=gain)).plan().shards()[0]))
         for registry in kinds.ALL:
             registry.forget(str(folder / "my_task.py"))
         hl.extensions.files._sources.clear()
-    first, second, again = (run_parcel(parcels[n]) for n in (0, 1, 0))
+    first, second, again = (run_payload(payloads[n]) for n in (0, 1, 0))
     assert isinstance(first, Finished)
     assert isinstance(second, Finished)
     assert isinstance(again, Finished)
     assert first.records == again.records != second.records
 
 
-def parcel_of(folder: Path, gain: float, **changes) -> Parcel:
+def payload_of(folder: Path, gain: float, **changes) -> ShardPayload:
     """Return a shard of a study whose file this process then forgets, as a worker that gets it has none."""
     folder.mkdir()
-    parcel = Parcel.of(load_study(write(folder, gain=gain, **changes)).plan().shards()[0])
+    payload = ShardPayload.of(load_study(write(folder, gain=gain, **changes)).plan().shards()[0])
     for registry in kinds.ALL:
         registry.forget(str(folder / "my_task.py"))
     hl.extensions.files._sources.clear()
-    return parcel
+    return payload
 
 
 def test_threads_of_one_worker_keep_their_files_while_they_need_them(tmp_path):
     slow = FILE.replace("    return GAIN * hl", "    import time\n    time.sleep(0.3)\n    return GAIN * hl")
-    parcels = [parcel_of(tmp_path / str(gain), gain, file=slow) for gain in (1, 2)]
-    alone = [run_parcel(parcel) for parcel in parcels]
+    payloads = [payload_of(tmp_path / str(gain), gain, file=slow) for gain in (1, 2)]
+    alone = [run_payload(payload) for payload in payloads]
     assert all(isinstance(found, Finished) for found in alone), alone
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(run_parcel, [*parcels, *parcels]))
+        together = list(pool.map(run_payload, [*payloads, *payloads]))
     for found, expected in zip(together, alone * 2, strict=True):
         assert isinstance(found, Finished), found
         assert found.records == expected.records

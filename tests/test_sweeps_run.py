@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from size import full
 from sweep_toys import Toy, toy_plan
 
 import hoplens as hl
@@ -236,6 +237,7 @@ def test_a_stop_waits_only_so_long_for_running_shards(tmp_path, monkeypatch, exe
     assert not status(tmp_path).running
 
 
+@full
 def test_interrupted_command_says_how_to_go_on(tmp_path):
     (tmp_path / "study.toml").write_text(STUDY)
     store = tmp_path / "store"
@@ -350,6 +352,7 @@ def test_estimate_is_near_what_training_takes():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
+@full
 def test_estimated_memory_bounds_what_training_takes():
     setting = TaskSetting(make("averaging", length=10), Settings(hidden=32, steps=8, batch=512))
     code = (
@@ -392,6 +395,7 @@ def command(monkeypatch, capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@full
 def test_command_runs_the_example_and_tells_its_status(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("study.toml").write_text(command(monkeypatch, capsys, "sweep", "--example").replace("400", "20"))

@@ -50,7 +50,7 @@ def test_key_changes_with_all_that_changes_numbers_and_with_nothing_else():
     l1 = recipes.l1()
     base = first.key(Network(l1, 0.1, 0))
     assert first.key(Network(l1, 0.1, 0)) == base
-    assert first.key(Network(l1.but(name="another name"), 0.1, 0)) == base
+    assert first.key(Network(l1.with_start(name="another name"), 0.1, 0)) == base
     whole = setting(settings=Settings(hidden=4, steps=3, batch=4, leak=1, clip=1))
     assert whole.key(Network(l1, 0.1, 0)) == base
     assert first.key(Network(l1, 1, 0)) == first.key(Network(l1, 1.0, 0))
@@ -58,7 +58,7 @@ def test_key_changes_with_all_that_changes_numbers_and_with_nothing_else():
         first.key(Network(l1, 0.2, 0)),
         first.key(Network(l1, 0.1, 1)),
         first.key(Network(recipes.l2(), 0.1, 0)),
-        first.key(Network(l1.but(name="L1", init="delay"), 0.1, 0)),
+        first.key(Network(l1.with_start(name="L1", init="delay"), 0.1, 0)),
         first.key(Network(recipes.Recipe("L1", (Term(PathwaySpec()),)), 0.1, 0)),
         setting(settings=Settings(hidden=5, steps=3, batch=4)).key(Network(l1, 0.1, 0)),
         setting(task=tasks.make("averaging", length=4)).key(Network(l1, 0.1, 0)),

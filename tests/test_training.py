@@ -1,4 +1,4 @@
-"""What `hoplens.train` promises: numbers of a seed, independence of the batch, divergence, thinning."""
+"""What `hoplens.train` promises: numbers of a seed, independence of the batch, divergence, pruning."""
 
 from __future__ import annotations
 
@@ -236,8 +236,8 @@ def test_progress_is_reported():
 @pytest.mark.parametrize("form", ["regression", "sign"])
 def test_the_kernels_follow_the_plain_way(activation, leak, form):
     task = hl.tasks.make("subtraction", modules=2, module_size=2, length=5, form=form)
-    thinned = hl.Recipe("thin", (Term(by_hops),), thinning=hl.Thinning(0.5, start=0.3, stop=0.6))
-    recipes = (*MIXED, hl.recipes.l2(), hl.recipes.recommended(), thinned)
+    pruned = hl.Recipe("thin", (Term(by_hops),), pruning=hl.GradualPruning(0.5, start=0.3, stop=0.6))
+    recipes = (*MIXED, hl.recipes.l2(), hl.recipes.recommended(), pruned)
     options = {**QUICK, "seeds": (0, 1), "strengths": (1e-3, 1e-1), "activation": activation, "leak": leak}
     fast, plain = (hl.train(task, recipes, eager=eager, **options) for eager in (False, True))
     assert_near(fast.losses, plain.losses, 1e-9)
@@ -280,7 +280,7 @@ def test_each_network_may_have_its_own_mask():
 
 def test_released_weights_stay_inside_the_mask():
     mask = torch.ones(6, 6).tril().bool()
-    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.8, start=0.2, stop=0.5, release=0.7))
+    recipe = hl.Recipe("thin", pruning=hl.GradualPruning(0.8, start=0.2, stop=0.5, release=0.7))
     assert torch.equal(train(recipe, mask=mask, steps=100).pathways.w_rec[0] != 0, mask)
 
 
@@ -384,13 +384,13 @@ def test_losses_before_a_divergence_are_kept():
     assert broken.losses[16:].isnan().all()
 
 
-# thinning
+# pruning
 
 
 @pytest.mark.parametrize("by", ["magnitude", "pathway"])
 @pytest.mark.parametrize("steps", [100, 230])
-def test_thinning_reaches_its_amount_and_zeros_stay_zero(by, steps):
-    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.75, start=0.3, stop=0.6, by=by))
+def test_gradual_pruning_reaches_its_amount_and_zeros_stay_zero(by, steps):
+    recipe = hl.Recipe("thin", pruning=hl.GradualPruning(0.75, start=0.3, stop=0.6, by=by))
     full = hl.Recipe("full")
     result = train((recipe, full), steps=steps, seeds=(0, 1))
     zeros = (result.pathways.w_rec == 0).sum(dim=(1, 2)).tolist()
@@ -398,31 +398,31 @@ def test_thinning_reaches_its_amount_and_zeros_stay_zero(by, steps):
     assert (result.pathways.w_in != 0).all()
     assert (result.pathways.w_out != 0).all()
     alone = train(full, steps=steps, seeds=(0, 1))
-    assert_near(result.ensemble.weight[2:], alone.ensemble.weight, 1e-9)  # the others are not thinned
+    assert_near(result.ensemble.weight[2:], alone.ensemble.weight, 1e-9)  # the others are not pruned
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0.3, 0.6), (0.55, 0.67), (0.5, 1.0)])
 @pytest.mark.parametrize("steps", [10, 40])
-def test_thinning_reaches_its_amount_in_few_steps(steps, start, stop):
-    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.75, start=start, stop=stop))
+def test_gradual_pruning_reaches_its_amount_in_few_steps(steps, start, stop):
+    recipe = hl.Recipe("thin", pruning=hl.GradualPruning(0.75, start=start, stop=stop))
     assert int((train(recipe, steps=steps).pathways.w_rec == 0).sum()) == 27
 
 
 def test_a_network_that_has_not_learnt_keeps_its_weights():
-    patient = hl.Recipe("patient", thinning=hl.Thinning(0.75, start=0.3, stop=0.6, tolerance=1e-9))
+    patient = hl.Recipe("patient", pruning=hl.GradualPruning(0.75, start=0.3, stop=0.6, tolerance=1e-9))
     result = train(patient, steps=100)
     assert not (result.pathways.w_rec == 0).any()
 
 
 def test_released_weights_come_back():
-    kept = hl.Recipe("kept", thinning=hl.Thinning(0.75, start=0.3, stop=0.6))
-    released = hl.Recipe("released", thinning=hl.Thinning(0.75, start=0.3, stop=0.6, release=0.8))
+    kept = hl.Recipe("kept", pruning=hl.GradualPruning(0.75, start=0.3, stop=0.6))
+    released = hl.Recipe("released", pruning=hl.GradualPruning(0.75, start=0.3, stop=0.6, release=0.8))
     zeros = (train((kept, released), steps=100).pathways.w_rec == 0).sum(dim=(1, 2))
     assert zeros.tolist() == [27, 0]
 
 
-def test_thinning_ends_at_the_end_of_training_at_the_latest():
-    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.5, start=0.5, stop=1.0))
+def test_gradual_pruning_ends_at_the_end_of_training_at_the_latest():
+    recipe = hl.Recipe("thin", pruning=hl.GradualPruning(0.5, start=0.5, stop=1.0))
     assert int((train(recipe, steps=100).pathways.w_rec == 0).sum()) == 18
 
 
@@ -496,9 +496,9 @@ def test_a_specification_hands_its_options_on_and_draws_anew_each_time():
     assert hl.recipes.PathwaySpec()(7).generator is None
 
 
-def test_the_error_that_thinning_looks_at_is_the_mean_of_the_last_50_losses():
+def test_the_error_that_pruning_looks_at_is_the_mean_of_the_last_50_losses():
     task = hl.tasks.make("averaging", modules=2, module_size=2, length=3)
-    recipe = hl.Recipe("thin", thinning=hl.Thinning(0.5, start=0.2, stop=0.9))
+    recipe = hl.Recipe("thin", pruning=hl.GradualPruning(0.5, start=0.2, stop=0.9))
     run = Trainer(task, [Network(recipe, 0.0, 0)], Settings(hidden=4, steps=100, batch=4))
     for step in range(60):
         run.step(step, *run.data.batch(step))

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 
 import hoplens as hl
 from hoplens.errors import ParameterError, RangeError, ShapeError, UnknownNameError
@@ -42,7 +43,7 @@ def all_walks(net: hl.Pathways, source: int, target: int, hops: int) -> list[tup
     return sorted(walks, key=lambda walk: (-abs(walk[0]), walk[1]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(seed=st.integers(0, 10**6), hops=st.integers(2, 6), n=st.integers(1, 400))
 def test_top_paths_are_the_best_of_all_walks(seed: int, hops: int, n: int) -> None:
     net = network(seed)
@@ -76,7 +77,7 @@ def test_top_paths_long_sparse_named_and_direct() -> None:
         hl.top_paths(hl.Pathways(*(torch.ones(2, 3, 3) for _ in range(3))), 0, 0, 3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_flow_against_all_walks(seed: int) -> None:
     net = network(seed)
@@ -102,13 +103,13 @@ def test_flow_scale_batch_and_modules() -> None:
     np.testing.assert_allclose(frame["a"], hl.flow(net, 4)[:, :2].sum(1).numpy())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(seed=st.integers(0, 10**6), horizon=st.integers(1, 8))
 def test_lesions_equal_networks_without_the_unit(seed: int, horizon: int) -> None:
     net = network(seed, sparse=0.1)
     whole = hl.hop_maps(net, horizon).values
     for j, delta in enumerate(hl.lesion(net, horizon).tolist()):
-        rest = hl.hop_maps(hl.without(net, units=[j]), horizon).values
+        rest = hl.hop_maps(hl.ablate(net, units=[j]), horizon).values
         assert math.isclose(delta, float((whole - rest).norm() / whole.norm()), rel_tol=1e-9, abs_tol=1e-12)
         assert math.isclose(float(hl.lesion(net, horizon, units=[j])[0]), delta, rel_tol=1e-9, abs_tol=1e-12)
 
@@ -130,7 +131,7 @@ def test_all_edges_equal_networks_without_the_edge(horizon: int, wide: bool) -> 
         table = hl.lesion_edges(one, horizon)
         assert table.shape == one.w_rec.shape
         for i, j in itertools.product(range(one.n_hidden), repeat=2):
-            wanted = change(one, hl.without(one, edges=[(j, i)]), horizon)
+            wanted = change(one, hl.ablate(one, edges=[(j, i)]), horizon)
             assert math.isclose(float(table[i, j]), wanted, rel_tol=1e-9, abs_tol=1e-12)
     assert bool((hl.lesion_edges(net, 4)[net.w_rec == 0] == 0).all())
 
@@ -139,7 +140,7 @@ def test_named_units_and_edges_one_by_one_or_together() -> None:
     net = network(5, hidden=6, sparse=0.1)
     each = hl.lesion(net, 9)
     torch.testing.assert_close(hl.lesion(net, 9, units=["h4", 1], together=False), each[[4, 1]])
-    gone = hl.without(net, units=[0], edges=[(2, "h3"), (5, 5)])
+    gone = hl.ablate(net, units=[0], edges=[(2, "h3"), (5, 5)])
     got = hl.lesion(net, 9, units=[0], edges=[(2, "h3"), (5, 5)])
     assert got.shape == (1,)
     assert math.isclose(float(got), change(net, gone, 9), rel_tol=1e-12)
@@ -181,18 +182,18 @@ def test_lesions_of_stacks_ensembles_and_edges() -> None:
         torch.manual_seed(0)
         net = hl.read(torch.nn.GRU(2, 3, 2).double()).detach()
     whole = hl.hop_maps(net, 4).values
-    rest = hl.hop_maps(hl.without(net, units=["l1.h0"]), 4).values
+    rest = hl.hop_maps(hl.ablate(net, units=["l1.h0"]), 4).values
     assert math.isclose(
         float(hl.lesion(net, 4)[3]), float((whole - rest).norm() / whole.norm()), rel_tol=1e-9
     )
     one = network(1)
     both = hl.Pathways(*(torch.stack([b, 3 * b]) for b in (one.w_in, one.w_rec, one.w_out)))
     torch.testing.assert_close(hl.lesion(both, 4)[0], hl.lesion(one, 4))
-    cut = hl.without(one, edges=[("h1", 2)])
+    cut = hl.ablate(one, edges=[("h1", 2)])
     assert float(cut.w_rec[2, 1]) == 0
     assert int((cut.w_rec != one.w_rec).sum()) == int(one.w_rec[2, 1] != 0)
     with pytest.raises(UnknownNameError):
-        hl.without(one, units=["nobody"])
+        hl.ablate(one, units=["nobody"])
 
 
 def test_blocks_and_modularity() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 from torch import nn
 
 import hoplens as hl
@@ -149,7 +150,7 @@ def exactly(cell, state, x):
         return [(1 - a) * old + a * v for a, old, v in zip(leak, h, new, strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=few(60), deadline=None)
 @given(
     st.builds(
         model_of, st.sampled_from(KINDS), st.just(1), st.integers(0, 10**6), st.sampled_from([0.3, 4.0])
@@ -195,7 +196,7 @@ def test_the_margin_of_a_bound_grows_with_the_sums_it_covers(hidden):
 
 
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 9]), st.sampled_from([1e-8, 1.0, 1e8]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 def test_a_spectral_norm_is_bounded_from_above(seed, size, spread):
     matrix = draw(seed, size, size) * spread ** torch.rand(
         size, generator=torch.Generator().manual_seed(seed), dtype=F64
@@ -208,7 +209,7 @@ def test_a_spectral_norm_is_bounded_from_above(seed, size, spread):
     assert spectral_bound(torch.zeros(3, 3, dtype=F64)) < 1e-100
 
 
-@settings(max_examples=20)
+@settings(max_examples=few(20))
 @given(models, st.integers(0, 10**6))
 def test_no_error_is_above_its_bounds(model, seed):
     inputs = draw(seed, 20, 9, 2)
@@ -250,7 +251,7 @@ def test_bounds_are_tight_where_the_network_is_its_own_worst_case():
             assert (bounds[window] <= 8 * error + 1e-9).all()
 
 
-@settings(max_examples=15)
+@settings(max_examples=few(15))
 @given(st.integers(0, 10**6), st.integers(1, 6))
 def test_unit_scales_do_not_do_worse_than_none_or_the_perron_vectors(seed, size):
     matrix = draw(seed, size, size)

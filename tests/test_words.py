@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from size import few
 from torch import nn
 
 import hoplens as hl
@@ -71,7 +72,7 @@ def check_shares(text: str) -> None:
         assert 0 <= float(found) <= 100
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=few(15), deadline=None)
 @given(case=cases())
 def test_what_a_network_is_said_to_do(case):
     kind, core, head, x, steps = case
@@ -107,7 +108,7 @@ def test_what_a_network_is_said_to_do(case):
         assert not core_maps.values.any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=few(15), deadline=None)
 @given(case=cases(), method=st.sampled_from(["orders", "secant"]))
 def test_what_an_explanation_says(case, method):
     kind, core, head, x, _ = case

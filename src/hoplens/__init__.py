@@ -7,20 +7,20 @@ from hoplens import data
 from hoplens.analysis.approximate import approximate_resolvent
 from hoplens.analysis.attribution import Explanation, explain
 from hoplens.analysis.dynamics import (
-    TimeSystem,
+    StateSpace,
     controllability_gramian,
     hankel_singular_values,
     memory_capacity,
     memory_function,
     observability_gramian,
-    time_system,
+    state_space,
     transfer_function,
 )
 from hoplens.analysis.fidelity import Fidelity, fidelity
 from hoplens.analysis.fixed_points import FixedPoints, fixed_points
 from hoplens.analysis.hops import HopMaps, hop_maps
 from hoplens.analysis.lags import LagMaps, lag_maps
-from hoplens.analysis.lesions import lesion, lesion_edges, lesion_estimate, without
+from hoplens.analysis.lesions import ablate, lesion, lesion_edges, lesion_estimate
 from hoplens.analysis.measures import (
     active_hops,
     alignment,
@@ -34,7 +34,13 @@ from hoplens.analysis.modularity import Blocks, blocks
 from hoplens.analysis.null_models import null_network, shuffle_lags, strength_error, strengths
 from hoplens.analysis.null_tests import NullComparison, compare_to_null
 from hoplens.analysis.resolvent import Resolvent, resolvent
-from hoplens.analysis.spectra import Pseudospectrum, henrici, pseudospectrum, spectrum, transient_growth
+from hoplens.analysis.spectra import (
+    Pseudospectrum,
+    henrici_departure,
+    pseudospectrum,
+    spectrum,
+    transient_growth,
+)
 from hoplens.analysis.summary import Analysis, analyze
 from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.analysis.walks import flow, module_flow, top_paths
@@ -75,7 +81,7 @@ from hoplens.graph.pathways import Layer, Leak, LowRank, Pathways
 from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
 from hoplens.graph.rescaling import rescale
 from hoplens.graph.scaled import ScaledMaps
-from hoplens.graph.scores import keep_mask, weight_scores
+from hoplens.graph.scores import saliency, top_mask
 from hoplens.models.cells import Cell, FunctionCell, GruCell, LstmCell, RnnCell
 from hoplens.models.connectome import celegans
 from hoplens.models.ensemble import Ensemble
@@ -84,15 +90,15 @@ from hoplens.models.readers.opening import read_model
 from hoplens.models.readers.saved import load_model, save_model
 from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
 from hoplens.models.stack import Stack
-from hoplens.penalties.costs import PenaltyPlan
+from hoplens.penalties.costs import PenaltyCost
+from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.pathway import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.penalties.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
-from hoplens.penalties.thinning import Thinning
 from hoplens.studies import extensions
 from hoplens.studies.compression.latency import measure_latency
 from hoplens.studies.extensions import register_measure, register_recipe, register_task
 from hoplens.training import recipes
-from hoplens.training.callbacks import HopLogger, Record, TensorBoardSink, lightning_callback
+from hoplens.training.callbacks import HopLogger, HopRecord, TensorBoardSink, lightning_callback
 from hoplens.training.recipes import Recipe
 from hoplens.training.sequences import SequenceEnsemble, SequenceResult, TrajectoryPenalty, train_sequences
 from hoplens.training.training import TrainingResult, train
@@ -120,9 +126,11 @@ __all__ = [
     "FileError",
     "FixedPoints",
     "FunctionCell",
+    "GradualPruning",
     "GruCell",
     "HopLogger",
     "HopMaps",
+    "HopRecord",
     "HoplensError",
     "Int8Export",
     "LagMaps",
@@ -141,7 +149,7 @@ __all__ = [
     "PathwayPenalty",
     "Pathways",
     "Penalty",
-    "PenaltyPlan",
+    "PenaltyCost",
     "PenaltySum",
     "Pruned",
     "PrunedEnsemble",
@@ -149,7 +157,6 @@ __all__ = [
     "Quantised",
     "RangeError",
     "Recipe",
-    "Record",
     "RecurrentModel",
     "Reduced",
     "Resolvent",
@@ -161,9 +168,8 @@ __all__ = [
     "SequenceResult",
     "ShapeError",
     "Stack",
+    "StateSpace",
     "TensorBoardSink",
-    "Thinning",
-    "TimeSystem",
     "TrainingResult",
     "TrajectoryMaps",
     "TrajectoryPenalty",
@@ -171,6 +177,7 @@ __all__ = [
     "UnstableError",
     "UnsupportedModelError",
     "WeightPenalty",
+    "ablate",
     "active_hops",
     "alignment",
     "analyze",
@@ -194,9 +201,8 @@ __all__ = [
     "fixed_points",
     "flow",
     "hankel_singular_values",
-    "henrici",
+    "henrici_departure",
     "hop_maps",
-    "keep_mask",
     "lag_maps",
     "leading_eigenvalue",
     "lesion",
@@ -228,12 +234,14 @@ __all__ = [
     "rescale",
     "resolvent",
     "run_sweep",
+    "saliency",
     "save_model",
     "shuffle_lags",
     "signal_share",
     "simulate_nir",
     "spectral_radius",
     "spectrum",
+    "state_space",
     "statistics",
     "strength_error",
     "strengths",
@@ -242,7 +250,7 @@ __all__ = [
     "tasks",
     "temporal_sparsity",
     "testing",
-    "time_system",
+    "top_mask",
     "top_paths",
     "train",
     "train_sequences",
@@ -252,9 +260,7 @@ __all__ = [
     "truncate",
     "warm_up",
     "weight_map",
-    "weight_scores",
     "window",
-    "without",
 ]
 
 _LAZY = ("run_sweep", "statistics", "sweeps", "testing")  # loaded when used: pandas and pydantic take a while

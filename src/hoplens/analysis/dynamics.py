@@ -27,7 +27,7 @@ from hoplens.graph.pathways import Pathways
 MAX_DOUBLINGS = 64
 
 
-class TimeSystem(NamedTuple):
+class StateSpace(NamedTuple):
     """``h_t = a h_(t-1) + b x_t``, ``y_t = c h_t + d x_t``: one step is one lag, in float64.
 
     Control engineers write the output before the input arrives: ``x' = a x + b u``, ``y = (c a) x +
@@ -41,7 +41,7 @@ class TimeSystem(NamedTuple):
 
 
 @takes_models
-def time_system(net: Pathways) -> TimeSystem:
+def state_space(net: Pathways) -> StateSpace:
     """Return a network as a state-space system in time, layers resolved.
 
     Edges between layers take no time: with R the edges inside layers and S those between them,
@@ -67,11 +67,11 @@ def time_system(net: Pathways) -> TimeSystem:
     skip = torch.zeros_like(net.w_out @ net.w_in) if net.w_skip is None else net.w_skip
     forward, _, same = split_time(net)
     if net.layers is None or len(net.layers) == 1:
-        return TimeSystem(forward, net.w_in, net.w_out, skip)
+        return StateSpace(forward, net.w_in, net.w_out, skip)
     now = torch.eye(net.n_hidden, dtype=same.dtype, device=same.device) - same
     a = torch.linalg.solve_triangular(now, forward, upper=False, unitriangular=True)
     b = torch.linalg.solve_triangular(now, net.w_in, upper=False, unitriangular=True)
-    return TimeSystem(a, b, net.w_out, skip)
+    return StateSpace(a, b, net.w_out, skip)
 
 
 @takes_models
@@ -100,7 +100,7 @@ def transfer_function(net: Pathways, frequencies: Tensor, *, radius: float = 1.0
         If z is an eigenvalue of the network.
     """
     size = check_number("radius", radius, above=0.0)
-    a, b, c, d = time_system(net)
+    a, b, c, d = state_space(net)
     f = torch.as_tensor(frequencies).to(a)
     if f.dim() != 1:
         raise ShapeError(f"frequencies must have shape (F,), got {tuple(f.shape)}")
@@ -139,7 +139,7 @@ def controllability_gramian(net: Pathways, horizon: int | None = None) -> Tensor
     ConvergenceError
         If it is not reached in 64 doublings.
     """
-    system = time_system(net)
+    system = state_space(net)
     return _gramian(system.a, system.b, horizon)
 
 
@@ -158,7 +158,7 @@ def observability_gramian(net: Pathways, horizon: int | None = None) -> Tensor:
     -------
     Tensor of float64, shape (..., H, H)
     """
-    system = time_system(net)
+    system = state_space(net)
     return _gramian(system.a.mT, system.c.mT, horizon)
 
 
@@ -239,7 +239,7 @@ def memory_function(net: Pathways, horizon: int, *, noise: float = 0.0) -> Tenso
         Between 0 and 1.
     """
     level = check_number("noise", noise, least=0.0)
-    a, b, _, _ = time_system(net)
+    a, b, _, _ = state_space(net)
     values, vectors = torch.linalg.eigh(_gramian(a, b, None))
     floor = 1e-13 * values.amax(-1, keepdim=True) if level == 0 else torch.zeros_like(values[..., :1])
     kept = values + level > floor
@@ -268,12 +268,12 @@ def memory_capacity(net: Pathways, horizon: int, *, noise: float = 0.0) -> Tenso
 
 
 __all__ = [
-    "TimeSystem",
+    "StateSpace",
     "controllability_gramian",
     "hankel_singular_values",
     "memory_capacity",
     "memory_function",
     "observability_gramian",
-    "time_system",
+    "state_space",
     "transfer_function",
 ]

@@ -21,7 +21,7 @@ Edge = tuple[Unit, Unit]
 
 
 @takes_models
-def without(net: Pathways, *, units: Sequence[Unit] = (), edges: Sequence[Edge] = ()) -> Pathways:
+def ablate(net: Pathways, *, units: Sequence[Unit] = (), edges: Sequence[Edge] = ()) -> Pathways:
     """Return the network without some hidden units (all their edges cut) or recurrent edges.
 
     Parameters
@@ -101,7 +101,7 @@ def lesion(
     if named and together:
         exact = net.to(torch.float64)
         whole, rest = (
-            _maps(one, length) for one in (exact, without(exact, units=units or (), edges=edges or ()))
+            _maps(one, length) for one in (exact, ablate(exact, units=units or (), edges=edges or ()))
         )
         size, lost = (torch.linalg.vector_norm(x, dim=(-3, -2, -1))[..., None] for x in (whole, whole - rest))
         return _share(lost, size, net)
@@ -311,4 +311,4 @@ def _unit(net: Pathways, unit: Unit) -> int:
     return place
 
 
-__all__ = ["lesion", "lesion_edges", "lesion_estimate", "without"]
+__all__ = ["ablate", "lesion", "lesion_edges", "lesion_estimate"]

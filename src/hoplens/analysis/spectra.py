@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hoplens.analysis.dynamics import time_system
+from hoplens.analysis.dynamics import state_space
 from hoplens.errors import ShapeError, check_count, check_number
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
@@ -58,7 +58,7 @@ def spectrum(net: Pathways) -> Tensor:
     net : Pathways
         Any leading axes.
     """
-    values = torch.linalg.eigvals(time_system(net).a)
+    values = torch.linalg.eigvals(state_space(net).a)
     ordered: Tensor = values.gather(-1, values.abs().argsort(dim=-1, descending=True))
     return ordered
 
@@ -112,7 +112,7 @@ def transient_growth(net: Pathways, horizon: int) -> Tensor:
     horizon : int
         Number of time steps.
     """
-    a = time_system(net).a
+    a = state_space(net).a
     power = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a)
     norms = [torch.ones(a.shape[:-2], dtype=a.dtype, device=a.device)]
     for _ in range(check_count("horizon", horizon)):
@@ -122,7 +122,7 @@ def transient_growth(net: Pathways, horizon: int) -> Tensor:
 
 
 @takes_models
-def henrici(net: Pathways) -> Tensor:
+def henrici_departure(net: Pathways) -> Tensor:
     """Return Henrici's departure from normality, ``sqrt(|a|_F^2 - sum |lambda|^2) / |a|_F``, shape (...,).
 
     0 for a normal matrix (orthogonal eigenvectors), 1 for a nilpotent one (a pure delay line).
@@ -132,7 +132,7 @@ def henrici(net: Pathways) -> Tensor:
     net : Pathways
         Any leading axes.
     """
-    a = time_system(net).a
+    a = state_space(net).a
     size = torch.linalg.matrix_norm(a).square()
     inside = torch.linalg.eigvals(a).abs().square().sum(-1)
     share: Tensor = (size - inside).clamp_min(0) / torch.where(size > 0, size, torch.ones_like(size))
@@ -142,7 +142,7 @@ def henrici(net: Pathways) -> Tensor:
 def _one(net: Pathways) -> Tensor:
     if net.batch_shape:
         raise ShapeError(f"pseudospectrum takes one network, got leading axes {tuple(net.batch_shape)}")
-    return time_system(net.detach()).a
+    return state_space(net.detach()).a
 
 
-__all__ = ["Pseudospectrum", "henrici", "pseudospectrum", "spectrum", "transient_growth"]
+__all__ = ["Pseudospectrum", "henrici_departure", "pseudospectrum", "spectrum", "transient_growth"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hoplens.analysis.dynamics import controllability_gramian, observability_gramian, time_system
+from hoplens.analysis.dynamics import controllability_gramian, observability_gramian, state_space
 from hoplens.compress.gramians import root
 from hoplens.errors import ParameterError, check_count
 from hoplens.graph.implicit import takes_models
@@ -71,7 +71,7 @@ def balanced_truncation(net: Pathways, units: int, *, horizon: int | None = None
     UnstableError
         Without a horizon, for a spectral radius of 1 or more.
     """
-    system = time_system(net)
+    system = state_space(net)
     kept = check_count("units", units)
     left, right, values = balance(
         controllability_gramian(net, horizon), observability_gramian(net, horizon), kept

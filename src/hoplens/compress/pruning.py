@@ -23,7 +23,7 @@ from hoplens.models.ensemble import Ensemble
 from hoplens.models.readers.copies import as_model, plain_copy
 from hoplens.models.recurrent_model import RecurrentModel, models_of
 from hoplens.models.tensors import as_sequences, check_targets, numbers
-from hoplens.penalties.thinning import Thinning
+from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.seeds import generator
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Job:
         """Return the share that is gone after so many rounds."""
         if done == self.rounds:
             return self.amount
-        return float(Thinning(self.amount).share(torch.tensor(done / self.rounds, dtype=torch.float64)))
+        return float(GradualPruning(self.amount).share(torch.tensor(done / self.rounds, dtype=torch.float64)))
 
 
 @overload
@@ -166,7 +166,7 @@ def prune(
         Sequences used for scores, taken evenly from the inputs.
     rounds : int, default 1
         Scores are taken anew in every round; the share that is gone follows the cubic schedule of
-        `Thinning`. 1: all at once.
+        `GradualPruning`. 1: all at once.
     compensate : bool, optional
         Fit what stays to the outputs; default: for pathway scores only.
     block_size : int, default 4

@@ -10,7 +10,7 @@ from torch import Tensor
 from hoplens.compress.scores import Criterion, add_rows, pathway_costs, tile_costs
 from hoplens.compress.sensitivity import Matrix
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
-from hoplens.graph.scores import keep_mask
+from hoplens.graph.scores import top_mask
 
 STRUCTURES = ("weight", "unit", "block", "n:m")
 GONE = -1.0  # score of weights that are no longer there: they go first
@@ -67,7 +67,7 @@ def choose(
     if kind == "block":
         return _tiles(criterion, matrix, kept, amount, check_count("block_size", block_size)) & kept
     scores = pathway_costs(matrix, kept) if criterion.by == "pathway" else criterion.plain(matrix)
-    return keep_mask(torch.where(kept, scores, GONE), amount) & kept
+    return top_mask(torch.where(kept, scores, GONE), amount) & kept
 
 
 def _of_each_group(criterion: Criterion, matrix: Matrix, kept: Tensor, pattern: tuple[int, int]) -> Tensor:
@@ -99,7 +99,7 @@ def _tiles(criterion: Criterion, matrix: Matrix, kept: Tensor, amount: float, si
         power = 2 if criterion.by == "magnitude" else 1  # a tile's magnitude is its norm
         scores = add_rows(add_rows((criterion.plain(matrix) ** power * kept).mT, size).mT, size)
     alive = add_rows(add_rows(kept.double().mT, size).mT, size) > 0
-    stays = keep_mask(torch.where(alive, scores, GONE), amount)
+    stays = top_mask(torch.where(alive, scores, GONE), amount)
     return stays.repeat_interleave(size, 0).repeat_interleave(size, 1)[:rows, :columns]
 
 

@@ -14,7 +14,7 @@ SCORES = ("magnitude", "pathway")
 
 
 @takes_models
-def weight_scores(
+def saliency(
     net: Pathways, by: str = "magnitude", *, horizon: int | None = None, removable: Tensor | None = None
 ) -> Tensor:
     """Score every recurrent weight; low scores go first.
@@ -46,7 +46,7 @@ def weight_scores(
     """
     check_choice("score", by, SCORES)
     if net.is_sparse:
-        raise ParameterError("weight_scores needs a dense w_rec; read the network from dense arrays")
+        raise ParameterError("saliency needs a dense w_rec; read the network from dense arrays")
     removable = net.w_rec if removable is None else removable
     if by == "magnitude":
         return removable.detach().abs()
@@ -60,7 +60,7 @@ def weight_scores(
     return (removable.detach() * slope).abs()
 
 
-def keep_mask(scores: Tensor, amount: float | Tensor) -> Tensor:
+def top_mask(scores: Tensor, amount: float | Tensor) -> Tensor:
     """Return which weights stay when a share of each network's weights with the lowest scores goes.
 
     Parameters
@@ -91,4 +91,4 @@ def keep_mask(scores: Tensor, amount: float | Tensor) -> Tensor:
     return (rank >= count[..., None]).view_as(scores)
 
 
-__all__ = ["SCORES", "keep_mask", "weight_scores"]
+__all__ = ["SCORES", "saliency", "top_mask"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from hoplens.errors import ShapeError, check_choice, check_number
 from hoplens.graph.parts import Leak
 from hoplens.graph.pathways import Pathways
-from hoplens.graph.scores import keep_mask, weight_scores
+from hoplens.graph.scores import saliency, top_mask
 from hoplens.seeds import generator
 
 ACTIVATIONS = ("tanh", "relu", "linear")
@@ -89,7 +89,7 @@ class Ensemble:
         share : Tensor, shape (rows,)
             Share of all H * H weights.
         by : {"magnitude", "pathway"}
-            See `hoplens.weight_scores`.
+            See `hoplens.saliency`.
         horizon : int
             Time steps, for "pathway".
 
@@ -98,10 +98,10 @@ class Ensemble:
         Tensor of bool, shape (rows, H from, H to)
             As ``recurrent()`` lies.
         """
-        return keep_mask(self.select(rows).scores(by, horizon=horizon), share).mT
+        return top_mask(self.select(rows).scores(by, horizon=horizon), share).mT
 
     def scores(self, by: str = "magnitude", *, horizon: int | None = None) -> Tensor:
-        """Return the scores of all recurrent weights, shape (E, H to, H from); see `hoplens.weight_scores`.
+        """Return the scores of all recurrent weights, shape (E, H to, H from); see `hoplens.saliency`.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class Ensemble:
             Time steps, for "pathway".
         """
         own = self.leak * self.blocks()[1]  # the self-loops of a leak are no weights
-        return weight_scores(self.pathways(), by, horizon=horizon, removable=own)
+        return saliency(self.pathways(), by, horizon=horizon, removable=own)
 
     def pathways(self) -> Pathways:
         """Return the graph of all networks, leading axis E: W_rec and W_in as views of the weights.

@@ -18,7 +18,7 @@ CALLS_A_DOUBLING = 3.5
 
 
 @dataclass(frozen=True)
-class PenaltyPlan:
+class PenaltyCost:
     """How a penalty is computed for a network, and what a call with its gradient costs.
 
     Attributes
@@ -71,7 +71,7 @@ def use_doubling(length: int, hidden: int, terminals: int, networks: int, device
     return squared < 2 * length * call
 
 
-def make_plan(net: Pathways, length: int | None, *, every: int = 1, sample: int | None = None) -> PenaltyPlan:
+def make_plan(net: Pathways, length: int | None, *, every: int = 1, sample: int | None = None) -> PenaltyCost:
     """Return the plan for a penalty over ``length`` hop maps (None: the full resolvent)."""
     networks = math.prod(net.batch_shape)
     h, size = net.n_hidden, max(4, net.w_in.element_size())
@@ -81,7 +81,7 @@ def make_plan(net: Pathways, length: int | None, *, every: int = 1, sample: int 
     edges = float(net.w_rec.values().numel()) if net.is_sparse else float(networks * h * h)
     if length is None:
         flops = networks * (2 / 3 * h**3 + 8 * c * h**2)
-        return PenaltyPlan("linear solve", side, None, c, flops, 4 * edges * size, edges * size, every)
+        return PenaltyCost("linear solve", side, None, c, flops, 4 * edges * size, edges * size, every)
     flops, passes = 6.0 * length * c * edges, 2.0 * length + 1
     kept = float(length * networks * c * h * size)
     method = "sparse products" if net.is_sparse else "one hop at a time"
@@ -95,7 +95,7 @@ def make_plan(net: Pathways, length: int | None, *, every: int = 1, sample: int 
     if method != "repeated squaring" and kept > max(KEEP_BYTES, edges * size):
         root = math.isqrt(length - 1) + 1
         flops, passes, kept = flops * 4 / 3, passes * 4 / 3, kept * 2 * root / length
-    return PenaltyPlan(method, side, length, c, flops, passes * edges * size, kept, every)
+    return PenaltyCost(method, side, length, c, flops, passes * edges * size, kept, every)
 
 
 def starts_at_inputs(net: Pathways) -> bool:
@@ -105,4 +105,4 @@ def starts_at_inputs(net: Pathways) -> bool:
     return net.n_inputs <= net.n_outputs
 
 
-__all__ = ["PenaltyPlan", "make_plan", "starts_at_inputs", "use_doubling"]
+__all__ = ["PenaltyCost", "make_plan", "starts_at_inputs", "use_doubling"]

@@ -16,7 +16,7 @@ from hoplens.graph.radius import spectral_radius
 from hoplens.graph.solves import solve_resolvent
 from hoplens.graph.steps import Grads
 from hoplens.penalties.base import Penalty, PenaltySum, WeightPenalty, check_pathways, check_penalties
-from hoplens.penalties.costs import PenaltyPlan, make_plan, starts_at_inputs, use_doubling
+from hoplens.penalties.costs import PenaltyCost, make_plan, starts_at_inputs, use_doubling
 
 READOUTS = ("last", "every")
 
@@ -163,7 +163,7 @@ class PathwayPenalty(Penalty):
         value = self._value(net)
         return (value if weight == 1.0 else value * weight).to(dtype)
 
-    def plan(self, net: Pathways) -> PenaltyPlan:
+    def plan(self, net: Pathways) -> PenaltyCost:
         """Return how the penalty of this network is computed and what it costs; print it.
 
         Parameters

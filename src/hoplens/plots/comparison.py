@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hoplens.plots.curves import LOG_FROM, log_axis
 from hoplens.plots.frames import check_frame
-from hoplens.plots.measures import measure_info, method_order
+from hoplens.plots.methods import method_order
 from hoplens.plots.style import (
     COLUMN,
     FONT,
@@ -25,6 +25,7 @@ from hoplens.plots.style import (
     plain,
     quiet,
 )
+from hoplens.studies.measures import measure_info
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,7 @@ def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = No
         ``<measure>_high``; or what `hoplens.statistics.compare` returned for this measure, whose columns are
         called mean, low and high, and which has no task where it compared all rows at once.
     measure : str
-        A column, e.g. ``test_mse``.
+        A column, e.g. ``test_mse``; one that was registered with a ``plot`` is drawn by that.
     ax : Axes, optional
         Where, without legend; default a new figure with one.
 
@@ -61,6 +62,10 @@ def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = No
     ParameterError
         For a frame without rows.
     """
+    own = measure_info(measure).plot
+    if own is not None:
+        drawn: Axes = own(summary, ax=ax)
+        return drawn
     low, high = f"{measure}_low", f"{measure}_high"
     summary = _from_compare(summary, measure)
     check_frame(summary, ["task", "method", measure, low, high])

@@ -11,7 +11,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from hoplens.errors import ParameterError
 from hoplens.plots.frames import Interval, pruning_points, reach_points, sweep_points
-from hoplens.plots.measures import kept_columns, measure_info
 from hoplens.plots.style import (
     COLUMN,
     MUTED,
@@ -24,6 +23,7 @@ from hoplens.plots.style import (
     new_axes,
     quiet,
 )
+from hoplens.studies.measures import kept_columns, measure_info
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoplens.errors import ParameterError, unknown_name
-from hoplens.plots.measures import method_order
+from hoplens.plots.methods import method_order
 from hoplens.studies.statistics import best_strength, bootstrap_mean
 
 if TYPE_CHECKING:

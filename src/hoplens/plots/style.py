@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from hoplens.errors import check_choice
 from hoplens.files import write_atomically
-from hoplens.plots.measures import method_label, method_order
+from hoplens.plots.methods import method_label, method_order
 from hoplens.text import printable, printable_lines
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
 from hoplens.report.environment import environment
 from hoplens.report.svg import inline_svg
 from hoplens.report.theme import variables
-from hoplens.studies.compression.candidates import ROUNDS, Plan, Settings
+from hoplens.studies.compression.candidates import ROUNDS, Candidate, TuningSettings
 from hoplens.studies.compression.result import INT8, Line, Result
 from hoplens.studies.compression.search import Choice
 from hoplens.version import __version__
@@ -70,7 +70,7 @@ def content(
     model: RecurrentModel,
     result: Result,
     choice: Choice,
-    settings: Settings,
+    settings: TuningSettings,
     *,
     target_size: float,
     max_loss: float,
@@ -89,16 +89,17 @@ def content(
             f"{INT8} multiplies integers; its {result.score_name} on the held-back sequences is "
             f"{result.int8_score:.4f}."
         )
-    if choice.record.plan.form != "float32":
+    if choice.record.candidate.form != "float32":
         notes.append("The PyTorch file holds the rounded weights as floats.")
     if padded and not model.info.every_step:
         notes.append(
             "The sequences differ in length, and all files read out after the last step they are given: pass "
             "sequences of one length together, without padding, as was done here."
         )
+    name = choice.record.candidate.name
     return {
         "title": title,
-        "summary": f"{describe(model)}. {choice.record.plan.name[0].upper()}{choice.record.plan.name[1:]}.",
+        "summary": f"{describe(model)}. {name[0].upper()}{name[1:]}.",
         "verdict": verdict(result, choice, target_size, max_loss),
         "score_name": result.score_name,
         "n_report": result.n_report,
@@ -113,23 +114,24 @@ def content(
     }
 
 
-def _made(choice: Choice, settings: Settings, result: Result) -> list[str]:
-    plan: Plan = choice.record.plan
+def _made(choice: Choice, settings: TuningSettings, result: Result) -> list[str]:
+    candidate: Candidate = choice.record.candidate
     lines = []
-    if plan.window is not None:
-        lines.append(f"Only the last {plan.window} steps of a sequence are run, from a state of zeros.")
-    if plan.structure == "unit":
+    if candidate.window is not None:
+        lines.append(f"Only the last {candidate.window} steps of a sequence are run, from a state of zeros.")
+    if candidate.structure == "unit":
         lines.append(
-            f"{plan.amount:.0%} of the hidden units were cut out by their pathway scores, in {ROUNDS} rounds."
+            f"{candidate.amount:.0%} of the hidden units were cut out by their pathway scores, "
+            f"in {ROUNDS} rounds."
         )
-    elif plan.structure == "weight":
+    elif candidate.structure == "weight":
         lines.append(
-            f"{plan.amount:.0%} of the weights of each matrix were set to zero by pathway scores, in "
+            f"{candidate.amount:.0%} of the weights of each matrix were set to zero by pathway scores, in "
             f"{ROUNDS} rounds."
         )
-    if plan.form != "float32":
+    if candidate.form != "float32":
         lines.append(
-            f"Weights were rounded to {plan.form}, one scale a row, fine-tuned through the rounding."
+            f"Weights were rounded to {candidate.form}, one scale a row, fine-tuned through the rounding."
         )
     trained = ", ".join(f"{key} {value:g}" for key, value in asdict(settings).items())
     lines.append(f"Fine-tuning with Adam: {trained}.")

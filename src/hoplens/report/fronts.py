@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hoplens.plots.frames import fair_rows
-from hoplens.plots.measures import method_order
+from hoplens.plots.methods import method_order
 from hoplens.studies.statistics import best_strength, front_points, standing
 
 if TYPE_CHECKING:

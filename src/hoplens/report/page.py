@@ -16,7 +16,7 @@ from markupsafe import Markup
 from hoplens.analysis.summary import Analysis
 from hoplens.errors import ParameterError
 from hoplens.files import write_atomically
-from hoplens.plots.measures import method_label
+from hoplens.plots.methods import method_label
 from hoplens.plots.style import method_styles
 from hoplens.report import figures, tables, theme
 from hoplens.report.environment import environment

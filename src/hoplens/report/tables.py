@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from hoplens.plots.measures import (
-    MEASURES,
-    Measure,
-    kept_columns,
-    measure_info,
-    method_label,
-    method_order,
-)
+from hoplens.plots.methods import method_label, method_order
 from hoplens.plots.style import method_styles
 from hoplens.report.numbers import MISSING, count, interval, number, strength
 from hoplens.report.study import Duel, StudyLike, agreement, lost_share
 from hoplens.report.theme import mark
+from hoplens.studies.measures import BUILT_IN, MEASURES, Measure, kept_columns, kept_share, measure_info
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +24,7 @@ OUTCOMES = {"better": "better", "worse": "worse", "unclear": "no clear differenc
 
 
 @dataclass(frozen=True)
-class Cell:
+class MeanCell:
     """A mean with its interval; ``exact`` is the number in full."""
 
     text: str
@@ -48,7 +42,7 @@ class Row:
     strength: str
     n: str
     diverged: int
-    cells: tuple[Cell, ...]
+    cells: tuple[MeanCell, ...]
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def summary_table(summary: pd.DataFrame) -> Table:
         return Table((), ())
     kept = kept_columns(map(str, summary.columns))
     own = [n for n in map(str, summary.columns) if f"{n}_low" in summary.columns and n not in kept]
-    listed = dict.fromkeys((*MEASURES, *KEPT_SHOWN, *own))
+    listed = dict.fromkeys((*(measure.name for measure in BUILT_IN), *KEPT_SHOWN, *own))
     names = [n for n in listed if n in summary.columns and summary[n].notna().any()]
     styles = method_styles(summary["method"])
     blocks = []
@@ -101,9 +95,11 @@ def summary_table(summary: pd.DataFrame) -> Table:
     return Table(tuple(measure_info(name) for name in names), tuple(blocks))
 
 
-def _cell(row: dict[str, Any], name: str, best: bool) -> Cell:
+def _cell(row: dict[str, Any], name: str, best: bool) -> MeanCell:
     value = _float(row.get(name))
-    return Cell(number(value), interval(row.get(f"{name}_low"), row.get(f"{name}_high")), repr(value), best)
+    return MeanCell(
+        number(value), interval(row.get(f"{name}_low"), row.get(f"{name}_high")), repr(value), best
+    )
 
 
 def _best(rows: dict[str, dict[str, Any]], name: str, target: float) -> set[str]:
@@ -196,20 +192,16 @@ def network_notes(networks: pd.DataFrame) -> list[str]:
 
 def definitions(results: StudyLike) -> list[Measure]:
     """Return the measures that the study reports, with their meanings."""
-    columns = [*results.summary.columns, *results.networks.columns]
-    known = [measure for name, measure in MEASURES.items() if name in columns]
-    kept = kept_columns(dict.fromkeys(map(str, columns)))
-    if kept:
-        known.append(
-            Measure(
-                "kept",
-                "kept at p %",
-                "higher",
-                "Share of the performance (the explained part of the targets' variance) that is left after "
-                "the smallest p % of the recurrent weights are removed at once, without retraining: 1 is all "
-                "of it.",
-            )
+    columns = list(dict.fromkeys(map(str, [*results.summary.columns, *results.networks.columns])))
+    own = [name for name in columns if name not in MEASURES.built_in]
+    known = [measure for measure in BUILT_IN if measure.name in columns]
+    known += [measure for name in own if (measure := measure_info(name)).meaning and not kept_share(name)]
+    if kept_columns(columns):
+        meaning = (
+            "Share of the performance (the explained part of the targets' variance) that is left after the "
+            "smallest p % of the recurrent weights are removed at once, without retraining: 1 is all of it."
         )
+        known.append(Measure("kept", "kept at p %", "higher", meaning))
     return known
 
 
@@ -248,7 +240,7 @@ def _p_value(p: float) -> str:
 
 __all__ = [
     "Block",
-    "Cell",
+    "MeanCell",
     "Row",
     "Table",
     "aim_rows",

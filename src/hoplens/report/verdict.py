@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hoplens.plots.measures import OURS, method_label
+from hoplens.plots.methods import OURS, method_label
 from hoplens.report.numbers import count, listing, number, percent
 from hoplens.report.study import Duel, StudyLike, agreement, duels, means_over_tasks
 

@@ -25,7 +25,7 @@ TEST_SAMPLES = 4096  # sequences that `hoplens.evaluation` tests every network o
 CACHE_BYTES = 2 << 20  # states beyond this come from slower memory
 PROGRESS = 50  # points of training at which schedules are looked at
 STRIDE = (
-    41  # measured steps are spread over all of training; prime, so that thinning comes as often as it does
+    41  # measured steps are spread over all of training; prime, so that pruning comes as often as it does
 )
 
 ROUNDS = 30  # of the fit by absolute errors

@@ -48,7 +48,7 @@ class Callback(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class HopRecord:
     """What was noted at one step.
 
     Attributes
@@ -90,8 +90,8 @@ class HopLogger:
     threshold : float, default 0.1
         Of `active_hops`.
     sinks : sequence of callable
-        Each is called with every new `Record`, e.g. `TensorBoardSink`.
-    records : list of Record
+        Each is called with every new `HopRecord`, e.g. `TensorBoardSink`.
+    records : list of HopRecord
         Filled by the run; leave it empty.
     """
 
@@ -100,8 +100,8 @@ class HopLogger:
     read_model: Callable[[Any], Pathways] | None = None
     penalty: Penalty | None = None
     threshold: float = 0.1
-    sinks: Sequence[Callable[[Record], None]] = ()
-    records: list[Record] = field(default_factory=list)
+    sinks: Sequence[Callable[[HopRecord], None]] = ()
+    records: list[HopRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_count("horizon", self.horizon)
@@ -132,7 +132,7 @@ class HopLogger:
             value = float("nan") if self.penalty is None else float(self.penalty(net))
             active = float(active_hops(maps, self.threshold).double().mean())
             number = loss.detach() if isinstance(loss, Tensor) else loss
-            record = Record(step, float(number), maps, active, value)
+            record = HopRecord(step, float(number), maps, active, value)
         self.records.append(record)
         for sink in self.sinks:
             sink(record)
@@ -258,12 +258,12 @@ class TensorBoardSink:
             ) from None
         self.writer = SummaryWriter(os.fspath(self.writer))  # type: ignore[no-untyped-call, unused-ignore]
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: HopRecord) -> None:
         """Write a record.
 
         Parameters
         ----------
-        record : Record
+        record : HopRecord
         """
         scalars = {"loss": record.loss, "active_hops": record.active_hops, "penalty": record.penalty}
         for hop, mass in zip(record.maps.hops.tolist(), record.maps.values.abs().sum((1, 2)), strict=True):
@@ -321,7 +321,7 @@ def lightning_callback(logger: Callback) -> Any:
 __all__ = [
     "Callback",
     "HopLogger",
-    "Record",
+    "HopRecord",
     "TensorBoardSink",
     "lightning_callback",
     "pathways_of",

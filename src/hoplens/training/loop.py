@@ -17,7 +17,7 @@ T = TypeVar("T")
 Self = TypeVar("Self", bound="Trainable")
 
 CHECK_EVERY = 25  # steps between looks at the loss: each look waits for the device
-SMOOTH_STEPS = 50  # training error is averaged over so many steps before thinning looks at it
+SMOOTH_STEPS = 50  # training error is averaged over so many steps before pruning looks at it
 THIN_EVERY = 0.01  # share of training between two removals of weights
 
 
@@ -30,7 +30,7 @@ class Trainable(Protocol):
         ...
 
     def recurrent(self) -> Tensor:
-        """Return the recurrent weights that thinning and masks act on: a view of shape (E, H from, K to)."""
+        """Return the recurrent weights that pruning and masks act on: a view of shape (E, H from, K to)."""
         ...
 
     def keep(self, rows: slice, share: Tensor, *, by: str, horizon: int) -> Tensor:
@@ -121,13 +121,13 @@ class Loop:
         self.strengths = strengths
         # what one step with learning rate 1 takes off each weight
         self.shrink = strengths * torch.tensor(decays).to(strengths) if any(decays) else None
-        thinned = any(recipe.thinning for recipe, _ in self.groups)
+        pruned = any(recipe.pruning for recipe, _ in self.groups)
         existing = torch.ones_like(recurrent)
         self.wiring = wiring  # what may exist at all; the mask is what exists now
         if wiring is not None:
             recurrent.mul_(wiring)
-        self.mask = (existing if wiring is None else wiring.clone()) if thinned else wiring
-        # how far each network has come in being thinned, 0 .. 1
+        self.mask = (existing if wiring is None else wiring.clone()) if pruned else wiring
+        # how far each network has come in being pruned, 0 .. 1
         self.clock = torch.zeros_like(strengths)
         self.smoothed = torch.full_like(strengths, math.inf)
         shape = (settings.steps, len(networks))
@@ -196,19 +196,19 @@ class Loop:
         """Remove weights of the networks whose turn it is; ``interval`` is the progress since last time."""
         assert self.mask is not None
         for recipe, rows in self.groups:
-            thinning = recipe.thinning
-            if thinning is None or progress < thinning.start:
+            pruning = recipe.pruning
+            if pruning is None or progress < pruning.start:
                 continue
-            if progress >= thinning.release and thinning.release < 1:
+            if progress >= pruning.release and pruning.release < 1:
                 self.mask[rows] = 1.0 if self.wiring is None else self.wiring[rows]
                 continue
-            if progress > thinning.stop:
+            if progress > pruning.stop:
                 continue
-            learnt = self.smoothed[rows] <= thinning.tolerance * self.chance
-            learnt &= self.strengths[rows] >= thinning.least_strength
-            self.clock[rows] += learnt * (interval / (thinning.stop - thinning.start))
-            share = thinning.share(self.clock[rows])
-            kept = self.trained.keep(rows, share, by=thinning.by, horizon=self.horizon).to(self.mask.dtype)
+            learnt = self.smoothed[rows] <= pruning.tolerance * self.chance
+            learnt &= self.strengths[rows] >= pruning.least_strength
+            self.clock[rows] += learnt * (interval / (pruning.stop - pruning.start))
+            share = pruning.share(self.clock[rows])
+            kept = self.trained.keep(rows, share, by=pruning.by, horizon=self.horizon).to(self.mask.dtype)
             self.mask[rows] = kept if self.wiring is None else kept * self.wiring[rows]
 
     def _set_aside_diverged(self, step: int) -> None:

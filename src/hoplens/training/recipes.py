@@ -1,4 +1,4 @@
-"""Ways to train: penalty, schedule, initialisation and thinning under one name."""
+"""Ways to train: penalty, schedule, initialisation and pruning under one name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from hoplens.errors import ParameterError, check_choice
 from hoplens.models.ensemble import INITS
+from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.pathway import PathwayPenalty, Penalty, WeightPenalty
 from hoplens.penalties.schedules import Schedule, ScheduledPenalty, constant
-from hoplens.penalties.thinning import Thinning
 from hoplens.seeds import generator
 
 USES = ("penalty", "weight decay", "dropout")
@@ -130,7 +130,7 @@ class Recipe:
         What is penalised; the strength multiplies all.
     init : {"gaussian", "orthogonal", "delay"}
         Initial weights, see `hoplens.models.ensemble.create_ensemble`.
-    thinning : Thinning, optional
+    pruning : GradualPruning, optional
         Gradual removal of recurrent weights.
     uses : {"penalty", "weight decay", "dropout"}, default "penalty"
         What the strength is: the factor of the terms; a decoupled weight decay (a step with learning rate r
@@ -141,7 +141,7 @@ class Recipe:
     name: str
     terms: tuple[Term, ...] = ()
     init: str = "orthogonal"
-    thinning: Thinning | None = None
+    pruning: GradualPruning | None = None
     uses: str = "penalty"
 
     def __post_init__(self) -> None:
@@ -173,24 +173,24 @@ class Recipe:
         terms = [(term.weight, term.penalty(horizon, **options), term.schedule) for term in self.terms]
         return ScheduledPenalty(terms)
 
-    def without_thinning(self, *, name: str) -> Recipe:
-        """Return this recipe under another name with no thinning (for ablations)."""
-        return replace(self, name=name, thinning=None)
+    def without_pruning(self, *, name: str) -> Recipe:
+        """Return this recipe under another name with no pruning (for ablations)."""
+        return replace(self, name=name, pruning=None)
 
-    def always_thinned(self, *, name: str, like: Recipe) -> Recipe:
-        """Return this recipe with another's thinning, at every strength (for ablations).
+    def always_pruned(self, *, name: str, like: Recipe) -> Recipe:
+        """Return this recipe with another's pruning, at every strength (for ablations).
 
         Parameters
         ----------
         name : str
             Name of the new recipe.
         like : Recipe
-            Whose thinning to take.
+            Whose pruning to take.
         """
-        thinning = None if like.thinning is None else replace(like.thinning, least_strength=0.0)
-        return replace(self, name=name, thinning=thinning)
+        pruning = None if like.pruning is None else replace(like.pruning, least_strength=0.0)
+        return replace(self, name=name, pruning=pruning)
 
-    def but(self, *, name: str, init: str | None = None) -> Recipe:
+    def with_start(self, *, name: str, init: str | None = None) -> Recipe:
         """Return this recipe under another name with another start (for ablations)."""
         return replace(self, name=name, init=self.init if init is None else init)
 
@@ -240,13 +240,13 @@ def recommended() -> Recipe:
       has not learnt yet is spared. Below that strength all weights stay: weak penalties are for the least
       error, strong ones for sparse networks.
     * Release: from 80 % on removed weights may come back. They stay small, so that the network can be
-      pruned again at little cost, and they win back what thinning had cost.
+      pruned again at little cost, and they win back what pruning had cost.
 
     The only thing to choose is the strength; 1e-3 does well on all tasks of the synthetic study whose targets
     are linear in the inputs, 3e-4 on the others.
     """
-    thinning = Thinning(0.9, start=0.2, stop=0.75, release=0.8, tolerance=0.9, least_strength=2e-4)
-    return Recipe("recommended", (Term(PathwaySpec("hops")),), init="delay", thinning=thinning)
+    pruning = GradualPruning(0.9, start=0.2, stop=0.75, release=0.8, tolerance=0.9, least_strength=2e-4)
+    return Recipe("recommended", (Term(PathwaySpec("hops")),), init="delay", pruning=pruning)
 
 
 BUILT_IN: dict[str, Callable[[], Recipe]] = {

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hoplens.analysis.attribution.explanation import Explanation
 from hoplens.analysis.attribution.flow import features_per_step, flow, hops_of, many_hops
-from hoplens.analysis.attribution.paths import Plan, block_positions, by_line, by_nodes, by_orders
+from hoplens.analysis.attribution.paths import Segments, block_positions, by_line, by_nodes, by_orders
+from hoplens.analysis.attribution.question import Question, make_question
 from hoplens.analysis.attribution.secants import rule_for
-from hoplens.analysis.attribution.setting import Setting, make_setting
 from hoplens.errors import check_choice, check_count, check_number
 from hoplens.models.recurrent_model import at_steps
 
@@ -125,24 +125,24 @@ def explain(
     drawn = check_count("seed", seed, least=0)
     limit = check_number("tolerance", tolerance, above=0.0)
     with torch.no_grad():
-        setting = make_setting(
+        question = make_question(
             model, inputs, readout, output, baseline, rnn, input_names, output_names, nonlinearity
         )
-        cells = setting.batch.inputs[0].numel()
+        cells = question.batch.inputs[0].numel()
         cut = min(cut, cells)
         if method == "orders":
             positions = block_positions(cells, count, cut, drawn)
-            solver = _Solver(setting, lambda level: by_orders(positions, cut, level))
+            solver = _Solver(question, lambda level: by_orders(positions, cut, level))
             words = f"mean of exact secants over {count} orders of {cut} blocks (seed {drawn})"
         elif method == "secant":
-            solver = _Solver(setting, lambda level: by_line(cells, level * (cut_line or 1)))
+            solver = _Solver(question, lambda level: by_line(cells, level * (cut_line or 1)))
             words = f"exact secants, {cut_line or 1} from baseline to input"
         else:
-            solver = _Solver(setting, lambda level: by_nodes(cells, level * (cut_line or FIRST_NODES)))
+            solver = _Solver(question, lambda level: by_nodes(cells, level * (cut_line or FIRST_NODES)))
             words = "integrated gradients, Gauss-Legendre nodes"
         most = max(1, MOST_NODES // (cut_line or FIRST_NODES)) if method == "path" else MOST_REFINE
-        exact = method != "path" and all(rule_for(cell).exact for cell in setting.stack.cells)
-        return _explanation(setting, solver.solve(limit, 1 if exact else most), words)
+        exact = method != "path" and all(rule_for(cell).exact for cell in question.stack.cells)
+        return _explanation(question, solver.solve(limit, 1 if exact else most), words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,14 +165,14 @@ class _Found:
 
 @dataclass(frozen=True, eq=False)
 class _Solver:
-    """Solves a setting in parts that fit into memory, and again where the gap is too large."""
+    """Solves a question in parts that fit into memory, and again where the gap is too large."""
 
-    setting: Setting
-    plan: Callable[[int], Plan]  # by refinement
+    question: Question
+    segments: Callable[[int], Segments]  # by refinement
 
     def solve(self, tolerance: float, most: int) -> _Found:
-        found = self.at(torch.arange(self.setting.batch.inputs.shape[0]), 1, None)
-        wide, level = self.setting.batch.inputs.dtype == torch.float64, 1
+        found = self.at(torch.arange(self.question.batch.inputs.shape[0]), 1, None)
+        wide, level = self.question.batch.inputs.dtype == torch.float64, 1
         while not (wide and level >= most):
             scale = torch.maximum(found.difference.abs(), 1e-6 * found.values.abs().sum((1, 2)))
             bad = (found.gap.abs() > tolerance * scale).nonzero()[:, 0]
@@ -184,19 +184,19 @@ class _Solver:
         return found
 
     def at(self, samples: Tensor, level: int, dtype: torch.dtype | None) -> _Found:
-        own = self.setting
+        own = self.question
         stack = own.stack if dtype is None else own.stack.to(dtype)
         assert stack.w_out is not None
         inputs = own.batch.inputs if dtype is None else own.batch.inputs.to(dtype)
         samples = samples.to(inputs.device)
-        plan = self.plan(level).to(inputs)
+        segments = self.segments(level).to(inputs)
         hops = len(hops_of(stack, inputs.shape[1])) if many_hops(stack) else 1
-        each = inputs.shape[1] * features_per_step(stack) * len(plan.shares) * hops
+        each = inputs.shape[1] * features_per_step(stack) * len(segments.shares) * hops
         rows = stack.w_out[own.outputs]
         parts = []
         for chosen in samples.split(max(1, WORKING_SET // each)):
             base = own.baseline[chosen].to(inputs)
-            got = flow(stack, inputs[chosen], base, own.batch.lengths[chosen], rows[chosen], plan)
+            got = flow(stack, inputs[chosen], base, own.batch.lengths[chosen], rows[chosen], segments)
             values, error, spread = _over_orders(got.values)
             parts.append(_Found(values, got.by_hop, error, spread, got.shown, rows[chosen]))
         # in float64 from here on, so that what comes back does not depend on what had to be done again
@@ -232,37 +232,37 @@ def _replace(found: _Found, bad: Tensor, better: _Found) -> _Found:
     return _Found(**parts)
 
 
-def _explanation(setting: Setting, found: _Found, words: str) -> Explanation:
-    outputs = setting.outputs
-    bias = setting.bias.to(found.rows)[outputs]
+def _explanation(question: Question, found: _Found, words: str) -> Explanation:
+    outputs = question.outputs
+    bias = question.bias.to(found.rows)[outputs]
     values, error, spread = found.values, found.error, found.spread
-    before = setting.given.lengths - setting.batch.lengths
+    before = question.given.lengths - question.batch.lengths
     if bool((before > 0).any()):  # steps before the window of a truncated model contribute nothing
-        steps = setting.given.inputs.shape[1]
+        steps = question.given.inputs.shape[1]
         values, error, spread = (at_steps(part, before, steps) for part in (values, error, spread))
     outputs_at = [(shown * found.rows).sum(-1) + bias for shown in found.shown]
-    hops = hops_of(setting.stack, setting.batch.inputs.shape[1]).to(found.values.device)
+    hops = hops_of(question.stack, question.batch.inputs.shape[1]).to(found.values.device)
     return Explanation(
         values,
         found.by_hop,
         hops,
-        hops - 1 - len(setting.stack.levels),
+        hops - 1 - len(question.stack.levels),
         (found.shown[1] - found.shown[0]) * found.rows,
         found.gap,
         error,
         spread,
         outputs_at[1],
         outputs_at[0],
-        setting.given.inputs,
-        setting.given_baseline,
-        setting.given.lengths,
+        question.given.inputs,
+        question.given_baseline,
+        question.given.lengths,
         outputs,
-        setting.input_names,
-        setting.output_names,
-        setting.unit_names,
+        question.input_names,
+        question.output_names,
+        question.unit_names,
         words,
-        setting.stack.label,
-        not many_hops(setting.stack),
+        question.stack.label,
+        not many_hops(question.stack),
     )
 
 

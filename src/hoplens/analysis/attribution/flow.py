@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hoplens.analysis.attribution.paths import Plan
+from hoplens.analysis.attribution.paths import Segments
 from hoplens.analysis.attribution.secants import Features, Rule, rule_for
 from hoplens.models.cells import Cell, Saved
 from hoplens.models.stack import Stack
@@ -18,7 +18,7 @@ AT_ONCE = 2**18  # numbers that secants are made of at once
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """What one plan found.
+    """What the segments found.
 
     Attributes
     ----------
@@ -56,8 +56,8 @@ def features_per_step(stack: Stack) -> int:
     return sum(12 * cell.n_state + cell.n_inputs for cell in stack.cells)
 
 
-def flow(stack: Stack, x: Tensor, base: Tensor, lengths: Tensor, seed: Tensor, plan: Plan) -> Flow:
-    """Return contributions of all cells along all ways of a plan.
+def flow(stack: Stack, x: Tensor, base: Tensor, lengths: Tensor, seed: Tensor, segments: Segments) -> Flow:
+    """Return contributions of all cells along all ways of some segments.
 
     Parameters
     ----------
@@ -67,16 +67,16 @@ def flow(stack: Stack, x: Tensor, base: Tensor, lengths: Tensor, seed: Tensor, p
     lengths : Tensor of int64, shape (B,)
     seed : Tensor, shape (B, n)
         Read-out row of each sample.
-    plan : Plan
+    segments : Segments
     """
     size, steps, inputs = x.shape
-    count = len(plan.shares)
-    shares = plan.shares.view(count, steps, 1, inputs).transpose(0, 1)  # (L, Q, 1, I)
+    count = len(segments.shares)
+    shares = segments.shares.view(count, steps, 1, inputs).transpose(0, 1)  # (L, Q, 1, I)
     points = torch.lerp(base.transpose(0, 1)[:, None], x.transpose(0, 1)[:, None], shares)
     rules = [rule_for(cell) for cell in stack.cells]
     kept, shown = _run(stack, rules, points.flatten(1, 2), lengths.repeat(count))
     hops = 1 + len(stack.levels) * (steps - 1) if many_hops(stack) else 1
-    back = _Pull(plan, lengths, seed, hops)
+    back = _Pull(segments, lengths, seed, hops)
 
     def pull(place: int, part: slice, above: Tensor | None) -> Tensor:
         reverse = place in stack.backward_cells
@@ -84,12 +84,12 @@ def flow(stack: Stack, x: Tensor, base: Tensor, lengths: Tensor, seed: Tensor, p
 
     rows = stack.pull_back(pull)  # (L, P * B, R, I)
     moved = (x - base).transpose(0, 1)  # (L, B, I)
-    amount = plan.amount.view(-1, steps, 1, 1, inputs).transpose(0, 1)  # (L, P, 1, 1, I)
+    amount = segments.amount.view(-1, steps, 1, 1, inputs).transpose(0, 1)  # (L, P, 1, 1, I)
     parts = rows.unflatten(1, (-1, size)) * amount * moved[:, None, :, None]  # (L, P, B, R, I)
-    values = parts.new_zeros(plan.orders, size, steps, inputs)
-    values.index_add_(0, plan.order, parts.sum(3).permute(1, 2, 0, 3))
+    values = parts.new_zeros(segments.orders, size, steps, inputs)
+    values.index_add_(0, segments.order, parts.sum(3).permute(1, 2, 0, 3))
     if hops > 1:
-        by_hop = parts.sum((0, 1)) / plan.orders  # (B, R, I)
+        by_hop = parts.sum((0, 1)) / segments.orders  # (B, R, I)
     else:
         by_hop = by_lag(values.mean(0), lengths)
     return Flow(values, by_hop, torch.stack([shown[:size], shown[-size:]]))
@@ -121,7 +121,7 @@ def _run(stack: Stack, rules: list[Rule], x: Tensor, lengths: Tensor) -> tuple[l
 class _Pull:
     """Rows go from the read-out back through time; R counts the edges in time that they have walked."""
 
-    plan: Plan
+    segments: Segments
     lengths: Tensor
     seed: Tensor
     hops: int
@@ -129,7 +129,7 @@ class _Pull:
     def cell(
         self, cell: Cell, rule: Rule, kept: Features, entering: Tensor | None, part: slice, reverse: bool
     ) -> Tensor:
-        count, steps = len(self.plan.start), len(kept[0])
+        count, steps = len(self.segments.start), len(kept[0])
         emission = cell.emission()
         emission = None if emission is None else emission.to(kept[0])
         lengths = self.lengths.repeat(count)[:, None, None]
@@ -158,11 +158,11 @@ class _Pull:
     def _secants(self, rule: Rule, kept: Features, ahead: range) -> dict[int, Saved]:
         """Linearise the next steps, as many at once as stay in the caches."""
         size = len(self.lengths)
-        width = sum(part.shape[-1] for part in kept) * len(self.plan.start) * size
+        width = sum(part.shape[-1] for part in kept) * len(self.segments.start) * size
         chosen = ahead[: max(1, AT_ONCE // width)]
         low, high = min(chosen), max(chosen) + 1
         sides = []
-        for index in (self.plan.start, self.plan.end):
+        for index in (self.segments.start, self.segments.end):
             parts = [part[low:high].unflatten(1, (-1, size)) for part in kept]
             sides.append(tuple(part.index_select(1, index).flatten(1, 2) for part in parts))
         found = rule.secants(*sides)

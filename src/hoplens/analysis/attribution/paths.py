@@ -12,7 +12,7 @@ from hoplens.seeds import generator
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Segments:
     """Points to run and segments to linearise; C = L * I cells.
 
     Attributes
@@ -39,10 +39,10 @@ class Plan:
         """Number of ways, M."""
         return int(self.order[-1]) + 1
 
-    def to(self, like: Tensor) -> Plan:
-        """Return the plan in the dtype and on the device of a tensor."""
+    def to(self, like: Tensor) -> Segments:
+        """Return the segments in the dtype and on the device of a tensor."""
         index = [part.to(like.device) for part in (self.start, self.end, self.order)]
-        return Plan(self.shares.to(like), index[0], index[1], self.amount.to(like), index[2])
+        return Segments(self.shares.to(like), index[0], index[1], self.amount.to(like), index[2])
 
 
 def block_positions(cells: int, orders: int, blocks: int, seed: int) -> Tensor:
@@ -60,8 +60,8 @@ def block_positions(cells: int, orders: int, blocks: int, seed: int) -> Tensor:
     return torch.stack(drawn[:orders])
 
 
-def by_orders(positions: Tensor, blocks: int, refine: int) -> Plan:
-    """Return the plan that moves cells block by block, each block in ``refine`` equal steps.
+def by_orders(positions: Tensor, blocks: int, refine: int) -> Segments:
+    """Return the segments that move cells block by block, each block in ``refine`` equal steps.
 
     Parameters
     ----------
@@ -79,22 +79,22 @@ def by_orders(positions: Tensor, blocks: int, refine: int) -> Plan:
     start = torch.tensor([chain[n] for chain in chains for n in range(between + 1)])
     end = torch.tensor([chain[n + 1] for chain in chains for n in range(between + 1)])
     order = torch.arange(count).repeat_interleave(between + 1)
-    return Plan(shares, start, end, shares[end] - shares[start], order)
+    return Segments(shares, start, end, shares[end] - shares[start], order)
 
 
-def by_line(cells: int, steps: int) -> Plan:
-    """Return the plan of the straight line in equal steps, each a secant."""
+def by_line(cells: int, steps: int) -> Segments:
+    """Return the segments of the straight line in equal steps, each a secant."""
     return by_orders(torch.zeros(1, cells, dtype=torch.int64), 1, steps)
 
 
-def by_nodes(cells: int, nodes: int) -> Plan:
-    """Return the plan of Jacobians at Gauss-Legendre nodes of the straight line: integrated gradients."""
+def by_nodes(cells: int, nodes: int) -> Segments:
+    """Return the segments of Jacobians at Gauss-Legendre nodes of the straight line: integrated gradients."""
     places, weights = np.polynomial.legendre.leggauss(nodes)
     inner = torch.as_tensor(0.5 + 0.5 * places)
     shares = torch.cat([inner.new_zeros(1), inner, inner.new_ones(1)])[:, None].expand(-1, cells)
     at = torch.arange(1, nodes + 1)
     amount = torch.as_tensor(0.5 * weights)[:, None].expand(-1, cells)
-    return Plan(shares, at, at, amount, torch.zeros(nodes, dtype=torch.int64))
+    return Segments(shares, at, at, amount, torch.zeros(nodes, dtype=torch.int64))
 
 
-__all__ = ["Plan", "block_positions", "by_line", "by_nodes", "by_orders"]
+__all__ = ["Segments", "block_positions", "by_line", "by_nodes", "by_orders"]

@@ -16,10 +16,18 @@ from hoplens.files import csv_bytes, write_atomically
 from hoplens.models.readers.opening import read_model
 from hoplens.plots import plot_compression, save_figure
 from hoplens.report.compression import FIGURE, cells, content, render, verdict
-from hoplens.studies.compression.candidates import QUICK_STEPS, Plan, Settings
+from hoplens.studies.compression.candidates import QUICK_STEPS, Candidate, TuningSettings
 from hoplens.studies.compression.data import every_step, fit_info, halves, load_split
 from hoplens.studies.compression.result import Result, files_of, measure, torch_bytes
-from hoplens.studies.compression.search import HOPELESS, MODEL, ONNX, Choice, Record, Search, choose
+from hoplens.studies.compression.search import (
+    HOPELESS,
+    MODEL,
+    ONNX,
+    CandidateRecord,
+    CandidateSearch,
+    Choice,
+    choose,
+)
 from hoplens.threads import threads, threads_for
 
 
@@ -46,7 +54,7 @@ def run_compress(
     check_number("--target-size", target_size, above=0.0, most=1.0)
     check_number("--max-loss", max_loss, least=0.0)
     check_number("--seconds", seconds, above=0.0)
-    settings = Settings(
+    settings = TuningSettings(
         -(-check_count("--steps", steps, least=0) // (QUICK_STEPS if quick else 1)),
         check_number("--lr", lr, above=0.0),
         check_count("--batch", batch),
@@ -73,7 +81,7 @@ def run_compress(
         raise ParameterError("a bidirectional model needs sequences of one length; cut or group them")
     with _one_line_for_a_full_disk(), threads(threads_for(own.core.hidden_size)):
         chosen_on, reported_on = halves(unseen, seed)
-        search = Search(own, train, chosen_on, reported_on, settings, out, quick=quick)
+        search = CandidateSearch(own, train, chosen_on, reported_on, settings, out, quick=quick)
         records = _search(console, search, max_loss)
         choice = choose(records, target_size, max_loss)
         result = measure(search, records, choice, reported_on, seconds=seconds)
@@ -95,43 +103,43 @@ def _one_line_for_a_full_disk() -> Iterator[None]:
         raise FileError(f"cannot write{where} ({error.strerror or type(error).__name__})") from None
 
 
-def _search(console: Console, search: Search, max_loss: float) -> list[Record]:
-    kept = sum(search.load(plan) is not None for plan in search.plans)
+def _search(console: Console, search: CandidateSearch, max_loss: float) -> list[CandidateRecord]:
+    kept = sum(search.load(candidate) is not None for candidate in search.candidates)
     if kept:
         console.print(
-            f"{kept} of {len(search.plans)} candidates are there from an earlier run", highlight=False
+            f"{kept} of {len(search.candidates)} candidates are there from an earlier run", highlight=False
         )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        row = bar.add_task("candidates", total=len(search.plans))
+        row = bar.add_task("candidates", total=len(search.candidates))
 
-        def show(plan: Plan) -> None:
-            bar.update(row, advance=1, description=plan.name)
+        def show(candidate: Candidate) -> None:
+            bar.update(row, advance=1, description=candidate.name)
             if not console.is_terminal:  # a log shows no bar
                 done = int(bar.tasks[row].completed)
-                _say(console, f"{done} of {len(search.plans)} candidates: {plan.name}")
+                _say(console, f"{done} of {len(search.candidates)} candidates: {candidate.name}")
 
         try:
             return search.run(give_up=HOPELESS + max_loss, progress=show)
         except KeyboardInterrupt:
-            done = sum(search.load(plan) is not None for plan in search.plans)
+            done = sum(search.load(candidate) is not None for candidate in search.candidates)
             bar.stop()
-            _say(console, f"{done} of {len(search.plans)} candidates are kept; the same command goes on")
+            _say(console, f"{done} of {len(search.candidates)} candidates are kept; the same command goes on")
             raise
 
 
 def _write(
-    search: Search,
+    search: CandidateSearch,
     choice: Choice,
     result: Result,
-    settings: Settings,
+    settings: TuningSettings,
     *,
     title: str,
     target_size: float,
     max_loss: float,
 ) -> None:
-    place, out = search.place(choice.record.plan), search.folder
-    model = search.model_of(choice.record.plan)
+    place, out = search.place(choice.record.candidate), search.folder
+    model = search.model_of(choice.record.candidate)
     for name in (ONNX, MODEL):
         write_atomically(out / name, (place / name).read_bytes())
     write_atomically(out / "model.pt", torch_bytes(model))
@@ -155,7 +163,7 @@ def _write(
 
 
 def _show(console: Console, result: Result, choice: Choice, target_size: float, max_loss: float) -> None:
-    table = Table(title=f"chosen: {choice.record.plan.name}", title_justify="left")
+    table = Table(title=f"chosen: {choice.record.candidate.name}", title_justify="left")
     table.add_column("")
     for heading in ("before", "after", "after / before"):
         table.add_column(heading, justify="right")

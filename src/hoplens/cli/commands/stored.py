@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hoplens.errors import ParameterError
-from hoplens.studies.extensions import Source, load_source
+from hoplens.studies.extensions import SourceFile, load_source
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.searching import Search, code_of, source_of
 from hoplens.studies.sweeps.store import open_store
@@ -30,16 +30,16 @@ class Stored:
     folder : Path
     text : str
         The study as JSON.
-    code : tuple of Source
+    code : tuple of SourceFile
         The files that it brings.
-    strangers : tuple of Source
+    strangers : tuple of SourceFile
         Those that this user has not run before.
     """
 
     folder: Path
     text: str
-    code: tuple[Source, ...]
-    strangers: tuple[Source, ...]
+    code: tuple[SourceFile, ...]
+    strangers: tuple[SourceFile, ...]
 
     def load(self) -> Study | Search:
         """Run the code of the study and make it."""
@@ -58,7 +58,7 @@ def read_stored(folder: Path) -> Stored:
     return Stored(folder, text, code, strangers(code))
 
 
-def show_code(console: Console, folder: Path, code: tuple[Source, ...], *, dry_run: bool) -> None:
+def show_code(console: Console, folder: Path, code: tuple[SourceFile, ...], *, dry_run: bool) -> None:
     """Print the code that a store brings, whole, with nothing in it that a terminal would act on."""
     lines = []
     for source in code:

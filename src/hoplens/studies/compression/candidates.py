@@ -33,7 +33,7 @@ WINDOW_TOLERANCE = 0.1  # of the outputs' standard deviation
 
 
 @dataclass(frozen=True)
-class Plan:
+class Candidate:
     """One way to compress.
 
     Attributes
@@ -64,13 +64,13 @@ class Plan:
         return ", ".join(parts) or "as given"
 
     @property
-    def stage(self) -> Plan:
+    def stage(self) -> Candidate:
         """The same without quantising: what is quantised."""
         return replace(self, form="float32")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TuningSettings:
     """How candidates are trained.
 
     Attributes
@@ -88,20 +88,20 @@ class Settings:
     seed: int = 0
 
 
-def all_plans(windows: list[int | None], *, quick: bool = False) -> Iterator[Plan]:
-    """Yield every combination; each quantised plan comes after the one that it quantises.
+def all_candidates(windows: list[int | None], *, quick: bool = False) -> Iterator[Candidate]:
+    """Yield every combination; each quantised candidate comes after the one that it quantises.
 
     With ``quick``, at most ten: the middle amount of each structure, without a window; windows by themselves;
     weights as they are or in 8 bits.
     """
     forms = QUICK_FORMS if quick else FORMS
     for window in windows:
-        yield from (Plan(window, form=form) for form in forms)
+        yield from (Candidate(window, form=form) for form in forms)
         if quick and window is not None:
             continue
         for structure, all_amounts in (("unit", UNITS), ("weight", WEIGHTS)):
             amounts = all_amounts[len(all_amounts) // 2 :][:1] if quick else all_amounts
-            yield from (Plan(window, structure, a, form) for a in amounts for form in forms)
+            yield from (Candidate(window, structure, a, form) for a in amounts for form in forms)
 
 
 def windows_to_try(model: RecurrentModel, data: Split) -> list[int | None]:
@@ -123,10 +123,12 @@ def windows_to_try(model: RecurrentModel, data: Split) -> list[int | None]:
     return [None, *sorted(short - {steps}, reverse=True)]
 
 
-def make_stage(model: RecurrentModel, plan: Plan, data: Split, settings: Settings) -> RecurrentModel:
+def make_stage(
+    model: RecurrentModel, candidate: Candidate, data: Split, settings: TuningSettings
+) -> RecurrentModel:
     """Return the model truncated and pruned as planned, fine-tuned; the given one stays as it was."""
-    if plan.window is not None:
-        model = truncate(model, plan.window)
+    if candidate.window is not None:
+        model = truncate(model, candidate.window)
     lengths = lengths_of(data)
 
     def tune(own: RecurrentModel, steps: int) -> None:
@@ -134,8 +136,8 @@ def make_stage(model: RecurrentModel, plan: Plan, data: Split, settings: Setting
         options = {"steps": steps, "batch": settings.batch, "seed": settings.seed}
         fine_tune(own, parameters, data.inputs, data.targets, lengths, lr=settings.lr, **options)
 
-    if plan.structure == "none":
-        if plan.window is not None and settings.steps:
+    if candidate.structure == "none":
+        if candidate.window is not None and settings.steps:
             tune(model, settings.steps)
         return model
     each = -(-settings.steps // ROUNDS)
@@ -143,9 +145,9 @@ def make_stage(model: RecurrentModel, plan: Plan, data: Split, settings: Setting
         warnings.simplefilter("ignore", UserWarning)
         return prune(
             model,
-            plan.amount,
-            structure=plan.structure,
-            blocks=BLOCKS if plan.structure == "weight" else ("rec",),
+            candidate.amount,
+            structure=candidate.structure,
+            blocks=BLOCKS if candidate.structure == "weight" else ("rec",),
             inputs=_full(data),
             rounds=ROUNDS,
             fine_tune=(lambda own: tune(own, each)) if each else None,
@@ -153,13 +155,15 @@ def make_stage(model: RecurrentModel, plan: Plan, data: Split, settings: Setting
         ).model
 
 
-def quantise_stage(stage: RecurrentModel, plan: Plan, data: Split, settings: Settings) -> Quantised:
+def quantise_stage(
+    stage: RecurrentModel, candidate: Candidate, data: Split, settings: TuningSettings
+) -> Quantised:
     """Return the stage with few-bit weights, calibrated and fine-tuned through the rounding."""
     few = torch.arange(0, len(data), max(1, -(-len(data) // CALIBRATION)))
     lengths = lengths_of(data)
     return quantise(
         stage,
-        plan.form,
+        candidate.form,
         calibration=data.inputs[few],
         lengths=None if lengths is None else lengths[few],
         targets=data.targets[few],
@@ -181,7 +185,7 @@ def _full(data: Split) -> Tensor:
 
 
 def digest(*parts: object) -> str:
-    """Return a hash of plans, settings, models and data, by content."""
+    """Return a hash of candidates, settings, models and data, by content."""
     mill = hashlib.sha256()
     for part in parts:
         if isinstance(part, RecurrentModel):
@@ -190,7 +194,7 @@ def digest(*parts: object) -> str:
         elif isinstance(part, Split):
             tensors = [part.inputs, part.targets, part.lengths]
         else:
-            content = asdict(part) if isinstance(part, Plan | Settings) else part
+            content = asdict(part) if isinstance(part, Candidate | TuningSettings) else part
             mill.update(json.dumps(content, sort_keys=True).encode())
             continue
         for tensor in tensors:
@@ -199,16 +203,18 @@ def digest(*parts: object) -> str:
     return mill.hexdigest()[:16]
 
 
-def search_key(model: RecurrentModel, train: Split, choose: Split, report: Split, settings: Settings) -> str:
+def search_key(
+    model: RecurrentModel, train: Split, choose: Split, report: Split, settings: TuningSettings
+) -> str:
     """Return what identifies a search: another version, model, data or setting gives another key."""
     return digest(__version__, model, train, choose, report, settings)
 
 
 __all__ = [
     "FORMS",
-    "Plan",
-    "Settings",
-    "all_plans",
+    "Candidate",
+    "TuningSettings",
+    "all_candidates",
     "digest",
     "make_stage",
     "quantise_stage",

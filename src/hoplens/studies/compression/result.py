@@ -19,7 +19,7 @@ from hoplens.export.int8_onnx import export_int8
 from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.studies.compression.files import losses, run_onnx
 from hoplens.studies.compression.latency import RUNTIMES, measure_latency, time_files
-from hoplens.studies.compression.search import MODEL, ONNX, Choice, Record, Search
+from hoplens.studies.compression.search import MODEL, ONNX, CandidateRecord, CandidateSearch, Choice
 from hoplens.studies.statistics import Interval, bootstrap_mean
 
 if TYPE_CHECKING:
@@ -91,14 +91,19 @@ def torch_bytes(model: RecurrentModel) -> bytes:
 
 
 def measure(
-    search: Search, records: Sequence[Record], choice: Choice, report: Split, *, seconds: float
+    search: CandidateSearch,
+    records: Sequence[CandidateRecord],
+    choice: Choice,
+    report: Split,
+    *,
+    seconds: float,
 ) -> Result:
     """Measure the chosen candidate and the model as given on the sequences held back.
 
     Parameters
     ----------
-    search : Search
-    records : sequence of Record
+    search : CandidateSearch
+    records : sequence of CandidateRecord
         Of ``search``; the first is the model as given.
     choice : Choice
     report : Split
@@ -107,7 +112,7 @@ def measure(
     """
     given, chosen = records[0], choice.record
     before, after = (
-        losses(run_onnx(search.place(r.plan) / ONNX, report), report.targets) for r in (given, chosen)
+        losses(run_onnx(search.place(r.candidate) / ONNX, report), report.targets) for r in (given, chosen)
     )
     int8 = _int8(search, chosen)
     whole = search.folder / INT8
@@ -143,13 +148,13 @@ def _interval(change: Tensor) -> Interval:
     return bootstrap_mean(change.numpy())
 
 
-def _int8(search: Search, chosen: Record) -> Quantised | None:
+def _int8(search: CandidateSearch, chosen: CandidateRecord) -> Quantised | None:
     """Write the file that multiplies integers, where the chosen weights are int8 and it agrees."""
     whole = search.folder / INT8
     whole.unlink(missing_ok=True)  # of an earlier search in the same folder
-    if chosen.plan.form != "int8":
+    if chosen.candidate.form != "int8":
         return None
-    made = search.make(chosen.plan)
+    made = search.make(chosen.candidate)
     assert isinstance(made, Quantised)
     try:
         export_int8(made, whole)
@@ -158,24 +163,28 @@ def _int8(search: Search, chosen: Record) -> Quantised | None:
     return made
 
 
-def _sizes(search: Search, given: Record, chosen: Record, int8: int | None) -> list[Line]:
+def _sizes(
+    search: CandidateSearch, given: CandidateRecord, chosen: CandidateRecord, int8: int | None
+) -> list[Line]:
     rows = [Line("ONNX file", given.n_bytes, chosen.n_bytes, "bytes")]
     if int8 is not None:
         rows.append(Line("ONNX file, integer products", given.n_bytes, int8, "bytes"))
-    own = [(search.place(r.plan) / MODEL).stat().st_size for r in (given, chosen)]
+    own = [(search.place(r.candidate) / MODEL).stat().st_size for r in (given, chosen)]
     rows.append(Line("safetensors file", own[0], own[1], "bytes"))
-    plain = [len(torch_bytes(search.model_of(r.plan))) for r in (given, chosen)]
+    plain = [len(torch_bytes(search.model_of(r.candidate))) for r in (given, chosen)]
     rows.append(Line("PyTorch file (float32)", plain[0], plain[1], "bytes"))
     return rows
 
 
-def _counts(search: Search, given: Record, chosen: Record, report: Split) -> list[Line]:
+def _counts(
+    search: CandidateSearch, given: CandidateRecord, chosen: CandidateRecord, report: Split
+) -> list[Line]:
     rows = [
         Line("weights", given.weights, chosen.weights),
         Line("weights that are not zero", given.nonzero, chosen.nonzero),
         Line("multiplications a sequence", given.multiplications, chosen.multiplications),
     ]
-    models = [search.model_of(record.plan) for record in (given, chosen)]
+    models = [search.model_of(record.candidate) for record in (given, chosen)]
     if not models[0].core.bidirectional:
         x = report.inputs[:COUNTED]
         events = [float(event_cost(model, x).events.mean()) for model in models]
@@ -184,29 +193,33 @@ def _counts(search: Search, given: Record, chosen: Record, report: Split) -> lis
 
 
 def _file_times(
-    search: Search, records: Sequence[Record], int8: Path | None, report: Split, seconds: float
+    search: CandidateSearch,
+    records: Sequence[CandidateRecord],
+    int8: Path | None,
+    report: Split,
+    seconds: float,
 ) -> dict[str, float]:
     """Return each file's milliseconds for one sequence: what card, table and figure all show."""
-    files = {record.plan.name: search.place(record.plan) / ONNX for record in records}
+    files = {record.candidate.name: search.place(record.candidate) / ONNX for record in records}
     return time_files(files if int8 is None else {**files, INT8: int8}, report.inputs[:1], seconds=seconds)
 
 
 def _latencies(
-    search: Search,
-    given: Record,
-    chosen: Record,
+    search: CandidateSearch,
+    given: CandidateRecord,
+    chosen: CandidateRecord,
     int8: Quantised | None,
     report: Split,
     ms: Mapping[str, float],
     seconds: float,
 ) -> list[Line]:
-    pair = {"given": search.model_of(given.plan), "chosen": search.model_of(chosen.plan)}
+    pair = {"given": search.model_of(given.candidate), "chosen": search.model_of(chosen.candidate)}
     one, many = report.inputs[:1], report.inputs[torch.arange(TIMED) % len(report)]
-    files = {"given": search.place(given.plan) / ONNX, "chosen": search.place(chosen.plan) / ONNX}
+    files = {"given": search.place(given.candidate) / ONNX, "chosen": search.place(chosen.candidate) / ONNX}
     if int8 is not None:
         files["int8"] = search.folder / INT8
     rows = _pair_rows("one step of a stream", pair, one, "stream", seconds)
-    first = {"given": ms[given.plan.name], "chosen": ms[chosen.plan.name], "int8": ms.get(INT8)}
+    first = {"given": ms[given.candidate.name], "chosen": ms[chosen.candidate.name], "int8": ms.get(INT8)}
     for label, inputs, found in (
         ("one sequence", one, first),
         (f"{TIMED} sequences", many, time_files(files, many, seconds=seconds)),
@@ -233,21 +246,23 @@ def _pair_rows(
     ]
 
 
-def _table(records: Sequence[Record], chosen: Record, ms: Mapping[str, float]) -> pd.DataFrame:
+def _table(
+    records: Sequence[CandidateRecord], chosen: CandidateRecord, ms: Mapping[str, float]
+) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
         {
-            "name": record.plan.name,
-            "form": record.plan.form,
+            "name": record.candidate.name,
+            "form": record.candidate.form,
             "bytes": record.n_bytes,
             "size": record.n_bytes / records[0].n_bytes,
             "weights": record.weights,
             "nonzero": record.nonzero,
             "multiplications": record.multiplications,
-            "ms": ms[record.plan.name],
+            "ms": ms[record.candidate.name],
             "score": record.score,
-            "chosen": record.plan == chosen.plan,
+            "chosen": record.candidate == chosen.candidate,
         }
         for record in records
     ]

@@ -18,9 +18,9 @@ from hoplens.files import make_folder, write_atomically
 from hoplens.models.readers.saved import load_model, save_model
 from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.studies.compression.candidates import (
-    Plan,
-    Settings,
-    all_plans,
+    Candidate,
+    TuningSettings,
+    all_candidates,
     digest,
     make_stage,
     quantise_stage,
@@ -36,12 +36,12 @@ MODEL, ONNX, RECORD = "model.safetensors", "model.onnx", "record.json"
 
 
 @dataclass(frozen=True)
-class Record:
+class CandidateRecord:
     """What was measured of one candidate.
 
     Attributes
     ----------
-    plan : Plan
+    candidate : Candidate
     key : str
         Its folder under ``candidates``.
     n_bytes : int
@@ -56,7 +56,7 @@ class Record:
         Standard error of its difference from the score of the model as given, sequence by sequence.
     """
 
-    plan: Plan
+    candidate: Candidate
     key: str
     n_bytes: int
     weights: int
@@ -72,19 +72,19 @@ class Choice:
 
     Attributes
     ----------
-    record : Record
+    record : CandidateRecord
     met : bool
         Whether some candidate is within both limits, on the sequences that the choice is made on.
     why : str
         The rule, or how near it came.
     """
 
-    record: Record
+    record: CandidateRecord
     met: bool
     why: str
 
 
-class Search:
+class CandidateSearch:
     """Candidates of one model on one data set, kept in a folder.
 
     Parameters
@@ -94,7 +94,7 @@ class Search:
         To fine-tune on.
     choose, report : Split
         To choose on, and to report on; both unseen by any training.
-    settings : Settings
+    settings : TuningSettings
     folder : Path
         Made if missing; one that holds something else is refused.
     quick : bool, default False
@@ -112,7 +112,7 @@ class Search:
         train: Split,
         choose: Split,
         report: Split,
-        settings: Settings,
+        settings: TuningSettings,
         folder: Path,
         *,
         quick: bool = False,
@@ -123,10 +123,10 @@ class Search:
         self.kept = make_folder(folder / "candidates", "results folder")
         self.key = search_key(model, train, choose, report, settings)
         self.reference: Tensor | None = None  # losses of the model as given
-        plans = all_plans(windows_to_try(model, train), quick=quick)
+        candidates = all_candidates(windows_to_try(model, train), quick=quick)
         # an LSTM with a projection shows that, not its units: none can be cut out
         whole = getattr(model.core, "proj_size", 0) == 0
-        self.plans = [plan for plan in plans if whole or plan.structure != "unit"]
+        self.candidates = [candidate for candidate in candidates if whole or candidate.structure != "unit"]
 
     def _claim(self) -> None:
         mark = self.folder / MARK
@@ -138,13 +138,13 @@ class Search:
             )
         write_atomically(mark, json.dumps({"format": FORMAT}).encode())
 
-    def place(self, plan: Plan) -> Path:
+    def place(self, candidate: Candidate) -> Path:
         """Return the folder of a candidate."""
-        return self.kept / digest(FORMAT, self.key, plan)
+        return self.kept / digest(FORMAT, self.key, candidate)
 
     def run(
-        self, *, give_up: float = HOPELESS, progress: Callable[[Plan], None] | None = None
-    ) -> list[Record]:
+        self, *, give_up: float = HOPELESS, progress: Callable[[Candidate], None] | None = None
+    ) -> list[CandidateRecord]:
         """Make all candidates that are not there yet; return the records of all, in order.
 
         Parameters
@@ -152,58 +152,58 @@ class Search:
         give_up : float, default 0.05
             A window that loses more than this by itself is not combined with anything.
         progress : callable, optional
-            Called with each plan when it is done or left out.
+            Called with each candidate when it is done or left out.
         """
-        records: list[Record] = []
+        records: list[CandidateRecord] = []
         hopeless: set[int | None] = set()
-        for plan in self.plans:
-            if plan.window not in hopeless:
-                record = self._record(plan)
+        for candidate in self.candidates:
+            if candidate.window not in hopeless:
+                record = self._record(candidate)
                 if record is not None:
                     records.append(record)
-                    alone = plan == Plan(plan.window)
-                    if alone and plan.window is not None and records[0].score - record.score > give_up:
-                        hopeless.add(plan.window)
+                    alone = candidate == Candidate(candidate.window)
+                    if alone and candidate.window is not None and records[0].score - record.score > give_up:
+                        hopeless.add(candidate.window)
             if progress is not None:
-                progress(plan)
+                progress(candidate)
         return records
 
-    def _record(self, plan: Plan) -> Record | None:
+    def _record(self, candidate: Candidate) -> CandidateRecord | None:
         """Return a candidate's record; None for one that diverged or amplifies rounding: it cannot ship."""
         try:
-            return self.load(plan) or self._make(plan)
+            return self.load(candidate) or self._make(candidate)
         except (ExportError, NonFiniteError):
-            if plan == Plan():
+            if candidate == Candidate():
                 raise
             return None
 
-    def load(self, plan: Plan) -> Record | None:
+    def load(self, candidate: Candidate) -> CandidateRecord | None:
         """Return the record of a finished candidate; None where it is missing or damaged: made anew then."""
-        place = self.place(plan)
+        place = self.place(candidate)
         try:
             told = json.loads((place / RECORD).read_text())
-            record = Record(**{**told, "plan": Plan(**told["plan"])})
+            record = CandidateRecord(**{**told, "candidate": Candidate(**told["candidate"])})
             size = (place / ONNX).stat().st_size
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        fits = record.plan == plan and size == record.n_bytes and (place / MODEL).is_file()
+        fits = record.candidate == candidate and size == record.n_bytes and (place / MODEL).is_file()
         return record if fits else None
 
-    def model_of(self, plan: Plan) -> RecurrentModel:
+    def model_of(self, candidate: Candidate) -> RecurrentModel:
         """Return the model of a finished candidate."""
-        return load_model(self.place(plan) / MODEL).eval()
+        return load_model(self.place(candidate) / MODEL).eval()
 
-    def make(self, plan: Plan) -> RecurrentModel | Quantised:
+    def make(self, candidate: Candidate) -> RecurrentModel | Quantised:
         """Return a candidate; its stage before quantising comes from its folder where it is finished."""
-        if plan.form == "float32":
-            return make_stage(self.model, plan, self.train, self.settings)
-        stage = self.model_of(plan.stage) if self.load(plan.stage) else self.make(plan.stage)
+        if candidate.form == "float32":
+            return make_stage(self.model, candidate, self.train, self.settings)
+        stage = self.model_of(candidate.stage) if self.load(candidate.stage) else self.make(candidate.stage)
         assert isinstance(stage, RecurrentModel)
-        return quantise_stage(stage, plan, self.train, self.settings)
+        return quantise_stage(stage, candidate, self.train, self.settings)
 
-    def _make(self, plan: Plan) -> Record:
-        made = self.make(plan)
-        place = make_folder(self.place(plan), "results folder")
+    def _make(self, candidate: Candidate) -> CandidateRecord:
+        made = self.make(candidate)
+        place = make_folder(self.place(candidate), "results folder")
         save_model(made, place / MODEL)
         written = export_onnx(made, place / ONNX)
         own = made.model if isinstance(made, Quantised) else made
@@ -211,10 +211,10 @@ class Search:
         count, nonzero = sum(m.numel() for m in matrices), sum(int((m != 0).sum()) for m in matrices)
         lost = losses(run_onnx(place / ONNX, self.choose), self.choose.targets)
         if self.reference is None:
-            file = self.place(Plan()) / ONNX
+            file = self.place(Candidate()) / ONNX
             self.reference = losses(run_onnx(file, self.choose), self.choose.targets)
-        record = Record(
-            plan,
+        record = CandidateRecord(
+            candidate,
             place.name,
             written.n_bytes,
             count,
@@ -237,7 +237,7 @@ def multiplications(model: RecurrentModel, length: int) -> int:
     return int(steps * cells + reads * model.readout.weight.numel())
 
 
-def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Choice:
+def choose(records: Sequence[CandidateRecord], target_size: float, max_loss: float) -> Choice:
     """Choose by size and score; the first record is the model as given.
 
     Among the candidates within both limits the one of fewest multiplications, then fewest bytes, then best
@@ -246,7 +246,7 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
 
     Parameters
     ----------
-    records : sequence of Record
+    records : sequence of CandidateRecord
     target_size : float
         Largest size of the ONNX file, as a share of that of the model as given.
     max_loss : float
@@ -254,14 +254,14 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
     """
     given = records[0]
 
-    def size(record: Record) -> float:
+    def size(record: CandidateRecord) -> float:
         return record.n_bytes / given.n_bytes
 
-    def loss(record: Record) -> float:
+    def loss(record: CandidateRecord) -> float:
         return given.score - record.score
 
-    def cost(record: Record) -> tuple[Any, ...]:
-        return record.multiplications, record.n_bytes, -record.score, record.plan.name
+    def cost(record: CandidateRecord) -> tuple[Any, ...]:
+        return record.multiplications, record.n_bytes, -record.score, record.candidate.name
 
     small = [r for r in records if size(r) <= target_size]
     good = [r for r in records if loss(r) <= max_loss]
@@ -271,7 +271,7 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
         why = f"fewest multiplications of the {len(safe or both)} within both limits"
         return Choice(min(safe or both, key=cost), True, why + (" by a standard error" if safe else ""))
 
-    def excess(record: Record) -> tuple[Any, ...]:
+    def excess(record: CandidateRecord) -> tuple[Any, ...]:
         over = max(0.0, size(record) / target_size - 1) + max(0.0, loss(record) - max_loss) / max(
             max_loss, 0.01
         )
@@ -280,15 +280,27 @@ def choose(records: Sequence[Record], target_size: float, max_loss: float) -> Ch
     parts = []
     if small:
         nearest = max(small, key=lambda r: (r.score, -r.n_bytes))
-        parts.append(f"the best of at most {target_size:.0%} loses {loss(nearest):.4f} ({nearest.plan.name})")
+        parts.append(
+            f"the best of at most {target_size:.0%} loses {loss(nearest):.4f} ({nearest.candidate.name})"
+        )
     else:
         least = min(records, key=lambda r: (r.n_bytes, -r.score))
-        parts.append(f"the smallest has {size(least):.1%} of the bytes ({least.plan.name})")
+        parts.append(f"the smallest has {size(least):.1%} of the bytes ({least.candidate.name})")
     nearest = min(good, key=lambda r: (r.n_bytes, -r.score)) if good else given
     parts.append(
-        f"the smallest that loses at most {max_loss:g} has {size(nearest):.1%} ({nearest.plan.name})"
+        f"the smallest that loses at most {max_loss:g} has {size(nearest):.1%} ({nearest.candidate.name})"
     )
     return Choice(min(records, key=excess), False, "no candidate is within both limits: " + "; ".join(parts))
 
 
-__all__ = ["HOPELESS", "MARK", "MODEL", "ONNX", "Choice", "Record", "Search", "choose", "multiplications"]
+__all__ = [
+    "HOPELESS",
+    "MARK",
+    "MODEL",
+    "ONNX",
+    "CandidateRecord",
+    "CandidateSearch",
+    "Choice",
+    "choose",
+    "multiplications",
+]

@@ -1,16 +1,18 @@
-"""Tasks, recipes, measures and readers of one's own: by decorator, file, or entry point of a package."""
+"""Tasks, recipes, penalties, measures, readers of one's own: by decorator, file, or entry point."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hoplens.studies.extensions.files import Carried, Source, load_file, load_source, loaded_sources
+from hoplens.studies.extensions.files import Payload, SourceFile, load_file, load_source, loaded_sources
 from hoplens.studies.extensions.kinds import (
     ALL,
     apply_measures,
+    make_penalty,
     make_recipe,
     make_task,
     register_measure,
+    register_penalty,
     register_recipe,
     register_task,
 )
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def discover() -> pd.DataFrame:
-    """Return what there is: one row a task, recipe, measure and reader.
+    """Return what there is: one row a task, recipe, penalty, measure and reader.
 
     Nothing of a package is imported for it; an entry point is loaded when its name is asked for.
 
@@ -36,16 +38,18 @@ def discover() -> pd.DataFrame:
 
 
 __all__ = [
-    "Carried",
-    "Source",
+    "Payload",
+    "SourceFile",
     "apply_measures",
     "discover",
     "load_file",
     "load_source",
     "loaded_sources",
+    "make_penalty",
     "make_recipe",
     "make_task",
     "register_measure",
+    "register_penalty",
     "register_recipe",
     "register_task",
 ]

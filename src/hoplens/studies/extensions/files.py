@@ -27,7 +27,7 @@ MOST_BYTES = 4 << 20  # of a file
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file of extensions: where it was, and its text.
 
     Attributes
@@ -46,11 +46,11 @@ class Source:
         return f"{PREFIX}{stem}_{hashlib.sha256(self.text.encode()).hexdigest()[:10]}"
 
 
-_sources: dict[str, Source] = {}  # by path: what is loaded
+_sources: dict[str, SourceFile] = {}  # by path: what is loaded
 _brought: set[str] = set()  # paths of what came with a carried value
 _lock = threading.RLock()  # workers may have several threads
 _free = threading.Condition(_lock)
-_users: dict[frozenset[Source], int] = {}  # how many blocks of `using` run with these files now
+_users: dict[frozenset[SourceFile], int] = {}  # how many blocks of `using` run with these files now
 
 
 def load_file(path: str | os.PathLike[str]) -> ModuleType:
@@ -80,18 +80,18 @@ def load_file(path: str | os.PathLike[str]) -> ModuleType:
     return load_source(read_source(path))
 
 
-def read_source(path: str | os.PathLike[str]) -> Source:
+def read_source(path: str | os.PathLike[str]) -> SourceFile:
     """Return a file of extensions without running it; see `load_file`."""
     text = read_text(path, "extension", most=MOST_BYTES)
-    return Source(str(Path(path).resolve()), text)
+    return SourceFile(str(Path(path).resolve()), text)
 
 
-def load_source(source: Source) -> ModuleType:
+def load_source(source: SourceFile) -> ModuleType:
     """Run the text of an extension, here or in another process; see `load_file`.
 
     Parameters
     ----------
-    source : Source
+    source : SourceFile
     """
     with _lock:
         if _sources.get(source.path) == source:
@@ -99,7 +99,7 @@ def load_source(source: Source) -> ModuleType:
         return _run(source)
 
 
-def _run(source: Source) -> ModuleType:
+def _run(source: SourceFile) -> ModuleType:
     module = ModuleType(source.module, f"Extension of hoplens, {source.path}.")
     module.__file__ = source.path
     lines = source.text.splitlines(keepends=True)
@@ -136,13 +136,13 @@ def _line(error: BaseException, path: str) -> int:
     return (frames[-1].lineno or 0) if frames else 0
 
 
-def loaded_sources() -> tuple[Source, ...]:
+def loaded_sources() -> tuple[SourceFile, ...]:
     """Return the files that are loaded in this process, in the order in which they were."""
     return tuple(_sources.values())
 
 
 @dataclass(frozen=True)
-class Carried(Generic[T]):
+class Payload(Generic[T]):
     """A value that brings the files that it needs along when it is pickled.
 
     Parameters
@@ -159,13 +159,13 @@ class Carried(Generic[T]):
         return _unpack, (loaded_sources(), pickle.dumps(self.value))
 
 
-def _unpack(sources: tuple[Source, ...], data: bytes) -> Carried[Any]:
+def _unpack(sources: tuple[SourceFile, ...], data: bytes) -> Payload[Any]:
     with _lock:
         _bring(sources)
-    return Carried(pickle.loads(data))
+    return Payload(pickle.loads(data))
 
 
-def _bring(sources: tuple[Source, ...]) -> None:
+def _bring(sources: tuple[SourceFile, ...]) -> None:
     """Load files that another process sent, in place of those sent before that nobody uses now."""
     used = {source.path for files in _users for source in files}
     for path in _brought - used - {source.path for source in sources}:
@@ -180,14 +180,14 @@ def _bring(sources: tuple[Source, ...]) -> None:
 
 
 @contextmanager
-def using(sources: tuple[Source, ...]) -> Iterator[None]:
+def using(sources: tuple[SourceFile, ...]) -> Iterator[None]:
     """Load files that another process sent, and keep them while a block runs, whatever other threads do.
 
     Names are those of the whole process, so a block that needs other files waits until no block runs.
 
     Parameters
     ----------
-    sources : tuple of Source
+    sources : tuple of SourceFile
 
     Raises
     ------
@@ -209,4 +209,4 @@ def using(sources: tuple[Source, ...]) -> Iterator[None]:
             _free.notify_all()
 
 
-__all__ = ["Carried", "Source", "load_file", "load_source", "loaded_sources", "read_source", "using"]
+__all__ = ["Payload", "SourceFile", "load_file", "load_source", "loaded_sources", "read_source", "using"]

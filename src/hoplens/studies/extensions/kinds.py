@@ -1,28 +1,128 @@
-"""What can be extended: tasks, recipes, measures (readers are registered with `hoplens.register_reader`)."""
+"""What can be extended: tasks, recipes, penalties, measures (readers: `hoplens.register_reader`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
+from typing import Any, Literal, TypeVar
 
 from hoplens.data.tasks.registry import TASKS, make_task
-from hoplens.errors import ContractError, ParameterError
-from hoplens.graph.pathways import Pathways
+from hoplens.errors import ContractError, ParameterError, unknown_name
 from hoplens.models.readers.own import READERS
+from hoplens.penalties.base import Penalty
+from hoplens.penalties.trajectory import TrajectoryPenalty
 from hoplens.registry import Registry, owner_of
-from hoplens.training.recipes import BUILT_IN, Recipe
+from hoplens.seeds import generator
+from hoplens.studies.measures import MEASURES, Measure, apply_measures, bare, one_number
+from hoplens.training.recipes import BUILT_IN, PathwaySpec, Recipe, WeightSpec
 
 MakeRecipe = Callable[..., Recipe]
-Measure = Callable[[Pathways, Any], Tensor]
 F = TypeVar("F", bound=Callable[..., Any])
 
 RECIPES: Registry[MakeRecipe] = Registry("recipe", "hoplens.recipes", BUILT_IN)
-MEASURES: Registry[Measure] = Registry("measure", "hoplens.measures", {})
-ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, MEASURES, READERS)
+PENALTIES: Registry[Callable[..., Any]] = Registry(
+    "penalty",
+    "hoplens.penalties",
+    {"pathway": PathwaySpec, "weight": WeightSpec, "trajectory": TrajectoryPenalty},
+)
+ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, PENALTIES, MEASURES, READERS)
+
+
+@dataclass(frozen=True)
+class OwnPenalty:
+    """A registered penalty with its options, made anew for each task: the ``penalty`` of a `Term`.
+
+    Parameters
+    ----------
+    make : callable
+        A `hoplens.Penalty` class, or a function that returns one. It is called with the options and with
+        those of ``horizon``, ``readouts``, ``length`` and ``generator`` that it takes.
+    options : tuple of (str, value)
+    """
+
+    make: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, horizon: int, *, readouts: str = "last", length: int | None = None) -> Penalty:
+        """Return the penalty for a task of so many time steps.
+
+        Parameters
+        ----------
+        horizon : int
+            Time steps covered.
+        readouts : {"last", "every"}, default "last"
+            Where the loss reads out.
+        length : int, optional
+            Steps of a sequence with ``readouts="every"``.
+        """
+        takes = inspect.signature(self.make).parameters
+        known = {
+            "horizon": horizon,
+            "readouts": readouts,
+            "every_step": readouts == "every",
+            "length": length,
+            "generator": generator("sampled nodes", 0),
+        }
+        given = {name: value for name, value in known.items() if name in takes} | dict(self.options)
+        penalty = self.make(**given)
+        if not isinstance(penalty, Penalty):
+            name = getattr(self.make, "__name__", "it")
+            raise ContractError(f"the penalty {name} must be a hoplens.Penalty, got {type(penalty).__name__}")
+        return penalty
+
+
+def register_penalty(name: str) -> Callable[[F], F]:
+    """Name a penalty, as a decorator, so that study files can use it in a method.
+
+    Parameters
+    ----------
+    name : str
+        What studies call it. Taken names are refused; the same class or function, defined again, replaces
+        itself.
+
+    Returns
+    -------
+    callable
+        Takes a `hoplens.Penalty` class or a function that returns one, whose keyword arguments are options;
+        one called ``horizon`` gets the task's time steps; returns it unchanged. Prove it with
+        `hoplens.testing.check_penalty`.
+    """
+    return partial(_register, PENALTIES, name)
+
+
+def make_penalty(name: str, options: Mapping[str, Any] | None = None) -> Callable[..., Penalty]:
+    """Return a registered penalty with its options, as the ``penalty`` of a `hoplens.recipes.Term`.
+
+    Parameters
+    ----------
+    name : str
+        "pathway", "weight", "trajectory", or one of `register_penalty`.
+    options : dict, optional
+        Its options by name.
+
+    Raises
+    ------
+    UnknownNameError
+        For a penalty or option that does not exist, with the nearest one.
+    ParameterError
+        If an option is wrong or missing.
+    """
+    make, given = PENALTIES.get(name), dict(options or {})
+    takes = inspect.signature(make).parameters
+    for option in given:
+        if option not in takes:
+            raise unknown_name(f"option of the penalty {name!r}:", option, list(takes))
+    if make in (PathwaySpec, WeightSpec):
+        made: Callable[..., Penalty] = make(**given)
+    else:
+        made = OwnPenalty(make, tuple(given.items()))
+    try:
+        made(2)
+    except TypeError as error:
+        raise ParameterError(f"the penalty {name!r} cannot be made: {error}") from None
+    return made
 
 
 def register_task(name: str) -> Callable[[F], F]:
@@ -60,13 +160,23 @@ def register_recipe(name: str) -> Callable[[F], F]:
     return partial(_register, RECIPES, name)
 
 
-def register_measure(name: str) -> Callable[[F], F]:
+def register_measure(
+    name: str,
+    *,
+    label: str | None = None,
+    better: Literal["lower", "higher", "target", "none"] = "none",
+    meaning: str | None = None,
+    plot: Callable[..., Any] | None = None,
+) -> Callable[[F], F]:
     """Name a function that measures trained networks, as a decorator.
 
     Parameters
     ----------
     name : str
         The column of tables. Taken names are refused; the same function, defined again, replaces itself.
+    label, better, meaning, plot
+        What tables, pages and plots say of it, see `hoplens.studies.measures.Measure`; label and meaning are
+        by default its name and the first line of its docstring.
 
     Returns
     -------
@@ -75,12 +185,26 @@ def register_measure(name: str) -> Callable[[F], F]:
         returns one number a network, shape (E,); returns it unchanged. Prove it with
         `hoplens.testing.check_measure`.
     """
-    return partial(_register, MEASURES, name)
+
+    def register(function: F) -> F:
+        _check_function(MEASURES, function)
+        own = bare(name, function) if isinstance(name, str) else Measure("", "")
+        value = replace(
+            own, label=label or own.label, better=better, meaning=meaning or own.meaning, plot=plot
+        )
+        MEASURES.add(name, value, owner=owner_of(function))
+        return function
+
+    return register
+
+
+def _check_function(registry: Registry[Any], function: object) -> None:
+    if not callable(function):
+        raise ParameterError(f"a {registry.kind} is registered as a function, got {type(function).__name__}")
 
 
 def _register(registry: Registry[Any], name: str, function: F) -> F:
-    if not callable(function):
-        raise ParameterError(f"a {registry.kind} is registered as a function, got {type(function).__name__}")
+    _check_function(registry, function)
     registry.add(name, function, owner=owner_of(function))
     return function
 
@@ -111,49 +235,20 @@ def make_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
     return recipe
 
 
-def apply_measures(names: Sequence[str], net: Pathways, task: Any) -> dict[str, Tensor]:
-    """Return registered measures of an ensemble by name, each of the ensemble's shape (E,), float64.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of `register_measure`.
-    net : Pathways
-        Leading axes (E,).
-    task : TrainingTask
-        What the networks were trained on.
-
-    Raises
-    ------
-    UnknownNameError
-        For a measure that does not exist.
-    ContractError
-        If a measure does not return one number a network.
-    """
-    return {name: one_number(MEASURES.get(name)(net, task), net, name) for name in names}
-
-
-def one_number(value: Any, net: Pathways, name: str) -> Tensor:
-    """Return a measure's value as float64, or raise unless it is one real number a network."""
-    if not isinstance(value, Tensor) or value.shape != net.batch_shape or torch.is_complex(value):
-        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ContractError(
-            f"the measure {name!r} must return one real number a network, a tensor of shape "
-            f"{tuple(net.batch_shape)}, got {came}"
-        )
-    return value.detach().double()
-
-
 __all__ = [
     "ALL",
     "MEASURES",
+    "PENALTIES",
     "RECIPES",
     "TASKS",
+    "OwnPenalty",
     "apply_measures",
+    "make_penalty",
     "make_recipe",
     "make_task",
     "one_number",
     "register_measure",
+    "register_penalty",
     "register_recipe",
     "register_task",
 ]

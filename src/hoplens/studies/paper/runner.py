@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from hoplens.analysis.hops import HopMaps, hop_maps
+from hoplens.studies.measures import BUILT_IN, KEPT, TARGET
 from hoplens.studies.paper import aims, anchors
 from hoplens.studies.paper.folder import claim_folder, run_plan, versions_in
-from hoplens.studies.paper.measure import PRUNING_LEVELS
 from hoplens.studies.paper.plan import ABLATION, MAIN, REACH, settings_of, tasks_of
 from hoplens.studies.paper.results import StudyResults
 from hoplens.studies.statistics import paired_differences, summarise
@@ -20,18 +20,7 @@ from hoplens.studies.sweeps.plan import Plan
 from hoplens.studies.sweeps.running import Progress
 from hoplens.studies.sweeps.store import RunStore
 
-MEASURES = (
-    "test_mse",
-    "accuracy",
-    "resolvent_corr",
-    "weight_corr",
-    "active_hops",
-    "target_active_hops",
-    "alignment",
-    "temporal_sparsity",
-    "signal_share",
-    *(f"kept_{level}" for level in PRUNING_LEVELS),
-)
+MEASURES = tuple(measure.name for measure in (*BUILT_IN, TARGET, *KEPT))
 COMPARED = ("test_mse", "accuracy", "alignment", "kept_70", "kept_90")
 
 

@@ -11,7 +11,7 @@ from hoplens.studies.statistics import best_strength, standing
 BEST, PRUNED, LEAN = "best", "pruned", "lean"
 REFERENCE = "L1"  # whose error a lean network must match
 BY_ERROR = ("validation_error", "validation_loss")
-LEAN_METHODS = (REFERENCE, "R-RNN", OURS, f"{OURS} - thinning")  # with a strength of their own for few hops
+LEAN_METHODS = (REFERENCE, "R-RNN", OURS, f"{OURS} - pruning")  # with a strength of their own for few hops
 
 
 def choose(validation: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from hoplens.studies.real.measure import CONTROL
 from hoplens.studies.real.results import RealResults
 
 VIEWED = ("none", L1, "R-RNN", OURS)
-ABLATIONS = ("none + thinning", "L1 + thinning", "recommended - thinning")
+ABLATIONS = ("none + pruning", "L1 + pruning", "recommended - pruning")
 
 
 def to_markdown(results: RealResults) -> str:

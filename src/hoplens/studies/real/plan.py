@@ -84,9 +84,9 @@ class RealPlan:
         return Plan(f"{self.name}, report", tuple(members))
 
 
-def thinned(recipe: Recipe) -> Recipe:
-    """Return a baseline with the recommended recipe's thinning, as an ablation."""
-    return recipe.always_thinned(name=f"{recipe.name} + thinning", like=recipes.recommended())
+def pruned(recipe: Recipe) -> Recipe:
+    """Return a baseline with the recommended recipe's pruning, as an ablation."""
+    return recipe.always_pruned(name=f"{recipe.name} + pruning", like=recipes.recommended())
 
 
 def all_methods() -> tuple[Method, ...]:
@@ -102,9 +102,9 @@ def all_methods() -> tuple[Method, ...]:
         (recipes.dropout(), (0.05, 0.15, 0.3)),
         (recipes.paper(), pathways),
         (ours, pathways),
-        (thinned(recipes.none()), (0.0,)),
-        (thinned(recipes.l1()), (1e-4, 1e-3, 3e-3)),
-        (ours.without_thinning(name="recommended - thinning"), (1e-3, 3e-3, 1e-2)),
+        (pruned(recipes.none()), (0.0,)),
+        (pruned(recipes.l1()), (1e-4, 1e-3, 3e-3)),
+        (ours.without_pruning(name="recommended - pruning"), (1e-3, 3e-3, 1e-2)),
     )
 
 
@@ -134,7 +134,7 @@ def quick_real_plan() -> RealPlan:
         (recipes.dropout(), (0.15,)),
         (recipes.paper(), few),
         (ours, few),
-        (thinned(recipes.none()), (0.0,)),
+        (pruned(recipes.none()), (0.0,)),
     )
     sizes = {"vowels": 300, "motions": 300, "power": 300, "digits-rows": 400}
     chosen = tuple(
@@ -166,4 +166,4 @@ def full_real_plan() -> RealPlan:
     )
 
 
-__all__ = ["ARMS", "RealPlan", "all_methods", "all_sets", "full_real_plan", "quick_real_plan", "thinned"]
+__all__ = ["ARMS", "RealPlan", "all_methods", "all_sets", "full_real_plan", "pruned", "quick_real_plan"]

@@ -15,6 +15,8 @@ from hoplens.errors import UnsupportedModelError
 from hoplens.studies.extensions.files import PREFIX
 
 FORMAT = 2  # of descriptions; a change of what the same description computes needs a new number
+# Renamed classes and fields go by their first name in stores: the key of a network is a hash of this text.
+NAMES_IN_STORES = {"GradualPruning": "Thinning", "Recipe.pruning": "thinning"}
 
 
 def describe(value: Any) -> Any:
@@ -40,7 +42,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): describe(part) for name, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {_stored(value, f.name): describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {**_place(type(value)), **fields}
     if inspect.isclass(value) or inspect.isfunction(value):
         return _place(value)
@@ -50,10 +52,15 @@ def describe(value: Any) -> Any:
     )
 
 
+def _stored(value: Any, field: str) -> str:
+    """Return what stores call a field."""
+    return NAMES_IN_STORES.get(f"{type(value).__qualname__}.{field}", field)
+
+
 def _place(code: Any) -> dict[str, Any]:
     """Return where a class or function stands, and the hash of its source if it is not of hoplens."""
     if code.__module__.split(".")[0] == "hoplens":
-        return {"is": code.__qualname__}
+        return {"is": NAMES_IN_STORES.get(code.__qualname__, code.__qualname__)}
     place = {"is": f"{code.__module__}:{code.__qualname__}"}
     if code.__module__.startswith(PREFIX):  # the name holds a hash of the text
         return place

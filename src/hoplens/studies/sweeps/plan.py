@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from hoplens.errors import ParameterError, check_count
-from hoplens.studies.extensions import Source
+from hoplens.studies.extensions import SourceFile
 from hoplens.studies.sweeps.describe import content_hash
 from hoplens.studies.sweeps.work import Setting, Shard
 from hoplens.training.settings import Network
@@ -67,14 +67,14 @@ class Plan:
         In the order of the tables.
     source : str
         The study as JSON, from which `load_study` makes it again; empty for a plan made in Python.
-    plugins : tuple of Source
+    plugins : tuple of SourceFile
         Files of extensions that the study names.
     """
 
     name: str
     members: tuple[Member, ...]
     source: str = ""
-    plugins: tuple[Source, ...] = ()
+    plugins: tuple[SourceFile, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.members:

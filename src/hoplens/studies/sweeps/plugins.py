@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from pydantic import model_validator
 
 from hoplens.data.streams import TrainingTask
 from hoplens.errors import HoplensError, ParameterError
+from hoplens.penalties.base import Penalty
 from hoplens.studies import extensions
-from hoplens.studies.extensions import Source, load_source, loaded_sources
+from hoplens.studies.extensions import SourceFile, load_source, loaded_sources
 from hoplens.studies.extensions.files import read_source
-from hoplens.studies.extensions.kinds import MEASURES
+from hoplens.studies.measures import get_measure
 from hoplens.studies.sweeps.describe import canonical, content_hash, describe
 from hoplens.studies.sweeps.lines import line_of
 from hoplens.studies.sweeps.strict import Strict
@@ -32,7 +33,7 @@ class PluginSpec(Strict):
     Parameters
     ----------
     path, text : str
-        See `hoplens.extensions.Source`; must be loaded.
+        See `hoplens.extensions.SourceFile`; must be loaded.
     """
 
     path: str
@@ -47,9 +48,9 @@ class PluginSpec(Strict):
         return self
 
     @property
-    def source(self) -> Source:
+    def source(self) -> SourceFile:
         """The file as extensions know it."""
-        return Source(self.path, self.text)
+        return SourceFile(self.path, self.text)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class OwnMeasure:
         UnknownNameError
             If none has, with the nearest name.
         """
-        return cls(name, content_hash(describe(MEASURES.get(name))))
+        return cls(name, content_hash(describe(get_measure(name).function)))
 
 
 def read_plugins(values: Mapping[str, Any], folder: Path, text: str, name: str) -> dict[str, Any]:
@@ -124,6 +125,13 @@ def own_recipe(name: str, options: Mapping[str, Any] | None) -> Recipe:
     return recipe
 
 
+def own_penalty(name: str, options: Mapping[str, Any] | None) -> Callable[..., Penalty]:
+    """Return a penalty by name, a built-in or a registered one; see `own_task`."""
+    frozen = _frozen(dict(options or {}))
+    penalty: Callable[..., Penalty] = _made("penalty", name, lambda: extensions.make_penalty(name, frozen))
+    return penalty
+
+
 def _made(kind: str, name: str, make: Any) -> Any:
     try:
         made = make()
@@ -176,4 +184,12 @@ def check_current(measures: Sequence[OwnMeasure]) -> list[str]:
     return [measure.name for measure in measures]
 
 
-__all__ = ["OwnMeasure", "PluginSpec", "check_current", "own_recipe", "own_task", "read_plugins"]
+__all__ = [
+    "OwnMeasure",
+    "PluginSpec",
+    "check_current",
+    "own_penalty",
+    "own_recipe",
+    "own_task",
+    "read_plugins",
+]

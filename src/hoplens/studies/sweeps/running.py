@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Protocol
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.studies.extensions import loaded_sources
 from hoplens.studies.sweeps import executors
+from hoplens.studies.sweeps.counter import Best, Progress, ProgressCounter, SweepCounter
 from hoplens.studies.sweeps.limits import check_memory
 from hoplens.studies.sweeps.plan import Plan
 from hoplens.studies.sweeps.store import RunStore, open_store
 from hoplens.studies.sweeps.storefiles import LOG
-from hoplens.studies.sweeps.tally import Best, Progress, SweepTally, Tally
 from hoplens.studies.sweeps.trust import trust
 from hoplens.studies.sweeps.work import (
     Failed,
     Finished,
-    Parcel,
     Shard,
+    ShardPayload,
     probe,
-    run_parcel,
+    run_payload,
     run_shard,
     versions,
 )
@@ -176,7 +176,7 @@ class Driver:
 
     def run(self) -> None:
         """Hand out shards until none is left or somebody pressed Ctrl-C."""
-        self._tally = self._start()
+        self._counter = self._start()
         waiting = deque(self.shards)
         self._report()
         told = False
@@ -200,8 +200,8 @@ class Driver:
             raise KeyboardInterrupt
         log.info("done, %d networks failed", self.failed)
 
-    def _start(self) -> Tally:
-        return SweepTally(self.plan, self.writer, self.shards)
+    def _start(self) -> ProgressCounter:
+        return SweepCounter(self.plan, self.writer, self.shards)
 
     def _hand_out(self, waiting: deque[int]) -> None:
         places = executors.slots(self.executor, self.workers) - len(self._running)
@@ -219,7 +219,7 @@ class Driver:
     def _submit(self, shard: Shard) -> Future[Finished | Failed]:
         """Hand out a shard, with the files of extensions if it may go to a process that lacks them."""
         if loaded_sources() and not isinstance(self.executor, executors.InProcess):
-            return self.executor.submit(run_parcel, Parcel.of(shard))
+            return self.executor.submit(run_payload, ShardPayload.of(shard))
         return self.executor.submit(run_shard, shard)
 
     def _call_back(self) -> None:
@@ -253,7 +253,7 @@ class Driver:
 
     def _keep(self, position: int, shard: Shard, found: Finished) -> None:
         self.writer.save(self.plan, position, shard, found)
-        self._tally.add(shard, found)
+        self._counter.add(shard, found)
 
     def _take_lost(self, position: int, error: BaseException, waiting: deque[int]) -> None:
         lost = self._lost[position] = self._lost.get(position, 0) + 1
@@ -272,7 +272,7 @@ class Driver:
 
     def _report(self) -> None:
         if self.progress is not None:
-            seen = self._tally.progress(self.failed, len(self._running))
+            seen = self._counter.progress(self.failed, len(self._running))
             self.progress(replace(seen, stopping=self.stop.asked))
 
 

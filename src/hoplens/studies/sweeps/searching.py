@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from hoplens.errors import FileError, HoplensError, ParameterError, check_count, check_number
-from hoplens.studies.extensions import Source
+from hoplens.studies.extensions import SourceFile
 from hoplens.studies.sweeps import executors
-from hoplens.studies.sweeps.cells import Cell, cells_of, load_optuna
 from hoplens.studies.sweeps.checked import damaged, read_object
 from hoplens.studies.sweeps.complaints import complain
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.describe import content_hash
 from hoplens.studies.sweeps.limits import check_memory
+from hoplens.studies.sweeps.method_search import MethodSearch, cells_of, load_optuna
 from hoplens.studies.sweeps.plan import Member, Plan
 from hoplens.studies.sweeps.running import (
     ATTEMPTS,
@@ -228,7 +228,7 @@ def _plan(whole: Search, first: list[Member]) -> SearchPlan:
     return SearchPlan(whole.name, tuple(first), source, plugins, mark)
 
 
-def _best_plan(whole: Search, cells: list[Cell]) -> Plan | None:
+def _best_plan(whole: Search, cells: list[MethodSearch]) -> Plan | None:
     """Return the study of the best trials, on validation and report seeds; None if there are none."""
     members = []
     for cell in cells:
@@ -248,7 +248,7 @@ def _best_plan(whole: Search, cells: list[Cell]) -> Plan | None:
 def _run(
     plan: SearchPlan,
     trials: int,
-    cells: list[Cell],
+    cells: list[MethodSearch],
     folder: Path,
     seconds: float | None,
     *,
@@ -284,7 +284,7 @@ def _run(
         )
 
 
-def _is_long(cells: list[Cell], trials: int, workers: int) -> bool:
+def _is_long(cells: list[MethodSearch], trials: int, workers: int) -> bool:
     """Return whether processes pay: there are several searches, and the first trials make them long."""
     if workers == 1:
         return False
@@ -332,7 +332,7 @@ def search_estimate(whole: Search, *, workers: int) -> list[str]:
     ]
 
 
-def _begun(whole: Search) -> list[Cell]:
+def _begun(whole: Search) -> list[MethodSearch]:
     """Return the searches, each with its first trial begun."""
     if whole.study.search is None:
         raise ParameterError("the study has no [search]; say there what to search, e.g. strength")
@@ -371,14 +371,14 @@ def source_of(text: str, folder: Path) -> Study | Search:
         ) from None
 
 
-def code_of(text: str, folder: Path) -> tuple[Source, ...]:
+def code_of(text: str, folder: Path) -> tuple[SourceFile, ...]:
     """Return the files of code that a study in a store brings, without running them; see `source_of`."""
     found = read_object(text, folder, "the study")
     inner = found.get("study", found)
     plugins = inner.get("plugins", []) if isinstance(inner, dict) else []
     if not isinstance(plugins, list) or not all(_is_code(plugin) for plugin in plugins):
         raise damaged(folder, "the plugins of its study are no list of paths and texts")
-    return tuple(Source(plugin["path"], plugin["text"]) for plugin in plugins)
+    return tuple(SourceFile(plugin["path"], plugin["text"]) for plugin in plugins)
 
 
 def _is_code(plugin: object) -> bool:

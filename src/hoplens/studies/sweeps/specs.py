@@ -6,20 +6,20 @@ import math
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from hoplens.data import tasks
 from hoplens.data.streams import TrainingTask
 from hoplens.errors import HoplensError, ParameterError, check_choice, check_count
 from hoplens.models.ensemble import INITS
+from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.schedules import Schedule
-from hoplens.penalties.thinning import Thinning
 from hoplens.studies.extensions.kinds import TASKS
 from hoplens.studies.sweeps.limits import MOST_SEED, check_networks, check_task
 from hoplens.studies.sweeps.plan import MAIN
-from hoplens.studies.sweeps.plugins import own_recipe, own_task
+from hoplens.studies.sweeps.plugins import own_penalty, own_recipe, own_task
 from hoplens.studies.sweeps.strict import Strict, as_tuple, legal
-from hoplens.training.recipes import PathwaySpec, Recipe, Term, WeightSpec
+from hoplens.training.recipes import Recipe, Term
 from hoplens.training.settings import Settings
 
 ROLES = ("validation", "report")
@@ -111,9 +111,9 @@ class TaskSpec(Strict):
 
 
 class PenaltySpec(Strict):
-    """One penalty of a method; see `hoplens.recipes.PathwaySpec`, `WeightSpec` and `Term`."""
+    """One penalty of a method: a built-in one, or a registered one with its ``options``; see `Term`."""
 
-    penalty: Literal["pathway", "weight"]
+    penalty: str
     weight: NotNegative = 1.0
     schedule: Annotated[
         tuple[Annotated[tuple[Share, NotNegative], BeforeValidator(as_tuple)], ...],
@@ -126,6 +126,7 @@ class PenaltySpec(Strict):
     every: Count | None = None
     sample: Count | None = None
     blocks: Annotated[tuple[Literal["in", "rec", "out"], ...], BeforeValidator(as_tuple)] | None = None
+    options: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> PenaltySpec:
@@ -134,20 +135,17 @@ class PenaltySpec(Strict):
 
     def build(self) -> Term:
         """Return the term of a recipe."""
-        given = self.model_dump(exclude_none=True, exclude={"penalty", "weight", "schedule"})
-        kind: Any = PathwaySpec if self.penalty == "pathway" else WeightSpec
-        alien = sorted(set(given) - set(kind.__dataclass_fields__))
-        if alien:
-            raise ParameterError(
-                f"a {self.penalty} penalty has no {alien[0]}; it takes {', '.join(kind.__dataclass_fields__)}"
-            )
-        spec = kind(**given)
-        spec(2)  # the penalty itself knows what goes together
-        return Term(spec, self.weight, Schedule(self.schedule))
+        about = {"penalty", "weight", "schedule", "options"}
+        given = self.model_dump(exclude_none=True, exclude=about)
+        if self.options is not None:
+            if given:
+                raise ParameterError(f"give {next(iter(given))} and options in one place, in options")
+            given = self.options
+        return Term(own_penalty(self.penalty, given), self.weight, Schedule(self.schedule))
 
 
-class ThinningSpec(Strict):
-    """Gradual removal of weights; see `hoplens.Thinning`."""
+class PruningSpec(Strict):
+    """Gradual removal of weights; see `hoplens.GradualPruning`."""
 
     amount: Annotated[float, Field(ge=0, lt=1)]
     start: Share = 0.5
@@ -158,14 +156,14 @@ class ThinningSpec(Strict):
     least_strength: NotNegative = 0.0
 
     @model_validator(mode="after")
-    def _fits(self) -> ThinningSpec:
+    def _fits(self) -> PruningSpec:
         legal(self.build)
         return self
 
-    def build(self) -> Thinning:
-        """Return the thinning."""
+    def build(self) -> GradualPruning:
+        """Return the pruning."""
         given = self.model_dump(exclude={"tolerance"})
-        return Thinning(tolerance=math.inf if self.tolerance is None else self.tolerance, **given)
+        return GradualPruning(tolerance=math.inf if self.tolerance is None else self.tolerance, **given)
 
 
 class MethodSpec(Strict):
@@ -176,7 +174,10 @@ class MethodSpec(Strict):
     options: dict[str, Any] | None = None
     penalties: Annotated[tuple[PenaltySpec, ...], BeforeValidator(as_tuple)] | None = None
     init: str | None = None
-    thinning: ThinningSpec | Literal[False] | None = None
+    pruning: PruningSpec | Literal[False] | None = Field(
+        None,
+        validation_alias=AliasChoices("pruning", "thinning"),  # the name in older stores
+    )
     strengths: Strengths | None = None
 
     @model_validator(mode="after")
@@ -198,12 +199,12 @@ class MethodSpec(Strict):
             if self.name is None:
                 raise ParameterError("a method of own penalties needs a name")
             base = Recipe(self.name, tuple(spec.build() for spec in self.penalties or ()))
-        thinning = base.thinning
-        if self.thinning is not None:
-            thinning = self.thinning.build() if self.thinning else None
+        pruning = base.pruning
+        if self.pruning is not None:
+            pruning = self.pruning.build() if self.pruning else None
         if base.uses == "dropout":
             raise ParameterError("dropout is for sequences of real data, not for these tasks")
-        return replace(base, name=self.name or base.name, init=self.init or base.init, thinning=thinning)
+        return replace(base, name=self.name or base.name, init=self.init or base.init, pruning=pruning)
 
 
 class PartSpec(Strict):

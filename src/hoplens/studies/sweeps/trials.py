@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hoplens.studies.statistics import standing
-from hoplens.studies.sweeps.cells import Cell
+from hoplens.studies.sweeps.counter import Best, Progress, ProgressCounter
 from hoplens.studies.sweeps.describe import content_hash
+from hoplens.studies.sweeps.method_search import MethodSearch
 from hoplens.studies.sweeps.plan import Plan
 from hoplens.studies.sweeps.running import Driver
-from hoplens.studies.sweeps.tally import Best, Progress, Tally
 from hoplens.studies.sweeps.work import Failed, Finished, Shard
 
 
@@ -40,24 +40,26 @@ class SearchPlan(Plan):
 class SearchDriver(Driver):
     """A driver to which every finished trial gives the next one of its cell."""
 
-    _cells: dict[int, Cell] = field(default_factory=dict)  # by position of the shard that its trial waits for
-    _parked: list[Cell] = field(default_factory=list)  # waiting for a network that another one trains
+    _cells: dict[int, MethodSearch] = field(
+        default_factory=dict
+    )  # by position of the shard that its trial waits for
+    _parked: list[MethodSearch] = field(default_factory=list)  # waiting for a network that another one trains
     _next: deque[int] = field(default_factory=deque)
 
-    def search(self, cells: list[Cell], trials: int, seconds: float | None) -> None:
+    def search(self, cells: list[MethodSearch], trials: int, seconds: float | None) -> None:
         """Run the trials of cells whose first one is begun already."""
         self.trials = trials
         self.deadline = math.inf if seconds is None else time.monotonic() + seconds
-        self.tally = _Trials(cells, trials)
+        self.counter = _Trials(cells, trials)
         for cell in cells:
             self._advance(cell)
         self._next.clear()  # `run` begins with all shards that there are
         self.run()
 
-    def _start(self) -> Tally:
-        return self.tally
+    def _start(self) -> ProgressCounter:
+        return self.counter
 
-    def _advance(self, cell: Cell) -> None:
+    def _advance(self, cell: MethodSearch) -> None:
         """Go on with a cell, over all trials that the store knows, to one that is to be trained."""
         while True:
             keys = [member.key for member in cell.networks]
@@ -76,14 +78,14 @@ class SearchDriver(Driver):
             if not self._tell(cell, [errors[key] for key in keys]):
                 return
 
-    def _tell(self, cell: Cell, errors: list[float] | None) -> bool:
+    def _tell(self, cell: MethodSearch, errors: list[float] | None) -> bool:
         """End a cell's trial, and begin its next if there is one."""
         found = None
         if errors is not None:
             lost, mean = standing(errors)
             found = math.inf if lost else mean
         cell.tell(found)
-        self.tally.note(cell)
+        self.counter.note(cell)
         last = self.trials if cell.spans else 1
         if self.stop.asked or cell.asked >= last or time.monotonic() > self.deadline:
             return False
@@ -105,7 +107,7 @@ class SearchDriver(Driver):
         super()._fail(position, attempts, reason)
         self._go_on(self._cells.pop(position), None)
 
-    def _go_on(self, cell: Cell, errors: list[float] | None) -> None:
+    def _go_on(self, cell: MethodSearch, errors: list[float] | None) -> None:
         parked, self._parked = self._parked, []
         if self._tell(cell, errors):
             parked.append(cell)
@@ -116,13 +118,13 @@ class SearchDriver(Driver):
 class _Trials:
     """Counts the networks of trials, and knows the best."""
 
-    def __init__(self, cells: list[Cell], trials: int) -> None:
+    def __init__(self, cells: list[MethodSearch], trials: int) -> None:
         self.cells, self.started, self.trained = cells, time.monotonic(), 0
         self.seeds = len(cells[0].study.seeds.validation)
         self.total = self.seeds * sum(trials if cell.spans else 1 for cell in cells)
         self.done = 0
 
-    def note(self, cell: Cell) -> None:  # noqa: ARG002 - which one does not matter
+    def note(self, cell: MethodSearch) -> None:  # noqa: ARG002 - which one does not matter
         """Count a trial."""
         self.done += self.seeds
 

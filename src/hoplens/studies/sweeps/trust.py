@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from hoplens.studies.extensions import Source
+from hoplens.studies.extensions import SourceFile
 
 FOLDER = "trusted-code"
 
 
-def code_hash(source: Source) -> str:
+def code_hash(source: SourceFile) -> str:
     """Return the hash by which a text is known: SHA-256, 64 hexadecimal digits."""
     return hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -40,7 +40,7 @@ def state_folder() -> Path | None:
         return None
 
 
-def trust(sources: Iterable[Source]) -> None:
+def trust(sources: Iterable[SourceFile]) -> None:
     """Note that the user runs this code; where no note can be written, it will be asked for again."""
     folder = state_folder()
     if folder is None:
@@ -51,13 +51,13 @@ def trust(sources: Iterable[Source]) -> None:
             (folder / FOLDER / code_hash(source)).touch(mode=0o600)
 
 
-def strangers(sources: Iterable[Source]) -> tuple[Source, ...]:
+def strangers(sources: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
     """Return the code that this user is not known to have run."""
     folder = state_folder()
     return tuple(source for source in sources if folder is None or not _is_known(folder, source))
 
 
-def _is_known(folder: Path, source: Source) -> bool:
+def _is_known(folder: Path, source: SourceFile) -> bool:
     with suppress(OSError, ValueError):
         return (folder / FOLDER / code_hash(source)).is_file()
     return False

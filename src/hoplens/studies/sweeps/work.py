@@ -20,7 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from hoplens.errors import ParameterError
-from hoplens.studies.extensions import Source, loaded_sources
+from hoplens.studies.extensions import SourceFile, loaded_sources
 from hoplens.studies.extensions.files import using
 from hoplens.studies.sweeps.describe import canonical, content_hash, describe, text_hash
 from hoplens.threads import threads as torch_threads
@@ -251,33 +251,33 @@ def _failed(error: BaseException) -> Failed:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class ShardPayload:
     """A shard on its way to another process, with the files of extensions that it needs.
 
     It is opened where it runs, so that a file which cannot be run there fails the shard and not the worker.
 
     Attributes
     ----------
-    sources : tuple of Source
+    sources : tuple of SourceFile
     data : bytes
         The pickled shard.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[SourceFile, ...]
     data: bytes
 
     @classmethod
-    def of(cls, shard: Shard) -> Parcel:
+    def of(cls, shard: Shard) -> ShardPayload:
         """Pack a shard."""
         return cls(loaded_sources(), pickle.dumps(shard))
 
 
-def run_parcel(parcel: Parcel, threads: int = 1) -> Finished | Failed:
-    """Open a parcel and run its shard in this process; see `run_shard`."""
+def run_payload(payload: ShardPayload, threads: int = 1) -> Finished | Failed:
+    """Open a payload and run its shard in this process; see `run_shard`."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(using(parcel.sources))
-            shard: Shard = pickle.loads(parcel.data)
+            stack.enter_context(using(payload.sources))
+            shard: Shard = pickle.loads(payload.data)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -334,12 +334,12 @@ __all__ = [
     "Failed",
     "Finished",
     "Outcome",
-    "Parcel",
     "Setting",
     "Shard",
+    "ShardPayload",
     "Value",
     "probe",
-    "run_parcel",
+    "run_payload",
     "run_shard",
     "versions",
 ]

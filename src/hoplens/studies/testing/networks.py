@@ -10,7 +10,7 @@ from hoplens.data import tasks
 from hoplens.errors import ContractError, HoplensError
 from hoplens.graph.pathways import Pathways
 from hoplens.penalties.pathway import Penalty
-from hoplens.studies.extensions.kinds import one_number
+from hoplens.studies.measures import one_number
 from hoplens.studies.testing.requiring import (
     F64,
     blocks_of,

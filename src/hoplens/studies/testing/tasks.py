@@ -36,7 +36,7 @@ def check_task(
       dtype asked for, by the generator alone: the same twice, others for another seed, and global random
       numbers are left alone.
     * Targets are 0 and 1 for "sign"; for "regression" of mean 0 and variance 1, which makes errors comparable
-      and which thinning relies on.
+      and which pruning relies on.
     * Where the task declares ``target_maps`` (L, O, I), with hop k = 2 .. L + 1 carrying the input of k - 2
       steps before the last: if ``is_linear``, they give the targets; with ``mean_input`` and
       ``clean_targets``, they are their Jacobian; ``signal_hops`` (L,) says which are not zero.

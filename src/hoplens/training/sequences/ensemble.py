@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_number
 from hoplens.graph.chain import thin_products
 from hoplens.graph.pathways import Pathways
-from hoplens.graph.scores import keep_mask
+from hoplens.graph.scores import top_mask
 from hoplens.models.cells import CELLS, Kernel, make_cell
 from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
 from hoplens.training.sequences.linear import linearise
@@ -152,7 +152,7 @@ class SequenceEnsemble:
             scores = (scores * slope[:, :h]).abs()
         there = self.structure()[:h]
         scores = scores.masked_fill(there == 0, torch.inf)  # what does not exist is not counted among the low
-        return keep_mask(scores, share.double() * float(there.mean()))
+        return top_mask(scores, share.double() * float(there.mean()))
 
     def pathways(
         self, at: str | None = None, *, state: Tensor | None = None, x: Tensor | None = None

@@ -28,7 +28,7 @@ from hoplens.models.stack import Stack
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class Question:
     """One question, checked.
 
     Attributes
@@ -60,7 +60,7 @@ class Setting:
     unit_names: tuple[str, ...]
 
 
-def make_setting(
+def make_question(
     model: Any,
     inputs: Any,
     readout: Any,
@@ -70,7 +70,7 @@ def make_setting(
     input_names: Sequence[str] | None,
     output_names: Sequence[str] | None,
     nonlinearity: str | None = None,
-) -> Setting:
+) -> Question:
     """Check everything that a user gives to `explain`."""
     stack, bias, window = _read(model, readout, rnn, nonlinearity)
     batch = as_batch(stack, inputs)
@@ -85,7 +85,7 @@ def make_setting(
     outs = labels("output_names", output_names, count, "y") or ()
     batch = Batch(values * batch.mask[..., None], batch.lengths)
     absent = _baseline(stack, baseline, batch, inputs)
-    return Setting(
+    return Question(
         stack,
         batch,
         absent,
@@ -229,4 +229,4 @@ def _unit_names(stack: Stack) -> tuple[str, ...]:
     return tuple(names)
 
 
-__all__ = ["Setting", "make_setting"]
+__all__ = ["Question", "make_question"]

@@ -19,14 +19,14 @@ import hoplens as hl
 
 def test_the_magnitude_score_is_the_magnitude():
     net = random_network(batch=(2,), requires_grad=True)
-    scores = hl.weight_scores(net)
+    scores = hl.saliency(net)
     assert torch.equal(scores, net.w_rec.detach().abs())
     assert not scores.requires_grad
 
 
 @given(networks(skips=(False,)), st.integers(1, 5))
 def test_the_pathway_score_is_the_first_order_change_of_the_squared_maps(net, horizon):
-    got = hl.weight_scores(net, "pathway", horizon=horizon)
+    got = hl.saliency(net, "pathway", horizon=horizon)
     assert got.shape == net.w_rec.shape
     assert not got.requires_grad
     for one, scores in zip(one_by_one(net), got.reshape(-1, *got.shape[-2:]), strict=True):
@@ -40,7 +40,7 @@ def test_the_pathway_score_is_the_first_order_change_of_the_squared_maps(net, ho
 def test_scores_work_without_autograd_and_leave_no_gradient(grad):
     net = random_network(requires_grad=True)
     with torch.set_grad_enabled(grad):
-        scores = hl.weight_scores(net, "pathway", horizon=4)
+        scores = hl.saliency(net, "pathway", horizon=4)
     assert scores.any()
     assert all(block.grad is None for block in blocks_of(net))
 
@@ -49,10 +49,10 @@ def test_a_weight_that_leads_nowhere_has_no_pathway_score():
     # unit 2 hears the input but reaches no output: only the pathway score knows
     w_rec = torch.tensor([[0.5, 0.0, 0.0], [0.4, 0.0, 0.0], [9.0, 9.0, 9.0]])
     net = hl.Pathways(torch.ones(3, 1), w_rec, torch.tensor([[1.0, 1.0, 0.0]]))
-    scores = hl.weight_scores(net, "pathway", horizon=5)
+    scores = hl.saliency(net, "pathway", horizon=5)
     assert not scores[2].any()
     assert (scores[:2, 0] > 0).all()
-    assert hl.weight_scores(net)[2].min() > hl.weight_scores(net)[:2].max()
+    assert hl.saliency(net)[2].min() > hl.saliency(net)[:2].max()
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_a_weight_that_leads_nowhere_has_no_pathway_score():
 )
 def test_scores_check_their_options(options, error, message):
     with pytest.raises(error, match=message):
-        hl.weight_scores(random_network(), **options)
+        hl.saliency(random_network(), **options)
 
 
 @pytest.mark.parametrize("by", ["magnitude", "pathway"])
 def test_scores_refuse_sparse_matrices(by):
     net = hl.Pathways(np.ones((3, 1)), sp.eye_array(3), np.ones((1, 3)))
     with pytest.raises(hl.ParameterError, match="dense"):
-        hl.weight_scores(net, by, horizon=3)
+        hl.saliency(net, by, horizon=3)
 
 
 # masks
@@ -84,7 +84,7 @@ def test_exactly_the_lowest_scores_go(hidden, batch, amount, seed):
     source = torch.Generator().manual_seed(seed)
     scores = torch.rand(*batch, hidden, hidden, generator=source, dtype=torch.float64)
     scores = scores * (scores > 0.3)  # ties, at zero
-    mask = hl.keep_mask(scores, amount)
+    mask = hl.top_mask(scores, amount)
     assert mask.dtype == torch.bool
     assert mask.shape == scores.shape
     for one, kept in zip(scores.reshape(-1, hidden**2), mask.reshape(-1, hidden**2), strict=True):
@@ -94,23 +94,23 @@ def test_exactly_the_lowest_scores_go(hidden, batch, amount, seed):
 
 
 def test_ties_go_by_position():
-    mask = hl.keep_mask(torch.ones(2, 2), 0.5)
+    mask = hl.top_mask(torch.ones(2, 2), 0.5)
     assert mask.tolist() == [[False, False], [True, True]]
 
 
 def test_every_network_can_have_its_own_amount():
     scores = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
     amounts = torch.tensor([0.0, 0.25, 1.0])
-    mask = hl.keep_mask(scores, amounts)
+    mask = hl.top_mask(scores, amounts)
     assert (~mask).sum(dim=(1, 2)).tolist() == [0, 4, 16]
     for n, amount in enumerate(amounts.tolist()):
-        assert torch.equal(mask[n], hl.keep_mask(scores[n], amount))
+        assert torch.equal(mask[n], hl.top_mask(scores[n], amount))
 
 
 @pytest.mark.parametrize("amount", [-0.1, 1.1, math.nan, torch.tensor([0.5, 2.0])])
 def test_amounts_are_shares(amount):
     with pytest.raises(hl.ParameterError, match=r"\[0, 1\]"):
-        hl.keep_mask(torch.rand(2, 3, 3), amount)
+        hl.top_mask(torch.rand(2, 3, 3), amount)
 
 
 # schedule
@@ -118,10 +118,10 @@ def test_amounts_are_shares(amount):
 
 @given(st.floats(0, 0.99), st.lists(st.floats(-0.5, 1.5), min_size=2, max_size=5).map(sorted))
 def test_the_share_follows_the_cubic_schedule(amount, done):
-    thinning = hl.Thinning(amount, start=0.2, stop=0.6)
-    ends = thinning.share(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    pruning = hl.GradualPruning(amount, start=0.2, stop=0.6)
+    ends = pruning.share(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
     assert ends.tolist() == pytest.approx([0.0, amount * 7 / 8, amount])
-    shares = thinning.share(torch.tensor(done, dtype=torch.float64)).tolist()
+    shares = pruning.share(torch.tensor(done, dtype=torch.float64)).tolist()
     assert shares == sorted(shares)  # what is gone stays gone
     assert all(0 <= share <= amount for share in shares)
 
@@ -143,9 +143,9 @@ def test_the_share_follows_the_cubic_schedule(amount, done):
     ],
     ids=str,
 )
-def test_thinning_checks_its_options(options, error):
+def test_gradual_pruning_checks_its_options(options, error):
     with pytest.raises(error):
-        hl.Thinning(**options)
+        hl.GradualPruning(**options)
 
 
 @pytest.mark.parametrize("by", ["magnitude", "pathway"])

@@ -13,7 +13,7 @@ from hoplens.graph.scores import SCORES
 
 
 @dataclass(frozen=True)
-class Thinning:
+class GradualPruning:
     """Gradual removal of recurrent weights while training goes on.
 
     Parameters
@@ -27,13 +27,13 @@ class Thinning:
         Progress from which removed weights may come back (1: never). The networks are then dense again,
         but the weights that came back late are small and carry little.
     tolerance : float, default infinity
-        A network is thinned only while its training loss (smoothed over time, as a share of the loss of a
+        A network is pruned only while its training loss (smoothed over time, as a share of the loss of a
         constant best guess) is at most this; meanwhile its schedule waits. One that has not learnt the task
-        yet keeps its weights, and one that learns late is thinned less.
+        yet keeps its weights, and one that learns late is pruned less.
     by : {"magnitude", "pathway"}
         The score.
     least_strength : float, default 0
-        Networks whose strength is below this are not thinned: a weak penalty asks for the best error, a
+        Networks whose strength is below this are not pruned: a weak penalty asks for the best error, a
         strong one for few weights.
     """
 
@@ -53,7 +53,7 @@ class Thinning:
             raise ParameterError(f"tolerance must be above 0, got {self.tolerance!r}")
         if not 0 <= self.start < self.stop <= self.release <= 1:
             raise ParameterError(
-                "thinning needs 0 <= start < stop <= release <= 1, "
+                "pruning needs 0 <= start < stop <= release <= 1, "
                 f"got {self.start}, {self.stop}, {self.release}"
             )
 

@@ -29,7 +29,7 @@ def load_optuna() -> Any:
     return optuna
 
 
-class Cell:
+class MethodSearch:
     """The search over one method on one task.
 
     Parameters
@@ -131,7 +131,7 @@ class Cell:
         return self._open[1]
 
 
-def cells_of(study: Study, seed: int) -> list[Cell]:
+def cells_of(study: Study, seed: int) -> list[MethodSearch]:
     """Return the searches of a study: one a method, task and, unless sizes are searched, size."""
     assert study.search is not None
     found = []
@@ -143,8 +143,8 @@ def cells_of(study: Study, seed: int) -> list[Cell]:
                 label = spec.title(task)
                 if len(study.training.hidden) > 1 and not searched:
                     label = f"{label}, {hidden} hidden"
-                found += [Cell(study, block, label, task, hidden, m, seed) for m in block.methods]
+                found += [MethodSearch(study, block, label, task, hidden, m, seed) for m in block.methods]
     return found
 
 
-__all__ = ["Cell", "cells_of", "load_optuna"]
+__all__ = ["MethodSearch", "cells_of", "load_optuna"]

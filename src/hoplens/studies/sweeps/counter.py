@@ -66,7 +66,7 @@ class Progress:
     stopping: bool = False
 
 
-class Tally(Protocol):
+class ProgressCounter(Protocol):
     """Counts what is done."""
 
     def add(self, shard: Shard, found: Finished) -> None:
@@ -78,7 +78,7 @@ class Tally(Protocol):
         ...
 
 
-class SweepTally:
+class SweepCounter:
     """Counts what is done, how fast, and which method is best so far."""
 
     def __init__(self, plan: Plan, writer: StoreWriter, shards: dict[int, Shard]) -> None:
@@ -119,4 +119,4 @@ class SweepTally:
         return Progress(self.done, self.total, failed, running, rate, left, best)
 
 
-__all__ = ["Best", "Progress", "SweepTally", "Tally"]
+__all__ = ["Best", "Progress", "ProgressCounter", "SweepCounter"]
