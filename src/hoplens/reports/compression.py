@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
-from hoplens.report.environment import environment
-from hoplens.report.svg import inline_svg
-from hoplens.report.theme import variables
+from hoplens.reports.environment import environment
+from hoplens.reports.svg import inline_svg
+from hoplens.reports.theme import variables
 from hoplens.studies.compression.candidates import ROUNDS, Candidate, TuningSettings
 from hoplens.studies.compression.result import INT8, Line, Result
 from hoplens.studies.compression.search import Choice
