@@ -2,9 +2,9 @@
 
 First the synaptic events and hops of an inference (`hoplens.export.event_cost`) of tanh networks of 48
 units, 10 steps, whole and with 90 % of the recurrent weights removed by pathways, and as delta networks that
-send only changes above a threshold. Each method at the strength that four validation seeds choose; 20 others are
-counted. Then leaky networks as NIR files of spiking neurons (`hoplens.export_nir`): explained share of the
-variance against neurons a unit and simulation steps a time step.
+send only changes above a threshold. Each method at the strength that four validation seeds choose; 20 others
+are counted. Then leaky networks as NIR files of spiking neurons (`hoplens.export_nir`): explained share of
+the variance against neurons a unit and simulation steps a time step.
 """
 
 from __future__ import annotations

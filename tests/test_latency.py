@@ -9,7 +9,7 @@ from test_quantisation import draw, model_of
 from torch import nn
 
 import hoplens as hl
-from hoplens.studies.compression import latency
+from hoplens.export import latency
 
 pytest.importorskip("onnxruntime")
 
