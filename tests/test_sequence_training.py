@@ -13,11 +13,11 @@ from twins import assert_near
 
 import hoplens as hl
 from hoplens.data.sets import SequenceData, Split
+from hoplens.models.cells import CELLS
 from hoplens.penalties.trajectory import TrajectorySpec
 from hoplens.training.objective import PenaltyGroup
 from hoplens.training.recipes import PathwaySpec, Term
 from hoplens.training.sequences.batches import SequenceStream
-from hoplens.training.sequences.cells import CELLS
 from hoplens.training.sequences.initial import create_sequence_ensemble
 from hoplens.training.sequences.losses import chance_loss, losses, measures
 from hoplens.training.sequences.objective import SequenceObjective

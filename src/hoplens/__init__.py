@@ -82,7 +82,7 @@ from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, spectral
 from hoplens.graph.rescaling import rescale
 from hoplens.graph.scaled import ScaledMaps
 from hoplens.graph.scores import saliency, top_mask
-from hoplens.models.cells import Cell, FunctionCell
+from hoplens.models.cells import Cell, FunctionCell, GruCell, LstmCell, RnnCell
 from hoplens.models.connectome import celegans
 from hoplens.models.ensemble import Ensemble
 from hoplens.models.readers import load_stack, read, register_reader
@@ -90,7 +90,6 @@ from hoplens.models.readers.opening import read_model
 from hoplens.models.readers.saved import load_model, save_model
 from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
 from hoplens.models.stack import Stack
-from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
 from hoplens.penalties.costs import PenaltyCost
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.pathway import PathwayPenalty, Penalty, PenaltySum, WeightPenalty

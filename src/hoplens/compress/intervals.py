@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import UnsupportedModelError
-from hoplens.models.cells import Cell
+from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell
 from hoplens.models.stack import Stack
-from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
 
 UNIT = 2.0**-52  # twice the unit roundoff u, so that bounds may be computed in float64 themselves
 ULPS = 8  # that tanh and the logistic function may be off by; vectorised ones are off by one to four

@@ -18,8 +18,8 @@ from hoplens.compress.intervals import (
     tanh_slope,
     up,
 )
+from hoplens.models.cells import RnnCell
 from hoplens.models.stack import Stack
-from hoplens.models.torch_cells import RnnCell
 
 SCALING_STEPS = 150  # of the search for unit scales in which the recurrent matrix contracts most
 SCALING_RATE = 0.03

@@ -25,10 +25,9 @@ from torch import Tensor
 
 from hoplens.errors import UnsupportedModelError, check_number
 from hoplens.export.source import read_source
-from hoplens.models.cells import Cell
+from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell
 from hoplens.models.recurrent_model import ModelInfo
 from hoplens.models.rollout import as_batch
-from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
 
 
 @dataclass(frozen=True, eq=False)

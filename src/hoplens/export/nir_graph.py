@@ -24,8 +24,8 @@ from torch import Tensor
 from hoplens.errors import ParameterError, UnsupportedModelError
 from hoplens.export.nir_simulation import load_nir
 from hoplens.export.source import Source
+from hoplens.models.cells import RnnCell
 from hoplens.models.ensemble import activate
-from hoplens.models.torch_cells import RnnCell
 
 GRID = 201  # drives at which a population's response is fitted
 RIDGE = 1e-3  # of the fit, times the largest response: spikes are noisy, so weights must stay small

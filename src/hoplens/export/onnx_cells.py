@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from hoplens.export.storage import Graph, Levels
-from hoplens.models.cells import Cell
-from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
+from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell
 
 GATES = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2), "rnn": (0,)}  # ONNX's z r n and i o f g, from torch's order
 OPERATORS = {"gru": "GRU", "lstm": "LSTM", "rnn": "RNN"}

@@ -12,11 +12,11 @@ from hoplens.compress.quantisation import Quantised
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
 from hoplens.export.storage import Levels
 from hoplens.graph.pathways import Pathways
+from hoplens.models.cells import GruCell, LstmCell, RnnCell
 from hoplens.models.readers.models import ModelParts, parts_of
 from hoplens.models.recurrent_model import ModelInfo
 from hoplens.models.rollout import Batch, run
 from hoplens.models.stack import Stack
-from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
 
 READOUT = "readout"
 

@@ -16,10 +16,9 @@ from hoplens.errors import (
     check_count,
     check_number,
 )
-from hoplens.models.cells import Cell
+from hoplens.models.cells import NONLINEARITIES, Cell, RnnCell
 from hoplens.models.ensemble import Ensemble
 from hoplens.models.tensors import check_lengths, check_sequences
-from hoplens.models.torch_cells import NONLINEARITIES, RnnCell
 
 FORMAT = 1  # of descriptions
 CORES: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from hoplens.errors import ShapeError
-from hoplens.models.cells import Cell
+from hoplens.models.cells import Cell, LstmCell
 from hoplens.models.stack import Point, Stack
 from hoplens.models.tensors import check_finite, numbers
-from hoplens.models.torch_cells import LstmCell
 
 
 @dataclass(frozen=True, eq=False)

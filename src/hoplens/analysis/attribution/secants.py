@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from hoplens.models.cells import Cell, Saved
-from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell
+from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell, Saved
 
 NODES = 6  # Gauss-Legendre nodes for a cell of which only its step is known: exact to degree 11
 

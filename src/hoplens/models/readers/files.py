@@ -15,10 +15,9 @@ from torch import Tensor
 
 from hoplens.errors import FileError, ParameterError, ShapeError, UnsupportedModelError, unknown_name
 from hoplens.files import check_archive, regular_file
-from hoplens.models.cells import Cell
+from hoplens.models.cells import Cell, LstmCell
 from hoplens.models.readers.modules import PARTS, cell_from_blocks
 from hoplens.models.tensors import check_weight, masked
-from hoplens.models.torch_cells import LstmCell
 from hoplens.text import printable
 
 RECURRENT_KEY = re.compile(r"^(?P<prefix>.*?)weight_hh(?:_l0)?(?:_orig)?$")

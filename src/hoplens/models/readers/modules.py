@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError
 from hoplens.graph.parts import Leak
 from hoplens.graph.pathways import Pathways, as_tensor
-from hoplens.models.cells import Cell
+from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell, leak_of
 from hoplens.models.readers.own import HOW_TO, SUPPORTED, find_reader
 from hoplens.models.readers.weights import effective_weight
 from hoplens.models.stack import Stack
 from hoplens.models.tensors import check_weight
-from hoplens.models.torch_cells import GruCell, LstmCell, RnnCell, leak_of
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 

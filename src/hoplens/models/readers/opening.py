@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hoplens.errors import FileError, ParameterError, UnsupportedModelError, check_choice
 from hoplens.files import regular_file
 from hoplens.graph.pathways import Pathways
+from hoplens.models.cells import NONLINEARITIES
 from hoplens.models.readers.files import KINDS, is_safetensors, locate
 from hoplens.models.readers.models import ModelParts
 from hoplens.models.readers.modules import PARTS
@@ -20,7 +21,6 @@ from hoplens.models.readers.saved import description, load_model
 from hoplens.models.recurrent_model import CORES, LeakyRNN, ModelInfo, RecurrentModel
 from hoplens.models.stack import Stack
 from hoplens.models.tensors import check_weight
-from hoplens.models.torch_cells import NONLINEARITIES
 
 ASSUMED = "tanh"  # of plain RNNs in files that do not say
 

@@ -12,11 +12,11 @@ import torch
 
 import hoplens.data as data_sets
 from hoplens.data import SequenceData
+from hoplens.models.cells import make_cell
 from hoplens.studies.real.measure import measure_report, measure_validation
 from hoplens.studies.real.wiring import make_wiring, worm
 from hoplens.studies.sweeps.work import Outcome, Setting
 from hoplens.training.sequences import SequenceResult, SequenceSettings, train_sequence_networks
-from hoplens.training.sequences.cells import make_cell
 from hoplens.training.settings import Network
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch import Tensor
 from hoplens.errors import ParameterError, check_choice
 from hoplens.graph.parts import Leak, numbered
 from hoplens.graph.pathways import Pathways
-from hoplens.training.sequences.cells import Slopes
+from hoplens.models.cells import Slopes
 
 if TYPE_CHECKING:
     from hoplens.training.sequences.ensemble import SequenceEnsemble

@@ -20,12 +20,12 @@ from hoplens.errors import (
     check_number,
 )
 from hoplens.graph.pathways import Pathways
+from hoplens.models.cells import CELLS
 from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 from hoplens.training.loop import Loop, neighbours, runs
 from hoplens.training.objective import PenaltyGroup
 from hoplens.training.recipes import Recipe
 from hoplens.training.sequences.batches import SequenceStream
-from hoplens.training.sequences.cells import CELLS
 from hoplens.training.sequences.ensemble import SequenceEnsemble
 from hoplens.training.sequences.initial import create_sequence_ensemble
 from hoplens.training.sequences.losses import chance_loss, measures

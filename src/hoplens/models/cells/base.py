@@ -1,7 +1,7 @@
 """Recurrent cells: one step forward, and exact rows of its Jacobian.
 
 The protocol that readers speak. A cell that only defines `Cell.step` gets its Jacobian products from
-torch.func; the cells of PyTorch (`hoplens.torch_cells`) have theirs written out, which is faster.
+torch.func; the cells of PyTorch have theirs written out, which is faster.
 """
 
 from __future__ import annotations

@@ -1,0 +1,180 @@
+"""The plain and the leaky recurrent cell."""
+
+# ruff: noqa: ARG002 - all kernels share one signature
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hoplens.errors import ParameterError, check_choice
+from hoplens.graph.parts import Leak
+from hoplens.models.cells.base import Saved
+from hoplens.models.cells.kernels import Slopes, tanh_
+from hoplens.models.cells.weights import WeightCell
+
+NONLINEARITIES = ("tanh", "relu", "linear")
+
+
+class RnnCell(WeightCell):
+    """``h' = (1 - a) h + a f(W_hh h + W_ih x + b)``, the plain (a = 1) or leaky recurrent cell.
+
+    Parameters
+    ----------
+    w_ih, w_hh : Tensor, shape (H, I) and (H, H)
+    b_ih, b_hh : Tensor, shape (H,), optional
+    nonlinearity : {"tanh", "relu", "linear"}
+        f.
+    leak : float or Tensor, shape (H,), default 1
+        a = dt / tau, the Euler step of ``tau dh/dt = -h + f(...)``.
+    label : str
+    """
+
+    def __init__(
+        self,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None = None,
+        b_hh: Tensor | None = None,
+        *,
+        nonlinearity: str = "tanh",
+        leak: float | Tensor = 1.0,
+        label: str = "leaky RNN",
+    ) -> None:
+        super().__init__(w_ih, w_hh, b_ih, b_hh, label=label)
+        self.nonlinearity = check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+        # a plain cell is known as such without a look at a tensor, which on a GPU would wait for it
+        plain = not isinstance(leak, Tensor) and leak == 1
+        self.leak = 1.0 if plain else torch.as_tensor(leak, dtype=w_ih.dtype, device=w_ih.device)
+        self.leaky = not plain and bool((torch.as_tensor(self.leak) != 1).any())
+
+    def _activation(self, state: Tensor, x: Tensor) -> Tensor:
+        z = x @ self.w_ih.mT + state @ self.w_hh.mT + (self.b_ih + self.b_hh)
+        if self.nonlinearity == "tanh":
+            return z.tanh()
+        return z.relu() if self.nonlinearity == "relu" else z
+
+    def step(self, state: Tensor, x: Tensor) -> Tensor:
+        """Take one step.
+
+        Parameters
+        ----------
+        state : Tensor, shape (..., S)
+        x : Tensor, shape (..., I)
+        """
+        new = self._activation(state, x)
+        return (1 - self.leak) * state + self.leak * new if self.leaky else new
+
+    def raw(self) -> tuple[Tensor, Tensor]:
+        """Return ``(1 - a) I + a W_hh`` and ``a W_ih``: f replaced by the identity."""
+        if not self.leaky:
+            return self.w_hh, self.w_ih
+        leak = torch.as_tensor(self.leak).expand(self.hidden)
+        stay, leak = torch.diag_embed(1 - leak), leak[:, None]
+        return stay + leak * self.w_hh, leak * self.w_ih
+
+    def leaking(self) -> Leak | None:
+        """Return 1 - a and a of the units; None of plain ones."""
+        if not self.leaky:
+            return None
+        leak = torch.as_tensor(self.leak).expand(self.hidden)
+        return Leak(1 - leak, leak)
+
+    def save(self, state: Tensor, x: Tensor) -> Saved:
+        """Return a times the slope of f at each unit.
+
+        Parameters
+        ----------
+        state : Tensor, shape (..., S)
+        x : Tensor, shape (..., I)
+        """
+        new = self._activation(state, x)
+        if self.nonlinearity == "tanh":
+            slope = 1 - new * new
+        else:
+            slope = (new > 0).to(new) if self.nonlinearity == "relu" else torch.ones_like(new)
+        return (self.leak * slope if self.leaky else slope,)
+
+    def pull(self, saved: Saved, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Multiply rows by the Jacobians.
+
+        Parameters
+        ----------
+        saved : tuple of Tensor
+            What ``save`` returned for these points.
+        rows : Tensor, shape (..., R, S)
+        """
+        inner = rows * saved[0].unsqueeze(-2)
+        by_state = inner @ self.w_hh
+        if self.leaky:
+            by_state = by_state + rows * (1 - self.leak)
+        return by_state, inner @ self.w_ih
+
+    def to(self, target: torch.dtype | torch.device) -> RnnCell:
+        """Return the cell on another device or in another dtype.
+
+        Parameters
+        ----------
+        target : torch.dtype or torch.device
+        """
+        return RnnCell(
+            *self.moved(target),
+            nonlinearity=self.nonlinearity,
+            leak=self.leak.to(target) if isinstance(self.leak, Tensor) else self.leak,
+            label=self.label,
+        )
+
+
+class RnnKernel:
+    """``h' = (1 - a) h + a tanh(z)``: the plain (a = 1) and the leaky cell."""
+
+    blocks = 1
+    memories = 0  # states beside h that a step hands on
+
+    def __init__(self, leak: float = 1.0) -> None:
+        self.leak = leak
+
+    def step(self, z: Tensor, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the next h and memory; differentiable."""
+        new = z.tanh()
+        return (new if self.leak == 1 else torch.lerp(h, new, self.leak)), memory
+
+    def forward(self, z: Tensor, h: Tensor, out: Tensor, memory: tuple[Tensor, ...]) -> None:
+        """Turn ``z`` into the activations, in place, and write the next h."""
+        tanh_(z)
+        if self.leak == 1:
+            out.copy_(z)
+        else:
+            torch.lerp(h, z, self.leak, out=out)
+
+    def backward(self, z: Tensor, h: Tensor, grad: Tensor, delta: Tensor, memory: tuple[Tensor, ...]) -> bool:
+        """Write the gradient by the pre-activations to ``delta`` and what goes past them to ``grad``.
+
+        Returns whether ``grad`` holds something.
+        """
+        torch.ops.aten.tanh_backward.grad_input(grad, z, grad_input=delta)
+        if self.leak == 1:
+            return False
+        delta.mul_(self.leak)
+        grad.mul_(1 - self.leak)
+        return True
+
+    def slopes(self, z: Tensor, h: Tensor, memory: Tensor | None) -> Slopes:
+        """Return the Jacobian where the pre-activations (E, K) and the state (E, H) are these."""
+        gate = self.leak * (1 - z.tanh().square())
+        return Slopes(gate.unsqueeze(1), torch.full_like(h, 1 - self.leak))
+
+
+def leak_of(dt: Any, tau: Any) -> Tensor:
+    """Return a = dt / tau after checking that it lies in (0, 1]."""
+    leak = torch.as_tensor(dt, dtype=torch.float64) / torch.as_tensor(tau, dtype=torch.float64)
+    if not bool(((leak > 0) & (leak <= 1)).all()):
+        raise ParameterError(
+            f"dt / tau must lie in (0, 1] for every unit, got {leak.min():g} .. {leak.max():g}; take a "
+            "shorter dt"
+        )
+    return leak
+
+
+__all__ = ["NONLINEARITIES", "RnnCell", "RnnKernel", "leak_of"]
