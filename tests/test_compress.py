@@ -22,7 +22,7 @@ from hoplens.compress.tuning import fine_tune, score
 from hoplens.studies.compression import candidates, search
 from hoplens.studies.compression.candidates import Candidate, TuningSettings
 from hoplens.studies.compression.data import halves, load_split
-from hoplens.studies.compression.files import losses, run_onnx
+from hoplens.studies.compression.files import losses, run_file
 from hoplens.studies.compression.result import _interval
 from hoplens.studies.compression.search import CandidateRecord, CandidateSearch, choose
 
@@ -91,7 +91,7 @@ def test_a_whole_run_writes_what_it_measured(files, few, tmp_path):
     names = {"model.onnx", "model.safetensors", "model.pt", "card.md", "card.html", "front.svg"}
     assert names | {"candidates.csv", "compress.json", "candidates"} <= {path.name for path in out.iterdir()}
     _, report = halves(load_split(files / "test.npz"), 0)
-    outputs = run_onnx(out / "model.onnx", report)
+    outputs = run_file(out / "model.onnx", report)
     model = hl.load_model(out / "model.safetensors")
     with torch.no_grad():
         torch.testing.assert_close(outputs, model(report.inputs), atol=1e-5, rtol=0)
@@ -296,7 +296,7 @@ def test_other_networks_and_forms_of_targets(kind, form, few, tmp_path, monkeypa
     assert warned == (bool(brought) and not form.startswith("step"))
     with torch.no_grad():
         wanted = written(split.inputs, split.lengths if brought else None)
-    found = run_onnx(out / "model.onnx", split)
+    found = run_file(out / "model.onnx", split)
     if wanted.dim() == 3:
         wanted = torch.where(split.mask[..., None], wanted, 0.0)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)

@@ -12,8 +12,8 @@ import hoplens as hl
 from hoplens.data import chorales as chorale_loader
 from hoplens.data import packages
 from hoplens.data.building import cut
-from hoplens.seeds import split_generator
 from hoplens.data.text import LETTERS, _topics, simplify
+from hoplens.seeds import split_generator
 
 SIZES = {  # training, validation, test; L, I, O
     "vowels": (216, 54, 370, 29, 12, 9),

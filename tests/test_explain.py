@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import hoplens as hl
 from hoplens.analysis.attribution.paths import block_positions
-from hoplens.analysis.attribution.secants import tanh_secant
+from hoplens.models.cells.algebra import tanh_secant
 
 F64 = torch.float64
 KINDS = [

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import hoplens as hl
 from hoplens.cli.app import app
+from hoplens.export.exporters import EXPORTERS, Exporter
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,55 @@ def test_bad_input_is_one_line_and_no_file(files, arguments, says, monkeypatch):
     assert says in str(error)
     assert "\n" not in str(error)
     assert not list(folder.glob("x.*"))
+
+
+def test_integer_products_need_sequences_and_are_written_with_them(files, tmp_path):
+    folder, _ = files
+    out = tmp_path / "net-int8.onnx"
+    without = hoplens("export", str(folder / "net.pt"), "-o", str(out), "--format", "int8")
+    assert without.returncode == 2
+    assert "need sequences to set scales on" in without.stderr
+    data = ("--data", str(folder / "data.npz"))
+    shown = hoplens("export", str(folder / "net.pt"), "-o", str(out), "--format", "int8", *data)
+    assert shown.returncode == 0, shown.stderr
+    assert "products in integers" in shown.stdout
+    refused = hoplens(
+        "export", str(folder / "net.pt"), "-o", str(out), "--format", "int8", *data, "--dt", "2"
+    )
+    assert refused.returncode == 2
+    assert "--dt goes with --format nir" in refused.stderr
+
+
+def test_a_registered_format_is_exported_and_written_by_compress(files, tmp_path):
+    folder, _ = files
+
+    def write(model, path, *, inputs=None, targets=None):
+        hl.save_model(model, path)
+        return path
+
+    def run(path, inputs):
+        return hl.load_model(path)(inputs).detach()
+
+    own = Exporter(
+        "copy", ".copy", "a copy", write, run, lambda path: f"copied to {path}", takes=lambda _: True
+    )
+    hl.extensions.register_exporter(own)
+    try:
+        with pytest.raises(hl.errors.ParameterError, match=r"'copy' .* is already defined"):
+            EXPORTERS.add("copy", own, owner="somebody")
+        shown = hoplens("export", str(folder / "net.pt"), "-o", str(tmp_path / "m.copy"))
+        assert shown.returncode == 0, shown.stderr
+        assert "copied to" in shown.stdout
+        x, y = torch.randn(40, 5, 3), torch.arange(40) % 2
+        np.savez(tmp_path / "d.npz", inputs=x.numpy(), targets=y.numpy())
+        data = str(tmp_path / "d.npz")
+        more = ("--out", str(tmp_path / "out"), "--steps", "1", "--seconds", "0.01", "--quick")
+        shown = hoplens("compress", str(folder / "net.pt"), "--data", data, "--test", data, *more)
+        assert shown.returncode == 0, shown.stderr
+        assert (tmp_path / "out" / "model.copy").is_file()
+        assert "model.copy is a copy; its accuracy" in (tmp_path / "out" / "card.md").read_text()
+    finally:
+        EXPORTERS.forget(EXPORTERS.source("copy"))
+    unknown = hoplens("export", str(folder / "net.pt"), "-o", str(tmp_path / "m.copy"))
+    assert unknown.returncode == 2
+    assert "unknown format 'copy'" in unknown.stderr

@@ -303,7 +303,7 @@ def test_bad_requests_are_refused_in_words(tmp_path, monkeypatch):
         (hl.errors.UnsupportedModelError, "cannot read a Linear", {"model": nn.Linear(3, 2)}),
         (
             hl.errors.UnsupportedModelError,
-            "only RNN",
+            "known equations",
             {"model": hl.models.FunctionCell(torch.add, n_inputs=2, n_state=2)},
         ),
         (hl.errors.NonFiniteError, "NaN or infinite", {"model": broken}),

@@ -355,7 +355,8 @@ def export(
     model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     file_format: Annotated[
-        str | None, typer.Option("--format", help="onnx or nir; default the suffix of --out.")
+        str | None,
+        typer.Option("--format", help="onnx, int8, nir, or a registered one; default --out's suffix."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="An .npz file: inputs, and if you like targets, to compare on too.")

@@ -13,13 +13,13 @@ which `ULPS` leaves room.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hoplens.errors import UnsupportedModelError
-from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell
+from hoplens.models.cells import Cell, WeightCell
 from hoplens.models.stack import Stack
 
 UNIT = 2.0**-52  # twice the unit roundoff u, so that bounds may be computed in float64 themselves
@@ -86,47 +86,121 @@ def affine(weight: Tensor, bias: Tensor | None, box: Box) -> Box:
     return Box(low - margin, high + margin).rounded()
 
 
-def _chunks(box: Box, n: int) -> list[Box]:
-    pairs = zip(box.low.chunk(n, dim=-1), box.high.chunk(n, dim=-1), strict=True)
-    return [Box(low, high) for low, high in pairs]
+class _Boxes:
+    """The equations of a cell on boxes."""
+
+    def add(self, a: Box, b: Box) -> Box:
+        return a.plus(b)
+
+    def mul(self, a: Box, b: Box) -> Box:
+        return a.times(b)
+
+    def mix(self, share: Any, a: Box, b: Box) -> Box:
+        # grows with a and b and is linear in the share: its extremes are at the ends of the share
+        def at(end: Tensor) -> Box:
+            return Box(end, end).times(a).plus(Box(1 - end, 1 - end).rounded().times(b))
+
+        low, high = _ends(share, a.low)
+        return at(low).hull(at(high))
+
+    def apply(self, function: str, a: Box) -> Box:
+        if function == "linear":
+            return a
+        # tanh, sigmoid and relu grow, so ends go to ends
+        ends = Box(getattr(torch, function)(a.low), getattr(torch, function)(a.high))
+        if function == "relu":
+            return ends
+        least = -1.0 if function == "tanh" else 0.0
+        return Box(*(end.clamp(least, 1.0) for end in ends.rounded(ULPS)))
+
+    def split(self, a: Box, count: int) -> list[Box]:
+        pairs = zip(a.low.chunk(count, dim=-1), a.high.chunk(count, dim=-1), strict=True)
+        return [Box(low, high) for low, high in pairs]
 
 
-def _map(function: str, box: Box) -> Box:
-    # tanh, sigmoid and relu grow, so ends go to ends
-    ends = Box(getattr(torch, function)(box.low), getattr(torch, function)(box.high))
+class _Pair(NamedTuple):
+    """Two values in a box, and how far apart they can be."""
+
+    box: Box
+    apart: Tensor
+
+
+class _Pairs:
+    """The equations of a cell on pairs; distances are rounded up by `part_step`, all at once."""
+
+    def add(self, a: _Pair, b: _Pair) -> _Pair:
+        return _Pair(a.box.plus(b.box), a.apart + b.apart)
+
+    def mul(self, a: _Pair, b: _Pair) -> _Pair:
+        # p1 q1 - p2 q2 = p1 (q1 - q2) + (p1 - p2) q2
+        return _Pair(a.box.times(b.box), a.box.size * b.apart + a.apart * b.box.size)
+
+    def mix(self, share: Any, a: _Pair, b: _Pair) -> _Pair:
+        # s1 a1 + (1 - s1) b1 - ... = s1 (a1 - a2) + (1 - s1)(b1 - b2) + (s1 - s2)(a2 - b2)
+        gate = share.box if isinstance(share, _Pair) else share
+        ends = (end * a.apart + (1 - end) * b.apart for end in _ends(gate, a.apart))
+        apart = torch.maximum(*ends)
+        if isinstance(share, _Pair):
+            gap = torch.maximum(a.box.high - b.box.low, b.box.high - a.box.low)
+            apart = apart + share.apart * gap
+        return _Pair(BOXES.mix(gate, a.box, b.box), apart)
+
+    def apply(self, function: str, a: _Pair) -> _Pair:
+        return _Pair(BOXES.apply(function, a.box), _apart(function, *a))
+
+    def split(self, a: _Pair, count: int) -> list[_Pair]:
+        pairs = zip(BOXES.split(a.box, count), a.apart.chunk(count, dim=-1), strict=True)
+        return [_Pair(box, apart) for box, apart in pairs]
+
+
+BOXES, PAIRS = _Boxes(), _Pairs()
+
+
+def _ends(share: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest share, of a box or of a constant."""
+    if isinstance(share, Box):
+        return share.low, share.high
+    constant = torch.as_tensor(share).to(like)
+    return constant, constant
+
+
+def slope_bound(function: str, box: Box) -> Tensor:
+    """Return the largest slope of a function in a box."""
     if function == "relu":
-        return ends
-    least = -1.0 if function == "tanh" else 0.0
-    return Box(*(end.clamp(least, 1.0) for end in ends.rounded(ULPS)))
-
-
-def tanh_slope(box: Box) -> Tensor:
-    """Return the largest slope of tanh in a box: at the point nearest to 0."""
-    nearest = torch.maximum(box.low, torch.minimum(box.high, torch.zeros_like(box.low)))
+        return (box.high > 0).to(box.high)
+    if function == "linear":
+        return torch.ones_like(box.high)
+    nearest = torch.maximum(box.low, torch.minimum(box.high, torch.zeros_like(box.low)))  # to 0
     # 1 - t^2 loses what t is off by in all digits, so the margin is absolute
-    return (1 - nearest.tanh().square() + 4 * ULPS * UNIT).clamp_max(1.0)
-
-
-def _sigmoid_slope(box: Box) -> Tensor:
-    nearest = torch.maximum(box.low, torch.minimum(box.high, torch.zeros_like(box.low)))
+    if function == "tanh":
+        return (1 - nearest.tanh().square() + 4 * ULPS * UNIT).clamp_max(1.0)
     return (nearest.sigmoid() * (1 - nearest.sigmoid()) + 4 * ULPS * UNIT).clamp_max(0.25)
 
 
-def _apart(slope: Tensor, distance: Tensor, scale: float = 1.0) -> Tensor:
-    """Bound how far tanh (scale 1) or sigmoid (scale 1/2) can part points that are a distance apart."""
+def _apart(function: str, box: Box, distance: Tensor) -> Tensor:
+    """Bound how far a function can part points of a box that are a distance apart."""
+    most = slope_bound(function, box) * distance
+    if function in ("relu", "linear"):
+        return most
     # of all pairs at a distance, tanh parts those most that lie around 0: 2 tanh(d / 2)
-    # its own rounding is covered where `part_step` rounds up
-    return torch.minimum(slope * distance, 2 * scale * (scale * distance / 2).tanh())
+    scale = 1.0 if function == "tanh" else 0.5
+    return torch.minimum(most, 2 * scale * (scale * distance / 2).tanh())
 
 
-def _gates(cell: GruCell | LstmCell | RnnCell, state: Box, x: Box) -> tuple[Box, Box]:
-    shown = Box(*(cell.emit(end) for end in state))
-    return affine(cell.w_ih, cell.b_ih, x), affine(cell.w_hh, cell.b_hh, shown)
+def _known(cell: Cell) -> WeightCell:
+    if not isinstance(cell, WeightCell) or type(cell).step is not WeightCell.step:
+        raise UnsupportedModelError(f'no sound bound is known for a {cell.label}; use bound="measured"')
+    return cell
 
 
-def activation_box(cell: RnnCell, state: Box, x: Box) -> Box:
+def _entering(cell: WeightCell, state: Box, x: Box) -> tuple[Box, Box]:
+    fed = Box(*(cell.feed(end) for end in state))
+    return affine(cell.w_ih, cell.b_ih, x), affine(cell.w_hh, cell.b_hh, fed)
+
+
+def activation_box(cell: WeightCell, state: Box, x: Box) -> Box:
     """Return the box of ``W_hh h + W_ih x + b``."""
-    by_x, by_h = _gates(cell, state, x)
+    by_x, by_h = _entering(cell, state, x)
     return by_x.plus(by_h)
 
 
@@ -135,49 +209,22 @@ def box_step(cell: Cell, state: Box, x: Box) -> Box:
 
     Parameters
     ----------
-    cell : RnnCell, GruCell or LstmCell
+    cell : RnnCell, GruCell, LstmCell or another cell of weights
         In float64.
     state, x : Box, shape (..., S) and (..., I)
+
+    Raises
+    ------
+    UnsupportedModelError
+        For a cell of which only the step is known.
     """
-    if isinstance(cell, RnnCell):
-        z = activation_box(cell, state, x)
-        new = z if cell.nonlinearity == "linear" else _map(cell.nonlinearity, z)
-        if cell.leaky:
-            leak = torch.as_tensor(cell.leak).expand(cell.n_state)
-            kept = Box(1 - leak, 1 - leak).rounded()
-            new = kept.times(state).plus(Box(leak, leak).times(new))
-        return new
-    if isinstance(cell, GruCell):
-        _, z, n, _ = _gru_gates(cell, state, x)
-        # (1 - z) n + z h grows with n and h and is linear in z: its extremes are at the ends of z
-        mixed = [_between(Box(end, end), n, state) for end in z]
-        return mixed[0].hull(mixed[1])
-    if isinstance(cell, LstmCell):
-        *_, new, h = _lstm_gates(cell, state, x)
-        return Box(torch.cat([h.low, new.low], -1), torch.cat([h.high, new.high], -1))
-    raise UnsupportedModelError(f'no sound bound is known for a {cell.label}; use bound="measured"')
-
-
-def _between(share: Box, first: Box, second: Box) -> Box:
-    """Return the box of ``(1 - share) first + share second`` for a share that is one number an element."""
-    rest = Box(1 - share.low, 1 - share.high).rounded()
-    return rest.times(first).plus(share.times(second))
-
-
-def _gru_gates(cell: GruCell, state: Box, x: Box) -> tuple[Box, Box, Box, Box]:
-    by_x, by_h = (_chunks(box, 3) for box in _gates(cell, state, x))
-    r, z = (_map("sigmoid", by_x[k].plus(by_h[k])) for k in (0, 1))
-    return r, z, _map("tanh", by_x[2].plus(r.times(by_h[2]))), by_h[2]
-
-
-def _lstm_gates(cell: LstmCell, state: Box, x: Box) -> tuple[Box, Box, Box, Box, Box, Box]:
-    by_x, by_h = _gates(cell, state, x)
-    pre = _chunks(by_x.plus(by_h), 4)
-    i, f, o = (_map("sigmoid", pre[k]) for k in (0, 1, 3))
-    g = _map("tanh", pre[2])
-    new = f.times(state.part(slice(cell.shown, None))).plus(i.times(g))
-    h = o.times(_map("tanh", new))
-    return i, f, g, o, new, h if cell.w_hr is None else affine(cell.w_hr, None, h)
+    cell = _known(cell)
+    rows = cell.join(BOXES, *_entering(cell, state, x))
+    parts = [Box(*ends) for ends in zip(*(end.split(cell.sizes, dim=-1) for end in state), strict=True)]
+    new = list(cell.update(BOXES, rows, parts))
+    if cell.w_hr is not None:
+        new[0] = affine(cell.w_hr, None, new[0])
+    return Box(*(torch.cat(ends, dim=-1) for ends in zip(*new, strict=True)))
 
 
 def part_step(cell: Cell, state: Box, x: Box, apart: Tensor, x_apart: Tensor | None) -> Tensor:
@@ -185,7 +232,7 @@ def part_step(cell: Cell, state: Box, x: Box, apart: Tensor, x_apart: Tensor | N
 
     Parameters
     ----------
-    cell : RnnCell, GruCell or LstmCell
+    cell : RnnCell, GruCell, LstmCell or another cell of weights
         In float64.
     state, x : Box, shape (..., S) and (..., I)
         Hold both states and both inputs.
@@ -193,67 +240,24 @@ def part_step(cell: Cell, state: Box, x: Box, apart: Tensor, x_apart: Tensor | N
         How far apart the states can be.
     x_apart : Tensor, shape (..., I), optional
         The same of the inputs, for a level above the first.
+
+    Raises
+    ------
+    UnsupportedModelError
+        For a cell of which only the step is known.
     """
-    if isinstance(cell, RnnCell):
-        result = _part_rnn(cell, state, x, apart, x_apart)
-    elif isinstance(cell, GruCell):
-        result = _part_gru(cell, state, x, apart, x_apart)
-    elif isinstance(cell, LstmCell):
-        result = _part_lstm(cell, state, x, apart, x_apart)
-    else:
-        raise UnsupportedModelError(f'no sound bound is known for a {cell.label}; use bound="measured"')
-    # sums and products of numbers that are 0 or more: relative errors add up, nothing cancels
-    return up(result, 2 * (cell.w_ih.shape[-1] + cell.w_hh.shape[-1] + cell.n_state) + STEP_OPERATIONS)
-
-
-def _distances(
-    cell: RnnCell | GruCell | LstmCell, apart: Tensor, x_apart: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    by_h = cell.emit(apart) @ cell.w_hh.abs().mT
-    return by_h, torch.zeros_like(by_h) if x_apart is None else x_apart @ cell.w_ih.abs().mT
-
-
-def _part_rnn(cell: RnnCell, state: Box, x: Box, apart: Tensor, x_apart: Tensor | None) -> Tensor:
-    distance = sum(_distances(cell, apart, x_apart), apart.new_zeros(()))
-    z = activation_box(cell, state, x)
-    if cell.nonlinearity == "tanh":
-        new = _apart(tanh_slope(z), distance)
-    else:
-        new = distance * (z.high > 0) if cell.nonlinearity == "relu" else distance
-    return (1 - cell.leak) * apart + cell.leak * new if cell.leaky else new
-
-
-def _part_gru(cell: GruCell, state: Box, x: Box, apart: Tensor, x_apart: Tensor | None) -> Tensor:
-    # h1' - h2' = (1 - z1)(n1 - n2) + z1 (h1 - h2) + (z1 - z2)(h2 - n2)
-    by_x, by_h = (_chunks(box, 3) for box in _gates(cell, state, x))
-    r, z, n, h_n = _gru_gates(cell, state, x)
-    from_h, from_x = (d.chunk(3, dim=-1) for d in _distances(cell, apart, x_apart))
-    r_apart, z_apart = (
-        _apart(_sigmoid_slope(by_x[k].plus(by_h[k])), from_x[k] + from_h[k], 0.5) for k in (0, 1)
-    )
-    # r1 u1 - r2 u2 = r1 (u1 - u2) + (r1 - r2) u2 with u the candidate's part of the state
-    inner = from_x[2] + r.high * from_h[2] + r_apart * h_n.size
-    n_apart = _apart(tanh_slope(by_x[2].plus(r.times(h_n))), inner)
-    gap = torch.maximum(state.high - n.low, n.high - state.low)
-    kept = torch.maximum(*((1 - end) * n_apart + end * apart for end in z))
-    return kept + z_apart * gap
-
-
-def _part_lstm(cell: LstmCell, state: Box, x: Box, apart: Tensor, x_apart: Tensor | None) -> Tensor:
-    # c1' - c2' = f1 (c1 - c2) + (f1 - f2) c2 + i1 (g1 - g2) + (i1 - i2) g2, and h' = o tanh c' alike
-    by_x, by_h = _gates(cell, state, x)
-    pre = _chunks(by_x.plus(by_h), 4)
-    i, f, g, o, new, _ = _lstm_gates(cell, state, x)
-    distance = sum(_distances(cell, apart, x_apart), apart.new_zeros(())).chunk(4, dim=-1)
-    i_apart, f_apart, o_apart = (_apart(_sigmoid_slope(pre[k]), distance[k], 0.5) for k in (0, 1, 3))
-    g_apart = _apart(tanh_slope(pre[2]), distance[2])
-    held = state.part(slice(cell.shown, None))
-    c_apart = f.high * apart[..., cell.shown :] + f_apart * held.size + i.high * g_apart + i_apart * g.size
-    squashed = _map("tanh", new)
-    h_apart = o.high * _apart(tanh_slope(new), c_apart) + o_apart * squashed.size
+    cell = _known(cell)
+    by_x, by_h = _entering(cell, state, x)
+    from_h = cell.feed(apart) @ cell.w_hh.abs().mT
+    from_x = torch.zeros_like(by_x.low) if x_apart is None else x_apart @ cell.w_ih.abs().mT
+    rows = cell.join(PAIRS, _Pair(by_x, from_x), _Pair(by_h, from_h))
+    parts = zip(*(each.split(cell.sizes, dim=-1) for each in (*state, apart)), strict=True)
+    new = [pair.apart for pair in cell.update(PAIRS, rows, [_Pair(Box(a, b), d) for a, b, d in parts])]
     if cell.w_hr is not None:
-        h_apart = h_apart @ cell.w_hr.abs().mT
-    return torch.cat([h_apart, c_apart], dim=-1)
+        new[0] = new[0] @ cell.w_hr.abs().mT
+    # sums and products of numbers that are 0 or more: relative errors add up, nothing cancels
+    operations = 2 * (cell.w_ih.shape[-1] + cell.w_hh.shape[-1] + cell.n_state) + STEP_OPERATIONS
+    return up(torch.cat(new, dim=-1), operations)
 
 
 def check_one_way(stack: Stack) -> None:
@@ -272,6 +276,6 @@ __all__ = [
     "check_one_way",
     "gamma",
     "part_step",
-    "tanh_slope",
+    "slope_bound",
     "up",
 ]

@@ -15,7 +15,7 @@ from hoplens.compress.intervals import (
     check_one_way,
     gamma,
     part_step,
-    tanh_slope,
+    slope_bound,
     up,
 )
 from hoplens.models.cells import RnnCell
@@ -152,10 +152,7 @@ def spectral_bound(matrix: Tensor) -> float:
 
 def largest_slopes(cell: RnnCell, state: Box, x: Box) -> Tensor:
     """Return the largest slope of every unit's activation in a box, shape (S,)."""
-    z = activation_box(cell, state, x)
-    if cell.nonlinearity == "tanh":
-        return tanh_slope(z)
-    return (z.high > 0).to(z.high) if cell.nonlinearity == "relu" else torch.ones_like(z.high)
+    return slope_bound(cell.nonlinearity, activation_box(cell, state, x))
 
 
 def best_scales(matrix: Tensor) -> Tensor:

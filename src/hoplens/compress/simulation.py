@@ -8,14 +8,13 @@ up to rounding of the last bit, so this is how such a network is judged and trai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hoplens.errors import check_choice
-from hoplens.models.ensemble import ACTIVATIONS, activate
+from hoplens.models.cells import TENSORS, WeightCell
 from hoplens.models.grids import Grid
+from hoplens.models.readers.modules import PARTS, weight_levels
 from hoplens.models.recurrent_model import RecurrentModel, last_steps
 
 Tap = Callable[[str, Tensor], Tensor]  # name and values of an operand -> what the product sees
@@ -53,12 +52,13 @@ def run_model(
     info, core = model.info, model.core
     if info.window is not None and not info.every_step:
         inputs, lengths = last_steps(inputs, info.window, lengths)
+    levels = weight_levels(core)
     steps = list(inputs.unbind(1))
     for level in range(core.num_layers):
         seen = [see(f"x_l{level}", x) for x in steps]
         ways = [
-            _run_cell(core, tensors, f"_l{level}{suffix}", seen, see)
-            for suffix in ("", "_reverse")[: 2 if core.bidirectional else 1]
+            _run_cell(cell, tensors, f"_l{level}{suffix}", seen, see)
+            for suffix, cell in zip(("", "_reverse"), levels[level], strict=False)
         ]
         steps = ways[0] if len(ways) == 1 else [torch.cat(pair, dim=-1) for pair in zip(*ways, strict=True)]
     if info.every_step:
@@ -82,47 +82,23 @@ def _affine(tensors: Mapping[str, Tensor], weight: str, bias: str, x: Tensor) ->
 
 
 def _run_cell(
-    core: nn.Module, tensors: Mapping[str, Tensor], suffix: str, inputs: list[Tensor], see: Tap
+    cell: WeightCell, tensors: Mapping[str, Tensor], suffix: str, inputs: list[Tensor], see: Tap
 ) -> list[Tensor]:
     """Return the shown states after every step, each (..., B, n), in the order of time."""
-    names = {
-        part: f"core.{part}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    }
-    recurrent = tensors[names["weight_hh"]]
-    rows = inputs[0].shape[-2]
-    h = recurrent.new_zeros(*recurrent.shape[:-2], rows, recurrent.shape[-1])
-    c = recurrent.new_zeros(*recurrent.shape[:-2], rows, recurrent.shape[-2] // 4)
+    w_ih, w_hh, b_ih, b_hh, w_hr = (f"core.{part}{suffix}" for part in PARTS)
+    recurrent = tensors[w_hh]
+    lead = (*recurrent.shape[:-2], inputs[0].shape[-2])
+    state = [recurrent.new_zeros(*lead, size) for size in cell.sizes]
     backwards = suffix.endswith("_reverse")
     shown = []
     for x in reversed(inputs) if backwards else inputs:
-        by_x = _affine(tensors, names["weight_ih"], names["bias_ih"], x)
-        by_h = _affine(tensors, names["weight_hh"], names["bias_hh"], see(f"h{suffix}", h))
-        if isinstance(core, nn.LSTM):
-            h, c = _lstm(by_x + by_h, c)
-            if names["weight_hr"] in tensors:
-                h = see(f"p{suffix}", h) @ tensors[names["weight_hr"]].mT
-        else:
-            h = _gru(by_x, by_h, h) if isinstance(core, nn.GRU) else _rnn(core, by_x + by_h, h)
-        shown.append(h)
+        by_h = _affine(tensors, w_hh, b_hh, see(f"h{suffix}", state[0]))
+        rows = cell.join(TENSORS, _affine(tensors, w_ih, b_ih, x), by_h)
+        state = list(cell.update(TENSORS, rows, state))
+        if w_hr in tensors:
+            state[0] = see(f"p{suffix}", state[0]) @ tensors[w_hr].mT
+        shown.append(state[0])
     return shown[::-1] if backwards else shown
-
-
-def _rnn(core: Any, z: Tensor, h: Tensor) -> Tensor:
-    new = activate(z, check_choice("nonlinearity", core.nonlinearity, ACTIVATIONS))
-    leak = getattr(core, "leak", 1.0)
-    return new if leak == 1.0 else (1 - leak) * h + leak * new
-
-
-def _gru(by_x: Tensor, by_h: Tensor, h: Tensor) -> Tensor:
-    (x_r, x_z, x_n), (h_r, h_z, h_n) = by_x.chunk(3, dim=-1), by_h.chunk(3, dim=-1)
-    n = (x_n + (x_r + h_r).sigmoid() * h_n).tanh()
-    return n + (x_z + h_z).sigmoid() * (h - n)
-
-
-def _lstm(z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    i, f, g, o = z.chunk(4, dim=-1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
 
 
 def record(

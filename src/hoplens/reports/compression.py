@@ -10,12 +10,13 @@ import matplotlib
 from matplotlib.figure import Figure
 from torch import nn
 
+from hoplens.export.exporters import EXPORTERS
 from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
 from hoplens.reports.environment import environment
 from hoplens.reports.svg import inline_svg
 from hoplens.reports.theme import variables
 from hoplens.studies.compression.candidates import ROUNDS, Candidate, TuningSettings
-from hoplens.studies.compression.result import INT8, Line, Result
+from hoplens.studies.compression.result import STEM, Line, Result
 from hoplens.studies.compression.search import Choice
 from hoplens.version import __version__
 
@@ -84,10 +85,11 @@ def content(
             "Single zero weights make files smaller and save events; onnxruntime and PyTorch compute with "
             "them all the same, so they bring no speed."
         )
-    if result.int8_score is not None:
+    for kind, score in result.extra_scores.items():
+        exporter = EXPORTERS.get(kind)
         notes.append(
-            f"{INT8} multiplies integers; its {result.score_name} on the held-back sequences is "
-            f"{result.int8_score:.4f}."
+            f"{STEM}{exporter.suffix} is {exporter.label}; its {result.score_name} on the held-back "
+            f"sequences is {score:.4f}."
         )
     if choice.record.candidate.form != "float32":
         notes.append("The PyTorch file holds the rounded weights as floats.")
@@ -169,11 +171,12 @@ def _blocks(model: RecurrentModel) -> list[dict[str, str]]:
         'import onnxruntime\nsession = onnxruntime.InferenceSession("{}")\n'
         'outputs = session.run(["outputs"], {{"inputs": inputs.numpy()}})[0]'
     )
+    integers = f"{STEM}-int8.onnx"
     return [
         {"file": "model.pt", "title": "PyTorch", "code": plain},
         {"file": "model.safetensors", "title": "safetensors, with hoplens", "code": saved},
         {"file": "model.onnx", "title": "ONNX", "code": onnx.format("model.onnx")},
-        {"file": INT8, "title": "ONNX with integer products", "code": onnx.format(INT8)},
+        {"file": integers, "title": "ONNX with integer products", "code": onnx.format(integers)},
     ]
 
 

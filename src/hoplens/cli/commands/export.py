@@ -1,4 +1,4 @@
-"""``hoplens export``: a trained network as ONNX or NIR."""
+"""``hoplens export``: a trained network in a format that runs elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from rich.console import Console
 
 from hoplens.cli.commands.units import assumed_words, check_units
 from hoplens.data.arrays import load_arrays, sequences_of
-from hoplens.errors import ParameterError, check_choice
-from hoplens.export import NirExport, OnnxExport, export_nir, export_onnx
+from hoplens.errors import ParameterError
+from hoplens.export.exporters import EXPORTERS
 from hoplens.models.readers.opening import read_model
 
-FORMATS = ("onnx", "nir")
-DT, METHOD = 1e-3, "euler"  # defaults of the command line
+DEFAULTS = {"lengths": False, "stateful": False, "storage": "auto", "dt": 1e-3, "method": "euler"}
 
 
 def run_export(
@@ -33,14 +32,14 @@ def run_export(
     dt: float,
     method: str,
 ) -> None:
-    """Write the file and say how it compares with the model."""
-    kind = check_choice("format", file_format or out.suffix.lstrip(".").lower(), FORMATS)
-    for option, given in (("--lengths", lengths), ("--stateful", stateful), ("--storage", storage != "auto")):
-        if given and kind != "onnx":
-            raise ParameterError(f"{option} goes with --format onnx")
-    for option, given in (("--dt", dt != DT), ("--method", method != METHOD)):
-        if given and kind != "nir":
-            raise ParameterError(f"{option} goes with --format nir")
+    """Write the file by the exporter of its format, and say how it compares with the model."""
+    exporter = EXPORTERS.get(file_format or out.suffix.lstrip(".").lower())
+    given = {"lengths": lengths, "stateful": stateful, "storage": storage, "dt": dt, "method": method}
+    options = {name: value for name, value in given.items() if value != DEFAULTS[name]}
+    for name in options:
+        if name not in exporter.options:
+            takes = [kind for kind in EXPORTERS.names() if name in EXPORTERS.get(kind).options]
+            raise ParameterError(f"--{name} goes with --format {' or '.join(takes)}")
     own = read_model(
         model,
         rnn=rnn,
@@ -53,39 +52,9 @@ def run_export(
     arrays = None if data is None else load_arrays(data)
     inputs = None if arrays is None or data is None else sequences_of(arrays, data)
     assumed = f"\n{assumed_words(own.info.assumed)}" if own.info.assumed else ""
-    if kind == "onnx":
-        onnx = export_onnx(own, out, lengths=lengths, stateful=stateful, storage=storage, inputs=inputs)
-        console.print(onnx_words(onnx) + assumed, markup=False, highlight=False, soft_wrap=True)
-        return
     targets = None if arrays is None else arrays.get("targets")
-    nir = export_nir(own, out, dt=dt, method=method, inputs=inputs, targets=targets)
-    console.print(nir_words(nir) + assumed, markup=False, highlight=False, soft_wrap=True)
+    done = exporter.write(own, out, inputs=inputs, targets=targets, **options)
+    console.print(exporter.words(done) + assumed, markup=False, highlight=False, soft_wrap=True)
 
 
-def onnx_words(done: OnnxExport) -> str:
-    """Return what was written and checked, in two lines."""
-    shapes = ", ".join(str(shape) for shape in done.shapes)
-    lines = [
-        f"{done.path}: {done.n_bytes} bytes, opset {done.opset}, storage {done.storage}",
-        f"in onnxruntime at {shapes} it differs from the model by {done.difference:.1e} (limit 1e-05)",
-    ]
-    if done.rounding:
-        lines.append(f"half precision itself changes the outputs by {done.rounding:.1e}")
-    return "\n".join(lines)
-
-
-def nir_words(done: NirExport) -> str:
-    """Return what was written and how it compares, in a few lines."""
-    nodes = ", ".join(f"{count} {kind}" for kind, count in sorted(done.nodes.items()))
-    lines = [f"{done.path}: {done.n_bytes} bytes, {done.form}; nodes: {nodes}"]
-    held = f", each input held for {done.substeps} steps" if done.substeps > 1 else ""
-    lines.append(f"simulated with dt = {done.dt:g} s ({done.method}){held}")
-    lines.append(
-        f"outputs differ by at most {done.difference:.1e}; squared error {done.error:.2g} of their variance"
-    )
-    if done.score_before is not None:
-        lines.append(f"on the targets: network {done.score_before:.4f}, file {done.score_after:.4f}")
-    return "\n".join(lines)
-
-
-__all__ = ["nir_words", "onnx_words", "run_export"]
+__all__ = ["run_export"]

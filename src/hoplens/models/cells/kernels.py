@@ -7,9 +7,15 @@ network.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
+
+from hoplens.models.cells.algebra import TensorOps
+from hoplens.models.cells.weights import Equations
+
+ROWS = TensorOps(axis=1)
 
 
 class Slopes(NamedTuple):
@@ -30,4 +36,39 @@ def tanh_(z: Tensor) -> Tensor:
     return z.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
 
 
-__all__ = ["Slopes", "tanh_"]
+class Kernel(Equations):
+    """A cell's step for many networks at once, with the gradient written by hand."""
+
+    @property
+    def memories(self) -> int:
+        """Number of parts of the state beside h that a step hands on."""
+        return len(self.parts) - 1
+
+    @property
+    def blocks(self) -> int:
+        """Number of rows of H units each."""
+        return len(self.from_input)
+
+    def step(self, z: Tensor, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the next h and memory; differentiable."""
+        state: Sequence[Tensor] = (h,) if memory is None else (h, memory)
+        new = self.update(ROWS, ROWS.split(z, len(self.from_input)), state)
+        return new[0], new[1] if len(new) > 1 else None
+
+    def forward(self, z: Tensor, h: Tensor, out: Tensor, memory: tuple[Tensor, ...]) -> None:
+        """Turn ``z`` into the gates in place, and write the next h (and memory)."""
+        raise NotImplementedError
+
+    def backward(self, z: Tensor, h: Tensor, grad: Tensor, delta: Tensor, memory: tuple[Tensor, ...]) -> bool:
+        """Write the gradient by the pre-activations to ``delta`` and what goes past them to ``grad``.
+
+        Returns whether ``grad`` holds something.
+        """
+        raise NotImplementedError
+
+    def slopes(self, z: Tensor, h: Tensor, memory: Tensor | None) -> Slopes:
+        """Return the Jacobian where the pre-activations (E, K) and the state (E, H) are these."""
+        raise NotImplementedError
+
+
+__all__ = ["Kernel", "Slopes", "tanh_"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from hoplens.models.cells.gru import GruKernel
+from hoplens.models.cells.kernels import Kernel
 from hoplens.models.cells.lstm import LstmKernel
 from hoplens.models.cells.rnn import RnnKernel
 
 CELLS = ("tanh", "leaky", "gru", "lstm")
-
-Kernel = RnnKernel | GruKernel | LstmKernel
 
 
 def make_cell(name: str, leak: float) -> Kernel:

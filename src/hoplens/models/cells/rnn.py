@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - all kernels share one signature
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,14 +11,27 @@ from torch import Tensor
 
 from hoplens.errors import ParameterError, check_choice
 from hoplens.graph.parts import Leak
-from hoplens.models.cells.base import Saved
-from hoplens.models.cells.kernels import Slopes, tanh_
-from hoplens.models.cells.weights import WeightCell
+from hoplens.models.cells.algebra import Ops, V
+from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
+from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
 NONLINEARITIES = ("tanh", "relu", "linear")
 
 
-class RnnCell(WeightCell):
+class RnnEquations(Equations):
+    """``h' = (1 - a) h + a f(z)``."""
+
+    nonlinearity = "tanh"
+    leak: float | Tensor = 1.0
+    leaky = False
+
+    def update(self, ops: Ops[V], rows: Sequence[V], state: Sequence[V]) -> tuple[V, ...]:
+        """Return the next h."""
+        new = ops.apply(self.nonlinearity, rows[0])
+        return (ops.mix(self.leak, new, state[0]) if self.leaky else new,)
+
+
+class RnnCell(RnnEquations, WeightCell):
     """``h' = (1 - a) h + a f(W_hh h + W_ih x + b)``, the plain (a = 1) or leaky recurrent cell.
 
     Parameters
@@ -49,22 +63,17 @@ class RnnCell(WeightCell):
         self.leak = 1.0 if plain else torch.as_tensor(leak, dtype=w_ih.dtype, device=w_ih.device)
         self.leaky = not plain and bool((torch.as_tensor(self.leak) != 1).any())
 
-    def _activation(self, state: Tensor, x: Tensor) -> Tensor:
-        z = x @ self.w_ih.mT + state @ self.w_hh.mT + (self.b_ih + self.b_hh)
-        if self.nonlinearity == "tanh":
-            return z.tanh()
-        return z.relu() if self.nonlinearity == "relu" else z
+    def operator(self) -> Operator | None:
+        """Return ONNX's RNN, which knows no leak."""
+        if self.leaky:
+            return None
+        name = {"tanh": "Tanh", "relu": "Relu", "linear": "Affine"}[self.nonlinearity]
+        affine = {"activation_alpha": [1.0], "activation_beta": [0.0]} if name == "Affine" else {}
+        return Operator("RNN", (0,), {"activations": [name], **affine})
 
-    def step(self, state: Tensor, x: Tensor) -> Tensor:
-        """Take one step.
-
-        Parameters
-        ----------
-        state : Tensor, shape (..., S)
-        x : Tensor, shape (..., I)
-        """
-        new = self._activation(state, x)
-        return (1 - self.leak) * state + self.leak * new if self.leaky else new
+    def torch_kernel(self) -> Callable[..., Any] | None:
+        """Return PyTorch's run over time of plain tanh and relu units."""
+        return None if self.leaky else {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}.get(self.nonlinearity)
 
     def raw(self) -> tuple[Tensor, Tensor]:
         """Return ``(1 - a) I + a W_hh`` and ``a W_ih``: f replaced by the identity."""
@@ -81,36 +90,6 @@ class RnnCell(WeightCell):
         leak = torch.as_tensor(self.leak).expand(self.hidden)
         return Leak(1 - leak, leak)
 
-    def save(self, state: Tensor, x: Tensor) -> Saved:
-        """Return a times the slope of f at each unit.
-
-        Parameters
-        ----------
-        state : Tensor, shape (..., S)
-        x : Tensor, shape (..., I)
-        """
-        new = self._activation(state, x)
-        if self.nonlinearity == "tanh":
-            slope = 1 - new * new
-        else:
-            slope = (new > 0).to(new) if self.nonlinearity == "relu" else torch.ones_like(new)
-        return (self.leak * slope if self.leaky else slope,)
-
-    def pull(self, saved: Saved, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Multiply rows by the Jacobians.
-
-        Parameters
-        ----------
-        saved : tuple of Tensor
-            What ``save`` returned for these points.
-        rows : Tensor, shape (..., R, S)
-        """
-        inner = rows * saved[0].unsqueeze(-2)
-        by_state = inner @ self.w_hh
-        if self.leaky:
-            by_state = by_state + rows * (1 - self.leak)
-        return by_state, inner @ self.w_ih
-
     def to(self, target: torch.dtype | torch.device) -> RnnCell:
         """Return the cell on another device or in another dtype.
 
@@ -119,26 +98,19 @@ class RnnCell(WeightCell):
         target : torch.dtype or torch.device
         """
         return RnnCell(
-            *self.moved(target),
+            *self.moved(target)[:4],  # type: ignore[arg-type]
             nonlinearity=self.nonlinearity,
             leak=self.leak.to(target) if isinstance(self.leak, Tensor) else self.leak,
             label=self.label,
         )
 
 
-class RnnKernel:
+class RnnKernel(RnnEquations, Kernel):
     """``h' = (1 - a) h + a tanh(z)``: the plain (a = 1) and the leaky cell."""
 
-    blocks = 1
-    memories = 0  # states beside h that a step hands on
-
     def __init__(self, leak: float = 1.0) -> None:
-        self.leak = leak
-
-    def step(self, z: Tensor, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the next h and memory; differentiable."""
-        new = z.tanh()
-        return (new if self.leak == 1 else torch.lerp(h, new, self.leak)), memory
+        self.leak: float = leak
+        self.leaky = leak != 1
 
     def forward(self, z: Tensor, h: Tensor, out: Tensor, memory: tuple[Tensor, ...]) -> None:
         """Turn ``z`` into the activations, in place, and write the next h."""

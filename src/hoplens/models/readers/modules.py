@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError
 from hoplens.graph.parts import Leak
 from hoplens.graph.pathways import Pathways, as_tensor
-from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell, leak_of
+from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell, WeightCell, leak_of
 from hoplens.models.readers.own import HOW_TO, SUPPORTED, find_reader
 from hoplens.models.readers.weights import effective_weight
 from hoplens.models.stack import Stack
@@ -55,6 +55,22 @@ def read_core(core: Any, readout: Any = None) -> Stack | Pathways:
     if isinstance(core, nn.RNNCell | nn.GRUCell | nn.LSTMCell):
         return Stack(((_cell(core, ""),),), w_out, f"nn.{type(core).__name__}")
     raise unreadable(core)
+
+
+def weight_levels(core: nn.Module) -> list[list[WeightCell]]:
+    """Return the cells of a core by level and direction.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If some are known by their step alone.
+    """
+    stack = read_core(core)
+    cells = [] if isinstance(stack, Pathways) else [list(level) for level in stack.levels]
+    found = [[cell for cell in level if isinstance(cell, WeightCell)] for level in cells]
+    if not cells or list(map(len, found)) != list(map(len, cells)):
+        raise UnsupportedModelError(f"a {type(core).__name__} has no cells of weights")
+    return found
 
 
 def has_readout(model: object) -> ParameterError:
@@ -175,4 +191,5 @@ __all__ = [
     "read_core",
     "readout_matrix",
     "unreadable",
+    "weight_levels",
 ]

@@ -1,23 +1,21 @@
-"""Run ONNX files on a data set, and say how well they do, sequence by sequence."""
+"""Run exported files on a data set, and say how well they do, sequence by sequence."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hoplens.data.sets import IGNORED, Split
 from hoplens.errors import FileError
-from hoplens.export.onnx_file import runtime
+from hoplens.export.exporters import EXPORTERS, Exporter
 
 BATCH = 256  # sequences run at once, to bound memory
 
 
-def run_onnx(path: Path, split: Split) -> Tensor:
-    """Return the outputs of an ONNX file of hoplens in onnxruntime.
+def run_file(path: Path, split: Split, exporter: Exporter | None = None) -> Tensor:
+    """Return the outputs of an exported file, run as its exporter runs it.
 
     Sequences of one length go together, without their padding.
 
@@ -25,28 +23,31 @@ def run_onnx(path: Path, split: Split) -> Tensor:
     ----------
     path : Path
     split : Split
+    exporter : Exporter, optional
+        Default ONNX.
 
     Returns
     -------
     Tensor of float32, shape (N, O), or (N, L, O) with zeros where padded
     """
-    try:
-        session = runtime()(path.read_bytes())
-    except OSError as error:
-        raise FileError(f"cannot read {path} ({error.strerror or type(error).__name__})") from None
-    found: Any = None
+    run = (exporter or EXPORTERS.get("onnx")).run
+    found: Tensor | None = None
     for length in split.lengths.unique().tolist():
         chosen = (split.lengths == length).nonzero()[:, 0]
         for part in chosen.split(BATCH):
-            shown = session.run(["outputs"], {"inputs": split.inputs[part, :length].numpy()})[0]
+            try:
+                shown = run(path, split.inputs[part, :length]).float()
+            except OSError as error:
+                raise FileError(f"cannot read {path} ({error.strerror or type(error).__name__})") from None
             if found is None:
-                steps = (split.length,) if shown.ndim == 3 else ()
-                found = np.zeros((len(split), *steps, shown.shape[-1]), np.float32)
-            if shown.ndim == 3:
-                found[part.numpy(), :length] = shown
+                steps = (split.length,) if shown.dim() == 3 else ()
+                found = torch.zeros(len(split), *steps, shown.shape[-1])
+            if shown.dim() == 3:
+                found[part, :length] = shown
             else:
-                found[part.numpy()] = shown
-    return torch.from_numpy(found)
+                found[part] = shown
+    assert found is not None  # a split has sequences
+    return found
 
 
 def losses(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -75,4 +76,4 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     return squared / variance
 
 
-__all__ = ["losses", "run_onnx"]
+__all__ = ["losses", "run_file"]

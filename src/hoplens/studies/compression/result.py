@@ -11,21 +11,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hoplens.compress.quantisation import Quantised
 from hoplens.data.sets import Split
 from hoplens.errors import ExportError
 from hoplens.export import event_cost
-from hoplens.export.int8_onnx import export_int8
+from hoplens.export.exporters import EXPORTERS
 from hoplens.export.latency import RUNTIMES, measure_latency, time_files
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.studies.compression.files import losses, run_onnx
+from hoplens.studies.compression.files import losses, run_file
 from hoplens.studies.compression.search import MODEL, ONNX, CandidateRecord, CandidateSearch, Choice
 from hoplens.studies.statistics import Interval, bootstrap_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-INT8 = "model-int8.onnx"
+STEM = "model"
 TIMED = 64  # sequences of the larger batch
 DOUBT = 0.05
 COUNTED = 64  # sequences that events are counted on
@@ -63,8 +62,8 @@ class Result:
     n_choose, n_report : int
     size : float
         Of the chosen ONNX file, as a share of that of the model as given.
-    int8_score : float or None
-        Of the file that multiplies integers, on the same sequences.
+    extra_scores : dict of str to float
+        Of the chosen model in further formats, on the same sequences, by the name of the format.
     table : DataFrame
         All candidates: name, form, bytes, size, weights, nonzero, multiplications, ms (one sequence in
         onnxruntime: the candidate's own file, all files taking turns), score (where the choice was
@@ -79,7 +78,7 @@ class Result:
     n_choose: int
     n_report: int
     size: float
-    int8_score: float | None
+    extra_scores: dict[str, float]
     table: pd.DataFrame
 
 
@@ -112,14 +111,13 @@ def measure(
     """
     given, chosen = records[0], choice.record
     before, after = (
-        losses(run_onnx(search.place(r.candidate) / ONNX, report), report.targets) for r in (given, chosen)
+        losses(run_file(search.place(r.candidate) / ONNX, report), report.targets) for r in (given, chosen)
     )
-    int8 = _int8(search, chosen)
-    whole = search.folder / INT8
-    lines = [*_sizes(search, given, chosen, None if int8 is None else whole.stat().st_size)]
+    extra = _extra_files(search, chosen)
+    lines = _sizes(search, given, chosen, extra)
     lines += _counts(search, given, chosen, report)
-    ms = _file_times(search, records, whole if int8 is not None else None, report, seconds)
-    lines += _latencies(search, given, chosen, int8, report, ms, seconds)
+    ms = _file_times(search, records, extra, report, seconds)
+    lines += _latencies(search, given, chosen, extra, report, ms, seconds)
     return Result(
         lines=tuple(lines),
         score_name="explained variance" if report.targets.is_floating_point() else "accuracy",
@@ -129,9 +127,10 @@ def measure(
         n_choose=len(search.choose),
         n_report=len(report),
         size=chosen.n_bytes / given.n_bytes,
-        int8_score=None
-        if int8 is None
-        else 1 - float(losses(run_onnx(whole, report), report.targets).mean()),
+        extra_scores={
+            name: 1 - float(losses(run_file(path, report, EXPORTERS.get(name)), report.targets).mean())
+            for name, path in extra.items()
+        },
         table=_table(records, chosen, ms),
     )
 
@@ -148,27 +147,33 @@ def _interval(change: Tensor) -> Interval:
     return bootstrap_mean(change.numpy())
 
 
-def _int8(search: CandidateSearch, chosen: CandidateRecord) -> Quantised | None:
-    """Write the file that multiplies integers, where the chosen weights are int8 and it agrees."""
-    whole = search.folder / INT8
-    whole.unlink(missing_ok=True)  # of an earlier search in the same folder
-    if chosen.candidate.form != "int8":
-        return None
-    made = search.make(chosen.candidate)
-    assert isinstance(made, Quantised)
-    try:
-        export_int8(made, whole)
-    except ExportError:  # a network that amplifies rounding: there is the other file
-        return None
-    return made
+def _extra_files(search: CandidateSearch, chosen: CandidateRecord) -> dict[str, Path]:
+    """Write the chosen model in every further format that takes it; return the files by their format."""
+    exporters = {name: EXPORTERS.get(name) for name in EXPORTERS.names() if name != "onnx"}
+    places = {name: search.folder / f"{STEM}{exporter.suffix}" for name, exporter in exporters.items()}
+    for place in places.values():
+        place.unlink(missing_ok=True)  # of an earlier search in the same folder
+    # making it anew trains it again: only where some format needs more than the stored weights
+    made = search.make(chosen.candidate) if chosen.candidate.form != "float32" else None
+    model = search.model_of(chosen.candidate) if made is None else made
+    found = {}
+    for name, exporter in exporters.items():
+        if exporter.takes is None or not exporter.takes(model):
+            continue
+        try:
+            exporter.write(model, places[name])
+        except ExportError:  # a network that amplifies rounding: there is the other file
+            continue
+        found[name] = places[name]
+    return found
 
 
 def _sizes(
-    search: CandidateSearch, given: CandidateRecord, chosen: CandidateRecord, int8: int | None
+    search: CandidateSearch, given: CandidateRecord, chosen: CandidateRecord, extra: Mapping[str, Path]
 ) -> list[Line]:
     rows = [Line("ONNX file", given.n_bytes, chosen.n_bytes, "bytes")]
-    if int8 is not None:
-        rows.append(Line("ONNX file, integer products", given.n_bytes, int8, "bytes"))
+    for name, path in extra.items():
+        rows.append(Line(f"{EXPORTERS.get(name).label} file", given.n_bytes, path.stat().st_size, "bytes"))
     own = [(search.place(r.candidate) / MODEL).stat().st_size for r in (given, chosen)]
     rows.append(Line("safetensors file", own[0], own[1], "bytes"))
     plain = [len(torch_bytes(search.model_of(r.candidate))) for r in (given, chosen)]
@@ -195,20 +200,24 @@ def _counts(
 def _file_times(
     search: CandidateSearch,
     records: Sequence[CandidateRecord],
-    int8: Path | None,
+    extra: Mapping[str, Path],
     report: Split,
     seconds: float,
 ) -> dict[str, float]:
     """Return each file's milliseconds for one sequence: what card, table and figure all show."""
     files = {record.candidate.name: search.place(record.candidate) / ONNX for record in records}
-    return time_files(files if int8 is None else {**files, INT8: int8}, report.inputs[:1], seconds=seconds)
+    return time_files({**files, **_onnx_only(extra)}, report.inputs[:1], seconds=seconds)
+
+
+def _onnx_only(files: Mapping[str, Path]) -> dict[str, Path]:
+    return {name: path for name, path in files.items() if path.suffix == ".onnx"}
 
 
 def _latencies(
     search: CandidateSearch,
     given: CandidateRecord,
     chosen: CandidateRecord,
-    int8: Quantised | None,
+    extra: Mapping[str, Path],
     report: Split,
     ms: Mapping[str, float],
     seconds: float,
@@ -216,18 +225,17 @@ def _latencies(
     pair = {"given": search.model_of(given.candidate), "chosen": search.model_of(chosen.candidate)}
     one, many = report.inputs[:1], report.inputs[torch.arange(TIMED) % len(report)]
     files = {"given": search.place(given.candidate) / ONNX, "chosen": search.place(chosen.candidate) / ONNX}
-    if int8 is not None:
-        files["int8"] = search.folder / INT8
+    files |= _onnx_only(extra)
     rows = _pair_rows("one step of a stream", pair, one, "stream", seconds)
-    first = {"given": ms[given.candidate.name], "chosen": ms[chosen.candidate.name], "int8": ms.get(INT8)}
+    first = {"given": ms[given.candidate.name], "chosen": ms[chosen.candidate.name], **ms}
     for label, inputs, found in (
         ("one sequence", one, first),
         (f"{TIMED} sequences", many, time_files(files, many, seconds=seconds)),
     ):
         rows.append(Line(f"{label}, onnxruntime", found["given"], found["chosen"], "ms"))
         rows += _pair_rows(label, pair, inputs, "batch", seconds)
-        if int8 is not None:
-            rows.append(Line(f"{label}, integer products", found["given"], found["int8"], "ms"))
+        for name in _onnx_only(extra):
+            rows.append(Line(f"{label}, {EXPORTERS.get(name).label}", found["given"], found[name], "ms"))
     return rows
 
 
@@ -271,8 +279,8 @@ def _table(
 
 def files_of(folder: Path) -> list[str]:
     """Return the names of the model files in a results folder."""
-    names = (ONNX, INT8, MODEL, "model.pt")
-    return [name for name in names if (folder / name).is_file()]
+    names = (ONNX, *(f"{STEM}{EXPORTERS.get(name).suffix}" for name in EXPORTERS.names()), MODEL, "model.pt")
+    return [name for name in dict.fromkeys(names) if (folder / name).is_file()]
 
 
-__all__ = ["INT8", "Line", "Result", "files_of", "measure", "torch_bytes"]
+__all__ = ["STEM", "Line", "Result", "files_of", "measure", "torch_bytes"]

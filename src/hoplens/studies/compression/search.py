@@ -27,7 +27,7 @@ from hoplens.studies.compression.candidates import (
     search_key,
     windows_to_try,
 )
-from hoplens.studies.compression.files import losses, run_onnx
+from hoplens.studies.compression.files import losses, run_file
 
 FORMAT = 1  # of the records
 HOPELESS = 0.05  # loss of the score
@@ -209,10 +209,10 @@ class CandidateSearch:
         own = made.model if isinstance(made, Quantised) else made
         matrices = [value for name, value in own.state_dict().items() if "weight" in name]
         count, nonzero = sum(m.numel() for m in matrices), sum(int((m != 0).sum()) for m in matrices)
-        lost = losses(run_onnx(place / ONNX, self.choose), self.choose.targets)
+        lost = losses(run_file(place / ONNX, self.choose), self.choose.targets)
         if self.reference is None:
             file = self.place(Candidate()) / ONNX
-            self.reference = losses(run_onnx(file, self.choose), self.choose.targets)
+            self.reference = losses(run_file(file, self.choose), self.choose.targets)
         record = CandidateRecord(
             candidate,
             place.name,

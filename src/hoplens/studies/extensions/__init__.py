@@ -8,10 +8,12 @@ from hoplens.models.readers import register_reader
 from hoplens.studies.extensions.files import Payload, SourceFile, load_file, load_source, loaded_sources
 from hoplens.studies.extensions.kinds import (
     ALL,
+    Exporter,
     apply_measures,
     make_penalty,
     make_recipe,
     make_task,
+    register_exporter,
     register_measure,
     register_penalty,
     register_recipe,
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def discover() -> pd.DataFrame:
-    """Return what there is: one row a task, recipe, penalty, measure and reader.
+    """Return what there is: one row a task, recipe, penalty, measure, reader and format.
 
     Nothing of a package is imported for it; an entry point is loaded when its name is asked for.
 
@@ -39,6 +41,7 @@ def discover() -> pd.DataFrame:
 
 
 __all__ = [
+    "Exporter",
     "Payload",
     "SourceFile",
     "apply_measures",
@@ -49,6 +52,7 @@ __all__ = [
     "make_penalty",
     "make_recipe",
     "make_task",
+    "register_exporter",
     "register_measure",
     "register_penalty",
     "register_reader",

@@ -1,4 +1,4 @@
-"""What can be extended: tasks, recipes, penalties, measures (readers: `register_reader`)."""
+"""What can be extended: tasks, recipes, penalties, measures, formats (readers: `register_reader`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from hoplens.data.tasks.registry import TASKS, make_task
 from hoplens.errors import ContractError, ParameterError, unknown_name
+from hoplens.export.exporters import EXPORTERS, Exporter
 from hoplens.models.readers.own import READERS
 from hoplens.penalties.base import Penalty
 from hoplens.penalties.flow import FlowPenalty
@@ -27,7 +28,7 @@ PENALTIES: Registry[Callable[..., Any]] = Registry(
     "hoplens.penalties",
     {"pathway": PathwaySpec, "weight": WeightSpec, "trajectory": FlowPenalty},
 )
-ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, PENALTIES, MEASURES, READERS)
+ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, PENALTIES, MEASURES, READERS, EXPORTERS)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,20 @@ def register_penalty(name: str) -> Callable[[F], F]:
         `hoplens.testing.check_penalty`.
     """
     return partial(_register, PENALTIES, name)
+
+
+def register_exporter(exporter: Exporter) -> Exporter:
+    """Add a format to ``hoplens export`` and, where it takes the model, to what ``hoplens compress`` writes.
+
+    Parameters
+    ----------
+    exporter : Exporter
+        See `hoplens.export.exporters.Exporter`. Taken names are refused.
+    """
+    if not isinstance(exporter, Exporter):
+        raise ParameterError(f"expected a hoplens.extensions.Exporter, got {type(exporter).__name__}")
+    EXPORTERS.add(exporter.name, exporter, owner=owner_of(exporter.write))
+    return exporter
 
 
 def make_penalty(name: str, options: Mapping[str, Any] | None = None) -> Callable[..., Penalty]:
@@ -241,12 +256,14 @@ __all__ = [
     "PENALTIES",
     "RECIPES",
     "TASKS",
+    "Exporter",
     "OwnPenalty",
     "apply_measures",
     "make_penalty",
     "make_recipe",
     "make_task",
     "one_number",
+    "register_exporter",
     "register_measure",
     "register_penalty",
     "register_recipe",
