@@ -40,8 +40,8 @@ def models(kind: str, inputs: torch.Tensor) -> Models:
         UNSTRUCTURED: hl.prune(whole, ZEROS, by="magnitude").model,
         f"{UNITS} of {HIDDEN} units": small,
         f"last {WINDOW} of {LENGTH} steps": hl.truncate(whole, WINDOW),
-        "int8": hl.quantise(whole, calibration=few, scales="minmax"),
-        f"int8, {UNITS} units": hl.quantise(small, calibration=few, scales="minmax"),
+        "int8": hl.quantise(whole, inputs=few, scales="minmax"),
+        f"int8, {UNITS} units": hl.quantise(small, inputs=few, scales="minmax"),
     }
 
 

@@ -39,7 +39,7 @@ def voice_activity(path: Path) -> Curves:
     features = torch.rand(4, 12, 128, generator=torch.Generator().manual_seed(0)).square()
     exact = hl.trajectory_maps(stack, features)
     print("  at the origin: " + hl.fidelity(net, exact).summary())
-    mean = hl.read(stack, at="mean", trajectory=features)
+    mean = hl.read(stack, at="mean", inputs=features)
     print("  at the mean of these states: " + hl.fidelity(mean, exact).summary())
     return {
         "exact, along the inputs": by_lag(exact.by_lag()),
@@ -67,7 +67,7 @@ def trained_gru() -> Curves:
         print(f"  lag {lag}: exact mean map {first:+.2f} (input 0), {second:+.2f} (input 1)")
     curves = {"exact, along the inputs": by_lag(exact.by_lag())}
     for place, name in (("mean", "weights at the mean state"), ("origin", "weights at the origin")):
-        net = hl.read(gru, head, at=place, trajectory=x if place == "mean" else None)
+        net = hl.read(gru, head, at=place, inputs=x if place == "mean" else None)
         print(f"  at the {place}: " + hl.fidelity(net, exact).summary())
         curves[name] = by_lag(hl.lag_maps(net.detach(), 6).values)
     return curves

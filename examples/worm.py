@@ -21,7 +21,7 @@ def relative_mass(maps: hl.HopMaps) -> torch.Tensor:
 def main(folder: str | None = None, draws: int = 200) -> None:
     worm = hl.data.celegans()
     sensory, motor = ([n for n in worm if worm.nodes[n]["kind"] == kind] for kind in ("sensory", "motor"))
-    net = hl.read(worm, inputs=sensory, outputs=motor, attach=True)
+    net = hl.read(worm, input_nodes=sensory, output_nodes=motor, attach=True)
     # with the synapse counts as they are each further synapse counts 30 times the one before
     net = hl.graph.rescale(net, 0.5)
     maps = hl.hop_maps(net, 8)

@@ -226,9 +226,9 @@ def last(model: Any, x: Tensor) -> Tensor:
 def quantise(kind: Kind, folder: Path) -> None:
     more = {} if kind.lengths is None else {"lengths": kind.lengths}
     if kind.lengths is None:
-        made = hl.quantise(kind.model, calibration=WIDE, **kind.options)
+        made = hl.quantise(kind.model, inputs=WIDE, **kind.options)
     else:
-        made = hl.quantise(kind.model, calibration=X, **more, **kind.options)
+        made = hl.quantise(kind.model, inputs=X, **more, **kind.options)
     close(run(made.model, X), ends(made.model.core, made.model.readout)(last(made.model, X)))
     close(valid(kind, made.model), kind.run(X), 0.2)
     done = hl.export_int8(made, folder / "i.onnx", inputs=X)

@@ -154,9 +154,7 @@ def in_memory() -> dict[str, Kind]:
     found["Pruned"] = Kind(cut, None, ends(cut.core, cut.readout))
     masked = cut.with_masks()
     found["masks held"] = Kind(masked, None, ends(masked.core, masked.readout))
-    few = hl.quantise(
-        model, "int4", calibration=torch.randn(8, 6, I, generator=torch.Generator().manual_seed(3))
-    )
+    few = hl.quantise(model, "int4", inputs=torch.randn(8, 6, I, generator=torch.Generator().manual_seed(3)))
     found["Quantised"] = Kind(few, None, ends(few.model.core, few.model.readout))
     for name, small in (("Reduced", hl.reduce(model, 3)), ("low rank", hl.compress.low_rank(model, 2))):
         found[name] = Kind(small, None, ends(small.model.core, small.model.readout))

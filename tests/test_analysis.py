@@ -155,7 +155,7 @@ def test_the_worm() -> None:
     assert len(flipped) > 10
     gap = hl.data.celegans(edges="gap")
     assert all(gap[b][a]["weight"] == data["weight"] for a, b, data in gap.edges(data=True))
-    net = hl.read(worm, inputs=["ASHL"], outputs=["VA6"], attach=True)
+    net = hl.read(worm, input_nodes=["ASHL"], output_nodes=["VA6"], attach=True)
     # two synapses ASHL -> AVAL, four AVAL -> VA6, and the terminals' edges of weight 1
     best = hl.top_paths(net, "ASHL", "VA6", 4, 50)
     assert "ASHL > ASHL > AVAL > VA6 > VA6" in best["path"].tolist()

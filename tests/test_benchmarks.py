@@ -147,5 +147,5 @@ def test_each_network_gets_its_best_grids(monkeypatch):
     on_grid, _, grids = quantising.quantised(tensors, "int4", inputs)
     got = batched.outputs(on_grid, inputs, quantising.rounded(grids))
     for row, model in enumerate(batched.models_of(ensemble)):
-        alone = hl.quantise(model, "int4", calibration=inputs)
+        alone = hl.quantise(model, "int4", inputs=inputs)
         torch.testing.assert_close(got[row], alone.simulate(inputs), rtol=1e-3, atol=1e-4)

@@ -174,7 +174,7 @@ def test_a_readout_beside_one_that_it_has_is_refused_everywhere(name, tmp_path):
 @pytest.mark.parametrize("kind", CORES)
 def test_integer_files_are_held_against_the_model(kind, tmp_path):
     core, head = drawn(CORES[kind]), drawn(lambda: nn.Linear(HEAD.get(kind, H), O), 1)
-    quantised = hl.quantise(core, readout=head, calibration=X)
+    quantised = hl.quantise(core, readout=head, inputs=X)
     hl.export_int8(quantised, tmp_path / "m.onnx", inputs=X)
     session = ort.InferenceSession((tmp_path / "m.onnx").read_bytes(), providers=["CPUExecutionProvider"])
     got = torch.from_numpy(session.run(["outputs"], {"inputs": X.numpy()})[0])
@@ -182,7 +182,7 @@ def test_integer_files_are_held_against_the_model(kind, tmp_path):
 
 
 def test_a_file_that_shares_a_mistake_with_the_simulation_is_not_written(tmp_path, monkeypatch):
-    quantised = hl.quantise(hl.LeakyRNN(I, H, 0.5), readout=nn.Linear(H, O), calibration=X)
+    quantised = hl.quantise(hl.LeakyRNN(I, H, 0.5), readout=nn.Linear(H, O), inputs=X)
     wrong = hl.LeakyRNN(I, H, 0.5, nonlinearity="relu").to_hoplens()
     for module in ("compress.simulation", "export.int8_onnx"):
         monkeypatch.setattr(f"hoplens.{module}.weight_levels", lambda _: [[wrong]])
@@ -245,7 +245,7 @@ def test_units_that_are_none_are_refused():
     core = hl.LeakyRNN(I, H, 0.5)
     core.nonlinearity = "gelu"  # set afterwards
     with pytest.raises(hl.errors.UnknownNameError, match="gelu"):
-        hl.quantise(core, readout=nn.Linear(H, O), calibration=X)
+        hl.quantise(core, readout=nn.Linear(H, O), inputs=X)
 
 
 @pytest.mark.parametrize("more", ["mean", "relu"])

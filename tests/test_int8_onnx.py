@@ -26,7 +26,7 @@ def run(path, **feed):
 def test_every_product_is_in_integers_and_the_file_is_the_simulation(core, form, tmp_path):
     model = model_of(core)
     x = draw(0, 7, 9, 3)
-    quantised = hl.quantise(model, form, calibration=x)
+    quantised = hl.quantise(model, form, inputs=x)
     done = hl.export_int8(quantised, tmp_path / "m.onnx", inputs=x)
     levels = core.num_layers * (2 if core.bidirectional else 1)
     per_cell = 3 if getattr(core, "proj_size", 0) else 2
@@ -48,7 +48,7 @@ def test_sums_of_large_levels_do_not_overflow(core, tmp_path):
     x = draw(1, 40, 8, 8).abs().clamp(max=1.0)
     with torch.no_grad():
         core.weight_ih_l0.abs_()  # all at the top at once
-    quantised = hl.quantise(hl.RecurrentModel(core, nn.Linear(12, 3)), "int8", calibration=x)
+    quantised = hl.quantise(hl.RecurrentModel(core, nn.Linear(12, 3)), "int8", inputs=x)
     hl.export_int8(quantised, tmp_path / "m.onnx", inputs=x)
     top = torch.ones(2, 8, 8)
     got = torch.from_numpy(run(tmp_path / "m.onnx", inputs=top)[0])
@@ -64,7 +64,7 @@ def test_a_model_that_is_not_quantised_is_named(tmp_path):
 def test_every_step_and_windows(info, tmp_path):
     model = model_of(nn.GRU(3, 5, batch_first=True), **info)
     x = draw(0, 6, 9, 3)
-    quantised = hl.quantise(model, calibration=x)
+    quantised = hl.quantise(model, inputs=x)
     hl.export_int8(quantised, tmp_path / "m.onnx", inputs=x)
     got = torch.from_numpy(run(tmp_path / "m.onnx", inputs=x)[0])
     assert got.shape == model(x).shape
@@ -77,7 +77,7 @@ def test_every_step_and_windows(info, tmp_path):
 def test_a_stream_carries_its_state(tmp_path):
     model = model_of(nn.LSTM(3, 5, num_layers=2, batch_first=True), every_step=True)
     x = draw(0, 2, 7, 3)
-    quantised = hl.quantise(model, calibration=x)
+    quantised = hl.quantise(model, inputs=x)
     hl.export_int8(quantised, tmp_path / "m.onnx", stateful=True)
     names = ("h_l0", "c_l0", "h_l1", "c_l1")
     session = ort.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
@@ -101,10 +101,10 @@ def test_products_of_other_files_are_counted_too(tmp_path):
 def test_files_that_differ_are_not_written_and_bad_requests_refused(tmp_path, monkeypatch):
     model = model_of(nn.GRU(3, 5, batch_first=True))
     x = draw(0, 6, 9, 3)
-    with pytest.raises(hl.errors.ParameterError, match="calibration="):
+    with pytest.raises(hl.errors.ParameterError, match="inputs="):
         hl.export_int8(hl.quantise(model), tmp_path / "m.onnx")
-    quantised = hl.quantise(model, calibration=x)
-    short = hl.quantise(hl.truncate(model, 3), calibration=x)
+    quantised = hl.quantise(model, inputs=x)
+    short = hl.quantise(hl.truncate(model, 3), inputs=x)
     with pytest.raises(hl.errors.ParameterError, match="carries its state"):
         hl.export_int8(short, tmp_path / "m.onnx", stateful=True)
     with pytest.raises(hl.errors.ShapeError, match="inputs must"):

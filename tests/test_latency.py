@@ -19,7 +19,7 @@ def test_rows_of_all_runtimes_and_modes():
     models = {
         "whole": model,
         "short": hl.truncate(model, 2),
-        "few bits": hl.quantise(model, calibration=x),
+        "few bits": hl.quantise(model, inputs=x),
     }
     threads = torch.get_num_threads()
     frame = hl.export.measure_latency(models, x, seconds=1e-3)

@@ -50,7 +50,7 @@ MODELS = {
     "event_cost": lambda m, h, x: hl.export.event_cost(m, x, readout=h),
     "export_onnx": lambda m, h, x: hl.export_onnx(m, SCRATCH / "m.onnx", readout=h, inputs=x),
     "prune": lambda m, h, x: hl.prune(m, 0.5, readout=h, inputs=x),
-    "quantise": lambda m, h, x: hl.quantise(m, readout=h, calibration=x),
+    "quantise": lambda m, h, x: hl.quantise(m, readout=h, inputs=x),
     "reduce": lambda m, h, x: hl.reduce(m, 2, readout=h, inputs=x),
     "low_rank": lambda m, h, x: hl.compress.low_rank(m, 2, readout=h, inputs=x),
     "window": lambda m, h, x: hl.effective_window(m, x, 0.1, readout=h),
@@ -168,7 +168,7 @@ def test_odd_inputs(name, inputs):
 def test_odd_lengths(lengths):
     model = hl.RecurrentModel(nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2))
     only_own_errors(model, X, lengths)
-    only_own_errors(lambda: hl.quantise(model, calibration=X, lengths=lengths))
+    only_own_errors(lambda: hl.quantise(model, inputs=X, lengths=lengths))
     only_own_errors(lambda: hl.effective_window(model, X, 0.1, lengths=lengths))
 
 
@@ -258,7 +258,7 @@ def test_no_sequences_and_no_steps_are_called_what_they_are(shape):
         model,
         lambda x: hl.explain(model, x),
         lambda x: hl.trajectory_maps(model, x),
-        lambda x: hl.quantise(model, calibration=x),
+        lambda x: hl.quantise(model, inputs=x),
         lambda x: hl.prune(model, 0.5, inputs=x),
         lambda x: hl.export.event_cost(model, x),
         lambda x: hl.export.measure_latency(model, x),
@@ -292,7 +292,7 @@ def test_odd_targets_are_refused_in_one_line(targets):
     calls = [
         lambda: hl.prune(model, 0.5, by="taylor", inputs=x, targets=targets),
         lambda: hl.prune(model, 0.5, inputs=x, targets=targets, steps=2),
-        lambda: hl.quantise(model, "int8", calibration=x, targets=targets, steps=2),
+        lambda: hl.quantise(model, "int8", inputs=x, targets=targets, steps=2),
         lambda: hl.quantise(model, "int8", test=(x, targets)),
     ]
     for call in calls:

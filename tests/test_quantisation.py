@@ -180,7 +180,7 @@ def test_every_matrix_is_quantised_and_the_bytes_are_exact(core, form):
     model = model_of(core)
     weights = {n: v.clone() for n, v in model.state_dict().items()}
     x = draw(0, 16, 6, 3)
-    got = hl.quantise(model, form, calibration=x)
+    got = hl.quantise(model, form, inputs=x)
     matrices = [n for n, v in weights.items() if v.dim() == 2]
     assert got.counts == (len(matrices), len(weights))
     assert set(got.levels) == set(matrices)
@@ -203,7 +203,7 @@ def test_eight_bits_change_little_and_fewer_change_more(core):
     model, x = model_of(core), draw(0, 64, 8, 3)
     wanted = model(x).detach()
     errors = [
-        float((hl.quantise(model, form, calibration=x).simulate(x) - wanted).square().mean().sqrt())
+        float((hl.quantise(model, form, inputs=x).simulate(x) - wanted).square().mean().sqrt())
         for form in FORMS
     ]
     assert errors[0] < 0.02 * float(wanted.square().mean().sqrt())
@@ -213,12 +213,12 @@ def test_eight_bits_change_little_and_fewer_change_more(core):
 def test_the_best_scales_are_the_ones_that_changed_least():
     model, x = model_of(nn.GRU(3, 5, batch_first=True)), draw(0, 64, 8, 3)
     wanted = model(x).detach()
-    best = hl.quantise(model, "int4", calibration=x)
+    best = hl.quantise(model, "int4", inputs=x)
     assert len(best.tried) == 9
     error = float((best.simulate(x) - wanted).square().mean().sqrt())
     assert error == pytest.approx(best.tried["error"].min(), rel=1e-4)
     for method in METHODS:
-        one = hl.quantise(model, "int4", calibration=x, scales=method)
+        one = hl.quantise(model, "int4", inputs=x, scales=method)
         assert error <= float((one.simulate(x) - wanted).square().mean().sqrt()) * (1 + 1e-5)
         assert len(one.tried) == 1
 
@@ -228,7 +228,7 @@ def test_fine_tuning_wins_back_accuracy_and_keeps_the_grid():
     y = model(x).detach()
     fresh = draw(1, 256, 6, 3)
     test = (fresh, model(fresh).detach())
-    got = hl.quantise(model, "ternary", calibration=x, targets=y, test=test, steps=150, lr=5e-3)
+    got = hl.quantise(model, "ternary", inputs=x, targets=y, test=test, steps=150, lr=5e-3)
     assert got.scores["before"] == pytest.approx(1.0)
     assert 1 - got.scores["fine-tuned"] < 0.75 * (1 - got.scores["quantised"])
     assert got.scores["fine-tuned"] == pytest.approx(score(got.simulate(fresh), test[1]), abs=1e-5)
@@ -237,7 +237,7 @@ def test_fine_tuning_wins_back_accuracy_and_keeps_the_grid():
         assert set(levels.unique().tolist()) <= {-1, 0, 1}
         torch.testing.assert_close(got.model.state_dict()[name], levels * got.scales[name])
     # without targets it aims at the model itself, which here is the same
-    again = hl.quantise(model, "ternary", calibration=x, steps=150, lr=5e-3)
+    again = hl.quantise(model, "ternary", inputs=x, steps=150, lr=5e-3)
     assert score(again.simulate(fresh), test[1]) == pytest.approx(got.scores["fine-tuned"], abs=1e-4)
 
 
@@ -245,14 +245,14 @@ def test_classes_lengths_and_weights_alone():
     model, x = model_of(nn.LSTM(3, 5, batch_first=True)), draw(0, 40, 8, 3)
     lengths = torch.randint(1, 9, (40,), generator=torch.Generator().manual_seed(0))
     classes = model(x, lengths).argmax(-1)
-    got = hl.quantise(model, "int8", calibration=x, lengths=lengths, targets=classes, steps=3)
+    got = hl.quantise(model, "int8", inputs=x, lengths=lengths, targets=classes, steps=3)
     assert got.scores["before"] == 1.0
     assert got.scores["quantised"] > 0.9
     plain = hl.quantise(model.core, "int8", readout=model.readout)
     assert plain.grids == {}
     assert "no calibration data" in plain.summary()
     torch.testing.assert_close(plain.simulate(x), plain.model(x))
-    floats = hl.quantise(model, calibration=x, activations=False)
+    floats = hl.quantise(model, inputs=x, activations=False)
     assert floats.grids == {}
     assert len(floats.tried) == 3
 
@@ -263,7 +263,7 @@ def test_pruned_weights_stay_zero_even_ternary_and_in_double_precision():
         model.core.weight_hh_l0[:, ::2] = 0
         model.core.weight_hh_l0[3] = 0
     for form in FORMS:
-        got = hl.quantise(model, form, calibration=draw(0, 8, 4, 3))
+        got = hl.quantise(model, form, inputs=draw(0, 8, 4, 3))
         assert (got.model.core.weight_hh_l0[:, ::2] == 0).all()
         assert (got.model.core.weight_hh_l0[3] == 0).all()
 
@@ -274,19 +274,19 @@ def test_bad_requests_are_refused_and_no_global_state_changes():
         hl.quantise(model, "int9")
     with pytest.raises(hl.errors.UnknownNameError, match="mse"):
         hl.quantise(model, scales="msee")
-    with pytest.raises(hl.errors.ParameterError, match="need calibration"):
+    with pytest.raises(hl.errors.ParameterError, match="need inputs="):
         hl.quantise(model, steps=5)
     with pytest.raises(hl.errors.ParameterError, match="steps"):
-        hl.quantise(model, calibration=x, steps=-1)
+        hl.quantise(model, inputs=x, steps=-1)
     with pytest.raises(hl.errors.ShapeError, match="targets must have shape"):
-        hl.quantise(model, calibration=x, targets=torch.zeros(8, 3))
+        hl.quantise(model, inputs=x, targets=torch.zeros(8, 3))
     with torch.no_grad():
         model.readout.weight[0, 0] = torch.nan
     with pytest.raises(hl.errors.NonFiniteError, match=r"readout\.weight"):
         hl.quantise(model)
     other = model_of(nn.RNN(3, 5, batch_first=True))
     before = torch.get_rng_state()
-    pair = [hl.quantise(other, "int4", calibration=x, steps=4, seed=3) for _ in range(2)]
+    pair = [hl.quantise(other, "int4", inputs=x, steps=4, seed=3) for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), before)
     for name, levels in pair[0].levels.items():
         assert torch.equal(levels, pair[1].levels[name])
@@ -309,7 +309,7 @@ def test_each_activation_is_rounded_where_it_is_multiplied():
         for value, parameter in zip((0.7, 0.5, 1.3), model.parameters(), strict=True):
             parameter.fill_(value)
     x = torch.linspace(-2, 2, 50)[:, None, None]
-    got = hl.quantise(model, "int8", calibration=x, scales="minmax")
+    got = hl.quantise(model, "int8", inputs=x, scales="minmax")
     in_scale = 2 / 127
     h = (0.7 * (x[:, 0] / in_scale).round() * in_scale).tanh()
     out_scale = h.abs().max() / 127
@@ -323,12 +323,10 @@ def test_each_activation_is_rounded_where_it_is_multiplied():
 
 @pytest.mark.parametrize("data", [torch.ones(2, 4, 2), torch.ones(0, 4, 3), torch.ones(4, 3)], ids=str)
 def test_calibration_of_a_wrong_shape_is_refused(data):
-    with pytest.raises(hl.errors.ShapeError, match=r"^calibration .*\(B, L, I\)"):
-        hl.quantise(model_of(nn.GRU(3, 5, batch_first=True)), "int8", calibration=data)
+    with pytest.raises(hl.errors.ShapeError, match=r"^inputs .*\(B, L, I\)"):
+        hl.quantise(model_of(nn.GRU(3, 5, batch_first=True)), "int8", inputs=data)
 
 
 def test_calibration_with_nan_is_refused():
-    with pytest.raises(hl.errors.NonFiniteError, match="calibration"):
-        hl.quantise(
-            model_of(nn.GRU(3, 5, batch_first=True)), "int8", calibration=torch.full((2, 4, 3), torch.nan)
-        )
+    with pytest.raises(hl.errors.NonFiniteError, match="inputs"):
+        hl.quantise(model_of(nn.GRU(3, 5, batch_first=True)), "int8", inputs=torch.full((2, 4, 3), torch.nan))

@@ -129,7 +129,7 @@ def test_a_readout_must_be_a_linear_layer():
         hl.read(rnn, readout=nn.Conv1d(4, 2, 3))
 
 
-@pytest.mark.parametrize("option", [{"inputs": ["a"]}, {"outputs": ["a"]}, {"attach": True}])
+@pytest.mark.parametrize("option", [{"input_nodes": ["a"]}, {"output_nodes": ["a"]}, {"attach": True}])
 def test_options_of_graphs_are_refused_elsewhere(option):
     rnn, _ = rnn_and_readout()
     with pytest.raises(hl.errors.ParameterError, match="go with a graph"):
@@ -169,7 +169,7 @@ def small_graph():
 
 
 def test_a_graph_is_read_edge_by_edge():
-    net = hl.read(small_graph(), inputs=["b", "a"], outputs=["y", "z"])
+    net = hl.read(small_graph(), input_nodes=["b", "a"], output_nodes=["y", "z"])
     assert net.input_names == ("b", "a")
     assert net.output_names == ("y", "z")
     maps = hl.hop_maps(net, horizon=4)
@@ -182,7 +182,7 @@ def test_a_graph_is_read_edge_by_edge():
 
 def test_another_edge_attribute_can_hold_the_weight():
     graph = nx.DiGraph([("a", "u", {"size": 4.0}), ("u", "u", {"size": 0.0}), ("u", "y", {"size": 2.0})])
-    net = hl.read(graph, inputs=["a"], outputs=["y"], weight="size")
+    net = hl.read(graph, input_nodes=["a"], output_nodes=["y"], weight="size")
     assert net.w_in.item() == 4.0
     assert net.w_rec.to_dense().item() == 0.0
     assert net.w_out.item() == 2.0
@@ -191,7 +191,7 @@ def test_another_edge_attribute_can_hold_the_weight():
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_network_survives_the_way_to_networkx_and_back(skip):
     net = random_network(skip=skip, seed=2)
-    back = hl.read(net.to_networkx(), inputs=net.input_names, outputs=net.output_names)
+    back = hl.read(net.to_networkx(), input_nodes=net.input_names, output_nodes=net.output_names)
     assert back.input_names == net.input_names
     assert_near(hl.hop_maps(back, horizon=5).values, hl.hop_maps(net, horizon=5).values)
 
@@ -206,7 +206,7 @@ def test_all_forms_of_an_adjacency_matrix_give_the_same_network(form, attach):
         "torch-sparse": matrix.to_sparse,
         "scipy": lambda: sp.coo_array(matrix.numpy()),
     }[form]()
-    net = hl.read(given, inputs=np.array([2, 0, 1]), outputs=range(7, 9), attach=attach)
+    net = hl.read(given, input_nodes=np.array([2, 0, 1]), output_nodes=range(7, 9), attach=attach)
     assert net.is_sparse == (form == "scipy")
     assert net.input_names == ("n2", "n0", "n1")
     powers = torch.stack([torch.linalg.matrix_power(matrix, m) for m in range(6)])
@@ -219,10 +219,10 @@ def test_all_forms_of_an_adjacency_matrix_give_the_same_network(form, attach):
 def test_without_attach_terminals_must_be_mere_terminals():
     ring = nx.DiGraph([("a", "u"), ("u", "y"), ("y", "a")])
     with pytest.raises(hl.errors.UnsupportedModelError, match="attach=True"):
-        hl.read(ring, inputs=["a"], outputs=["y"])
+        hl.read(ring, input_nodes=["a"], output_nodes=["y"])
     with pytest.raises(hl.errors.UnsupportedModelError, match="attach=True"):
-        hl.read(ring, inputs=["u"], outputs=["u"])
-    net = hl.read(ring, inputs=["a"], outputs=["y", "a"], attach=True)
+        hl.read(ring, input_nodes=["u"], output_nodes=["u"])
+    net = hl.read(ring, input_nodes=["a"], output_nodes=["y", "a"], attach=True)
     maps = hl.hop_maps(net, horizon=7)
     # a -> y takes 2 edges and then 3 more a round; a -> a takes 0, 3, 6: all with 2 hops more
     assert (maps.values[:, 0, 0] != 0).nonzero().flatten().tolist() == [2, 5]
@@ -232,12 +232,16 @@ def test_without_attach_terminals_must_be_mere_terminals():
 @pytest.mark.parametrize(
     ("ends", "error", "message"),
     [
-        ({"inputs": ["a"]}, hl.errors.ParameterError, "inputs= and outputs="),
-        ({"outputs": ["y"]}, hl.errors.ParameterError, "inputs= and outputs="),
-        ({"inputs": [], "outputs": ["y"]}, hl.errors.ParameterError, "at least one input node"),
-        ({"inputs": ["q"], "outputs": ["y"]}, hl.errors.UnknownNameError, "inputs= names 'q'"),
-        ({"inputs": ["a"], "outputs": ["q"]}, hl.errors.UnknownNameError, "outputs= names 'q'"),
-        ({"inputs": ["a", "a"], "outputs": ["y"]}, hl.errors.ParameterError, "twice"),
+        ({"input_nodes": ["a"]}, hl.errors.ParameterError, "input_nodes= and output_nodes="),
+        ({"output_nodes": ["y"]}, hl.errors.ParameterError, "input_nodes= and output_nodes="),
+        ({"input_nodes": [], "output_nodes": ["y"]}, hl.errors.ParameterError, "at least one input node"),
+        ({"input_nodes": ["q"], "output_nodes": ["y"]}, hl.errors.UnknownNameError, "input_nodes= names 'q'"),
+        (
+            {"input_nodes": ["a"], "output_nodes": ["q"]},
+            hl.errors.UnknownNameError,
+            "output_nodes= names 'q'",
+        ),
+        ({"input_nodes": ["a", "a"], "output_nodes": ["y"]}, hl.errors.ParameterError, "twice"),
     ],
 )
 def test_ends_of_a_graph_are_checked(ends, error, message):
@@ -247,19 +251,19 @@ def test_ends_of_a_graph_are_checked(ends, error, message):
 
 def test_graphs_that_are_no_directed_graph_are_refused():
     with pytest.raises(hl.errors.UnsupportedModelError, match="undirected"):
-        hl.read(small_graph().to_undirected(), inputs=["a"], outputs=["y"])
+        hl.read(small_graph().to_undirected(), input_nodes=["a"], output_nodes=["y"])
     with pytest.raises(hl.errors.UnsupportedModelError, match="multigraph"):
-        hl.read(nx.MultiDiGraph(small_graph()), inputs=["a"], outputs=["y"])
+        hl.read(nx.MultiDiGraph(small_graph()), input_nodes=["a"], output_nodes=["y"])
     with pytest.raises(hl.errors.ShapeError, match=r"square, got shape \(2, 3\)"):
-        hl.read(np.ones((2, 3)), inputs=[0], outputs=[1])
+        hl.read(np.ones((2, 3)), input_nodes=[0], output_nodes=[1])
     with pytest.raises(hl.errors.ShapeError, match="no node besides"):
-        hl.read(nx.DiGraph([("a", "y")]), inputs=["a"], outputs=["y"])
+        hl.read(nx.DiGraph([("a", "y")]), input_nodes=["a"], output_nodes=["y"])
 
 
 def test_a_sparse_graph_gives_the_maps_of_its_dense_twin():
     rng = np.random.default_rng(0)
     matrix = sp.random_array((30, 30), density=0.1, rng=rng)
-    net = hl.read(matrix, inputs=[0, 1, 2], outputs=[3, 4], attach=True)
+    net = hl.read(matrix, input_nodes=[0, 1, 2], output_nodes=[3, 4], attach=True)
     assert net.is_sparse
     dense = hl.Pathways(net.w_in, net.w_rec.to_dense(), net.w_out)
     assert_near(hl.hop_maps(net, horizon=6).values, literal_maps(dense, 6)[1:])
@@ -268,12 +272,12 @@ def test_a_sparse_graph_gives_the_maps_of_its_dense_twin():
 def test_graphs_and_inputs_that_cannot_be_numbers() -> None:
     graph = nx.DiGraph([("eye", "a", {"weight": "strong"}), ("a", "muscle", {"weight": 1.0})])
     with pytest.raises(ParameterError, match="must be a number on every edge"):
-        hl.read(graph, inputs=["eye"], outputs=["muscle"])
+        hl.read(graph, input_nodes=["eye"], output_nodes=["muscle"])
     graph["eye"]["a"]["weight"] = 2
     with pytest.raises(ParameterError, match=r"write \['eye'\]"):
-        hl.read(graph, inputs="eye", outputs=["muscle"])
+        hl.read(graph, input_nodes="eye", output_nodes=["muscle"])
     with pytest.raises(ShapeError, match="no nodes"):
-        hl.read(nx.DiGraph(), inputs=["eye"], outputs=["muscle"])
+        hl.read(nx.DiGraph(), input_nodes=["eye"], output_nodes=["muscle"])
     with torch.random.fork_rng():
         gru = torch.nn.GRU(3, 4)
     for bad, error in (("text", ShapeError), (torch.ones(2, 2, 3) * 1j, ShapeError)):

@@ -225,7 +225,7 @@ def test_the_mean_point_is_that_of_the_batch(cell):
         packed = torch.nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False)
         core = model.core.to_hoplens() if cell == "leaky" else model.core
         readout = model.readout.weight if cell == "leaky" else model.readout
-        net = hl.read(core, readout=readout, at="mean", trajectory=packed)
+        net = hl.read(core, readout=readout, at="mean", inputs=packed)
         values.append(hl.PathwayPenalty(data.length)(net))
     state, x = objective._mean_point(slice(0, 2), inputs, lengths)
     penalty = hl.PathwayPenalty(data.length)(twin.pathways("point", state=state, x=x))

@@ -180,7 +180,7 @@ def test_the_mean_over_the_inputs_is_a_place_to_linearise(folder):
     place, *_ = folder
     gru, head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
     found = hl.analyze(gru, head, inputs=X, at="mean", horizon=4)
-    wanted = hl.read(gru, head, at="mean", trajectory=X)
+    wanted = hl.read(gru, head, at="mean", inputs=X)
     torch.testing.assert_close(found.net.w_rec, wanted.detach().w_rec.double())
     assert "mean of 240 steps" in found.net.provenance
     with pytest.raises(hl.errors.ParameterError, match="inputs="):

@@ -267,6 +267,7 @@ def analyze(
     readout: Any = None,
     *,
     inputs: Any = None,
+    lengths: Tensor | None = None,
     horizon: int | None = None,
     rnn: str | None = None,
     at: Any = None,
@@ -284,6 +285,8 @@ def analyze(
     readout : nn.Linear, matrix or prefix in a file, optional
     inputs : Tensor (B, L, I) or PackedSequence, optional
         Sequences to judge the weights by, in the layout that the model takes.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps of sequences padded at the end; default all.
     horizon : int, optional
         Number of time steps L; default the steps of the longest of the inputs, 20 without inputs. No more
         than the inputs have.
@@ -317,7 +320,7 @@ def analyze(
         info = parts_of(model, readout).info
     if info.assumed:
         notes.append(f"assumed: {info.assumed}; pass nonlinearity= (--nonlinearity) to say what they are")
-    net = read(model, readout, at=at, trajectory=along)
+    net = read(model, readout, at=at, inputs=along, lengths=None if along is None else lengths)
     if net.batch_shape:
         raise ShapeError(
             f"analyze takes one network, got leading axes {tuple(net.batch_shape)}; index them first"
@@ -326,7 +329,7 @@ def analyze(
     if inputs is not None:
         if isinstance(model, Pathways):
             raise ParameterError("inputs= needs a model that can be run; pass the module, not its Pathways")
-        traj = trajectory_maps(model, inputs, readout=readout)
+        traj = trajectory_maps(model, inputs, lengths=lengths, readout=readout)
         length = _within(horizon, int(traj.lengths.max()))
     if info.runs_last is not None and info.runs_last < length:
         length = info.runs_last
@@ -344,7 +347,7 @@ def analyze(
     trust = ablations = None
     if traj is not None:
         trust = fidelity(own, TrajectoryMaps(traj.values.cpu(), traj.lengths.cpu(), traj.label))
-        ablations = _ablations(model, readout, inputs)
+        ablations = _ablations(model, readout, inputs, lengths)
     net = own if radius is None else rescale(own, radius)
     maps, rho = hop_maps(net, length), float(spectral_radius(net))
     if rho > 1 and bool(maps.values.any()):
@@ -368,14 +371,14 @@ def _within(horizon: int | None, steps: int) -> int:
     return horizon
 
 
-def _ablations(model: Any, readout: Any, inputs: Any) -> Tensor | None:
+def _ablations(model: Any, readout: Any, inputs: Any, lengths: Tensor | None) -> Tensor | None:
     if not (isinstance(model, nn.Module) or is_recurrent(model)):
         return None
     parts = parts_of(model, readout)
     stack, window = parts.stack(), parts.info.runs_last
     if not isinstance(stack, Stack) or stack.bidirectional:
         return None
-    batch = as_batch(stack, inputs)
+    batch = as_batch(stack, inputs, lengths)
     if window is not None:
         last, lengths = last_steps(batch.inputs, window, batch.lengths)
         assert lengths is not None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from hoplens.errors import HoplensError, ShapeError, UnsupportedModelError
+from hoplens.errors import HoplensError, ParameterError, ShapeError, UnsupportedModelError
 from hoplens.graph.pathways import Pathways
 from hoplens.models.cells import Cell
 from hoplens.models.guard import untouched
@@ -66,7 +66,14 @@ class TrajectoryMaps:
 
 
 def trajectory_maps(
-    model: Any, inputs: Any, *, readout: Any = None, state: Any = None, dt: Any = None, tau: Any = None
+    model: Any,
+    inputs: Any,
+    *,
+    lengths: Tensor | None = None,
+    readout: Any = None,
+    state: Any = None,
+    dt: Any = None,
+    tau: Any = None,
 ) -> TrajectoryMaps:
     """Return the exact Jacobian maps ``d y_T / d x_t`` along given sequences.
 
@@ -82,6 +89,8 @@ def trajectory_maps(
         by autograd, one backward pass an output; its samples must not depend on each other.
     inputs : Tensor (B, L, I) or PackedSequence
         In the layout that the module takes: (L, B, I) where it is not batch_first.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps of sequences padded at the end; default all. Not for what autograd differentiates.
     readout : nn.Linear or matrix (O, H), optional
         Without one each hidden unit is an output. The bias of a read-out does not matter.
     state : Tensor or (h, c), optional
@@ -101,6 +110,8 @@ def trajectory_maps(
         If the inputs do not fit.
     """
     if not is_recurrent(model):
+        if lengths is not None:
+            raise ParameterError("lengths= go with a recurrent network; pass sequences of one length")
         return autograd_maps(model, inputs, readout, state)
     parts = parts_of(model, readout)
     stack = leaky(parts.stack(), dt, tau)
@@ -109,7 +120,7 @@ def trajectory_maps(
             f"the reader of {type(model).__name__} returns weights only; to follow a trajectory it must "
             "return a Cell or a Stack"
         )
-    batch = as_batch(stack, inputs)
+    batch = as_batch(stack, inputs, lengths)
     seen, window = batch, parts.info.runs_last
     if window is not None:
         last, lengths = last_steps(batch.inputs, window, batch.lengths)

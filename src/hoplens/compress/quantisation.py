@@ -134,7 +134,7 @@ def quantise(
     form: str = "int8",
     *,
     readout: Any = None,
-    calibration: Tensor | None = None,
+    inputs: Tensor | None = None,
     lengths: Tensor | None = None,
     targets: Tensor | None = None,
     test: tuple[Tensor, Tensor] | None = None,
@@ -160,13 +160,13 @@ def quantise(
         Levels -127 .. 127, -7 .. 7, or -1 .. 1.
     readout : nn.Linear, optional
         After a bare core.
-    calibration : Tensor, shape (B, L, I), optional
+    inputs : Tensor, shape (B, L, I), optional
         Inputs that the scales of activations are set on and ways to set scales are compared on; also the
         training data of a fine-tuning. Without them weights alone are quantised, by least squared error.
     lengths : Tensor of int64, shape (B,), optional
-        Valid steps of the calibration sequences.
+        Valid steps of these sequences.
     targets : Tensor, optional
-        Of the calibration sequences: int64 classes, or numbers. Fine-tuning without targets aims at the
+        Of these sequences: int64 classes, or numbers. Fine-tuning without targets aims at the
         outputs of the model itself.
     test : (inputs, targets), optional
         What ``scores`` are measured on.
@@ -199,9 +199,9 @@ def quantise(
             raise NonFiniteError(
                 f"{name} must hold finite numbers; quantise a model whose training did not diverge"
             )
-    if calibration is None and (targets is not None or check_count("steps", steps, least=0)):
-        raise ParameterError("targets and fine-tuning need calibration= inputs")
-    data = None if calibration is None else _checked(calibration, own.n_inputs)
+    if inputs is None and (targets is not None or check_count("steps", steps, least=0)):
+        raise ParameterError("targets and fine-tuning need inputs=")
+    data = None if inputs is None else _checked(inputs, own.n_inputs)
     lengths = None if data is None else check_lengths(lengths, data)
     if targets is not None and data is not None:
         targets = check_targets(targets, len(data))
@@ -238,9 +238,9 @@ def quantise(
     return Quantised(own, form, levels, chosen, grids, _table(tensors, final, chosen, form), tried, scores)
 
 
-def _checked(calibration: Any, n_inputs: int) -> Tensor:
+def _checked(inputs: Any, n_inputs: int) -> Tensor:
     """Return calibration inputs in float32."""
-    return as_sequences(calibration, n_inputs, "calibration").float()
+    return as_sequences(inputs, n_inputs, "inputs").float()
 
 
 def _matrices(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -42,7 +42,7 @@ def celegans(*, edges: str = "chemical", signed: bool = False) -> nx.DiGraph[Any
     >>> import hoplens as hl
     >>> worm = hl.data.celegans()
     >>> sensory, motor = ([n for n in worm if worm.nodes[n]["kind"] == kind] for kind in ("sensory", "motor"))
-    >>> hl.read(worm, inputs=sensory, outputs=motor, attach=True).n_hidden
+    >>> hl.read(worm, input_nodes=sensory, output_nodes=motor, attach=True).n_hidden
     280
     """
     import networkx as nx

@@ -67,6 +67,7 @@ def event_cost(
     model: Any,
     inputs: Any,
     *,
+    lengths: Tensor | None = None,
     readout: Any = None,
     info: ModelInfo | None = None,
     threshold: float = 0.0,
@@ -82,6 +83,8 @@ def event_cost(
         Running forward only; as `hoplens.export_onnx` takes it.
     inputs : Tensor, shape (B, L, I), or PackedSequence
         In the layout that the module takes.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps of sequences padded at the end; default all.
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, H), optional
     info : ModelInfo, optional
         Default that of a RecurrentModel: its window and ``every_step`` are honoured.
@@ -103,7 +106,7 @@ def event_cost(
     source = read_source(model, readout, info)
     if source.stack.bidirectional:
         raise UnsupportedModelError("events are counted forward in time; pass a network that runs one way")
-    batch = as_batch(source.stack, inputs)
+    batch = as_batch(source.stack, inputs, lengths)
     x, lengths, window = batch.inputs, batch.lengths, source.info.window
     first = torch.zeros_like(lengths) if window is None else (lengths - window).clamp(min=0)
     counter = _Counter(source.stack.cells, source.stack.readout(x), x, threshold)

@@ -85,7 +85,7 @@ def _write_int8(
     if not isinstance(model, Quantised):
         if inputs is None:
             raise ParameterError("integer products need sequences to set scales on; give --data with inputs")
-        model = quantise(model, calibration=inputs)
+        model = quantise(model, inputs=inputs)
     return export_int8(model, path, inputs=inputs, **more)
 
 

@@ -105,7 +105,7 @@ def export_int8(
         )
     model = quantised.model
     if not quantised.grids:
-        raise ParameterError("integer products need 8-bit activations; call quantise with calibration=")
+        raise ParameterError("integer products need 8-bit activations; call quantise with inputs=")
     if stateful and (model.core.bidirectional or model.info.window is not None):
         raise ParameterError("a stream needs a model that runs one way and carries its state; drop stateful")
     proto = _build(quantised, stateful)

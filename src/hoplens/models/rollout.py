@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from hoplens.errors import ShapeError
 from hoplens.models.cells import Cell, LstmCell
 from hoplens.models.stack import Point, Stack
-from hoplens.models.tensors import check_finite, numbers
+from hoplens.models.tensors import check_finite, check_lengths, numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +57,13 @@ class Trace:
     shown: Tensor
 
 
-def as_batch(stack: Stack, inputs: Any) -> Batch:
-    """Return inputs in the module's own layout as a Batch: (B, L, I), (L, B, I) or a PackedSequence."""
-    lengths = None
+def as_batch(stack: Stack, inputs: Any, lengths: Tensor | None = None) -> Batch:
+    """Return inputs in the module's own layout as a Batch: (B, L, I), (L, B, I) or a PackedSequence.
+
+    ``lengths``, shape (B,), are the valid steps of sequences padded at the end; a PackedSequence has its own.
+    """
+    if isinstance(inputs, PackedSequence) and lengths is not None:
+        raise ShapeError("a PackedSequence has its own lengths; leave lengths= out")
     if isinstance(inputs, PackedSequence):
         values, lengths = pad_packed_sequence(inputs, batch_first=True)
         values = numbers(values, "inputs")
@@ -80,6 +84,7 @@ def as_batch(stack: Stack, inputs: Any) -> Batch:
         )
     check_finite("inputs", values)
     values = values.to(stack.like(values))
+    lengths = check_lengths(lengths, values)
     if lengths is None:
         lengths = torch.full((values.shape[0],), values.shape[1])
     return Batch(values, lengths.to(values.device))

@@ -28,6 +28,7 @@ def explain(
     model: Any,
     inputs: Any,
     *,
+    lengths: Tensor | None = None,
     readout: Any = None,
     output: Any = 0,
     baseline: Any = None,
@@ -55,6 +56,8 @@ def explain(
         bidirectional network is read at the last step.
     inputs : Tensor (B, L, I) or PackedSequence
         In the layout that the module takes: (L, B, I) where it is not batch_first. Start states are zero.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps of sequences padded at the end; default all.
     readout : nn.Linear, matrix (O, H) or prefix in a file
         What makes outputs of hidden units. Needed, unless the model brings one.
     output : int, str or sequence of int, default 0
@@ -126,7 +129,7 @@ def explain(
     limit = check_number("tolerance", tolerance, above=0.0)
     with torch.no_grad():
         question = make_question(
-            model, inputs, readout, output, baseline, rnn, input_names, output_names, nonlinearity
+            model, inputs, lengths, readout, output, baseline, rnn, input_names, output_names, nonlinearity
         )
         cells = question.batch.inputs[0].numel()
         cut = min(cut, cells)

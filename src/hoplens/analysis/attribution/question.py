@@ -63,6 +63,7 @@ class Question:
 def make_question(
     model: Any,
     inputs: Any,
+    lengths: Tensor | None,
     readout: Any,
     output: Any,
     baseline: Any,
@@ -73,7 +74,7 @@ def make_question(
 ) -> Question:
     """Check everything that a user gives to `explain`."""
     stack, bias, window = _read(model, readout, rnn, nonlinearity)
-    batch = as_batch(stack, inputs)
+    batch = as_batch(stack, inputs, lengths)
     values = batch.inputs
     if values.dtype in (torch.float16, torch.bfloat16):  # sums over a trajectory need more
         stack, values = stack.to(torch.float32), values.float()

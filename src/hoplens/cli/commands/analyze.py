@@ -104,7 +104,7 @@ def _worm() -> Pathways:
     """Return the worm's wiring from its sensory to its motor neurons."""
     graph = celegans()
     ends = {kind: [n for n in graph if graph.nodes[n]["kind"] == kind] for kind in ("sensory", "motor")}
-    return read(graph, inputs=ends["sensory"], outputs=ends["motor"], attach=True)
+    return read(graph, input_nodes=ends["sensory"], output_nodes=ends["motor"], attach=True)
 
 
 def load_inputs(path: Path) -> Tensor:

@@ -65,10 +65,10 @@ def _ends(
 ) -> tuple[list[int], list[int]]:
     if inputs is None or outputs is None or not len(inputs) or not len(outputs):
         raise ParameterError(
-            "a graph needs inputs= and outputs=: at least one input node and one output node"
+            "a graph needs input_nodes= and output_nodes=: at least one input node and one output node"
         )
     found: list[list[int]] = []
-    for option, names in (("inputs", inputs), ("outputs", outputs)):
+    for option, names in (("input_nodes", inputs), ("output_nodes", outputs)):
         if isinstance(names, str):  # would be read letter by letter
             raise ParameterError(f"{option}= must be a list of nodes, got {names!r}; write [{names!r}]")
         missing = [node for node in names if node not in position]

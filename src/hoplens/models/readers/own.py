@@ -14,7 +14,7 @@ from hoplens.registry import Registry, owner_of
 SUPPORTED = (
     "nn.RNN, nn.GRU, nn.LSTM (stacked, bidirectional, projected), nn.RNNCell, nn.GRUCell, nn.LSTMCell, a "
     "hoplens Cell or Stack, a triple (w_in, w_rec, w_out) of arrays, a networkx DiGraph or square "
-    "SciPy/NumPy adjacency matrix with inputs= and outputs=, a .safetensors or state_dict file"
+    "SciPy/NumPy adjacency matrix with input_nodes= and output_nodes=, a .safetensors or state_dict file"
 )
 HOW_TO = (
     "for a module of your own, define to_hoplens(self) returning a hoplens.Cell (or a list of them, or a "

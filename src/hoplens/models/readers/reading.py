@@ -29,12 +29,13 @@ def read(
     model: Any,
     readout: Any = None,
     *,
-    inputs: Sequence[Hashable] | None = None,
-    outputs: Sequence[Hashable] | None = None,
+    inputs: Any = None,
+    lengths: Tensor | None = None,
+    input_nodes: Sequence[Hashable] | None = None,
+    output_nodes: Sequence[Hashable] | None = None,
     attach: bool = False,
     weight: str = "weight",
     at: str | tuple[Any, Any] | None = None,
-    trajectory: Any = None,
     direction: str = "both",
     dt: Any = None,
     tau: Any = None,
@@ -57,7 +58,7 @@ def read(
           (O, H), (O, I) in torch's orientation, where ``W[i, j]`` is the edge j -> i; w_rec may be a
           ``LowRank(u, v)``.
         * a ``networkx.DiGraph``, or a square array or SciPy sparse matrix in the graph convention, where
-          ``A[i, j]`` is the edge i -> j; ``inputs`` and ``outputs`` name the nodes (or row numbers).
+          ``A[i, j]`` is the edge i -> j; ``input_nodes`` and ``output_nodes`` name nodes (or row numbers).
         * what the library itself returns as a model: a `RecurrentModel`, what `prune`, `quantise` and
           others return, an `Ensemble`; a module that holds one recurrent part and one linear layer and does
           nothing else; a `Pathways`, which is returned.
@@ -65,7 +66,12 @@ def read(
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, H), optional
         The layer from hidden units to outputs; of a file the prefix of its keys. Without one each hidden
         unit is an output (W_out = I).
-    inputs, outputs : sequence of nodes, optional
+    inputs : Tensor, shape (B, L, I), optional
+        Sequences for ``at="mean"`` (default where they are given) and ``at="steps"``, in the layout that the
+        module takes.
+    lengths : Tensor of int64, shape (B,), optional
+        Valid steps of each sequence, padded at the end; default all.
+    input_nodes, output_nodes : sequence of nodes, optional
         Input and output nodes of a graph, in the order wanted.
     attach : bool, default False
         In graphs whose input nodes receive edges or whose output nodes send some, keep these nodes as
@@ -77,11 +83,8 @@ def read(
         Where to linearise. ``"raw"``: the bare weights, activation slopes taken as 1 (default where a
         single matrix exists: plain and leaky RNNs). ``"origin"``: state and input zero (default for gated
         cells). A pair: that state (of a stack or LSTM in torch's form, or one flat vector a layer) and
-        input (I,), leading axes kept. ``"mean"``: mean state and input over ``trajectory``. ``"steps"``:
-        every step of it, leading axes (B, L). ``provenance`` says which.
-    trajectory : Tensor, shape (B, L, I), optional
-        Inputs for ``at="mean"`` (default where this is given) and ``at="steps"``, in the layout that the
-        module takes.
+        input (I,), leading axes kept. ``"mean"``: mean state and input over ``inputs``. ``"steps"``: every
+        step of them, leading axes (B, L). ``provenance`` says which.
     direction : {"both", "forward", "backward"}
         Of a bidirectional network. ``"both"``: one graph of both directions. ``"backward"``: the backward
         layer as a graph of its own, read in reversed time: lag n is the input n steps AFTER the read-out.
@@ -110,24 +113,25 @@ def read(
     """
     kind = _kind(model)
     if kind == "pathways":
-        _refuse("Pathways", readout=readout, inputs=inputs, outputs=outputs, at=at, trajectory=trajectory,
-                dt=dt, tau=tau, rnn=rnn, nonlinearity=nonlinearity)  # fmt: skip
+        _refuse("Pathways", readout=readout, inputs=inputs, lengths=lengths, input_nodes=input_nodes,
+                output_nodes=output_nodes, at=at, dt=dt, tau=tau, rnn=rnn,
+                nonlinearity=nonlinearity)  # fmt: skip
         return model if isinstance(model, Pathways) else model.pathways()
     if kind in ("graph", "matrix"):
-        _refuse(kind, readout=readout, at=at, trajectory=trajectory, dt=dt, tau=tau, rnn=rnn,
+        _refuse(kind, readout=readout, inputs=inputs, lengths=lengths, at=at, dt=dt, tau=tau, rnn=rnn,
                 nonlinearity=nonlinearity)  # fmt: skip
         if kind == "graph":
-            return read_graph(model, inputs, outputs, attach, weight)
-        return read_matrix(model, inputs, outputs, attach)
-    if inputs is not None or outputs is not None or attach:
+            return read_graph(model, input_nodes, output_nodes, attach, weight)
+        return read_matrix(model, input_nodes, output_nodes, attach)
+    if input_nodes is not None or output_nodes is not None or attach:
         what = "a triple of arrays" if kind == "arrays" else f"a {kind}"
         raise ParameterError(
-            f"inputs=, outputs= and attach= go with a graph or adjacency matrix, not with {what}"
+            f"input_nodes=, output_nodes= and attach= go with a graph or adjacency matrix, not with {what}"
         )
     if kind == "arrays":
         if readout is not None:
             raise ParameterError("readout= goes with a module; give the read-out of arrays as w_out")
-        _refuse("triple of arrays", at=at, trajectory=trajectory, rnn=rnn, nonlinearity=nonlinearity)
+        _refuse("triple of arrays", inputs=inputs, lengths=lengths, at=at, rnn=rnn, nonlinearity=nonlinearity)
         return _read_arrays(model, dt, tau)
     if kind == "file":
         parts = open_parts(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
@@ -142,7 +146,7 @@ def read(
         return stack
     if check_choice("direction", direction, DIRECTIONS) != "both":
         stack = one_direction(stack, direction)
-    return _linearise(stack, at, trajectory)
+    return _linearise(stack, at, inputs, lengths)
 
 
 def _noted(parts: ModelParts) -> Stack | Pathways:
@@ -199,21 +203,20 @@ def _function_cell(function: Callable[[Tensor, Tensor], Tensor], at: Any) -> Fun
     return FunctionCell(function, n_inputs=x.shape[-1], n_state=state.shape[-1])
 
 
-def _linearise(stack: Stack, at: Any, trajectory: Any) -> Pathways:
+def _linearise(stack: Stack, at: Any, inputs: Any, lengths: Tensor | None) -> Pathways:
     if at is None:
-        raw = stack.raw() if trajectory is None else None
+        raw = stack.raw() if inputs is None else None
         if raw is not None:
             return raw
-        at = "origin" if trajectory is None else "mean"
+        at = "origin" if inputs is None else "mean"
     if isinstance(at, tuple):
         if len(at) != 2:
             raise ParameterError(f"at= must be a name or a pair (state, input), got {len(at)} values")
         return _at_point(stack, *at)
     check_choice("at", at, PLACES)
-    if (trajectory is not None) != (at in ("mean", "steps")):
+    if (inputs is not None) != (at in ("mean", "steps")):
         raise ParameterError(
-            f'at="{at}" {"needs" if trajectory is None else "does not go with"} trajectory= '
-            "(the inputs of some sequences)"
+            f'at="{at}" {"needs" if inputs is None else "does not go with"} inputs= (some sequences)'
         )
     if at == "raw":
         raw = stack.raw()
@@ -227,11 +230,11 @@ def _linearise(stack: Stack, at: Any, trajectory: Any) -> Pathways:
         return stack.linearise(
             stack.origin(stack.like(torch.empty(0))), f"Jacobian of {stack.label} at {place}"
         )
-    batch = as_batch(stack, trajectory)
+    batch = as_batch(stack, inputs, lengths)
     trace = run(stack, batch)
     if at == "steps":
         if not batch.full:
-            raise ShapeError('at="steps" needs sequences of one length; pass them without packing')
+            raise ShapeError('at="steps" needs sequences of one length; pass them without lengths')
         return stack.linearise(
             trace.points, f"Jacobian of {stack.label} at every step of given inputs (B, L)"
         )

@@ -164,7 +164,7 @@ def quantise_stage(
     return quantise(
         stage,
         candidate.form,
-        calibration=data.inputs[few],
+        inputs=data.inputs[few],
         lengths=None if lengths is None else lengths[few],
         targets=data.targets[few],
         steps=settings.steps,
