@@ -66,8 +66,8 @@ def main() -> None:
     networks = run.metrics.rename(columns={"penalty": "method"})
     networks["senders"] = senders(run.pathways, task).numpy()
     networks = hl.statistics.assign_roles(networks, validation=range(4))
-    for metric in ("test_mse", "senders"):
-        table = hl.statistics.compare(networks, metric, choose_by="test_mse")
+    for metric in ("test_error", "senders"):
+        table = hl.statistics.compare(networks, metric, choose_by="test_error")
         print(f"\n{metric}\n{table[['method', 'strength', 'n', 'mean', 'low', 'high', 'p']].to_string()}")
 
 

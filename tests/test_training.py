@@ -56,7 +56,7 @@ def test_a_network_trained_alone_comes_out_the_same(mixed, row):
     for whole, one in zip(tensors(mixed), tensors(alone), strict=True):
         assert_near(whole[row], one[0], 1e-9)
     assert_near(mixed.losses[:, row], alone.losses[:, 0], 1e-9)
-    assert alone.metrics["test_mse"][0] == pytest.approx(network["test_mse"], rel=1e-9)
+    assert alone.metrics["test_error"][0] == pytest.approx(network["test_error"], rel=1e-9)
 
 
 def test_the_order_of_recipes_and_seeds_changes_rows_only(mixed):
@@ -145,7 +145,7 @@ def test_other_global_settings_are_left_alone():
 def test_it_learns(form, aligned):
     task = hl.tasks.make("averaging", modules=2, module_size=2, length=3, form=form)
     result = hl.train(task, hl.recipes.none(), hidden=16, steps=300, lr=1e-2, seeds=(0, 1))
-    assert (result.metrics["test_mse"] < 0.2).all()
+    assert (result.metrics["test_error"] < 0.2).all()
     assert (result.metrics["accuracy"] > 0.9).all()
     assert result.losses[-1].max() < 0.5 * result.losses[0].min()
     assert (hl.alignment(hl.hop_maps(result.pathways, horizon=3), task.target_maps) > aligned).all()
@@ -156,7 +156,7 @@ def test_metrics_are_those_of_the_predictions(mixed):
     error = (mixed.predict(inputs) - targets).square().mean(dim=(1, 2)) / targets.var()
     right = ((mixed.predict(inputs) > 0) == (targets > 0)).double().mean(dim=(1, 2))
     # other test data than the library's own, so equal but for sampling
-    np.testing.assert_allclose(mixed.metrics["test_mse"], error, rtol=0.1)
+    np.testing.assert_allclose(mixed.metrics["test_error"], error, rtol=0.1)
     np.testing.assert_allclose(mixed.metrics["accuracy"], right, atol=0.05)
 
 
@@ -311,7 +311,7 @@ class Echo:
 def test_an_own_task_with_a_target_after_every_step():
     options = {"hidden": 8, "dtype": torch.float64, "seeds": (0, 1), "strengths": (1e-4,)}
     result = hl.train(Echo(), hl.recipes.paper(), steps=300, lr=1e-2, **options)
-    assert (result.metrics["test_mse"] < 0.1).all()
+    assert (result.metrics["test_error"] < 0.1).all()
     maps = hl.hop_maps(result.pathways, horizon=4).values
     assert (maps[:, 1].diagonal(dim1=1, dim2=2) > 0.7).all()  # lag 1
     fast, plain = (hl.train(Echo(), MIXED, steps=20, eager=eager, **options) for eager in (False, True))
@@ -351,9 +351,9 @@ def test_a_network_that_diverges_is_recorded_and_leaves_the_others_alone():
         assert a.isfinite().all()
     assert torch.equal(broken.losses[:, others], whole.losses[:, others])
     assert broken.losses[16:, 2:4].isnan().all()
-    assert broken.metrics["test_mse"].isna().tolist() == [False, False, True, True, False, False]
+    assert broken.metrics["test_error"].isna().tolist() == [False, False, True, True, False, False]
     assert broken.metrics["accuracy"].isna().tolist() == [False, False, True, True, False, False]
-    for column in ("test_mse", "accuracy"):
+    for column in ("test_error", "accuracy"):
         assert (broken.metrics[column][others] == whole.metrics[column][others]).all()
 
 
@@ -374,7 +374,7 @@ def test_a_relu_network_that_blows_up_is_recorded():
         assert tensor.isfinite().all()
     for n, step in enumerate(result.diverged_at.tolist()):
         assert result.losses[step:, n].isnan().all()
-    assert result.metrics["test_mse"].isna().all()
+    assert result.metrics["test_error"].isna().all()
 
 
 def test_losses_before_a_divergence_are_kept():
@@ -467,7 +467,7 @@ def test_a_task_is_a_task():
 def test_training_runs_on_a_graphics_card():
     result = train(MIXED, device="cuda", seeds=(0, 1))
     assert result.ensemble.weight.is_cuda
-    assert np.isfinite(result.metrics["test_mse"]).all()
+    assert np.isfinite(result.metrics["test_error"]).all()
     # weights are drawn on the CPU: the start does not depend on the device, only the data stream does
     starts = [train(MIXED, steps=1, lr=1e-12, device=device).pathways for device in ("cuda", "cpu")]
     assert_near(starts[0].w_rec.cpu(), starts[1].w_rec, 1e-9)

@@ -94,14 +94,15 @@ from hoplens.penalties.costs import PenaltyCost
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.pathway import PathwayPenalty, Penalty, PenaltySum, WeightPenalty
 from hoplens.penalties.schedules import Schedule, ScheduledPenalty, constant, switch, warm_up, window
+from hoplens.penalties.trajectory import TrajectoryPenalty
 from hoplens.studies import extensions
 from hoplens.studies.compression.latency import measure_latency
 from hoplens.studies.extensions import register_measure, register_recipe, register_task
 from hoplens.training import recipes
 from hoplens.training.callbacks import HopLogger, HopRecord, TensorBoardSink, lightning_callback
 from hoplens.training.recipes import Recipe
-from hoplens.training.sequences import SequenceEnsemble, SequenceResult, TrajectoryPenalty, train_sequences
-from hoplens.training.training import TrainingResult, train
+from hoplens.training.result import TrainingResult
+from hoplens.training.training import train
 from hoplens.version import __version__ as __version__
 
 if typing.TYPE_CHECKING:
@@ -164,8 +165,6 @@ __all__ = [
     "ScaledMaps",
     "Schedule",
     "ScheduledPenalty",
-    "SequenceEnsemble",
-    "SequenceResult",
     "ShapeError",
     "Stack",
     "StateSpace",
@@ -253,7 +252,6 @@ __all__ = [
     "top_mask",
     "top_paths",
     "train",
-    "train_sequences",
     "trajectory_maps",
     "transfer_function",
     "transient_growth",

@@ -17,7 +17,6 @@ from hoplens.errors import (
     check_number,
 )
 from hoplens.models.cells import NONLINEARITIES, Cell, RnnCell
-from hoplens.models.ensemble import Ensemble
 from hoplens.models.tensors import check_lengths, check_sequences
 
 FORMAT = 1  # of descriptions
@@ -223,26 +222,6 @@ def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tu
     return inputs.gather(1, places), lengths.clamp_max(window)
 
 
-def models_of(ensemble: Ensemble) -> list[RecurrentModel]:
-    """Return the networks of an ensemble as modules."""
-    h, i = ensemble.n_hidden, ensemble.n_inputs
-    models = []
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        for weight, readout, offset in zip(*ensemble.tensors, strict=True):
-            core = LeakyRNN(i, h, ensemble.leak, nonlinearity=ensemble.activation).to(weight)
-            linear = nn.Linear(h, len(readout)).to(weight)
-            w_rec, w_in, bias = weight.detach().split([h, i, 1])
-            with torch.no_grad():
-                core.weight_hh_l0.copy_(w_rec.mT)
-                core.weight_ih_l0.copy_(w_in.mT)
-                core.bias_ih_l0.copy_(bias[0])
-                core.bias_hh_l0.zero_()
-                linear.weight.copy_(readout)
-                linear.bias.copy_(offset[:, 0])
-            models.append(RecurrentModel(core, linear).eval())
-    return models
-
-
 def at_steps(values: Tensor, before: Tensor, steps: int) -> Tensor:
     """Put what belongs to the last steps of sequences (`last_steps`) at these steps, zeros before and after.
 
@@ -347,5 +326,4 @@ __all__ = [
     "build_model",
     "describe_model",
     "last_steps",
-    "models_of",
 ]
