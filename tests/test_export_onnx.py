@@ -297,7 +297,11 @@ def test_bad_requests_are_refused_in_words(tmp_path, monkeypatch):
         (hl.ShapeError, "I = 3", {"model": rnn, "inputs": torch.zeros(1, 2, 4)}),
         (hl.ShapeError, "readout must take", {"model": rnn, "readout": nn.Linear(4, 2)}),
         (hl.UnsupportedModelError, "cannot read a Linear", {"model": nn.Linear(3, 2)}),
-        (hl.UnsupportedModelError, "only RNN", {"model": hl.FunctionCell(torch.add, n_inputs=2, n_state=2)}),
+        (
+            hl.UnsupportedModelError,
+            "known equations",
+            {"model": hl.FunctionCell(torch.add, n_inputs=2, n_state=2)},
+        ),
         (hl.NonFiniteError, "NaN or infinite", {"model": broken}),
         (hl.NonFiniteError, "half precision", {"model": large, "storage": "half"}),
         (hl.FileError, "cannot write", {"model": rnn, "path": tmp_path / "no" / "m.onnx"}),

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hoplens.errors import UnsupportedModelError, check_number
 from hoplens.export.source import read_source
-from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell
+from hoplens.models.cells import Cell, WeightCell
 from hoplens.models.recurrent_model import ModelInfo
 from hoplens.models.rollout import as_batch
 
@@ -152,14 +152,14 @@ class _Line:
 class _Counter:
     def __init__(self, cells: tuple[Cell, ...], readout: Tensor, like: Tensor, threshold: float) -> None:
         size = len(like)
-        self.cells = [c for c in cells if isinstance(c, RnnCell | GruCell | LstmCell)]
+        self.cells = [cell for cell in cells if isinstance(cell, WeightCell)]
         self.states = [like.new_zeros(size, cell.n_state) for cell in self.cells]
         self.entry = _Line(size, like.shape[-1], like, threshold)
         self.lines = [_Line(size, cell.n_outputs, like, threshold) for cell in self.cells]
         self.inner = [_Line(size, cell.hidden, like, threshold) for cell in self.cells]
         self.sent = [torch.zeros(size, cell.n_outputs, dtype=torch.bool) for cell in self.cells]
         self.readout = readout
-        weights = [w for c in self.cells for w in (c.w_ih, c.w_hh, _projection(c)) if w is not None]
+        weights = [w for c in self.cells for w in (c.w_ih, c.w_hh, c.w_hr) if w is not None]
         self.dense_step, self.dense_read = sum(w.numel() for w in weights), readout.numel()
         zeros = torch.zeros(size, dtype=torch.float64)
         self.messages = zeros
@@ -188,7 +188,7 @@ class _Counter:
         local = copy.copy(cell)
         # the weights' own product is corrected by a bias of each sequence
         local.b_hh = cell.b_hh + (self.lines[n].held - cell.emit(state)) @ cell.w_hh.mT
-        if not isinstance(local, LstmCell) or local.w_hr is None:
+        if local.w_hr is None:
             return local.step(state, heard)
         projection, local.w_hr = local.w_hr, None
         inner, c = local.step(state, heard).split(cell.hidden, dim=-1)
@@ -203,10 +203,6 @@ class _Counter:
     def _events(self, part: str, sent: Tensor, weight: Tensor) -> None:
         fan = (weight != 0).sum(dim=0).double()  # weights that are not zero and start at each sender
         self.by_part[part] = self.by_part[part] + sent.double() @ fan
-
-
-def _projection(cell: Cell) -> Tensor | None:
-    return cell.w_hr if isinstance(cell, LstmCell) else None
 
 
 __all__ = ["EventCost", "event_cost"]

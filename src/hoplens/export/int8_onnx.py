@@ -16,21 +16,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hoplens.compress.quantisation import Quantised
 from hoplens.compress.simulation import run_model
 from hoplens.errors import ExportError, ParameterError, UnsupportedModelError
+from hoplens.export.onnx_cells import add_scan
 from hoplens.export.onnx_graph import IR_VERSION, OPSET
 from hoplens.export.storage import Graph
 from hoplens.files import write_atomically
+from hoplens.models.cells import WeightCell
+from hoplens.models.readers.modules import PARTS, weight_levels
 from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.models.tensors import as_sequences
 from hoplens.seeds import generator
 from hoplens.version import __version__
 
 CHECKED = ((2, 5), (3, 12))  # (batch, time) of the comparison; nothing in the graph knows these sizes
-OPERATORS = {"tanh": "Tanh", "relu": "Relu", "linear": None}
 SHARE = 0.25  # of the change that quantising makes: how far the file may be from the simulation
 EXACT = 1e-5  # and this much in any case: the last bits of tanh, which may tip a rounding
 
@@ -229,92 +231,25 @@ class _Builder:
             y = graph.node("Add", y, self.floats(self.tensors[bias], bias))
         return str(y)
 
-    def cell(self, x: tuple[str, str], level: int, batch: str, reverse: bool) -> str:
+    def cell(self, x: tuple[str, str], cell: WeightCell, level: int, batch: str, reverse: bool) -> str:
         """Add one direction of one level; return its states (L, B, n)."""
-        from onnx import TensorProto, helper
-
         suffix = f"_l{level}" + ("_reverse" if reverse else "")
-        names = {
-            p: f"core.{p}{suffix}" for p in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        }
-        entering = self.product(self.graph, x, f"x_l{level}", names["weight_ih"], names["bias_ih"])
-        # the states first, as their names are what a caller sees
-        sizes = {"h": self.q.levels[names["weight_hh"]].shape[1]}
-        if isinstance(self.core, nn.LSTM):
-            sizes["c"] = self.core.hidden_size
-        starts = [self.start(part, level, size, batch) for part, size in sizes.items()]
-        body = Graph(taken=self.graph.taken)
-        before = [body.name(f"{part}{suffix}") for part in sizes]
-        drive = body.name(f"drive{suffix}")
-        by_h = self.product(
-            body,
-            self.to_levels(body, before[0], f"h{suffix}"),
-            f"h{suffix}",
-            names["weight_hh"],
-            names["bias_hh"],
+        w_ih, w_hh, b_ih, b_hh, w_hr = (f"core.{part}{suffix}" for part in PARTS)
+
+        def product(body: Graph, part: str, operand: str) -> str:
+            name, weight, bias = (f"p{suffix}", w_hr, "") if part == "w_hr" else (f"h{suffix}", w_hh, b_hh)
+            return self.product(body, self.to_levels(body, operand, name), name, weight, bias)
+
+        return add_scan(
+            self.graph,
+            cell,
+            level,
+            lambda: self.product(self.graph, x, f"x_l{level}", w_ih, b_ih),
+            product,
+            batch=batch,
+            stateful=self.stateful,
+            reverse=reverse,
         )
-        after = self.advance(body, drive, by_h, before)
-        if names["weight_hr"] in self.tensors:
-            inner = self.to_levels(body, after[0], f"p{suffix}")
-            after[0] = self.product(body, inner, f"p{suffix}", names["weight_hr"])
-        shown = body.node("Identity", after[0])
-
-        def values(found: list[str]) -> list[Any]:
-            return [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in found]
-
-        step = helper.make_graph(
-            body.nodes, f"step{suffix}", values([*before, drive]), values([*after, shown])
-        )
-        step.initializer.extend(body.initialisers)
-        found = self.graph.node(
-            "Scan",
-            *starts,
-            entering,
-            outputs=len(starts) + 1,
-            body=step,
-            num_scan_inputs=1,
-            scan_input_directions=[int(reverse)],
-            scan_output_directions=[int(reverse)],
-        )
-        if self.stateful:
-            for part, state in zip(sizes, found, strict=False):
-                self.graph.node("Identity", state, into=f"next_{part}_l{level}")
-        return str(found[-1])
-
-    def start(self, part: str, level: int, size: int, batch: str) -> str:
-        from onnx import TensorProto, helper
-
-        if not self.stateful:
-            shape = self.graph.node("Concat", batch, self.graph.constant([size]), axis=0)
-            return str(self.graph.node("ConstantOfShape", shape))
-        name = self.graph.name(f"{part}_l{level}")
-        rows: list[str | int | None] = ["batch", size]
-        self.graph.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, rows))
-        self.graph.outputs.append(helper.make_tensor_value_info(f"next_{name}", TensorProto.FLOAT, rows))
-        return name
-
-    def advance(self, body: Graph, by_x: str, by_h: str, before: list[str]) -> list[str]:
-        """Return the new states from what inputs and states contribute; gates in torch's order."""
-        h = before[0]
-        if isinstance(self.core, nn.GRU):
-            x, s = (body.node("Split", part, outputs=3, axis=1) for part in (by_x, by_h))
-            r, z = (body.node("Sigmoid", body.node("Add", x[k], s[k])) for k in (0, 1))
-            n = body.node("Tanh", body.node("Add", x[2], body.node("Mul", r, s[2])))
-            return [body.node("Add", n, body.node("Mul", z, body.node("Sub", h, n)))]
-        pre = body.node("Add", by_x, by_h)
-        if isinstance(self.core, nn.LSTM):
-            gates = body.node("Split", pre, outputs=4, axis=1)
-            i, f, o = (body.node("Sigmoid", gates[k]) for k in (0, 1, 3))
-            kept, new = body.node("Mul", f, before[1]), body.node("Mul", i, body.node("Tanh", gates[2]))
-            c = body.node("Add", kept, new)
-            return [body.node("Mul", o, body.node("Tanh", c)), c]
-        operator = OPERATORS[self.core.nonlinearity]
-        new = pre if operator is None else body.node(operator, pre)
-        leak = getattr(self.core, "leak", 1.0)
-        if leak == 1.0:
-            return [new]
-        kept = body.node("Mul", h, self.floats(1 - leak, "kept"))
-        return [body.node("Add", kept, body.node("Mul", new, self.floats(leak, "leak")))]
 
 
 def _build(quantised: Quantised, stateful: bool) -> Any:
@@ -330,11 +265,10 @@ def _build(quantised: Quantised, stateful: bool) -> Any:
         x = graph.node("Slice", x, *ends)
     x = graph.node("Transpose", x, perm=[1, 0, 2])
     batch = graph.node("Shape", x, start=1, end=2)
-    for level in range(model.core.num_layers):
+    for level, cells in enumerate(weight_levels(model.core)):
         operand = builder.to_levels(graph, x, f"x_l{level}")
         ways = [
-            builder.cell(operand, level, batch, reverse)
-            for reverse in ((False, True) if model.core.bidirectional else (False,))
+            builder.cell(operand, cell, level, batch, bool(direction)) for direction, cell in enumerate(cells)
         ]
         x = ways[0] if len(ways) == 1 else graph.node("Concat", *ways, axis=2)
     shape: list[str | int | None] = ["batch", model.n_outputs]

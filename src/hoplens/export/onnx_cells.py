@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from hoplens.export.storage import Graph, Levels
-from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell
+from hoplens.models.cells import Cell, WeightCell
 
-GATES = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2), "rnn": (0,)}  # ONNX's z r n and i o f g, from torch's order
-OPERATORS = {"gru": "GRU", "lstm": "LSTM", "rnn": "RNN"}
-ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "linear": "Affine"}
 NAMES = {"w_ih": "weight_ih", "w_hh": "weight_hh", "w_hr": "weight_hr"}
 
 
@@ -28,6 +25,131 @@ def transposed(graph: Graph, levels: Mapping[str, Levels], name: str, weight: Te
     if name in levels:
         return str(graph.node("Transpose", graph.levels(levels[name], stem), perm=[1, 0]))
     return graph.weight(as_array(weight.mT), stem)
+
+
+class Nodes:
+    """The equations of a cell as nodes of a graph; constants go to the graph around it.
+
+    Parameters
+    ----------
+    body, graph : Graph
+        Of one time step, and the one around it.
+    """
+
+    def __init__(self, body: Graph, graph: Graph) -> None:
+        self.body, self.graph = body, graph
+
+    def add(self, a: str, b: str) -> str:
+        """Return a + b."""
+        return str(self.body.node("Add", a, b))
+
+    def mul(self, a: str, b: str) -> str:
+        """Return a b."""
+        return str(self.body.node("Mul", a, b))
+
+    def mix(self, share: Any, a: str, b: str) -> str:
+        """Return ``share a + (1 - share) b``."""
+        if isinstance(share, str):
+            return self.add(b, self.mul(share, str(self.body.node("Sub", a, b))))
+        leak = as_array(torch.as_tensor(share))
+        kept = self.mul(b, self.graph.constant(1 - leak, np.float32, "kept"))
+        return self.add(kept, self.mul(a, self.graph.constant(leak, np.float32, "leak")))
+
+    def apply(self, function: str, a: str) -> str:
+        """Return a function of a."""
+        return a if function == "linear" else str(self.body.node(function.capitalize(), a))
+
+    def split(self, a: str, count: int) -> list[str]:
+        """Return equal blocks."""
+        return [a] if count == 1 else list(self.body.node("Split", a, outputs=count, axis=1))
+
+
+Product = Callable[[Graph, str, str], str]  # graph of a step, "w_hh" or "w_hr", operand -> its product
+
+
+def add_scan(
+    graph: Graph,
+    cell: WeightCell,
+    number: int,
+    entering: Callable[[], str],
+    product: Product,
+    *,
+    batch: str,
+    stateful: bool,
+    reverse: bool,
+) -> str:
+    """Add a Scan of a cell's equations over time; return what it shows, (L, B, n).
+
+    Parameters
+    ----------
+    graph : Graph
+    cell : WeightCell
+    number : int
+        Of the level.
+    entering : callable
+        Adds what the inputs contribute at all steps, outside the loop, biases included.
+    product : callable
+        Adds a product with a recurrent weight.
+    batch : str
+        Shape (1,) that holds the size of the batch.
+    stateful : bool
+        Whether states are inputs and outputs of the graph.
+    reverse : bool
+    """
+    from onnx import TensorProto, helper
+
+    stem = f"l{number}" + ("r" if reverse else "")
+    drive_in = entering()
+    sizes = list(zip(cell.parts, cell.sizes, strict=True))
+    starts = [
+        add_state(graph, part, number, size)
+        if stateful
+        else str(graph.node("ConstantOfShape", graph.node("Concat", batch, graph.constant([size]), axis=0)))
+        for part, size in sizes
+    ]
+    body = Graph(taken=graph.taken)
+    before = [body.name(f"{stem}_{part}") for part in cell.parts]
+    drive = body.name(f"{stem}_drive")
+    by_h = None
+    if cell.w_hh.numel():
+        fed = [before[n] for n in cell.fed]
+        by_h = product(body, "w_hh", fed[0] if len(fed) == 1 else body.node("Concat", *fed, axis=1))
+    nodes = Nodes(body, graph)
+    after = list(cell.update(nodes, cell.join(nodes, drive, by_h), before))
+    if cell.w_hr is not None:
+        after[0] = product(body, "w_hr", after[0])
+    outputs = [body.node("Identity", name) for name in (*after, after[cell.shown_part])]
+
+    def values(names: list[str]) -> list[Any]:
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+
+    step = values([*before, drive]), values(outputs)
+    inner = helper.make_graph(body.nodes, f"{stem}_step", *step, initializer=body.initialisers)
+    found = graph.node(
+        "Scan",
+        *starts,
+        drive_in,
+        outputs=len(starts) + 1,
+        body=inner,
+        num_scan_inputs=1,
+        scan_input_directions=[int(reverse)],
+        scan_output_directions=[int(reverse)],
+    )
+    if stateful:
+        for part, state in zip(cell.parts, found, strict=False):
+            graph.node("Identity", state, into=f"next_{part}_l{number}")
+    return str(found[-1])
+
+
+def add_state(graph: Graph, part: str, number: int, size: int) -> str:
+    """Add a state (batch, size) as graph input and output; return the name of the input."""
+    from onnx import TensorProto, helper
+
+    name = graph.name(f"{part}_l{number}")
+    shape: list[str | int | None] = ["batch", size]
+    graph.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    graph.outputs.append(helper.make_tensor_value_info(f"next_{name}", TensorProto.FLOAT, shape))
+    return name
 
 
 class CellWriter:
@@ -47,57 +169,56 @@ class CellWriter:
 
     def level(self, cells: tuple[Cell, ...], number: int, x: str) -> str:
         """Add a level of one cell, or of a forward and a backward one; return what it shows."""
-        alike = len({(type(cell), cell.n_state) for cell in cells}) == 1
-        if alike and all(_has_operator(cell) for cell in cells):
-            return self._operator(cells, number, x, reverse=False)
+        known = [cell for cell in cells if isinstance(cell, WeightCell)]
+        operators = [cell.operator() for cell in known]
+        alike = {(one.name, *one.attributes) for one in operators if one is not None}
+        same_size = len({cell.n_state for cell in known}) == 1
+        if same_size and len(alike) == 1 and None not in operators:
+            return self._operator(known, number, x, reverse=False)
         shown = [
-            self._operator((cell,), number, x, reverse=bool(direction))
-            if _has_operator(cell)
-            else self._scan(cell, number, x, bool(direction))
-            for direction, cell in enumerate(cells)
+            self._scan(cell, number, x, bool(direction))
+            if cell.operator() is None
+            else self._operator([cell], number, x, reverse=bool(direction))
+            for direction, cell in enumerate(known)
         ]
         return shown[0] if len(shown) == 1 else str(self.graph.node("Concat", *shown, axis=2))
 
-    def _state(self, part: str, number: int, size: int) -> str:
-        """Add a state (batch, size) as graph input and output; return the name of the input."""
-        from onnx import TensorProto, helper
-
-        name = self.graph.name(f"{part}_l{number}")
-        shape: list[str | int | None] = ["batch", size]
-        self.graph.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-        self.graph.outputs.append(helper.make_tensor_value_info(f"next_{name}", TensorProto.FLOAT, shape))
-        return name
-
-    def _stacked(self, cells: tuple[Cell, ...], part: str, number: int, reverse: bool) -> str:
+    def _stacked(self, cells: Sequence[WeightCell], part: str, number: int, reverse: bool) -> str:
         """Add a weight of all directions, (directions, gates * H, ...), its gates in ONNX's order."""
         stem = f"l{number}_{part}"
         names = [_name(part, number, reverse or bool(n)) for n in range(len(cells))]
         if not all(name in self.levels for name in names):
             return self.graph.weight(_in_order(cells, part), stem)
-        kind, parts = _kind(cells[0]), []
+        parts = []
         for name in names:
             found = self.levels[name]
-            order = _order(kind, len(found.values))
+            order = _order(cells[0], len(found.values))
             whole = self.graph.levels(Levels(found.values[order], found.scales[order], found.form), stem)
             parts.append(self.graph.node("Unsqueeze", whole, self.graph.constant([0])))
         return str(parts[0] if len(parts) == 1 else self.graph.node("Concat", *parts, axis=0))
 
-    def _operator(self, cells: tuple[Cell, ...], number: int, x: str, *, reverse: bool) -> str:
+    def _operator(self, cells: Sequence[WeightCell], number: int, x: str, *, reverse: bool) -> str:
         """Add an RNN, GRU or LSTM node of one or two directions; return the states (L, B, n)."""
-        graph, kind, hidden = self.graph, _kind(cells[0]), cells[0].n_outputs
+        graph, hidden, parts = self.graph, cells[0].n_outputs, cells[0].parts
         inputs = [x, *(self._stacked(cells, part, number, reverse) for part in ("w_ih", "w_hh"))]
         bias = np.concatenate([_in_order(cells, "b_ih"), _in_order(cells, "b_hh")], axis=1)
         inputs.append(graph.constant(bias, np.float32, f"l{number}_b") if bias.any() else "")
-        parts = ("h", "c") if kind == "lstm" else ("h",)
         if self.stateful:
             axis = graph.constant([0])
-            states = [self._state(part, number, hidden) for part in parts]
+            states = [add_state(graph, part, number, hidden) for part in parts]
             inputs += ["", *(graph.node("Unsqueeze", state, axis) for state in states)]
         while not inputs[-1]:
             inputs.pop()
-        attributes = _attributes(cells, kind, reverse)
+        operators = [operator for cell in cells if (operator := cell.operator()) is not None]
+        attributes = dict(operators[0].attributes)
+        if len(cells) == 2:  # lists hold one entry a direction
+            attributes |= {
+                k: v + operators[1].attributes[k] for k, v in attributes.items() if type(v) is list
+            }
+        if len(cells) == 2 or reverse:
+            attributes["direction"] = "bidirectional" if len(cells) == 2 else "reverse"
         more = len(parts) if self.stateful else 0
-        outputs = graph.node(OPERATORS[kind], *inputs, outputs=1 + more, hidden_size=hidden, **attributes)
+        outputs = graph.node(operators[0].name, *inputs, outputs=1 + more, hidden_size=hidden, **attributes)
         if self.stateful:
             shown, *after = outputs
             for part, state in zip(parts, after, strict=True):
@@ -109,119 +230,46 @@ class CellWriter:
         both = graph.node("Transpose", shown, perm=[0, 2, 1, 3])
         return str(graph.node("Reshape", both, graph.constant([0, 0, -1])))
 
-    def _scan(self, cell: Cell, number: int, x: str, reverse: bool) -> str:
-        """Add a Scan over time of a leaky cell or a projected LSTM; return the states (L, B, n)."""
-        from onnx import TensorProto, helper
+    def _scan(self, cell: WeightCell, number: int, x: str, reverse: bool) -> str:
+        """Add a Scan over time of a cell without an operator of its own; return the states (L, B, n)."""
+        graph, joined = self.graph, cell.from_input == cell.from_state
 
-        assert isinstance(cell, RnnCell | LstmCell)
-        graph, stem = self.graph, f"l{number}" + ("r" if reverse else "")
-        # what the inputs contribute is computed for all steps at once, outside the loop
-        entering = graph.node("MatMul", x, self._transposed(cell, "w_ih", number, reverse))
-        bias = graph.constant(as_array(cell.b_ih + cell.b_hh), np.float32, f"{stem}_b")
-        entering = graph.node("Add", entering, bias)
-        recurrent = self._transposed(cell, "w_hh", number, reverse)
-        sizes = {"h": cell.n_outputs, "c": cell.hidden} if isinstance(cell, LstmCell) else {"h": cell.n_state}
-        starts = [self._start(part, number, size, x) for part, size in sizes.items()]
-        body = Graph(taken=graph.taken)
-        before = [body.name(f"{stem}_{part}") for part in sizes]
-        drive = body.name(f"{stem}_drive")
-        z = body.node("Add", drive, body.node("MatMul", before[0], recurrent))
-        if isinstance(cell, LstmCell):
-            after = _lstm_body(body, z, before[1])
-            if cell.w_hr is not None:
-                projection = self._transposed(cell, "w_hr", number, reverse)
-                after[0] = body.node("MatMul", after[0], projection)
-        else:
-            after = [self._leaky_body(body, cell, z, before[0])]
-        shown = body.node("Identity", after[0])
+        def entering() -> str:
+            moved = graph.node("MatMul", x, self._transposed(cell, "w_ih", number, reverse))
+            bias = cell.b_ih + cell.b_hh if joined else cell.b_ih
+            return str(graph.node("Add", moved, graph.constant(as_array(bias), np.float32, f"l{number}_b")))
 
-        def values(names: list[str]) -> list[Any]:
-            return [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+        def product(body: Graph, part: str, operand: str) -> str:
+            moved = body.node("MatMul", operand, self._transposed(cell, part, number, reverse))
+            if part == "w_hr" or joined or not cell.b_hh.any():
+                return str(moved)
+            return str(body.node("Add", moved, graph.constant(as_array(cell.b_hh), np.float32, "b_hh")))
 
-        step = values([*before, drive]), values([*after, shown])
-        inner = helper.make_graph(body.nodes, f"{stem}_step", *step, initializer=body.initialisers)
-        found = graph.node(
-            "Scan",
-            *starts,
-            entering,
-            outputs=len(starts) + 1,
-            body=inner,
-            num_scan_inputs=1,
-            scan_input_directions=[int(reverse)],
-            scan_output_directions=[int(reverse)],
+        batch = graph.node("Shape", x, start=1, end=2)
+        return add_scan(
+            graph, cell, number, entering, product, batch=batch, stateful=self.stateful, reverse=reverse
         )
-        if self.stateful:
-            for part, state in zip(sizes, found, strict=False):
-                graph.node("Identity", state, into=f"next_{part}_l{number}")
-        return str(found[-1])
-
-    def _start(self, part: str, number: int, size: int, x: str) -> str:
-        if self.stateful:
-            return self._state(part, number, size)
-        batch = self.graph.node("Shape", x, start=1, end=2)
-        shape = self.graph.node("Concat", batch, self.graph.constant([size]), axis=0)
-        return str(self.graph.node("ConstantOfShape", shape))
 
     def _transposed(self, cell: Cell, part: str, number: int, reverse: bool) -> str:
         name = _name(part, number, reverse)
         return transposed(self.graph, self.levels, name, getattr(cell, part), f"l{number}_{part}")
 
-    def _leaky_body(self, body: Graph, cell: RnnCell, z: str, before: str) -> str:
-        """``h' = (1 - a) h + a f(z)``."""
-        new = z if cell.nonlinearity == "linear" else body.node(ACTIVATIONS[cell.nonlinearity], z)
-        leak = as_array(torch.as_tensor(cell.leak))
-        kept = body.node("Mul", before, self.graph.constant(1 - leak, np.float32, "kept"))
-        new = body.node("Mul", new, self.graph.constant(leak, np.float32, "leak"))
-        return str(body.node("Add", kept, new))
 
-
-def _lstm_body(body: Graph, z: str, c: str) -> list[str]:
-    """Return ``o tanh c'`` and ``c' = f c + i g``."""
-    gates = body.node("Split", z, outputs=4, axis=1)  # torch's order: i, f, g, o
-    i, f, o = (body.node("Sigmoid", gates[n]) for n in (0, 1, 3))
-    g = body.node("Tanh", gates[2])
-    new = body.node("Add", body.node("Mul", f, c), body.node("Mul", i, g))
-    return [body.node("Mul", o, body.node("Tanh", new)), new]
-
-
-def _attributes(cells: tuple[Cell, ...], kind: str, reverse: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if len(cells) == 2 or reverse:
-        found["direction"] = "bidirectional" if len(cells) == 2 else "reverse"
-    if kind == "gru":
-        found["linear_before_reset"] = 1
-    if kind == "rnn":
-        names = [ACTIVATIONS[cell.nonlinearity] for cell in cells if isinstance(cell, RnnCell)]
-        found["activations"] = names
-        if "Affine" in names:  # alpha x + beta, the identity
-            found["activation_alpha"] = [1.0] * len(names)
-            found["activation_beta"] = [0.0] * len(names)
-    return found
-
-
-def _kind(cell: Cell) -> str:
-    return "gru" if isinstance(cell, GruCell) else "lstm" if isinstance(cell, LstmCell) else "rnn"
-
-
-def _has_operator(cell: Cell) -> bool:
-    if isinstance(cell, LstmCell):
-        return cell.w_hr is None
-    return not (isinstance(cell, RnnCell) and cell.leaky)
-
-
-def _order(kind: str, rows: int) -> Any:
+def _order(cell: WeightCell, rows: int) -> Any:
     """Return torch's row numbers in ONNX's order of gates."""
-    gates = np.split(np.arange(rows), len(GATES[kind]))
-    return np.concatenate([gates[n] for n in GATES[kind]])
+    operator = cell.operator()
+    assert operator is not None
+    gates = np.split(np.arange(rows), len(operator.gates))
+    return np.concatenate([gates[n] for n in operator.gates])
 
 
-def _in_order(cells: tuple[Cell, ...], part: str) -> Any:
+def _in_order(cells: Sequence[WeightCell], part: str) -> Any:
     arrays = [as_array(getattr(cell, part)) for cell in cells]
-    return np.stack([array[_order(_kind(cells[0]), len(array))] for array in arrays])
+    return np.stack([array[_order(cells[0], len(array))] for array in arrays])
 
 
 def _name(part: str, number: int, reverse: bool) -> str:
     return f"{NAMES[part]}_l{number}" + ("_reverse" if reverse else "")
 
 
-__all__ = ["CellWriter", "as_array", "transposed"]
+__all__ = ["CellWriter", "add_scan", "as_array", "transposed"]

@@ -12,7 +12,7 @@ from hoplens.compress.quantisation import Quantised
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
 from hoplens.export.storage import Levels
 from hoplens.graph.pathways import Pathways
-from hoplens.models.cells import GruCell, LstmCell, RnnCell
+from hoplens.models.cells import WeightCell
 from hoplens.models.readers.models import ModelParts, parts_of
 from hoplens.models.recurrent_model import ModelInfo
 from hoplens.models.rollout import Batch, run
@@ -28,7 +28,7 @@ class Source:
     Attributes
     ----------
     stack : Stack
-        On the CPU, of RnnCell, GruCell and LstmCell.
+        On the CPU, of cells of weights.
     offset : Tensor or None, shape (O,)
         Bias of the read-out.
     info : ModelInfo
@@ -110,10 +110,10 @@ def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) 
             "to return cells"
         )
     for cell in stack.cells:
-        if not isinstance(cell, RnnCell | GruCell | LstmCell):
+        if not isinstance(cell, WeightCell) or type(cell).step is not WeightCell.step:
             raise UnsupportedModelError(
-                f"only RNN, leaky RNN, GRU and LSTM cells can be exported, got a {cell.label}; have "
-                "to_hoplens return one of RnnCell, GruCell and LstmCell"
+                f"only cells of known equations can be exported, got a {cell.label}; have to_hoplens return "
+                "one of RnnCell, GruCell and LstmCell"
             )
     stack = stack.to(torch.device("cpu"))
     source = Source(

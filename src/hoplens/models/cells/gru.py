@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hoplens.models.cells.algebra import Ops, V
 from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
-from hoplens.models.cells.weights import Equations, WeightCell
+from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
 
 class GruEquations(Equations):
@@ -50,6 +50,10 @@ class GruCell(GruEquations, WeightCell):
         label: str = "GRU",
     ) -> None:
         super().__init__(w_ih, w_hh, b_ih, b_hh, label=label)
+
+    def operator(self) -> Operator:
+        """Return ONNX's GRU: z, r, n."""
+        return Operator("GRU", (1, 0, 2), {"linear_before_reset": 1})
 
     def torch_kernel(self) -> Callable[..., Any]:
         """Return PyTorch's run over time."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hoplens.models.cells.algebra import Ops, V
 from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
-from hoplens.models.cells.weights import Equations, WeightCell
+from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
 
 class LstmEquations(Equations):
@@ -49,6 +49,10 @@ class LstmCell(LstmEquations, WeightCell):
         label: str = "LSTM",
     ) -> None:
         super().__init__(w_ih, w_hh, b_ih, b_hh, w_hr, label=label)
+
+    def operator(self) -> Operator | None:
+        """Return ONNX's LSTM: i, o, f, g; it knows no projection."""
+        return None if self.w_hr is not None else Operator("LSTM", (0, 3, 1, 2))
 
 
 class LstmKernel(LstmEquations, Kernel):

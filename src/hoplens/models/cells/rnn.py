@@ -13,7 +13,7 @@ from hoplens.errors import ParameterError, check_choice
 from hoplens.graph.parts import Leak
 from hoplens.models.cells.algebra import Ops, V
 from hoplens.models.cells.kernels import Kernel, Slopes
-from hoplens.models.cells.weights import Equations, WeightCell
+from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
 NONLINEARITIES = ("tanh", "relu", "linear")
 
@@ -62,6 +62,14 @@ class RnnCell(RnnEquations, WeightCell):
         plain = not isinstance(leak, Tensor) and leak == 1
         self.leak = 1.0 if plain else torch.as_tensor(leak, dtype=w_ih.dtype, device=w_ih.device)
         self.leaky = not plain and bool((torch.as_tensor(self.leak) != 1).any())
+
+    def operator(self) -> Operator | None:
+        """Return ONNX's RNN, which knows no leak."""
+        if self.leaky:
+            return None
+        name = {"tanh": "Tanh", "relu": "Relu", "linear": "Affine"}[self.nonlinearity]
+        affine = {"activation_alpha": [1.0], "activation_beta": [0.0]} if name == "Affine" else {}
+        return Operator("RNN", (0,), {"activations": [name], **affine})
 
     def torch_kernel(self) -> Callable[..., Any] | None:
         """Return PyTorch's run over time of plain tanh and relu units."""

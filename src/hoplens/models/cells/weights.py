@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,23 @@ from hoplens.errors import ShapeError
 from hoplens.models.cells.algebra import CHANGES, TENSORS, Change, Ops, V, leaf
 from hoplens.models.cells.base import Cell, Saved
 from hoplens.models.tensors import check_weight
+
+
+class Operator(NamedTuple):
+    """The operator of ONNX that runs a cell over time.
+
+    Attributes
+    ----------
+    name : str
+    gates : tuple of int
+        Block of ``W_ih`` and ``W_hh`` at each place of ONNX's order.
+    attributes : dict
+        Of one direction; what is a list has one entry a direction.
+    """
+
+    name: str
+    gates: tuple[int, ...]
+    attributes: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
 class Equations:
@@ -80,6 +97,15 @@ class Equations:
         return rows
 
 
+class _Leaves(NamedTuple):
+    """What the equations start from, numbered: the rows, then the parts of the state."""
+
+    order: list[int]  # as slopes are stored: rows by block of W_ih, other rows, parts kept
+    input: slice | list[int]  # places in `order` of the blocks of W_ih
+    state: slice | list[int]  # and of those of W_hh
+    kept: tuple[int, ...]  # parts of the state that `update` reads beside what W_hh sees
+
+
 class WeightCell(Equations, Cell):
     """A cell of PyTorch's kind: ``W_ih x + b_ih`` and ``W_hh s + b_hh``, then the equations.
 
@@ -130,6 +156,10 @@ class WeightCell(Equations, Cell):
         self.b_ih = w_ih.new_zeros(rows) if b_ih is None else b_ih
         self.b_hh = w_ih.new_zeros(w_hh.shape[0]) if b_hh is None else b_hh
 
+    def operator(self) -> Operator | None:
+        """Return the operator of ONNX that is this cell; None where a loop over its equations is written."""
+        return None
+
     def torch_kernel(self) -> Callable[..., Any] | None:
         """Return PyTorch's own run over time of cells with one part, where it has one."""
         return None
@@ -165,11 +195,14 @@ class WeightCell(Equations, Cell):
         """
         return state if len(self.parts) == 1 else state[..., self._view]
 
+    def _split(self, state: Tensor) -> Sequence[Tensor]:
+        return (state,) if len(self.sizes) == 1 else state.split_with_sizes(self.sizes, dim=-1)
+
     def feed(self, state: Tensor) -> Tensor:
         """Return what ``W_hh`` sees of the state (..., S)."""
         if len(self.fed) == len(self.parts):
             return state
-        parts = state.split(self.sizes, dim=-1)
+        parts = self._split(state)
         return parts[self.fed[0]] if len(self.fed) == 1 else torch.cat([parts[n] for n in self.fed], dim=-1)
 
     def rows(self, state: Tensor, x: Tensor) -> list[Tensor]:
@@ -187,18 +220,19 @@ class WeightCell(Equations, Cell):
         state : Tensor, shape (..., S)
         x : Tensor, shape (..., I)
         """
-        new = self.update(TENSORS, self.rows(state, x), state.split(self.sizes, dim=-1))
+        new = self.update(TENSORS, self.rows(state, x), self._split(state))
         first = new[0] if self.w_hr is None else new[0] @ self.w_hr.mT
         return first if len(new) == 1 else torch.cat([first, *new[1:]], dim=-1)
 
     @cached_property
-    def _kept(self) -> tuple[int, ...]:
-        """Parts of the state that `update` reads beside what ``W_hh`` sees."""
-        one = self.w_ih.new_zeros(1)
-        count = len(self.from_input)
+    def _leaves(self) -> _Leaves:
+        one, count = self.w_ih.new_zeros(1), len(self.from_input)
         rows = [leaf(n, one) for n in range(count)]
         new = self.update(CHANGES, rows, [leaf(count + n, one) for n in range(len(self.parts))])
-        return tuple(n for n in range(len(self.parts)) if any(count + n in part.by for part in new))
+        kept = tuple(n for n in range(len(self.parts)) if any(count + n in part.by for part in new))
+        of_x, of_h = _inverse(self.from_input), _inverse(self.from_state)
+        order = [*of_x, *(row for row in of_h if row not in of_x), *(count + n for n in kept)]
+        return _Leaves(order, _places(order, of_x), _places(order, of_h), kept)
 
     def save(self, state: Tensor, x: Tensor) -> Saved:
         """Return the slopes of all parts by the rows and by the state.
@@ -208,8 +242,9 @@ class WeightCell(Equations, Cell):
         state : Tensor, shape (..., S)
         x : Tensor, shape (..., I)
         """
-        parts = state.expand(*x.shape[:-1], -1).split(self.sizes, dim=-1)
-        return self.linear_map([(row,) for row in self.rows(state, x)], [(part,) for part in parts])
+        rows = self.rows(state, x)
+        parts = self._split(state.expand(*rows[0].shape[:-1], -1))
+        return self.linear_map([(row,) for row in rows], [(part,) for part in parts])
 
     def linear_map(self, rows: Sequence[tuple[Tensor, ...]], state: Sequence[tuple[Tensor, ...]]) -> Saved:
         """Return what `pull_rows` needs: slopes at a point of rows and state, or secants between two.
@@ -225,20 +260,9 @@ class WeightCell(Equations, Cell):
             [leaf(n, *ends) for n, ends in enumerate(rows)],
             [leaf(count + n, *ends) for n, ends in enumerate(state)],
         )
-        ones = torch.ones_like(rows[0][0])
-        zeros = torch.zeros_like(ones)
-
-        def stacked(leaves: Sequence[int]) -> Tensor:
-            """Return (..., parts, leaves, H)."""
-            found = [[_coefficient(part, n, ones, zeros) for n in leaves] for part in new]
-            return torch.stack([torch.stack(each, dim=-2) for each in found], dim=-3)
-
-        saved = [stacked(_inverse(self.from_input))]
-        if self.from_state != self.from_input and self.block_counts()[1]:
-            saved.append(stacked(_inverse(self.from_state)))
-        if self._kept:
-            saved.append(stacked([count + n for n in self._kept]))
-        return tuple(saved)
+        zeros = torch.zeros_like(rows[0][0])
+        found = [_coefficient(part, n, zeros) for part in new for n in self._leaves.order]
+        return (torch.stack(found, dim=-2).unflatten(-2, (len(new), len(self._leaves.order))),)
 
     def pull_rows(self, saved: Saved, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply rows (..., R, S) by the map; return (..., R, S) by state and (..., R, blocks H) by W_ih x.
@@ -249,34 +273,31 @@ class WeightCell(Equations, Cell):
             Of `save` or `linear_map`.
         rows : Tensor, shape (..., R, S)
         """
-        parts = list(rows.split(self.sizes, dim=-1))
+        (slopes,) = saved
+        parts = list(self._split(rows))
         if self.w_hr is not None:
             parts[0] = parts[0] @ self.w_hr
-
-        def through(slopes: Tensor) -> Tensor:
-            """Return (..., R, leaves H)."""
-            total: Tensor = parts[0].unsqueeze(-2) * slopes[..., 0, :, :].unsqueeze(-3)
-            for n in range(1, len(parts)):
-                total = torch.addcmul(total, parts[n].unsqueeze(-2), slopes[..., n, :, :].unsqueeze(-3))
-            return total.flatten(-2)
-
-        inner = through(saved[0])
-        of_h = self.block_counts()[1]
+        total = parts[0].unsqueeze(-2) * slopes[..., 0, :, :].unsqueeze(-3)  # (..., R, leaves, H)
+        for n in range(1, len(parts)):
+            total = torch.addcmul(total, parts[n].unsqueeze(-2), slopes[..., n, :, :].unsqueeze(-3))
+        leaves = self._leaves
+        inner = total[..., leaves.input, :].flatten(-2)
         found: list[Tensor | None] = [None] * len(self.parts)
-        if of_h:
-            seen = (inner if self.from_state == self.from_input else through(saved[1])) @ self.w_hh
+        if self.w_hh.numel():
+            seen = total[..., leaves.state, :].flatten(-2) @ self.w_hh
             sizes = [self.sizes[n] for n in self.fed]
-            for n, part in zip(self.fed, seen.split(sizes, dim=-1), strict=True):
+            for n, part in zip(self.fed, seen.split_with_sizes(sizes, dim=-1), strict=True):
                 found[n] = part
-        if self._kept:
-            for n, part in zip(self._kept, through(saved[-1]).chunk(len(self._kept), dim=-1), strict=True):
-                own = found[n]
-                found[n] = part if own is None else own + part
+        for k, n in enumerate(leaves.kept, len(leaves.order) - len(leaves.kept)):
+            own, part = found[n], total[..., k, :]
+            found[n] = part if own is None else own + part
+        if len(found) == 1 and found[0] is not None:
+            return found[0], inner
         whole = [
             rows.new_zeros(*inner.shape[:-1], size) if part is None else part
             for part, size in zip(found, self.sizes, strict=True)
         ]
-        return whole[0] if len(whole) == 1 else torch.cat(whole, dim=-1), inner
+        return torch.cat(whole, dim=-1), inner
 
     def pull(self, saved: Saved, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply rows by the Jacobians.
@@ -320,11 +341,18 @@ def _inverse(places: tuple[int | None, ...]) -> list[int]:
     return [found[place] for place in sorted(found)]
 
 
-def _coefficient(part: Change, number: int, ones: Tensor, zeros: Tensor) -> Tensor:
+def _coefficient(part: Change, number: int, zeros: Tensor) -> Tensor:
     if number not in part.by:
         return zeros
     value = part.by[number]
-    return ones if value is None else value * ones
+    return value.expand_as(zeros) if isinstance(value, Tensor) else zeros + (1.0 if value is None else value)
 
 
-__all__ = ["Equations", "WeightCell"]
+def _places(order: list[int], wanted: list[int]) -> slice | list[int]:
+    """Return where leaves stand, as a slice where they stand together."""
+    places = [order.index(n) for n in wanted]
+    together = places == list(range(len(places)))
+    return slice(len(places)) if together else places
+
+
+__all__ = ["Equations", "Operator", "WeightCell"]
