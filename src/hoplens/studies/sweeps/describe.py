@@ -46,7 +46,9 @@ def describe(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value).__qualname__
         told = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        told = {name: part for name, part in told.items() if part is not None or f"{kind}.{name}" not in LATER}
+        told = {
+            name: part for name, part in told.items() if part is not None or f"{kind}.{name}" not in LATER
+        }
         fields = {_stored(value, name): describe(part) for name, part in told.items()}
         return {**_place(type(value)), **fields}
     if inspect.isclass(value) or inspect.isfunction(value):
