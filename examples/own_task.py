@@ -63,7 +63,7 @@ def main() -> None:
     run = hl.train(
         task, [hl.recipes.none(), recipe], seeds=range(12), strengths=[1e-3, 1e-2], hidden=12, steps=400
     )
-    networks = run.metrics.rename(columns={"penalty": "method"})
+    networks = run.metrics
     networks["senders"] = senders(run.pathways, task).numpy()
     networks = hl.statistics.assign_roles(networks, validation=range(4))
     for metric in ("test_error", "senders"):

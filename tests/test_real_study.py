@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hoplens.training.sequences import train_sequences
 
 import hoplens as hl
 from hoplens import recipes
@@ -26,6 +25,7 @@ from hoplens.studies.real.setting import VALIDATION, WIRING, RealSet, RealSettin
 from hoplens.studies.real.wiring import make_wiring, worm
 from hoplens.studies.sweeps import open_store, running
 from hoplens.studies.sweeps.status import status
+from hoplens.training.training import train, train_networks
 
 SMALL = RealSet(
     "cartpole", "leaky", "cartpole", (("episodes", 12), ("length", 12)), hidden=6, steps=12, batch=4
@@ -53,7 +53,7 @@ def tiny(tmp_path_factory):
 def trained():
     data = hl.data.cartpole(episodes=20, length=12)
     recipe = [recipes.none(), recipes.recommended()]
-    return train_sequences(data, recipe, seeds=(0, 1), cell="gru", hidden=6, steps=15, batch=4)
+    return train(data, recipe, seeds=(0, 1), cell="gru", hidden=6, steps=15, batch=4)
 
 
 # plans
@@ -123,7 +123,7 @@ def test_a_setting_trains_and_measures_as_it_says():
     network = recipes.l1()
     data, settings = SMALL.load(), SMALL.settings
     networks = [hl.training.settings.Network(network, 1e-3, seed) for seed in (5, 6)]
-    alone = hl.training.sequences.train_networks(data, networks, settings)
+    alone = train_networks(data, networks, settings)
     found = RealSetting("report", SMALL, settings, followed=(6,)).run(networks)
     wanted = measure_report(alone, (6,)).drop(columns=["method", "strength", "seed"])
     pd.testing.assert_frame_equal(found.frame, wanted)
@@ -274,7 +274,7 @@ def test_an_ensemble_plays_as_its_models_do(trained):
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
 def test_states_and_gates_are_those_of_the_model(cell):
     data = hl.data.cartpole(episodes=20, length=12)
-    result = train_sequences(data, recipes.none(), cell=cell, hidden=6, steps=5, batch=4, lr=0.3)
+    result = train(data, recipes.none(), cell=cell, hidden=6, steps=5, batch=4, lr=0.3)
     found = look_at_states(result)
     core = result.model(0).core
     inputs = data.test.inputs[:64]

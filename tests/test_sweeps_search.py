@@ -257,7 +257,7 @@ def test_lists_and_every_setting_may_be_searched(tmp_path, toy):
     values = {
         "strength": [0.1, 0.01],
         "hidden": [3, 5],
-        "activation": ["tanh", "relu"],
+        "cell": ["tanh", "relu"],
         "batch": {"low": 2, "high": 64, "log": True},
         "steps": [1, 2],
         "leak": {"low": 0.5, "high": 1.0},
@@ -267,7 +267,7 @@ def test_lists_and_every_setting_may_be_searched(tmp_path, toy):
     with search(study(search=values), tmp_path, trials=8, executor="in-process") as store:
         trials = trial_table(store)
     assert set(trials["hidden"]) <= {3, 5}
-    assert set(trials["activation"]) == {"tanh", "relu"}
+    assert set(trials["cell"]) == {"tanh", "relu"}
     assert set(trials.loc[trials["method"] == "L1", "strength"]) == {0.1, 0.01}
     assert trials["leak"].between(0.5, 1.0).all()
     assert trials["batch"].between(2, 64).all()

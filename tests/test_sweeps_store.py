@@ -215,7 +215,7 @@ def test_kept_weights_are_the_trained_ones(tmp_path):
     alone = train_networks(chosen.task, networks, chosen.settings)
     n = next(n for n, network in enumerate(networks) if network.seed == 1)
     assert torch.equal(ensemble.weight[0], alone.ensemble.weight[n])
-    assert ensemble.activation == "tanh"
+    assert ensemble.cell == "tanh"
 
 
 # -- versions of the schema
