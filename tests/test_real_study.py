@@ -265,9 +265,9 @@ def test_pruning_removes_the_smallest_of_the_weights_that_exist(trained):
 
 
 def test_an_ensemble_plays_as_its_models_do(trained):
-    scores = play(trained.ensemble, trained.data)
+    scores = play(trained.ensemble, trained.task)
     for n in (0, 3):
-        alone = closed_loop_return(trained.model(n), trained.data, episodes=32).score
+        alone = closed_loop_return(trained.model(n), trained.task, episodes=32).score
         assert float(scores[n]) == pytest.approx(float(alone), abs=1e-6)
 
 
@@ -302,7 +302,7 @@ def test_the_flow_is_measured_for_followed_seeds_only(trained):
     assert frame.loc[frame["seed"] == 1, "explained"].notna().all()
     found = follow(trained, 1)
     model = trained.model(1)
-    maps = hl.trajectory_maps(model.core, trained.data.test.inputs[:8], readout=model.readout)
+    maps = hl.trajectory_maps(model.core, trained.task.test.inputs[:8], readout=model.readout)
     agreed = hl.fidelity(trained.pathways[1], maps)
     assert found["explained"] == pytest.approx(float(agreed.explained.mean()))
     assert found["flow_hops"] == pytest.approx(float(hl.active_hops(maps.by_lag()).double().mean()))

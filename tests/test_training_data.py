@@ -445,7 +445,9 @@ def test_data_sets_and_settings_are_checked():
         hl.train(torch.zeros(3), hl.recipes.none())
     with pytest.raises(hl.errors.ParameterError, match="a gru cell has no leak"):
         Settings(cell="gru", leak=0.5)
-    with pytest.raises(hl.errors.UnknownNameError, match=r"unknown task or data set 'vowel'.*did you mean 'vowels'"):
+    with pytest.raises(
+        hl.errors.UnknownNameError, match=r"unknown task or data set 'vowel'.*did you mean 'vowels'"
+    ):
         hl.train("vowel", "none")
 
 

@@ -362,12 +362,13 @@ class Ensemble:
         models : sequence of RecurrentModel
             As `model` returns them; changed by fine-tuning, for example.
         """
-        weights, kernel, h = [], self.kernel, self.n_hidden
+        weights, kernel = [], self.kernel
         for model in models:
+            h = model.readout.in_features  # units may have been removed
             state = {
                 name.removesuffix("_l0"): value.detach() for name, value in model.core.state_dict().items()
             }
-            rows = self.weight.new_zeros(kernel.blocks, h, self.weight.shape[1])
+            rows = self.weight.new_zeros(kernel.blocks, h, h + self.n_inputs + 1)
             for row, by_x, by_h in zip(rows, kernel.from_input, kernel.from_state, strict=True):
                 for place, kind, columns in ((by_x, "ih", slice(h, -1)), (by_h, "hh", slice(0, h))):
                     if place is not None:

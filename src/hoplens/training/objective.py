@@ -12,8 +12,8 @@ from hoplens.data.streams import Stream
 from hoplens.errors import UnsupportedModelError
 from hoplens.models.ensemble import Ensemble
 from hoplens.penalties.base import Penalty, check_declared, terms_of
-from hoplens.penalties.schedules import ScheduledPenalty
 from hoplens.penalties.flow import FlowPenalty
+from hoplens.penalties.schedules import ScheduledPenalty
 from hoplens.training.bptt import make_recurrence
 from hoplens.training.losses import loss_and_slopes, valid_steps
 
