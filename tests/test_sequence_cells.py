@@ -9,8 +9,7 @@ import torch
 from twins import assert_near
 
 import hoplens as hl
-from hoplens.models.cells import CELLS
-from hoplens.models.recurrent_model import LeakyRNN
+from hoplens.models.cells import CELLS, LeakyRNN
 from hoplens.training.sequences.ensemble import SequenceEnsemble
 from hoplens.training.sequences.recurrence import Recurrence
 

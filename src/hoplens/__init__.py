@@ -82,13 +82,13 @@ from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, spectral
 from hoplens.graph.rescaling import rescale
 from hoplens.graph.scaled import ScaledMaps
 from hoplens.graph.scores import saliency, top_mask
-from hoplens.models.cells import Cell, FunctionCell, GruCell, LstmCell, RnnCell
+from hoplens.models.cells import LRU, Cell, FunctionCell, GruCell, LeakyRNN, LstmCell, MinGRU, RnnCell
 from hoplens.models.connectome import celegans
 from hoplens.models.ensemble import Ensemble
 from hoplens.models.readers import load_stack, read, register_reader
 from hoplens.models.readers.opening import read_model
 from hoplens.models.readers.saved import load_model, save_model
-from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 from hoplens.models.stack import Stack
 from hoplens.penalties.costs import PenaltyCost
 from hoplens.penalties.gradual_pruning import GradualPruning
@@ -110,6 +110,7 @@ if typing.TYPE_CHECKING:
 
 
 __all__ = [
+    "LRU",
     "Analysis",
     "BalancedTruncation",
     "Blocks",
@@ -140,6 +141,7 @@ __all__ = [
     "LeakyRNN",
     "LowRank",
     "LstmCell",
+    "MinGRU",
     "ModelInfo",
     "NirExport",
     "NonFiniteError",
