@@ -14,7 +14,7 @@ from twins import assert_near
 import hoplens as hl
 from hoplens.data.sets import SequenceData, Split
 from hoplens.models.cells import CELLS
-from hoplens.penalties.trajectory import TrajectorySpec
+from hoplens.penalties.flow import TrajectorySpec
 from hoplens.training.objective import PenaltyGroup
 from hoplens.training.recipes import PathwaySpec, Term
 from hoplens.training.sequences.batches import SequenceStream
@@ -419,16 +419,24 @@ def test_units_outside_delay_lines_start_as_without_them(cell):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"cell": "rnn"}, hl.UnknownNameError, "unknown cell 'rnn'"),
-        ({"horizon": 7}, hl.ShapeError, "horizon must be at most the 6 steps of the longest sequence"),
-        ({"at": "somewhere"}, hl.UnknownNameError, "unknown at 'somewhere'"),
-        ({"seeds": ()}, hl.ParameterError, "nothing to train"),
-        ({"strengths": (-1.0,), "recipe": hl.recipes.l1()}, hl.ParameterError, "strength must be"),
-        ({"strengths": (1.0,), "recipe": hl.recipes.dropout()}, hl.ParameterError, "dropout rate must be"),
-        ({"mask": torch.ones(3, 3)}, hl.ShapeError, "mask must have shape (32, 32)"),
-        ({"w_rec": torch.ones(3, 3)}, hl.ShapeError, "w_rec must have shape (32, 32)"),
-        ({"w_rec": torch.full((32, 32), math.nan)}, hl.ParameterError, "w_rec must be finite"),
-        ({"at": "raw", "cell": "gru", "recipe": hl.recipes.paper()}, hl.ParameterError, 'use at="origin"'),
+        ({"cell": "rnn"}, hl.errors.UnknownNameError, "unknown cell 'rnn'"),
+        ({"horizon": 7}, hl.errors.ShapeError, "horizon must be at most the 6 steps of the longest sequence"),
+        ({"at": "somewhere"}, hl.errors.UnknownNameError, "unknown at 'somewhere'"),
+        ({"seeds": ()}, hl.errors.ParameterError, "nothing to train"),
+        ({"strengths": (-1.0,), "recipe": hl.recipes.l1()}, hl.errors.ParameterError, "strength must be"),
+        (
+            {"strengths": (1.0,), "recipe": hl.recipes.dropout()},
+            hl.errors.ParameterError,
+            "dropout rate must be",
+        ),
+        ({"mask": torch.ones(3, 3)}, hl.errors.ShapeError, "mask must have shape (32, 32)"),
+        ({"w_rec": torch.ones(3, 3)}, hl.errors.ShapeError, "w_rec must have shape (32, 32)"),
+        ({"w_rec": torch.full((32, 32), math.nan)}, hl.errors.ParameterError, "w_rec must be finite"),
+        (
+            {"at": "raw", "cell": "gru", "recipe": hl.recipes.paper()},
+            hl.errors.ParameterError,
+            'use at="origin"',
+        ),
     ],
 )
 def test_options_are_checked(options, error, message):
@@ -438,19 +446,19 @@ def test_options_are_checked(options, error, message):
 
 
 def test_data_sets_and_settings_are_checked():
-    with pytest.raises(hl.UnsupportedModelError, match="data must be a SequenceData"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="data must be a SequenceData"):
         train_sequences(hl.tasks.make("averaging"), hl.recipes.none())
-    with pytest.raises(hl.ParameterError, match="tanh cells"):
+    with pytest.raises(hl.errors.ParameterError, match="tanh cells"):
         SequenceSettings(activation="relu")
 
 
 def test_a_recipe_with_dropout_is_refused_on_a_task():
-    with pytest.raises(hl.UnsupportedModelError, match="train_sequences"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="train_sequences"):
         hl.train(hl.tasks.make("averaging"), hl.recipes.dropout(), steps=2)
 
 
 def test_other_uses_of_the_strength_take_no_terms():
-    with pytest.raises(hl.ParameterError, match="takes no terms"):
+    with pytest.raises(hl.errors.ParameterError, match="takes no terms"):
         hl.Recipe("both", (Term(PathwaySpec()),), uses="dropout")
 
 
@@ -473,7 +481,7 @@ def test_other_weights_and_splits_can_be_evaluated(mixed):
     pruned.recurrent().zero_()
     assert mixed.evaluate("validation")["loss"].shape == (14,)
     assert not torch.equal(mixed.evaluate("train")["loss"], mixed.evaluate("train", pruned)["loss"])
-    with pytest.raises(hl.UnknownNameError, match="unknown split"):
+    with pytest.raises(hl.errors.UnknownNameError, match="unknown split"):
         mixed.evaluate("tests")
 
 
@@ -491,5 +499,5 @@ def test_inputs_enter_and_read_outs_see_the_given_units_only(cell):
             assert bool(block[entered].all())
         assert not bool(model.readout.weight.detach()[:, ~shown].any())
         assert bool(model.readout.weight.detach()[:, shown].all())
-    with pytest.raises(hl.ShapeError, match=r"input_units must be a bool tensor of shape \(8,\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"input_units must be a bool tensor of shape \(8,\)"):
         train_sequences(make_data(), recipes, hidden=8, steps=2, input_units=entered[:4])

@@ -89,7 +89,7 @@ class Ensemble:
         share : Tensor, shape (rows,)
             Share of all H * H weights.
         by : {"magnitude", "pathway"}
-            See `hoplens.saliency`.
+            See `hoplens.graph.saliency`.
         horizon : int
             Time steps, for "pathway".
 
@@ -101,7 +101,7 @@ class Ensemble:
         return top_mask(self.select(rows).scores(by, horizon=horizon), share).mT
 
     def scores(self, by: str = "magnitude", *, horizon: int | None = None) -> Tensor:
-        """Return the scores of all recurrent weights, shape (E, H to, H from); see `hoplens.saliency`.
+        """Return the scores of all recurrent weights, shape (E, H to, H from); see `hoplens.graph.saliency`.
 
         Parameters
         ----------

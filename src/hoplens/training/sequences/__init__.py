@@ -1,6 +1,6 @@
 """Networks of recurrent cells trained on data sets of sequences, many as one batch."""
 
-from hoplens.penalties.trajectory import TrajectoryPenalty, TrajectorySpec
+from hoplens.penalties.flow import FlowPenalty, TrajectorySpec
 from hoplens.training.sequences.ensemble import SequenceEnsemble
 from hoplens.training.sequences.training import (
     SequenceResult,
@@ -10,10 +10,10 @@ from hoplens.training.sequences.training import (
 )
 
 __all__ = [
+    "FlowPenalty",
     "SequenceEnsemble",
     "SequenceResult",
     "SequenceSettings",
-    "TrajectoryPenalty",
     "TrajectorySpec",
     "train_sequence_networks",
     "train_sequences",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hoplens.errors import UnsupportedModelError
 from hoplens.penalties.base import Penalty, check_declared, terms_of
-from hoplens.penalties.trajectory import TrajectoryPenalty
+from hoplens.penalties.flow import FlowPenalty
 from hoplens.training.objective import PenaltyGroup
 from hoplens.training.sequences.batches import SequenceStream
 from hoplens.training.sequences.ensemble import SequenceEnsemble
@@ -70,9 +70,9 @@ class SequenceObjective:
         for term in (term for group in groups for term in group.penalty.terms):
             if self.ensemble.cell != "tanh":
                 check_declared(term, f"a {self.ensemble.cell} cell")
-            if term.acts_on == "data" and not isinstance(term, TrajectoryPenalty):
+            if term.acts_on == "data" and not isinstance(term, FlowPenalty):
                 raise UnsupportedModelError(
-                    f"of penalties along data an ensemble knows TrajectoryPenalty, got {type(term).__name__}"
+                    f"of penalties along data an ensemble knows FlowPenalty, got {type(term).__name__}"
                 )
 
     @property
@@ -148,7 +148,7 @@ class SequenceObjective:
                 if term.acts_on == "weights":
                     self._add_weights(term, group.rows, group.strengths * (factor * weight))
                 elif term.acts_on == "data":
-                    assert isinstance(term, TrajectoryPenalty)  # __init__ has seen to it
+                    assert isinstance(term, FlowPenalty)  # __init__ has seen to it
                     strengths = group.strengths * (factor * weight)
                     self._add_flow(term, group.rows, strengths, inputs, lengths)
                 else:
@@ -190,7 +190,7 @@ class SequenceObjective:
                 self.recurrence.grad_weight[group.rows].add_(slope)
 
     def _add_flow(
-        self, penalty: TrajectoryPenalty, rows: slice, factors: Tensor, inputs: Tensor, lengths: Tensor
+        self, penalty: FlowPenalty, rows: slice, factors: Tensor, inputs: Tensor, lengths: Tensor
     ) -> None:
         part = self.ensemble.select(rows)
         leaves = part.weight.detach().requires_grad_(), part.readout.detach().requires_grad_()
