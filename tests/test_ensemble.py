@@ -9,9 +9,8 @@ import torch
 from twins import assert_near
 
 import hoplens as hl
-from hoplens.models.cells import CELLS, make_cell
+from hoplens.models.cells import CELLS, LeakyRNN, make_cell
 from hoplens.models.ensemble import Ensemble
-from hoplens.models.recurrent_model import LeakyRNN
 from hoplens.training.bptt import make_recurrence
 
 each_cell = pytest.mark.parametrize("cell", CELLS)

@@ -15,7 +15,8 @@ from torch.nn.utils import prune as torch_prune
 import hoplens as hl
 from hoplens.compress.reconstruction import MIX, cost_matrices, refit, removal_costs
 from hoplens.compress.sensitivity import PROBES, sensitivities
-from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.models.cells import LeakyRNN
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 from hoplens.seeds import generator
 
 KINDS = ["rnn", "gru", "lstm", "leaky", "stacked", "projected"]

@@ -14,7 +14,8 @@ from hoplens.data.dynamics import Plant, plant_of
 from hoplens.data.experts import expert
 from hoplens.data.sets import SequenceData
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count
-from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.models.cells import LeakyRNN
+from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.seeds import generator
 
 Policy = Callable[[Tensor, Any], tuple[Tensor, Any]]

@@ -61,8 +61,8 @@ def leaky_cells(source: Source) -> list[RnnCell]:
     cells = [cell for cell in source.stack.cells if isinstance(cell, RnnCell)]
     if len(cells) < len(source.stack.cells):
         raise UnsupportedModelError(
-            "NIR has leaky integrators and spiking neurons, but no gates: a GRU or LSTM cannot become "
-            "NIR; use export_onnx, or train a LeakyRNN"
+            "NIR has leaky integrators and spiking neurons, but no gates: a "
+            f"{source.stack.label} cannot become NIR; use export_onnx, or train a LeakyRNN"
         )
     return cells
 

@@ -13,9 +13,9 @@ from hoplens.errors import ParameterError, ShapeError, check_choice, check_numbe
 from hoplens.graph.chain import thin_products
 from hoplens.graph.pathways import Pathways
 from hoplens.graph.scores import saliency, top_mask
-from hoplens.models.cells import CELLS, Kernel, make_cell
+from hoplens.models.cells import CELLS, Kernel, LeakyRNN, make_cell
 from hoplens.models.linearise import linearise
-from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 
 State = tuple[Tensor, Tensor | None]  # h and, of an LSTM, c
 

@@ -87,7 +87,7 @@ class Equations:
             found = ops.split(by_x if by_h is None else ops.add(by_x, by_h), of_x)
             return [found[place] for place in cls.from_input if place is not None]
         entered = ops.split(by_x, of_x)
-        seen = [] if by_h is None else ops.split(by_h, of_h)
+        seen = [] if by_h is None or not of_h else ops.split(by_h, of_h)
         rows = []
         for n, m in zip(cls.from_input, cls.from_state, strict=True):
             if n is None or m is None:

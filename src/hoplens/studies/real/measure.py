@@ -15,8 +15,9 @@ from hoplens.analysis.measures import active_hops
 from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.data import SequenceData, closed_loop_return
 from hoplens.graph.pathways import Pathways
+from hoplens.models.cells import LeakyRNN
 from hoplens.models.ensemble import Ensemble
-from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.training.result import TrainingResult
 
 if TYPE_CHECKING:
