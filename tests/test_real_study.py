@@ -15,6 +15,8 @@ import hoplens as hl
 from hoplens import recipes
 from hoplens.data import closed_loop_return
 from hoplens.plots.real_study import PANELS, plot_real_summary
+from hoplens.reports import render_study_report
+from hoplens.studies.paper.saved import load_study
 from hoplens.studies.real import RealPlan, full_real_plan, quick_real_plan, run_real_study
 from hoplens.studies.real.aims import check
 from hoplens.studies.real.choosing import BEST, LEAN, PRUNED, choose, pairs_of, rows_of
@@ -444,12 +446,11 @@ def test_a_folder_of_another_study_is_refused(tiny):
         run_real_study(tiny_plan(validation_seeds=(0,)), tiny[0], workers=1)
 
 
-def test_a_folder_of_a_real_study_is_no_page_but_has_a_status(tiny):
+def test_a_folder_of_a_real_study_has_a_page_and_a_status(tiny):
     folder, results = tiny
-    from hoplens.studies.paper.saved import load_study
-
-    with pytest.raises(hl.errors.FileError, match="have no test_error, which a page needs; `hoplens status"):
-        load_study(folder)
+    page = render_study_report(load_study(folder))
+    for name in ("cartpole", "recommended"):
+        assert name in page
     found = status(folder)
     assert found.name == "real tiny, report"
     assert found.done == found.total == len(results.networks)

@@ -216,8 +216,10 @@ def _settings_in(config: str, folder: Path) -> dict[str, Value]:
     settings = setting.get("settings") if isinstance(setting, dict) else None
     if not isinstance(settings, dict) or not all(isinstance(v, int | float | str) for v in settings.values()):
         raise damaged(folder, "a trial's configuration has no settings of training")
-    own = {stored: name.removeprefix("Settings.") for name, stored in NAMES_IN_STORES.items()}
-    return {own.get(name, name): value for name, value in settings.items() if name not in ("is", "eager")}
+    own = {str(stored): name.removeprefix("Settings.") for name, stored in NAMES_IN_STORES.items()}
+    return {
+        str(own.get(name, name)): value for name, value in settings.items() if name not in ("is", "eager")
+    }
 
 
 def _plan(whole: Search, first: list[Member]) -> SearchPlan:
