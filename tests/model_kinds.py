@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import hoplens as hl
-from hoplens.models.ensemble import create_ensemble
+from hoplens.models.cells import CORES as REGISTRY
+from hoplens.models.initial import create_ensemble
 
 I, H, O = 3, 5, 2  # noqa: E741
 HEAD = {"projected": 3, "both ways": 2 * H, "both ways and deep": 2 * H}
@@ -54,6 +55,9 @@ CORES: dict[str, Callable[[], nn.Module]] = {
     "both ways": lambda: nn.LSTM(I, H, batch_first=True, bidirectional=True),
     "both ways and deep": lambda: nn.RNN(I, H, batch_first=True, bidirectional=True, num_layers=2),
 }
+# cells of the registry that PyTorch does not have come by themselves
+OWN = {kind: module for kind, module in REGISTRY.items() if kind not in ("rnn", "gru", "lstm", "leaky")}
+CORES |= {kind: lambda module=module: module(I, H) for kind, module in OWN.items()}
 
 
 def drawn(make: Callable[[], Any], seed: int = 0) -> Any:
@@ -102,7 +106,7 @@ class Whole(nn.Module):
         return self.fc(states if self.more == "every step" else states[:, -1])
 
 
-SAVED = ("relu", "leaky tanh", "leaky relu", "leaky linear", "lstm", "projected", "both ways and deep")
+SAVED = (*OWN, "relu", "leaky tanh", "leaky relu", "leaky linear", "lstm", "projected", "both ways and deep")
 BARE = ("tanh", "gru", "lstm", "projected", "deep", "no bias", "both ways")  # units that a state_dict tells
 
 
@@ -160,7 +164,7 @@ def in_memory() -> dict[str, Kind]:
         found[name] = Kind(small, None, ends(small.model.core, small.model.readout))
     for activation in ("tanh", "relu", "linear"):
         one = create_ensemble(
-            [4], ["gaussian"], n_inputs=I, hidden=H, n_outputs=O, length=4, activation=activation, leak=0.7
+            [4], ["gaussian"], n_inputs=I, hidden=H, n_outputs=O, length=4, cell=activation, leak=0.7
         )
         found[f"Ensemble {activation}"] = Kind(one, None, lambda x, one=one: one.predict(x)[0])
         if activation == "tanh":

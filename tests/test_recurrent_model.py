@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import hoplens as hl
+from hoplens.models.cells import LeakyRNN
 from hoplens.models.readers.saved import KEY, load_model, save_model
-from hoplens.models.recurrent_model import LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 
 
 def cores():

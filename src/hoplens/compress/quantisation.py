@@ -191,7 +191,7 @@ def quantise(
     """
     check_choice("form", form, LARGEST)
     check_choice("scales", scales, ("best", *METHODS))
-    own = as_model(model, readout)
+    own = as_model(model, readout, needs="weight_ih")
     tensors = {name: value.detach().float() for name, value in own.state_dict().items()}
     own = own.float()
     for name, value in tensors.items():

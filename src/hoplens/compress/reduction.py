@@ -20,9 +20,10 @@ from hoplens.compress.gramians import (
 )
 from hoplens.compress.tuning import fine_tune, score
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count
+from hoplens.models.cells import LeakyRNN
 from hoplens.models.readers.copies import as_model
 from hoplens.models.readers.models import to_stack
-from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel, build_model, describe_model
+from hoplens.models.recurrent_model import RecurrentModel, build_model, describe_model
 from hoplens.models.rollout import as_batch, run
 from hoplens.models.stack import Stack
 from hoplens.models.tensors import as_sequences
@@ -125,7 +126,7 @@ def reduce(
     UnstableError
         Without inputs and horizon, if the linearised network is unstable.
     """
-    own = as_model(model, readout).float()
+    own = as_model(model, readout, needs="weight_hh").float()
     check_choice("basis", basis, BASES)
     check_single(own)
     count = check_count("units", units)
@@ -353,7 +354,7 @@ def low_rank(
     Reduced
         With ``basis`` "rank".
     """
-    own = as_model(model, readout).float()
+    own = as_model(model, readout, needs="weight_hh").float()
     check_single(own)
     core: Any = own.core
     hidden: int = core.hidden_size

@@ -226,7 +226,7 @@ def remove_units(
     UnknownNameError
         If a layer is missing or does not exist.
     """
-    own = as_model(model, readout)
+    own = as_model(model, readout, needs="weight_hh")
     names, size = layer_names(own), own.core.hidden_size
     readers_of(own)  # refuses projections
     named = dict(units) if isinstance(units, Mapping) else {names[0]: units}

@@ -180,14 +180,13 @@ def _run(stack: Stack, inputs: Tensor, tape: _Tape) -> list[Tensor]:
 
 
 def _run_cell(cell: Any, inputs: list[Tensor], reverse: bool, suffix: str, tape: _Tape) -> list[Tensor]:
-    rows = cell.w_hh.shape[0]
     state = inputs[0].new_zeros(tape.samples, cell.n_state)
     shown: list[Tensor] = []
     step = copy.copy(cell)
     for x in reversed(inputs) if reverse else inputs:
         # biases enter where the row sums do, a GRU's b_hn inside the reset gate like W_hn h
-        step.b_ih = cell.b_ih + tape.leaf(f"core.weight_ih{suffix}", x, rows)
-        step.b_hh = cell.b_hh + tape.leaf(f"core.weight_hh{suffix}", cell.emit(state), rows)
+        step.b_ih = cell.b_ih + tape.leaf(f"core.weight_ih{suffix}", x, cell.w_ih.shape[0])
+        step.b_hh = cell.b_hh + tape.leaf(f"core.weight_hh{suffix}", cell.feed(state), cell.w_hh.shape[0])
         state = step.step(state, x)
         shown.append(cell.emit(state))
     return shown[::-1] if reverse else shown

@@ -86,13 +86,12 @@ def _run_cell(
 ) -> list[Tensor]:
     """Return the shown states after every step, each (..., B, n), in the order of time."""
     w_ih, w_hh, b_ih, b_hh, w_hr = (f"core.{part}{suffix}" for part in PARTS)
-    recurrent = tensors[w_hh]
-    lead = (*recurrent.shape[:-2], inputs[0].shape[-2])
-    state = [recurrent.new_zeros(*lead, size) for size in cell.sizes]
+    weight = tensors[w_ih]
+    state = [weight.new_zeros(*weight.shape[:-2], inputs[0].shape[-2], size) for size in cell.sizes]
     backwards = suffix.endswith("_reverse")
     shown = []
     for x in reversed(inputs) if backwards else inputs:
-        by_h = _affine(tensors, w_hh, b_hh, see(f"h{suffix}", state[0]))
+        by_h = _affine(tensors, w_hh, b_hh, see(f"h{suffix}", state[0])) if w_hh in tensors else None
         rows = cell.join(TENSORS, _affine(tensors, w_ih, b_ih, x), by_h)
         state = list(cell.update(TENSORS, rows, state))
         if w_hr in tensors:

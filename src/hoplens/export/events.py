@@ -106,6 +106,11 @@ def event_cost(
     source = read_source(model, readout, info)
     if source.stack.bidirectional:
         raise UnsupportedModelError("events are counted forward in time; pass a network that runs one way")
+    for cell in source.stack.cells:
+        if isinstance(cell, WeightCell) and cell.fed != (cell.shown_part,):
+            raise UnsupportedModelError(
+                f"events are what units send each other; the states of a {cell.label} are not what it shows"
+            )
     batch = as_batch(source.stack, inputs, lengths)
     x, lengths, window = batch.inputs, batch.lengths, source.info.window
     first = torch.zeros_like(lengths) if window is None else (lengths - window).clamp(min=0)

@@ -16,8 +16,9 @@ from hoplens.compress.quantisation import Quantised
 from hoplens.errors import ParameterError, check_choice, check_number
 from hoplens.export.int8_onnx import export_int8
 from hoplens.export.onnx_file import export_onnx
+from hoplens.models.cells import CellModule
 from hoplens.models.readers.models import parts_of
-from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.models.tensors import as_sequences
 from hoplens.threads import threads
 
@@ -160,17 +161,17 @@ def _eager(model: RecurrentModel, inputs: list[Tensor], carried: bool) -> Run:
     core, readout = model.core, model.readout
     with torch.no_grad():
         model(x[0])  # complains about what does not fit
-    cell = core.to_hoplens() if isinstance(core, LeakyRNN) else None
+    cell = core.to_hoplens() if isinstance(core, CellModule) else None
 
     def run() -> object:
         with torch.no_grad():
             if not carried:
                 return [model(part) for part in x]
             if cell is not None:
-                h = weight.new_zeros(1, core.hidden_size)
+                h = weight.new_zeros(1, cell.n_state)
                 for part in x:
                     h = cell.step(h, part[:, 0])
-                    readout(h)
+                    readout(cell.emit(h))
                 return h
             state = None
             for part in x:

@@ -12,73 +12,17 @@ from torch import Tensor, nn
 from hoplens.errors import (
     ShapeError,
     UnsupportedModelError,
-    check_choice,
-    check_count,
-    check_number,
 )
-from hoplens.models.cells import NONLINEARITIES, Cell, RnnCell
-from hoplens.models.ensemble import Ensemble
+from hoplens.models.cells import CORES, CellModule, LeakyRNN
 from hoplens.models.tensors import check_lengths, check_sequences
 
 FORMAT = 1  # of descriptions
-CORES: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-
-
-class LeakyRNN(nn.Module):
-    """``h' = (1 - a) h + a f(W_hh h + W_ih x + b)`` with weights named as in ``nn.RNN``.
-
-    Parameters
-    ----------
-    input_size, hidden_size : int
-        I and H.
-    leak : float
-        a = dt / tau in (0, 1].
-    nonlinearity : {"tanh", "relu", "linear"}, default "tanh"
-        f.
-
-    Raises
-    ------
-    ParameterError, UnknownNameError
-        For sizes below 1, a leak outside (0, 1] or another nonlinearity.
-    """
-
-    batch_first = True
-    num_layers = 1
-    bidirectional = False
-
-    def __init__(self, input_size: int, hidden_size: int, leak: float, *, nonlinearity: str = "tanh") -> None:
-        super().__init__()
-        self.leak = check_number("leak", leak, above=0.0, most=1.0)
-        self.input_size = check_count("input_size", input_size)
-        self.hidden_size = check_count("hidden_size", hidden_size)
-        self.nonlinearity = check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-        bound = hidden_size**-0.5
-
-        def draw(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-
-        self.weight_ih_l0, self.weight_hh_l0 = draw(hidden_size, input_size), draw(hidden_size, hidden_size)
-        self.bias_ih_l0, self.bias_hh_l0 = draw(hidden_size), draw(hidden_size)
-
-    def to_hoplens(self) -> Cell:
-        """Return the cell that `hoplens.read` sees."""
-        return RnnCell(
-            self.weight_ih_l0,
-            self.weight_hh_l0,
-            self.bias_ih_l0,
-            self.bias_hh_l0,
-            nonlinearity=self.nonlinearity,
-            leak=self.leak,
-        )
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return all states (B, L, H) and the last one (1, B, H) for inputs (B, L, I)."""
-        cell = self.to_hoplens()
-        state, states = inputs.new_zeros(inputs.shape[0], self.hidden_size), []
-        for x in inputs.unbind(1):
-            state = cell.step(state, x)
-            states.append(state)
-        return torch.stack(states, dim=1), state[None]
+SHAPE = ("num_layers", "bias", "bidirectional")
+OPTIONS = {
+    "rnn": (*SHAPE, "nonlinearity"),
+    "gru": SHAPE,
+    "lstm": (*SHAPE, "proj_size"),
+}  # of PyTorch's modules
 
 
 @dataclass(frozen=True)
@@ -119,7 +63,7 @@ class RecurrentModel(nn.Module):
 
     Parameters
     ----------
-    core : nn.RNN, nn.GRU, nn.LSTM or LeakyRNN
+    core : nn.RNN, nn.GRU, nn.LSTM, LeakyRNN, MinGRU or LRU
         With ``batch_first=True``.
     readout : nn.Linear
         From the core's outputs.
@@ -135,10 +79,10 @@ class RecurrentModel(nn.Module):
 
     def __init__(self, core: nn.Module, readout: nn.Linear, info: ModelInfo | None = None) -> None:
         super().__init__()
-        if not isinstance(core, nn.RNN | nn.GRU | nn.LSTM | LeakyRNN) or not core.batch_first:
+        if not isinstance(core, nn.RNN | nn.GRU | nn.LSTM | CellModule) or not core.batch_first:
+            known = ", ".join(kind.__name__ for kind in CORES.values())
             raise UnsupportedModelError(
-                "core must be an nn.RNN, nn.GRU, nn.LSTM or LeakyRNN made with batch_first=True, got "
-                f"{type(core).__name__}"
+                f"core must be one of {known} made with batch_first=True, got {type(core).__name__}"
             )
         head: Any = readout  # whatever a caller gives
         if not isinstance(head, nn.Linear):
@@ -223,26 +167,6 @@ def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tu
     return inputs.gather(1, places), lengths.clamp_max(window)
 
 
-def models_of(ensemble: Ensemble) -> list[RecurrentModel]:
-    """Return the networks of an ensemble as modules."""
-    h, i = ensemble.n_hidden, ensemble.n_inputs
-    models = []
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        for weight, readout, offset in zip(*ensemble.tensors, strict=True):
-            core = LeakyRNN(i, h, ensemble.leak, nonlinearity=ensemble.activation).to(weight)
-            linear = nn.Linear(h, len(readout)).to(weight)
-            w_rec, w_in, bias = weight.detach().split([h, i, 1])
-            with torch.no_grad():
-                core.weight_hh_l0.copy_(w_rec.mT)
-                core.weight_ih_l0.copy_(w_in.mT)
-                core.bias_ih_l0.copy_(bias[0])
-                core.bias_hh_l0.zero_()
-                linear.weight.copy_(readout)
-                linear.bias.copy_(offset[:, 0])
-            models.append(RecurrentModel(core, linear).eval())
-    return models
-
-
 def at_steps(values: Tensor, before: Tensor, steps: int) -> Tensor:
     """Put what belongs to the last steps of sequences (`last_steps`) at these steps, zeros before and after.
 
@@ -267,7 +191,7 @@ def at_steps(values: Tensor, before: Tensor, steps: int) -> Tensor:
 def describe_model(model: RecurrentModel) -> dict[str, Any]:
     """Return all that is needed to build a model anew but its weights, fit for JSON."""
     core = model.core
-    kind = next((kind for kind, torchs in CORES.items() if isinstance(core, torchs)), "leaky")
+    kind = next(kind for kind, module in CORES.items() if isinstance(core, module))
     return {
         "format": FORMAT,
         "core": kind,
@@ -290,21 +214,10 @@ def build_model(described: dict[str, Any], dtype: torch.dtype) -> RecurrentModel
     sizes = (int(described["input_size"]), int(described["hidden_size"]))
     info = _info(described["info"], sizes[0], int(described["n_outputs"]))
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        core: nn.Module
-        if described["core"] == "leaky":
-            core = LeakyRNN(*sizes, leak=described["leak"], nonlinearity=described["nonlinearity"])
-        else:
-            options: dict[str, Any] = {"nonlinearity": described["nonlinearity"]}
-            if described["core"] == "lstm":
-                options = {"proj_size": described["proj_size"]}
-            core = CORES[described["core"]](
-                *sizes,
-                num_layers=described["num_layers"],
-                bias=described["bias"],
-                bidirectional=described["bidirectional"],
-                batch_first=True,
-                **(options if described["core"] != "gru" else {}),
-            )
+        module: Any = CORES[described["core"]]
+        options = [*OPTIONS.get(described["core"], ()), *getattr(module, "options", ())]
+        core = module(*sizes, **{key: described[key] for key in options})
+        core.batch_first = True
         width = described["proj_size"] or sizes[1]
         shown = width * (2 if described["bidirectional"] else 1)
         n_outputs = int(described["n_outputs"])
@@ -347,5 +260,4 @@ __all__ = [
     "build_model",
     "describe_model",
     "last_steps",
-    "models_of",
 ]

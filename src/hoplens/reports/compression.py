@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from hoplens.export.exporters import EXPORTERS
-from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
+from hoplens.models.cells import LeakyRNN
+from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.reports.environment import environment
 from hoplens.reports.svg import inline_svg
 from hoplens.reports.theme import variables

@@ -40,10 +40,10 @@ def run_status(
         shown = Table(title="Best so far, over the validation seeds that are there", title_justify="left")
         for heading in ("task", "method"):
             shown.add_column(heading)
-        for heading in ("strength", "test error", "seeds"):
+        for heading in ("strength", "error", "seeds"):
             shown.add_column(heading, justify="right")
         for row in found.best.to_dict("records"):
-            error = f"{row['test_mse']:.4f}" if row["lost"] < row["seeds"] else "none"
+            error = f"{row['test_error']:.4f}" if row["lost"] < row["seeds"] else "none"
             seeds = f"{row['seeds']}, {row['lost']} diverged" if row["lost"] else str(row["seeds"])
             names = (escape(printable(row[name])) for name in ("task", "method"))
             shown.add_row(*names, f"{row['strength']:g}", error, seeds)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hoplens.models.cells.algebra import Ops, V
 from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
@@ -66,6 +66,8 @@ class GruKernel(GruEquations, Kernel):
     The rows z_x see the input only and the rows z_h the state only, as in torch's GRU, whose update gate
     u is there called z.
     """
+
+    module = nn.GRU
 
     def forward(self, z: Tensor, h: Tensor, out: Tensor, memory: tuple[Tensor, ...]) -> None:
         """Turn ``z`` into r, u, n, z_h in place and write the next h."""

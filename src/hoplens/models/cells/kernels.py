@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hoplens.models.cells.algebra import TensorOps
 from hoplens.models.cells.weights import Equations
@@ -37,7 +37,15 @@ def tanh_(z: Tensor) -> Tensor:
 
 
 class Kernel(Equations):
-    """A cell's step for many networks at once, with the gradient written by hand."""
+    """A cell's step for many networks at once, with the gradient written by hand.
+
+    Attributes
+    ----------
+    module : type of nn.Module
+        What one network becomes.
+    """
+
+    module: type[nn.Module]
 
     @property
     def memories(self) -> int:
@@ -48,6 +56,11 @@ class Kernel(Equations):
     def blocks(self) -> int:
         """Number of rows of H units each."""
         return len(self.from_input)
+
+    @property
+    def fused(self) -> bool:
+        """Whether ``forward`` and ``backward`` are written by hand."""
+        return type(self).forward is not Kernel.forward
 
     def step(self, z: Tensor, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the next h and memory; differentiable."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hoplens.models.cells.algebra import Ops, V
 from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
@@ -57,6 +57,8 @@ class LstmCell(LstmEquations, WeightCell):
 
 class LstmKernel(LstmEquations, Kernel):
     """``c' = f c + i g``, ``h' = o tanh(c')``; rows i, f, o, g (torch's order is i, f, g, o)."""
+
+    module = nn.LSTM
 
     def forward(self, z: Tensor, h: Tensor, out: Tensor, memory: tuple[Tensor, ...]) -> None:
         """Turn ``z`` into the gates in place; write the next h, c and tanh(c)."""

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hoplens.errors import ParameterError, check_choice
+from hoplens.errors import ParameterError, check_choice, check_number
 from hoplens.graph.parts import Leak
 from hoplens.models.cells.algebra import Ops, V
-from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
+from hoplens.models.cells.kernels import Kernel, Slopes
+from hoplens.models.cells.module import CellModule
 from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
 NONLINEARITIES = ("tanh", "relu", "linear")
@@ -105,37 +106,78 @@ class RnnCell(RnnEquations, WeightCell):
         )
 
 
-class RnnKernel(RnnEquations, Kernel):
-    """``h' = (1 - a) h + a tanh(z)``: the plain (a = 1) and the leaky cell."""
+class LeakyRNN(CellModule):
+    """``h' = (1 - a) h + a f(W_hh h + W_ih x + b)`` with weights named as in ``nn.RNN``.
 
-    def __init__(self, leak: float = 1.0) -> None:
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I and H.
+    leak : float
+        a = dt / tau in (0, 1].
+    nonlinearity : {"tanh", "relu", "linear"}, default "tanh"
+        f.
+
+    Raises
+    ------
+    ParameterError, UnknownNameError
+        For sizes below 1, a leak outside (0, 1] or another nonlinearity.
+    """
+
+    kind = "leaky"
+    options = ("leak", "nonlinearity")
+
+    def __init__(self, input_size: int, hidden_size: int, leak: float, *, nonlinearity: str = "tanh") -> None:
+        self.leak = check_number("leak", leak, above=0.0, most=1.0)
+        super().__init__(input_size, hidden_size)
+        self.nonlinearity = check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+        self.weight_ih_l0, self.weight_hh_l0 = (
+            self.draw(hidden_size, input_size),
+            self.draw(hidden_size, hidden_size),
+        )
+        self.bias_ih_l0, self.bias_hh_l0 = self.draw(hidden_size), self.draw(hidden_size)
+
+    def to_hoplens(self) -> RnnCell:
+        """Return the cell that `hoplens.read` sees."""
+        return RnnCell(
+            self.weight_ih_l0,
+            self.weight_hh_l0,
+            self.bias_ih_l0,
+            self.bias_hh_l0,
+            nonlinearity=self.nonlinearity,
+            leak=self.leak,
+        )
+
+
+class RnnKernel(RnnEquations, Kernel):
+    """``h' = (1 - a) h + a f(z)``; an ensemble runs it by `hoplens.training.bptt.PlainRecurrence`.
+
+    Parameters
+    ----------
+    leak : float, default 1
+        a.
+    nonlinearity : {"tanh", "relu", "linear"}
+        f.
+    """
+
+    def __init__(self, leak: float = 1.0, nonlinearity: str = "tanh") -> None:
         self.leak: float = leak
         self.leaky = leak != 1
+        self.nonlinearity = nonlinearity
 
-    def forward(self, z: Tensor, h: Tensor, out: Tensor, memory: tuple[Tensor, ...]) -> None:
-        """Turn ``z`` into the activations, in place, and write the next h."""
-        tanh_(z)
-        if self.leak == 1:
-            out.copy_(z)
-        else:
-            torch.lerp(h, z, self.leak, out=out)
-
-    def backward(self, z: Tensor, h: Tensor, grad: Tensor, delta: Tensor, memory: tuple[Tensor, ...]) -> bool:
-        """Write the gradient by the pre-activations to ``delta`` and what goes past them to ``grad``.
-
-        Returns whether ``grad`` holds something.
-        """
-        torch.ops.aten.tanh_backward.grad_input(grad, z, grad_input=delta)
-        if self.leak == 1:
-            return False
-        delta.mul_(self.leak)
-        grad.mul_(1 - self.leak)
-        return True
+    @property
+    def module(self) -> type[nn.Module]:  # type: ignore[override]
+        """The module that one network becomes."""
+        return LeakyRNN if self.leaky or self.nonlinearity != "tanh" else nn.RNN
 
     def slopes(self, z: Tensor, h: Tensor, memory: Tensor | None) -> Slopes:
         """Return the Jacobian where the pre-activations (E, K) and the state (E, H) are these."""
-        gate = self.leak * (1 - z.tanh().square())
-        return Slopes(gate.unsqueeze(1), torch.full_like(h, 1 - self.leak))
+        slope = {
+            "tanh": lambda: 1 - z.tanh().square(),
+            "relu": lambda: (z > 0).to(z),
+            "linear": lambda: torch.ones_like(z),
+        }[self.nonlinearity]()
+        return Slopes((self.leak * slope).unsqueeze(1), torch.full_like(h, 1 - self.leak))
 
 
 def leak_of(dt: Any, tau: Any) -> Tensor:
@@ -149,4 +191,4 @@ def leak_of(dt: Any, tau: Any) -> Tensor:
     return leak
 
 
-__all__ = ["NONLINEARITIES", "RnnCell", "RnnKernel", "leak_of"]
+__all__ = ["NONLINEARITIES", "LeakyRNN", "RnnCell", "RnnKernel", "leak_of"]

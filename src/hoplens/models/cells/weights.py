@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError
+from hoplens.graph.parts import numbered
 from hoplens.models.cells.algebra import CHANGES, TENSORS, Change, Ops, V, leaf
 from hoplens.models.cells.base import Cell, Saved
 from hoplens.models.tensors import check_weight
@@ -86,7 +87,7 @@ class Equations:
             found = ops.split(by_x if by_h is None else ops.add(by_x, by_h), of_x)
             return [found[place] for place in cls.from_input if place is not None]
         entered = ops.split(by_x, of_x)
-        seen = [] if by_h is None else ops.split(by_h, of_h)
+        seen = [] if by_h is None or not of_h else ops.split(by_h, of_h)
         rows = []
         for n, m in zip(cls.from_input, cls.from_state, strict=True):
             if n is None or m is None:
@@ -172,8 +173,10 @@ class WeightCell(Equations, Cell):
     @property
     def unit_names(self) -> tuple[str, ...]:
         """Names ``h0, h1, ...`` of the units of each part."""
+        if len(self.parts) == 1:
+            return numbered(self.parts[0], self.sizes[0])
         named = zip(self.parts, self.sizes, strict=True)
-        return tuple(f"{part}{n}" for part, size in named for n in range(size))
+        return tuple(name for part, size in named for name in numbered(part, size))
 
     @property
     def _view(self) -> slice:

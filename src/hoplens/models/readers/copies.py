@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
+from hoplens.errors import UnsupportedModelError
 from hoplens.models.readers.models import parts_of
 from hoplens.models.recurrent_model import RecurrentModel
 
 
-def as_model(model: Any, readout: Any = None) -> RecurrentModel:
+def as_model(model: Any, readout: Any = None, *, needs: str = "") -> RecurrentModel:
     """Return a copy of a model, in evaluation mode, that may be changed; the user's stays as it was.
 
     Parameters
@@ -21,6 +22,8 @@ def as_model(model: Any, readout: Any = None) -> RecurrentModel:
         What `hoplens.models.readers.models.parts_of` takes, with a core of batch_first=True.
     readout : nn.Linear, optional
         The linear layer after a bare core; not with a model that has one.
+    needs : {"weight_ih", "weight_hh"}, optional
+        Weights of the core that the caller works on.
 
     Raises
     ------
@@ -30,6 +33,11 @@ def as_model(model: Any, readout: Any = None) -> RecurrentModel:
         For a read-out beside a model that has one.
     """
     given = parts_of(model, readout).model()
+    if needs and not hasattr(given.core, f"{needs}_l0"):
+        raise UnsupportedModelError(
+            f"this works on the weights {needs} of a core, and a {type(given.core).__name__} has none; use a "
+            "core that has them"
+        )
     return RecurrentModel(plain_copy(given.core), plain_copy(given.readout), given.info).eval()
 
 

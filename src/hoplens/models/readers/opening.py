@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from hoplens.errors import FileError, ParameterError, UnsupportedModelError, check_choice
 from hoplens.files import regular_file
 from hoplens.graph.pathways import Pathways
-from hoplens.models.cells import NONLINEARITIES
+from hoplens.models.cells import CORES, NONLINEARITIES, LeakyRNN
 from hoplens.models.readers.files import KINDS, is_safetensors, locate
 from hoplens.models.readers.models import ModelParts
 from hoplens.models.readers.modules import PARTS
 from hoplens.models.readers.saved import description, load_model
-from hoplens.models.recurrent_model import CORES, LeakyRNN, ModelInfo, RecurrentModel
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 from hoplens.models.stack import Stack
 from hoplens.models.tensors import check_weight
 
