@@ -53,7 +53,7 @@ def main(folder: str = "digits", *options: str, hidden: int = 64, steps: int = 1
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     data, test = make_data(place)
-    model = hl.save_model(train(data, hidden=hidden, steps=steps), place / "gru.safetensors")
+    model = hl.save(train(data, hidden=hidden, steps=steps), place / "gru.safetensors")
     command = [sys.executable, "-m", "hoplens.cli.app", "compress", str(model), "--data", str(data)]
     command += ["--test", str(test), "--target-size", "0.25", "--max-loss", "0.01"]
     subprocess.run([*command, "-o", str(place / "out"), *options], check=True)

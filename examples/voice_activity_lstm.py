@@ -35,7 +35,7 @@ def voice_activity(path: Path) -> Curves:
     )
     # how far is the origin from what happens on data? Random features, non-negative as after a ReLU: the
     # encoder that makes the real ones is not recurrent and is not read
-    stack = hl.load_stack(path, rnn="lstm_cell", readout="final_conv")
+    stack = hl.models.load_stack(path, rnn="lstm_cell", readout="final_conv")
     features = torch.rand(4, 12, 128, generator=torch.Generator().manual_seed(0)).square()
     exact = hl.trajectory_maps(stack, features)
     print("  at the origin: " + hl.fidelity(net, exact).summary())

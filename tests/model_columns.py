@@ -300,8 +300,8 @@ def measure_latency(kind: Kind, folder: Path) -> None:
 
 
 def save_and_load(kind: Kind, folder: Path) -> None:
-    path = hl.save_model(kind.model, folder / "m.safetensors", **kind.options)
-    for open_it in (hl.load_model, hl.read_model):
+    path = hl.save(kind.model, folder / "m.safetensors", **kind.options)
+    for open_it in (hl.load, hl.load):
         again = open_it(path)
         close(valid(kind, again), kind.run(X))
         assert again.info.assumed == ""
@@ -313,15 +313,15 @@ def open_file(kind: Kind, folder: Path) -> None:
     """Files: `read_model`, `load_model`, `load_stack`."""
     path = kind.model if kind.is_file else "no path"
     if path == "no path":
-        hl.read_model(kind.model)
-    again = hl.read_model(path)
+        hl.load(kind.model)
+    again = hl.load(path)
     close(run(again, OTHER), kind.run(OTHER))
     assert (again.info.assumed != "") == (path.stem in ("bare tanh", "bare no bias"))
-    stack = hl.load_stack(path)
+    stack = hl.models.load_stack(path)
     close(hl.explain(path, X, method="secant").output, kind.run(X)[:, 0].double())
     assert stack.n_inputs == I
     if path.stem.startswith("saved"):
-        close(run(hl.load_model(path), OTHER), kind.run(OTHER))
+        close(run(hl.load(path), OTHER), kind.run(OTHER))
 
 
 def export_onnx(kind: Kind, folder: Path) -> None:
@@ -353,7 +353,7 @@ def event_cost(kind: Kind, folder: Path) -> None:
 def file_of(kind: Kind, folder: Path) -> Path:
     if kind.is_file:
         return kind.model
-    return hl.save_model(kind.model, folder / "m.safetensors", **kind.options)
+    return hl.save(kind.model, folder / "m.safetensors", **kind.options)
 
 
 def command(folder: Path, *arguments: object) -> str:
@@ -387,7 +387,7 @@ def explain_command(kind: Kind, folder: Path) -> None:
     file = file_of(kind, folder)
     np.savez(folder / "data.npz", inputs=X.numpy())
     shown = command(folder, "explain", file, "--inputs", folder / "data.npz", "--output", "1")
-    wanted = run(hl.read_model(file), X[:1])[0, 1]
+    wanted = run(hl.load(file), X[:1])[0, 1]
     plain = kind.run(X)[0, 1]
     assert kind.lengths is not None or abs(float(wanted - plain)) < 1e-5
     why = hl.explain(file, X[:1], output=1)
@@ -430,7 +430,7 @@ def compress_command(kind: Kind, folder: Path) -> None:
         *("--max-loss", "0.5", "--target-size", "1"),
     )
     assert "chosen:" in shown
-    small = hl.load_model(out / "model.safetensors")
+    small = hl.load(out / "model.safetensors")
     close(onnx_outputs(out / "model.onnx", OTHER), run(small, OTHER), 0.2)
     assert (out / "card.md").is_file()
 

@@ -116,7 +116,7 @@ def files(folder: Path) -> dict[str, Kind]:
     for name in dict.fromkeys([*SAVED, *BARE]):
         core, head = drawn(CORES[name]), drawn(lambda n=name: nn.Linear(HEAD.get(n, H), O), 1)
         if name in SAVED:
-            path = hl.save_model(core, folder / f"saved {name}.safetensors", readout=head)
+            path = hl.save(core, folder / f"saved {name}.safetensors", readout=head)
             found[f"saved {name}"] = Kind(path, None, ends(core, head), base=core)
         if name in BARE:
             path = folder / f"bare {name}.pt"
@@ -127,10 +127,10 @@ def files(folder: Path) -> dict[str, Kind]:
     run = ends(net["rnn"], net["out"])
     found["bare safetensors"] = Kind(folder / "bare.safetensors", None, run, base=net["rnn"])
     short = hl.truncate(net["rnn"], 3, readout=net["out"])
-    path = hl.save_model(short, folder / "saved truncated.safetensors")
+    path = hl.save(short, folder / "saved truncated.safetensors")
     found["saved truncated"] = Kind(path, None, lambda x: run(x[:, -3:]), base=net["rnn"])
     few = hl.quantise(net["rnn"], "int4", readout=net["out"], activations=False)
-    path = hl.save_model(few, folder / "saved Quantised.safetensors")
+    path = hl.save(few, folder / "saved Quantised.safetensors")
     found["saved Quantised"] = Kind(path, None, ends(few.model.core, few.model.readout), base=few.model.core)
     return found
 
@@ -194,7 +194,7 @@ def in_memory() -> dict[str, Kind]:
     net = nn.ModuleDict({"rnn": bare, "out": drawn(lambda: nn.Linear(H, O, bias=False), 1)})
     with tempfile.TemporaryDirectory() as made:
         torch.save(net.state_dict(), Path(made) / "net.pt")
-        stack = hl.load_stack(Path(made) / "net.pt")
+        stack = hl.models.load_stack(Path(made) / "net.pt")
     found["Stack"] = Kind(stack, None, ends(bare, net["out"]), core=False)
     found["Cell"] = Kind(bare_cell(bare), net["out"], ends(bare, net["out"]), core=False)
     return found

@@ -75,7 +75,7 @@ def files(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_every_kind_of_file_is_judged_on_inputs(files: Path, name: str, suffix: str) -> None:
     shown = say(files / f"{name}{suffix}", files, inputs=files / "inputs.npz")
-    stack = hl.load_stack(files / f"{name}{suffix}")
+    stack = hl.models.load_stack(files / f"{name}{suffix}")
     x = torch.from_numpy(np.load(files / "plain.npy")).float()
     own = hl.read(stack).detach().to(torch.float64)
     wanted = hl.fidelity(own, hl.trajectory_maps(stack, x))

@@ -57,7 +57,7 @@ def files(tmp_path_factory):
         torch.manual_seed(0)
         model = hl.RecurrentModel(nn.GRU(3, 24, batch_first=True), nn.Linear(24, 2))
     fine_tune(model, list(model.parameters()), x[:160], y[:160], steps=150, lr=1e-2)
-    hl.save_model(model, folder / "model.safetensors")
+    hl.save(model, folder / "model.safetensors")
     torch.save(model.state_dict(), folder / "model.pt")
     return folder
 
@@ -92,7 +92,7 @@ def test_a_whole_run_writes_what_it_measured(files, few, tmp_path):
     assert names | {"candidates.csv", "compress.json", "candidates"} <= {path.name for path in out.iterdir()}
     _, report = halves(load_split(files / "test.npz"), 0)
     outputs = run_file(out / "model.onnx", report)
-    model = hl.load_model(out / "model.safetensors")
+    model = hl.load(out / "model.safetensors")
     with torch.no_grad():
         torch.testing.assert_close(outputs, model(report.inputs), atol=1e-5, rtol=0)
     card = (out / "card.md").read_text()
@@ -137,7 +137,7 @@ def test_the_card_tells_how_to_run_every_file(files, few, tmp_path, monkeypatch)
     compress(files, out, target_size=1.0, max_loss=1.0)
     monkeypatch.chdir(out)
     _, report = halves(load_split(files / "test.npz"), 0)
-    wanted = hl.load_model("model.safetensors")(report.inputs).detach()
+    wanted = hl.load("model.safetensors")(report.inputs).detach()
     blocks = re.findall(r"```python\n(.*?)```", Path("card.md").read_text(), flags=re.DOTALL)
     assert len(blocks) == len(list(out.glob("model*")))
     for block in blocks:
@@ -151,7 +151,7 @@ def test_the_card_tells_how_to_run_every_file(files, few, tmp_path, monkeypatch)
 
 def search_in(files, out, steps=6):
     parts = halves(load_split(files / "test.npz"), 0)
-    model = hl.read_model(files / "model.safetensors")
+    model = hl.load(files / "model.safetensors")
     return CandidateSearch(
         model, load_split(files / "train.npz"), *parts, TuningSettings(steps, batch=16), out
     )
@@ -239,12 +239,12 @@ def test_the_choice_is_the_cheapest_within_the_limits_and_else_the_nearest():
 
 
 def test_a_candidate_comes_from_its_content(files, few, tmp_path):
-    model = hl.read_model(files / "model.safetensors")
+    model = hl.load(files / "model.safetensors")
     train, test = load_split(files / "train.npz"), load_split(files / "test.npz")
     parts = halves(test, 0)
     places = set()
     other = replace(train, inputs=train.inputs + 1e-3)
-    changed = hl.read_model(files / "model.safetensors")
+    changed = hl.load(files / "model.safetensors")
     with torch.no_grad():
         changed.readout.bias[0] += 1e-3
     for own, data, settings in [
@@ -284,13 +284,13 @@ def test_other_networks_and_forms_of_targets(kind, form, few, tmp_path, monkeypa
     lengths = torch.randint(2, 6, (24,))
     brought = {} if core.bidirectional or form == "step values" else {"lengths": lengths.numpy()}
     np.savez(tmp_path / "d.npz", inputs=x.numpy(), targets=y.numpy(), **brought)
-    hl.save_model(model, tmp_path / "m.safetensors")
+    hl.save(model, tmp_path / "m.safetensors")
     out = tmp_path / "out"
     files = {"data": tmp_path / "d.npz", "test": tmp_path / "d.npz", "model": tmp_path / "m.safetensors"}
     said = compress(tmp_path, out, **files, target_size=0.8, max_loss=5.0, steps=2)
     assert ("accuracy" if "class" in form else "explained variance") in said
     split = load_split(tmp_path / "d.npz")
-    written = hl.load_model(out / "model.safetensors")
+    written = hl.load(out / "model.safetensors")
     assert written.info.every_step == form.startswith("step")
     warned = "sequences differ in length" in (out / "card.md").read_text()
     assert warned == (bool(brought) and not form.startswith("step"))
@@ -357,10 +357,10 @@ def test_bad_requests_are_one_line_each(files, few, tmp_path):
         return {"data": write(tmp_path, name, **arrays)}
 
     diverged = tmp_path / "diverged.safetensors"
-    broken = hl.load_model(files / "model.safetensors")
+    broken = hl.load(files / "model.safetensors")
     with torch.no_grad():
         broken.core.weight_hh_l0[0, 0] = torch.nan
-    hl.save_model(broken, diverged)
+    hl.save(broken, diverged)
     misfit = tmp_path / "misfit.safetensors"
     described = (files / "model.safetensors").read_bytes()
     misfit.write_bytes(described.replace(b'hidden_size\\": 24', b'hidden_size\\": 23'))

@@ -58,8 +58,8 @@ REFUSED = (
     (("event_cost",), HIDDEN, "not what it shows"),
     (("export_nir", "hoplens export nir"), (*OWN, *(f"saved {kind}" for kind in OWN)), "no gates"),
     ((*REMAKE, *SMALLER), BY_HAND, NO_FILE),
-    ((*REMAKE, *SMALLER, "trajectory_maps", "fixed_points"), PATHS, "open it with hoplens.read_model"),
-    (("export_onnx", "export_nir", "event_cost"), PATHS, "open it with hoplens.read_model"),
+    ((*REMAKE, *SMALLER, "trajectory_maps", "fixed_points"), PATHS, "open it with hoplens.load"),
+    (("export_onnx", "export_nir", "event_cost"), PATHS, "open it with hoplens.load"),
     (("export_int8",), tuple(name for name in NAMES if name != "Quantised"), "hl.quantise returns"),
     (("write_network_report",), NAMES, "of what hoplens.analyze returns"),
     (("read_model",), OBJECTS, "expected a path"),
@@ -174,7 +174,7 @@ def test_a_readout_beside_one_that_it_has_is_refused_everywhere(name, tmp_path):
         lambda: hl.effective_window(kind.model, X, 0.1, readout=head),
         lambda: hl.export.event_cost(kind.model, X, readout=head),
         lambda: hl.export_onnx(kind.model, tmp_path / "m.onnx", readout=head),
-        lambda: hl.save_model(kind.model, tmp_path / "m.safetensors", readout=head),
+        lambda: hl.save(kind.model, tmp_path / "m.safetensors", readout=head),
         lambda: hl.export.measure_latency(kind.model, X, readout=head),
     ):
         with pytest.raises(hl.errors.ParameterError, match="own read-out"):

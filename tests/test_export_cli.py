@@ -23,7 +23,7 @@ def files(tmp_path_factory):
         net = nn.ModuleDict({"rnn": nn.GRU(3, 6, batch_first=True), "out": nn.Linear(6, 2)})
         leaky = hl.RecurrentModel(hl.LeakyRNN(3, 6, 0.2), nn.Linear(6, 2))
     torch.save(net.state_dict(), folder / "net.pt")
-    hl.save_model(leaky, folder / "leaky.safetensors")
+    hl.save(leaky, folder / "leaky.safetensors")
     (folder / "cut.pt").write_bytes((folder / "net.pt").read_bytes()[:500])
     x = np.random.default_rng(0).standard_normal((12, 7, 3)).astype(np.float32)
     np.savez(folder / "data.npz", inputs=x, targets=np.arange(12) % 2)
@@ -103,11 +103,11 @@ def test_a_registered_format_is_exported_and_written_by_compress(files, tmp_path
     folder, _ = files
 
     def write(model, path, *, inputs=None, targets=None):
-        hl.save_model(model, path)
+        hl.save(model, path)
         return path
 
     def run(path, inputs):
-        return hl.load_model(path)(inputs).detach()
+        return hl.load(path)(inputs).detach()
 
     own = Exporter(
         "copy", ".copy", "a copy", write, run, lambda path: f"copied to {path}", takes=lambda _: True

@@ -52,7 +52,7 @@ def model_of(core: nn.Module | None = None, **info: object) -> hl.RecurrentModel
 def files() -> dict[str, Path]:
     """A model and data whose names are all hostile."""
     found = {"model": SCRATCH / f"{NAMES[1].replace('/', '_')[:60]}.safetensors", "data": SCRATCH / "d.npz"}
-    hl.save_model(
+    hl.save(
         model_of(input_names=tuple(NAMES), output_names=tuple(NAMES[:2]), assumed=NAMES[2]), found["model"]
     )
     draw = np.random.default_rng(0)
@@ -196,9 +196,9 @@ def places(folder: Path) -> dict[str, Path | str]:
 
 READERS = {
     "read": hl.read,
-    "read_model": hl.read_model,
-    "load_model": hl.load_model,
-    "load_stack": hl.load_stack,
+    "read_model": hl.load,
+    "load_model": hl.load,
+    "load_stack": hl.models.load_stack,
     "analyze": hl.analyze,
     "explain": lambda path: hl.explain(path, torch.zeros(1, 2, 3)),
     "read_ts": hl.data.read_ts,
@@ -293,7 +293,7 @@ def test_descriptions_that_claim_more_than_the_weights(key, core, tmp_path):
         told["core"] = "rnn"
     save_file(made.state_dict(), tmp_path / "m.safetensors", metadata={KEY: json.dumps(told)})
     with pytest.raises(hl.errors.FileError, match="does not describe its weights"):
-        hl.load_model(tmp_path / "m.safetensors")
+        hl.load(tmp_path / "m.safetensors")
 
 
 def test_bare_weights_whose_shapes_claim_more_than_they_hold(tmp_path):

@@ -41,12 +41,12 @@ def test_bare_weights_run_as_the_module_did(kind, suffix, tmp_path):
     file = tmp_path / f"net{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(net.state_dict(), file)
     numbers = torch.random.get_rng_state()
-    model = hl.read_model(file, nonlinearity="relu" if kind == "relu" else None)
+    model = hl.load(file, nonlinearity="relu" if kind == "relu" else None)
     assert torch.equal(torch.random.get_rng_state(), numbers)
     x = torch.randn(4, 6, 3)
     with torch.no_grad():
         torch.testing.assert_close(model(x), net["head"](net["encoder"](x)[0][:, -1]))
-        every = hl.read_model(file, nonlinearity="relu" if kind == "relu" else None, every_step=True)
+        every = hl.load(file, nonlinearity="relu" if kind == "relu" else None, every_step=True)
         torch.testing.assert_close(every(x), net["head"](net["encoder"](x)[0]))
 
 
@@ -55,8 +55,8 @@ def test_cells_masks_and_prefixes(tmp_path):
     prune.l1_unstructured(net["cell"], "weight_hh", 0.5)
     torch.save({"epoch": 3, "state_dict": net.state_dict()}, tmp_path / "net.pt")
     with pytest.raises(hl.errors.ParameterError, match="readout= must name one of: a, b"):
-        hl.read_model(tmp_path / "net.pt")
-    model = hl.read_model(tmp_path / "net.pt", readout="b")
+        hl.load(tmp_path / "net.pt")
+    model = hl.load(tmp_path / "net.pt", readout="b")
     assert model.n_outputs == 4
     assert torch.equal(model.core.weight_hh_l0 == 0, net["cell"].weight_hh_mask == 0)
     x, state = torch.randn(2, 4, 3), None
@@ -68,10 +68,10 @@ def test_cells_masks_and_prefixes(tmp_path):
 
 def test_described_files_are_loaded_as_such(tmp_path):
     model = hl.RecurrentModel(hl.LeakyRNN(3, 5, 0.2), nn.Linear(5, 2), hl.ModelInfo(window=3))
-    file = hl.save_model(model, tmp_path / "m.safetensors")
-    assert hl.read_model(file).info == model.info
+    file = hl.save(model, tmp_path / "m.safetensors")
+    assert hl.load(file).info == model.info
     with pytest.raises(hl.errors.ParameterError, match="says what it holds"):
-        hl.read_model(file, rnn="core")
+        hl.load(file, rnn="core")
 
 
 class Evil:
@@ -114,6 +114,27 @@ def test_files_that_are_none_are_refused_in_one_line(tmp_path, capsys):
     for write, raised, says in cases:
         write()
         with pytest.raises(raised, match=says) as caught:
-            hl.read_model(file)
+            hl.load(file)
         assert "\n" not in str(caught.value)
     assert "ran code" not in capsys.readouterr().out
+
+
+def test_what_compressing_returns_is_a_model_that_chains_saves_and_loads(tmp_path):
+    model = hl.RecurrentModel(nn.GRU(3, 8, batch_first=True), nn.Linear(8, 2)).eval()
+    x = torch.randn(5, 6, 3, generator=torch.Generator().manual_seed(0))
+    small = hl.prune(model, 0.5, inputs=x)
+    few = hl.quantise(hl.reduce(small, 5, inputs=x), "int4", inputs=x)
+    for made in (small, few):
+        assert len(repr(made)) < 200
+        back = hl.load(hl.save(made, tmp_path / "m.safetensors"))
+        torch.testing.assert_close(back(x), made(x))
+        assert hl.read(made, at="origin").n_hidden == hl.read(back, at="origin").n_hidden
+        assert hl.explain(made, x).values.shape == x.shape
+
+
+def test_load_finds_out_what_a_file_holds(tmp_path):
+    task = hl.tasks.make("averaging", modules=2, module_size=2, length=3)
+    result = hl.train(task, hl.recipes.none(), hidden=4, steps=2)
+    back = hl.load(hl.save(result, tmp_path / "r.safetensors"))
+    assert isinstance(back, hl.TrainingResult)
+    assert torch.equal(back.ensemble.weight, result.ensemble.weight)

@@ -55,7 +55,7 @@ MODELS = {
     "low_rank": lambda m, h, x: hl.compress.low_rank(m, 2, readout=h, inputs=x),
     "window": lambda m, h, x: hl.effective_window(m, x, 0.1, readout=h),
     "remove_units": lambda m, h, x: hl.compress.remove_units(m, [0], readout=h),
-    "save_model": lambda m, h, x: hl.save_model(m, SCRATCH / "m.safetensors", readout=h),
+    "save_model": lambda m, h, x: hl.save(m, SCRATCH / "m.safetensors", readout=h),
     "latency": lambda m, h, x: hl.export.measure_latency(m, x, readout=h, runtimes=("eager",), seconds=1e-9),
 }
 
@@ -199,9 +199,9 @@ def states(draw):
 
 FILES = {
     "read": lambda f: hl.read(f),
-    "read_model": lambda f: hl.read_model(f),
-    "load_model": lambda f: hl.load_model(f),
-    "load_stack": lambda f: hl.load_stack(f),
+    "read_model": lambda f: hl.load(f),
+    "load_model": lambda f: hl.load(f),
+    "load_stack": lambda f: hl.models.load_stack(f),
     "analyze": lambda f: hl.analyze(f, inputs=X, horizon=2),
     "explain": lambda f: hl.explain(f, X, method="secant"),
 }
@@ -242,12 +242,12 @@ DESCRIBED = st.one_of(
 @settings(QUICK, max_examples=few(60))
 def test_odd_descriptions(key, value, core):
     made = nn.RNN(3, 4, batch_first=True) if core == "rnn" else hl.LeakyRNN(3, 4, 0.5)
-    hl.save_model(hl.RecurrentModel(made, nn.Linear(4, 2)), SCRATCH / "good.safetensors")
+    hl.save(hl.RecurrentModel(made, nn.Linear(4, 2)), SCRATCH / "good.safetensors")
     with safe_open(SCRATCH / "good.safetensors", "pt") as opened:
         told = json.loads(opened.metadata()[KEY])
     told[key] = value
     save_file(load_file(SCRATCH / "good.safetensors"), SCRATCH / "odd.st", metadata={KEY: json.dumps(told)})
-    for call in (hl.load_model, hl.read_model, hl.read):
+    for call in (hl.load, hl.load, hl.read):
         only_own_errors(call, SCRATCH / "odd.st")
 
 

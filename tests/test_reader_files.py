@@ -118,7 +118,7 @@ def test_any_bytes_are_refused_in_one_line(tmp_path: Path) -> None:
     for case in cases:
         file.write_bytes(case)
         try:
-            hl.load_stack(file)
+            hl.models.load_stack(file)
         except hl.HoplensError as error:  # nothing else may come out
             refused.append(str(error))
     assert len(refused) > 250

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
             {"rnn": nn.RNN(3, 6, batch_first=True, nonlinearity="relu"), "out": nn.Linear(6, 2)}
         )
     torch.save(net.state_dict(), place / "net.pt")
-    hl.save_model(hl.RecurrentModel(net["rnn"], net["out"]), place / "net.safetensors")
+    hl.save(hl.RecurrentModel(net["rnn"], net["out"]), place / "net.safetensors")
     with torch.no_grad():
         y = net["out"](net["rnn"](X)[0][:, -1])
     np.savez(place / "data.npz", inputs=X.numpy(), targets=y.numpy())
@@ -107,16 +107,16 @@ def test_functions_that_take_a_file_take_the_units_and_say_what_they_assumed(fol
     assert told in hl.read(file).provenance
     assert told not in hl.read(file, **relu).provenance
     assert any(told in note for note in hl.analyze(file, inputs=X, horizon=3).notes)
-    assert told in hl.load_stack(file).label
+    assert told in hl.models.load_stack(file).label
     exact = hl.trajectory_maps(hl.RecurrentModel(net["rnn"], net["out"]), X)
-    torch.testing.assert_close(hl.trajectory_maps(hl.load_stack(file, **relu), X).values, exact.values)
-    model = hl.read_model(file)
+    torch.testing.assert_close(hl.trajectory_maps(hl.models.load_stack(file, **relu), X).values, exact.values)
+    model = hl.load(file)
     assert model.info.assumed.startswith("tanh units")
-    assert hl.read_model(file, **relu).info.assumed == ""
+    assert hl.load(file, **relu).info.assumed == ""
     # what is made of it still says so, and its file does
     small = hl.prune(model, 0.5)
     assert told in hl.trajectory_maps(small, X).label
-    hl.save_model(small, tmp_path / "small.safetensors")
+    hl.save(small, tmp_path / "small.safetensors")
     assert told in hl.read(tmp_path / "small.safetensors").provenance
     done = hl.export_onnx(small, tmp_path / "small.onnx")
     props = {p.key: p.value for p in onnx.load(done.path).metadata_props}
@@ -127,25 +127,25 @@ def test_a_saved_model_is_read_with_its_own_units_and_leak_by_all(tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = hl.RecurrentModel(hl.LeakyRNN(3, 5, 0.3, nonlinearity="relu"), nn.Linear(5, 2))
-    hl.save_model(model, tmp_path / "m.safetensors")
+    hl.save(model, tmp_path / "m.safetensors")
     with torch.no_grad():
         wanted = model(X)
     for file in (tmp_path / "m.safetensors", (tmp_path / "m.pt")):
         file.write_bytes((tmp_path / "m.safetensors").read_bytes())  # whatever it is called
         torch.testing.assert_close(hl.read(file).w_rec, hl.read(model).detach().w_rec)
         with torch.no_grad():
-            torch.testing.assert_close(hl.read_model(file)(X), wanted)
-            torch.testing.assert_close(hl.load_model(file)(X), wanted)
+            torch.testing.assert_close(hl.load(file)(X), wanted)
+            torch.testing.assert_close(hl.load(file)(X), wanted)
         why = hl.explain(file, X, output=1, method="secant")
         torch.testing.assert_close(why.output, wanted[:, 1].double(), rtol=0, atol=1e-5)
-    for call in (hl.read, hl.read_model, hl.load_stack, hl.analyze):
+    for call in (hl.read, hl.load, hl.models.load_stack, hl.analyze):
         with pytest.raises(hl.errors.ParameterError, match="says that it holds relu units"):
             call(tmp_path / "m.safetensors", nonlinearity="tanh")
 
 
 def test_linear_units_in_a_file_run_as_such(folder):
     place, net, _ = folder
-    model = hl.read_model(place / "net.pt", nonlinearity="linear")
+    model = hl.load(place / "net.pt", nonlinearity="linear")
     own = net["rnn"]
     h = torch.zeros(len(X), 6)
     with torch.no_grad():
@@ -168,12 +168,12 @@ def test_options_that_would_be_ignored_are_refused(tmp_path):
 def test_each_opener_names_the_other_for_its_files(folder):
     place, *_ = folder
     with pytest.raises(hl.errors.FileError, match=r"open a state_dict of torch with hoplens\.read_model"):
-        hl.load_model(place / "net.pt")
+        hl.load(place / "net.pt")
     (place / "named.safetensors").write_bytes((place / "net.pt").read_bytes())
     with pytest.raises(hl.errors.FileError, match=r"hoplens\.read_model"):
-        hl.load_model(place / "named.safetensors")
-    assert hl.read_model(place / "named.safetensors", nonlinearity="relu").core.nonlinearity == "relu"
-    assert hl.read_model(place / "net.safetensors").core.nonlinearity == "relu"
+        hl.load(place / "named.safetensors")
+    assert hl.load(place / "named.safetensors", nonlinearity="relu").core.nonlinearity == "relu"
+    assert hl.load(place / "net.safetensors").core.nonlinearity == "relu"
 
 
 def test_the_mean_over_the_inputs_is_a_place_to_linearise(folder):

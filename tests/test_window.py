@@ -369,7 +369,7 @@ def test_a_truncated_model_runs_its_last_valid_steps(tmp_path):
         torch.testing.assert_close(got[row], model(inputs[row : row + 1, max(0, length - 4) : length])[0])
     torch.testing.assert_close(small(inputs), model(inputs[:, 5:]))
     torch.testing.assert_close(small(inputs[:, :2]), model(inputs[:, :2]))
-    back = hl.load_model(hl.save_model(small, tmp_path / "small.safetensors"))
+    back = hl.load(hl.save(small, tmp_path / "small.safetensors"))
     assert torch.equal(back(inputs), small(inputs))
 
 

@@ -41,11 +41,7 @@ from hoplens.models import (
     ModelInfo,
     RecurrentModel,
     Stack,
-    load_model,
-    load_stack,
     read,
-    read_model,
-    save_model,
 )
 from hoplens.penalties import (
     FlowPenalty,
@@ -55,6 +51,7 @@ from hoplens.penalties import (
     WeightPenalty,
     schedules,
 )
+from hoplens.storing import load, save
 from hoplens.studies import extensions
 from hoplens.training import callbacks, recipes
 from hoplens.training.recipes import Recipe
@@ -116,8 +113,7 @@ __all__ = [
     "hop_maps",
     "lag_maps",
     "lesion",
-    "load_model",
-    "load_stack",
+    "load",
     "models",
     "nulls",
     "penalties",
@@ -125,12 +121,11 @@ __all__ = [
     "prune",
     "quantise",
     "read",
-    "read_model",
     "recipes",
     "reduce",
     "resolvent",
     "run_sweep",
-    "save_model",
+    "save",
     "schedules",
     "spectral_radius",
     "statistics",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
+from hoplens.compress.made import CompressedModel
 from hoplens.compress.sensitivity import block_of
 from hoplens.models.ensemble import Ensemble
 from hoplens.models.recurrent_model import RecurrentModel
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class Pruned:
+@dataclass(frozen=True, eq=False, repr=False)
+class Pruned(CompressedModel):
     """A pruned model; unpacks as ``core, readout = hl.prune(...)``.
 
     Attributes
@@ -36,20 +37,9 @@ class Pruned:
         non-zero weights before and after, sparsity (share of zeros).
     """
 
-    model: RecurrentModel
     masks: dict[str, Tensor]
     units: dict[str, list[int]] | None
     report: pd.DataFrame
-
-    @property
-    def core(self) -> nn.Module:
-        """The recurrent module."""
-        return self.model.core
-
-    @property
-    def readout(self) -> nn.Linear:
-        """The read-out."""
-        return self.model.readout
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter((self.model.core, self.model.readout))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hoplens.compress.made import CompressedModel
 from hoplens.compress.simulation import record, rounded, run_model
 from hoplens.compress.tuning import fine_tune, loss, score
 from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 FLOAT = 4  # bytes of a float32: biases, scales, and every weight before
 
 
-@dataclass(frozen=True, eq=False)
-class Quantised:
+@dataclass(frozen=True, eq=False, repr=False)
+class Quantised(CompressedModel):
     """A quantised model.
 
     Attributes
@@ -60,7 +61,6 @@ class Quantised:
         targets, else the explained share of the variance.
     """
 
-    model: RecurrentModel
     form: str
     levels: dict[str, Tensor]
     scales: dict[str, Tensor]

@@ -18,6 +18,7 @@ from hoplens.compress.gramians import (
     linear_gramians,
     root,
 )
+from hoplens.compress.made import CompressedModel
 from hoplens.compress.tuning import fine_tune, score
 from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_count
 from hoplens.models.cells import LeakyRNN
@@ -33,8 +34,8 @@ SIZES = (1.0, 0.5, 0.25, 0.1)  # standard deviations of balanced states that are
 RIDGE = 1e-6  # of the mean variance, when units are rebuilt from others
 
 
-@dataclass(frozen=True, eq=False)
-class Reduced:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reduced(CompressedModel):
     """A recurrent model with fewer hidden units, or a recurrent matrix of lower rank.
 
     Attributes
@@ -55,7 +56,6 @@ class Reduced:
         outputs' variance that is kept, if there are inputs.
     """
 
-    model: RecurrentModel
     basis: str
     values: Tensor
     bound: float

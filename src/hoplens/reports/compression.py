@@ -167,7 +167,7 @@ def _blocks(model: RecurrentModel) -> list[dict[str, str]]:
         'net.load_state_dict(torch.load("model.pt", weights_only=True))\n'
         f'outputs = net["readout"](net["core"]({steps})[0]{read})'
     )
-    saved = 'import hoplens as hl\nmodel = hl.load_model("model.safetensors")\noutputs = model(inputs)'
+    saved = 'import hoplens as hl\nmodel = hl.load("model.safetensors")\noutputs = model(inputs)'
     onnx = (
         'import onnxruntime\nsession = onnxruntime.InferenceSession("{}")\n'
         'outputs = session.run(["outputs"], {{"inputs": inputs.numpy()}})[0]'

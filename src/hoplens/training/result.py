@@ -236,4 +236,13 @@ class TrainingResult:
             ) from None
 
 
-__all__ = ["TrainingResult"]
+def is_result(file: Path) -> bool:
+    """Return whether a file of safetensors holds what `TrainingResult.save` wrote."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return KEY in (opened.metadata() or {})
+    except (SafetensorError, OSError):
+        return False  # the reader of models says what is wrong
+
+
+__all__ = ["TrainingResult", "is_result"]

@@ -158,7 +158,7 @@ def parts_of(model: Any, readout: Any = None) -> ModelParts:
     """
     if isinstance(model, str | os.PathLike):
         raise UnsupportedModelError(
-            f"this takes a model, got the path {os.fspath(model)!r}; open it with hoplens.read_model first"
+            f"this takes a model, got the path {os.fspath(model)!r}; open it with hoplens.load first"
         )
     if isinstance(model, ModelParts):
         if readout is not None:

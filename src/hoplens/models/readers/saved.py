@@ -94,7 +94,7 @@ def load_model(path: str | Path) -> RecurrentModel:
     file = regular_file(path, "model saved with save_model")
     if not is_safetensors(file):
         raise FileError(
-            f"{str(file)!r} is no file of save_model; open a state_dict of torch with hoplens.read_model"
+            f"{str(file)!r} is no file of save_model; open a state_dict of torch with hoplens.load"
         )
     try:
         described = description(file)
@@ -104,7 +104,7 @@ def load_model(path: str | Path) -> RecurrentModel:
     if not isinstance(described, dict):
         raise FileError(
             f"{str(file)!r} holds weights without a description of the model; open it with "
-            "hoplens.read_model, or write it with save_model"
+            "hoplens.load, or write it with save_model"
         )
     if described.get("format") != FORMAT:
         raise FileError(
