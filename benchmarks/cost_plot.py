@@ -59,7 +59,7 @@ def steps(networks: int, hidden: int, length: int) -> dict[str, Callable[[], obj
     inputs = torch.randn(length, networks, INPUTS, BATCH, generator=g)
     targets = torch.randn(1, networks, OUTPUTS, BATCH, generator=g)
     factors = torch.full((networks,), 1e-4)
-    scheduled = hl.ScheduledPenalty([(1.0, hl.PathwayPenalty(length), hl.constant())])
+    scheduled = hl.schedules.ScheduledPenalty([(1.0, hl.PathwayPenalty(length), hl.schedules.constant())])
     group = PenaltyGroup(slice(0, networks), scheduled, factors)
     batches = SimpleNamespace(size=BATCH, form="regression", every_step=False)
     objective = Objective(nets, batches, [group], length=length)

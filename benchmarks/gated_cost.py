@@ -10,7 +10,7 @@ import torch
 
 import hoplens as hl
 from hoplens.data.sets import SequenceData, Split
-from hoplens.penalties.trajectory import TrajectorySpec
+from hoplens.penalties.flow import TrajectorySpec
 from hoplens.training.recipes import PathwaySpec, Term
 from hoplens.training.settings import Network, Settings
 from hoplens.training.trainer import Trainer

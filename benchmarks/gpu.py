@@ -58,7 +58,7 @@ def data(networks: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
 
 def penalty_group(networks: int, device: torch.device | str) -> PenaltyGroup:
     """Return the hop penalty with one strength for all."""
-    penalty = hl.ScheduledPenalty([(1.0, hl.PathwayPenalty(LENGTH), hl.constant())])
+    penalty = hl.schedules.ScheduledPenalty([(1.0, hl.PathwayPenalty(LENGTH), hl.schedules.constant())])
     return PenaltyGroup(slice(0, networks), penalty, torch.full((networks,), STRENGTH, device=device))
 
 

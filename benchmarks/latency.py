@@ -24,7 +24,7 @@ UNITS, WINDOW, ZEROS = 32, 16, 0.9
 WHOLE, UNSTRUCTURED = "whole", f"{ZEROS:.0%} zeros, unstructured"
 NO_SPEED = 0.9  # an upper quartile of the ratio above this is no gain worth the name
 KINDS: dict[str, type[nn.RNNBase]] = {"RNN": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}
-Models = dict[str, hl.RecurrentModel | hl.Quantised]
+Models = dict[str, hl.RecurrentModel | hl.compress.Quantised]
 
 
 def models(kind: str, inputs: torch.Tensor) -> Models:
@@ -34,7 +34,7 @@ def models(kind: str, inputs: torch.Tensor) -> Models:
         core = KINDS[kind](N_INPUTS, HIDDEN, batch_first=True)
         whole = hl.RecurrentModel(core, nn.Linear(HIDDEN, N_OUTPUTS)).eval()
     few = inputs[:8]
-    small = hl.reduce_balanced(whole, UNITS, inputs=few).model
+    small = hl.reduce(whole, UNITS, inputs=few).model
     return {
         WHOLE: whole,
         UNSTRUCTURED: hl.prune(whole, ZEROS, by="magnitude").model,
@@ -48,7 +48,7 @@ def models(kind: str, inputs: torch.Tensor) -> Models:
 def rows(kind: str, seconds: float) -> list[list[str]]:
     """Return table rows of one kind of core."""
     inputs = torch.randn(BATCH, LENGTH, N_INPUTS, generator=torch.Generator().manual_seed(1))
-    frame = hl.measure_latency(models(kind, inputs), inputs, reference=WHOLE, seconds=seconds / 2)
+    frame = hl.export.measure_latency(models(kind, inputs), inputs, reference=WHOLE, seconds=seconds / 2)
     found = []
     for row in frame.itertuples():
         verdict = ""

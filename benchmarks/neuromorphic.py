@@ -1,10 +1,10 @@
 """What networks cost on event-driven hardware, and what they lose as spiking neurons.
 
-First the synaptic events and hops of an inference (`hoplens.event_cost`) of tanh networks of 48 units, 10
-steps, whole and with 90 % of the recurrent weights removed by pathways, and as delta networks that send only
-changes above a threshold. Each method at the strength that four validation seeds choose; 20 others are
-counted. Then leaky networks as NIR files of spiking neurons (`hoplens.export_nir`): explained share of the
-variance against neurons a unit and simulation steps a time step.
+First the synaptic events and hops of an inference (`hoplens.export.event_cost`) of tanh networks of 48
+units, 10 steps, whole and with 90 % of the recurrent weights removed by pathways, and as delta networks that
+send only changes above a threshold. Each method at the strength that four validation seeds choose; 20 others
+are counted. Then leaky networks as NIR files of spiking neurons (`hoplens.export_nir`): explained share of
+the variance against neurons a unit and simulation steps a time step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def counted(models: Sequence[hl.RecurrentModel], data: tuple[Tensor, Tensor], th
     """Return table cells: explained share, events, their share of the dense multiplications, hops."""
     inputs, targets = data
     with torch.no_grad():
-        costs = [hl.event_cost(model, inputs, threshold=threshold) for model in models]
+        costs = [hl.export.event_cost(model, inputs, threshold=threshold) for model in models]
     scores = [explained(cost.outputs, targets) for cost in costs]
     events = [float(cost.events.mean()) for cost in costs]
     mean, low, high = bootstrap_mean(np.array(scores))
@@ -89,7 +89,7 @@ def spiking_rows(leak: float, seeds: range, steps: int) -> list[list[str]]:
                             neurons=neurons, substeps=substeps,
                         )  # fmt: skip
                         found.append(done.score_after)
-                    except hl.ExportError:
+                    except hl.errors.ExportError:
                         pass  # refused: it misses too much of the outputs
                 scores = [score for score in found if score is not None]
                 mean = f"{np.mean(scores):.3f}" if scores else ""

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 import hoplens as hl
-from hoplens.penalties.trajectory import TrajectorySpec
+from hoplens.penalties.flow import TrajectorySpec
 from hoplens.studies.real.measure import count_hops, follow
 from hoplens.studies.real.plan import all_sets
 from hoplens.training.recipes import PathwaySpec, Recipe, Term

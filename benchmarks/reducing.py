@@ -40,7 +40,7 @@ def tasks() -> list[tuple[Task, float]]:
 def lesioned(model: hl.RecurrentModel, units: int, _: Tensor) -> hl.RecurrentModel:
     """Keep the units without which the hop maps change most."""
     lost = hl.lesion(hl.read(model.core, readout=model.readout).detach(), LENGTH)
-    return hl.remove_units(model, lost.argsort()[: len(lost) - units].tolist())
+    return hl.compress.remove_units(model, lost.argsort()[: len(lost) - units].tolist())
 
 
 def pruned(by: str) -> Reduction:
@@ -54,11 +54,11 @@ def pruned(by: str) -> Reduction:
 
 
 def balanced(basis: str, *, data: bool = True) -> Reduction:
-    """Return the reduction that `hoplens.reduce_balanced` does in a basis."""
+    """Return the reduction that `hoplens.reduce` does in a basis."""
 
     def reduction(model: hl.RecurrentModel, units: int, inputs: Tensor) -> hl.RecurrentModel:
         given = {"inputs": inputs} if data else {"horizon": LENGTH}
-        return hl.reduce_balanced(model, units, basis=basis, **given).model
+        return hl.reduce(model, units, basis=basis, **given).model
 
     return reduction
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import hoplens as hl
-from hoplens.report import write_network_report
+from hoplens.reports import write_network_report
 
 KIB_PER_MIB = 1024
 
@@ -45,7 +45,7 @@ def main() -> None:
         parts = f"analysis {analysed - started:.1f} s, page {done - analysed:.1f} s"
         print(f"{parts}, together {done - started:.1f} s")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MIB
-        library = len(files("hoplens.report").joinpath("vendor/echarts.min.js").read_bytes())
+        library = len(files("hoplens.reports").joinpath("vendor/echarts.min.js").read_bytes())
         print(
             f"peak memory {peak:.0f} MiB, page {size / 1e6:.2f} MB (plotting library {library / 1e6:.2f} MB)"
         )

@@ -44,7 +44,7 @@ def low_rank(hidden: int) -> hl.Pathways:
     source = torch.Generator().manual_seed(0)
     u, v = (torch.randn(hidden, RANK, generator=source) / hidden**0.5 for _ in range(2))
     w_in, w_out = ends(hidden, source)
-    return hl.Pathways(w_in, hl.LowRank(u, v, 0.9 * torch.rand(hidden, generator=source)), w_out)
+    return hl.Pathways(w_in, hl.graph.LowRank(u, v, 0.9 * torch.rand(hidden, generator=source)), w_out)
 
 
 def dense(hidden: int) -> hl.Pathways:

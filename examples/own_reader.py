@@ -26,7 +26,7 @@ class MinimalGate(nn.Module):
 
 def read_minimal_gate(module: MinimalGate) -> hl.Cell:
     hidden = module.gate.out_features
-    return hl.FunctionCell(module.step, n_inputs=module.gate.in_features - hidden, n_state=hidden)
+    return hl.models.FunctionCell(module.step, n_inputs=module.gate.in_features - hidden, n_state=hidden)
 
 
 class Oscillator(nn.Module):
@@ -60,7 +60,7 @@ def main() -> None:
     inputs = torch.randn(16, 12, 3)
     readout = nn.Linear(8, 2)
 
-    hl.register_reader(MinimalGate, read_minimal_gate)
+    hl.extensions.register_reader(MinimalGate, read_minimal_gate)
     for module in (MinimalGate(3, 8), Oscillator(3, 8)):
         net = hl.read(module, readout, at="origin")
         exact = hl.trajectory_maps(module, inputs, readout=readout)

@@ -12,7 +12,7 @@ import hoplens as hl
 from hoplens import testing
 
 
-@hl.register_task("cued recall")
+@hl.extensions.register_task("cued recall")
 @dataclass(frozen=True)
 class CuedRecall:
     """Output the first input of ``lag`` steps ago, times the cue that comes with the last step."""
@@ -39,12 +39,12 @@ def group_lasso(length: int) -> hl.Penalty:  # noqa: ARG001 - a penalty may depe
     return GroupLasso()
 
 
-@hl.register_recipe("group lasso")
+@hl.extensions.register_recipe("group lasso")
 def group_lasso_recipe() -> hl.Recipe:
     return hl.Recipe("group lasso", (hl.recipes.Term(group_lasso),))
 
 
-@hl.register_measure("senders")
+@hl.extensions.register_measure("senders")
 def senders(net: hl.Pathways, task: object) -> Tensor:  # noqa: ARG001 - a measure may ask the task
     """Return how many hidden units send more than a tenth of what the strongest sends."""
     sent = torch.linalg.vector_norm(net.w_rec, dim=-2)

@@ -19,14 +19,14 @@ def relative_mass(maps: hl.HopMaps) -> torch.Tensor:
 
 
 def main(folder: str | None = None, draws: int = 200) -> None:
-    worm = hl.celegans()
+    worm = hl.data.celegans()
     sensory, motor = ([n for n in worm if worm.nodes[n]["kind"] == kind] for kind in ("sensory", "motor"))
     net = hl.read(worm, inputs=sensory, outputs=motor, attach=True)
     # with the synapse counts as they are each further synapse counts 30 times the one before
-    net = hl.rescale(net, 0.5)
+    net = hl.graph.rescale(net, 0.5)
     maps = hl.hop_maps(net, 8)
     print(net)
-    hops = hl.dominant_hop(maps)
+    hops = hl.analysis.dominant_hop(maps)
     reached = hops[hops > 0]
     # the two terminals' edges are hops too: a direct synapse has hop 3
     for hop in range(3, 9):

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import hoplens as hl
-from hoplens.report import explanation_words as words
-from hoplens.report import write_network_report
+from hoplens.reports import explanation_words as words
+from hoplens.reports import write_network_report
 
 X = torch.randn(4, 6, I, generator=torch.Generator().manual_seed(11))
 OTHER = torch.randn(3, 9, I, generator=torch.Generator().manual_seed(12))  # another batch size and length
@@ -180,7 +180,7 @@ def explain(kind: Kind, folder: Path) -> None:
 
 
 def fixed_points(kind: Kind, folder: Path) -> None:
-    found = hl.fixed_points(kind.model, n=4)
+    found = hl.dynamics.fixed_points(kind.model, n=4)
     assert found.states.dtype == torch.float64
     assert bool((found.residual < 1e-9).all())
     core = getattr(inner(kind.model), "core", kind.model)
@@ -200,7 +200,7 @@ def fixed_points(kind: Kind, folder: Path) -> None:
 
 def prune(kind: Kind, folder: Path) -> None:
     none, half = (hl.prune(kind.model, amount, **kind.options) for amount in (0.0, 0.5))
-    if isinstance(half, hl.PrunedEnsemble):
+    if isinstance(half, hl.compress.PrunedEnsemble):
         close(none.ensemble.predict(X)[0], kind.run(X))
         masks, state = half.masks, None
     else:
@@ -241,16 +241,16 @@ def export_int8(kind: Kind, folder: Path) -> None:
     close(onnx_outputs(folder / "i.onnx", OTHER), kind.run(OTHER), 0.1)
 
 
-def reduce_balanced(kind: Kind, folder: Path) -> None:
-    small = hl.reduce_balanced(kind.model, 2, **kind.options)
+def reduce(kind: Kind, folder: Path) -> None:
+    small = hl.reduce(kind.model, 2, **kind.options)
     assert small.model.core.hidden_size == 2
     close(run(small.model, OTHER), ends(small.model.core, small.model.readout)(last(small.model, OTHER)))
 
 
 def low_rank(kind: Kind, folder: Path) -> None:
-    full = hl.low_rank(kind.model, ranks(kind.model), **kind.options)
+    full = hl.compress.low_rank(kind.model, ranks(kind.model), **kind.options)
     close(valid(kind, full.model), kind.run(X), 1e-4)
-    one = hl.low_rank(kind.model, 1, **kind.options).model
+    one = hl.compress.low_rank(kind.model, 1, **kind.options).model
     weight = one.core.weight_hh_l0.detach()
     blocks = weight.view(-1, weight.shape[1], weight.shape[1])
     assert bool((torch.linalg.matrix_rank(blocks, rtol=1e-4) <= 1).all())
@@ -272,7 +272,7 @@ def truncate(kind: Kind, folder: Path) -> None:
 
 
 def remove_units(kind: Kind, folder: Path) -> None:
-    small = hl.remove_units(kind.model, [0], **kind.options)
+    small = hl.compress.remove_units(kind.model, [0], **kind.options)
     same_size = copy.deepcopy(hl.truncate(kind.model, 6, **kind.options))
     with torch.no_grad():  # what the unit says is nowhere heard
         same_size.core.weight_hh_l0[:, 0] = 0
@@ -294,7 +294,7 @@ def effective_window(kind: Kind, folder: Path) -> None:
 
 
 def measure_latency(kind: Kind, folder: Path) -> None:
-    frame = hl.measure_latency(kind.model, X, runtimes=("eager",), seconds=1e-6, **kind.options)
+    frame = hl.export.measure_latency(kind.model, X, runtimes=("eager",), seconds=1e-6, **kind.options)
     assert len(frame) > 0
     assert bool((frame["ms"] > 0).all())
 
@@ -338,7 +338,7 @@ def export_nir(kind: Kind, folder: Path) -> None:
     """A spiking file is an approximation: its error is what the export says it is."""
     done = hl.export_nir(kind.model, folder / "m.nir", inputs=X, **kind.options)
     steps = X.repeat_interleave(done.substeps, dim=1)
-    found = hl.simulate_nir(done.path, steps, dt=done.dt)[:, -1].double()
+    found = hl.export.simulate_nir(done.path, steps, dt=done.dt)[:, -1].double()
     wanted = kind.run(X).double()
     if done.form == "exact":
         close(found, wanted)
@@ -347,7 +347,7 @@ def export_nir(kind: Kind, folder: Path) -> None:
 
 
 def event_cost(kind: Kind, folder: Path) -> None:
-    close(hl.event_cost(kind.model, X, **kind.options).outputs, targets_of(kind, X))
+    close(hl.export.event_cost(kind.model, X, **kind.options).outputs, targets_of(kind, X))
 
 
 def file_of(kind: Kind, folder: Path) -> Path:
@@ -410,7 +410,9 @@ def nir_command(kind: Kind, folder: Path) -> None:
         folder, "export", file_of(kind, folder), "-o", folder / "c.nir", "--data", folder / "data.npz"
     )
     substeps = 1 if "exact;" in shown else 32
-    found = hl.simulate_nir(folder / "c.nir", X.repeat_interleave(substeps, 1), dt=1e-3 / substeps)[:, -1]
+    found = hl.export.simulate_nir(folder / "c.nir", X.repeat_interleave(substeps, 1), dt=1e-3 / substeps)[
+        :, -1
+    ]
     wanted = kind.run(X)
     error = (found - wanted).square().mean() / (wanted - wanted.mean(0)).square().mean()
     assert f"squared error {float(error):.2g} of" in shown or float(error) < 1e-9
@@ -448,7 +450,7 @@ MORE: dict[str, Any] = {
     "source": 0,
     "target": 0,
     "hops": 3,
-    "measure": hl.temporal_sparsity,
+    "measure": hl.analysis.temporal_sparsity,
     "null": "shuffle",
     "seed": 0,
     "n": 19,
@@ -491,7 +493,7 @@ COLUMNS: dict[str, Column] = {
     "prune": prune,
     "quantise": quantise,
     "export_int8": export_int8,
-    "reduce_balanced": reduce_balanced,
+    "reduce": reduce,
     "low_rank": low_rank,
     "truncate": truncate,
     "remove_units": remove_units,

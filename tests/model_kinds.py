@@ -83,7 +83,7 @@ class Own(nn.Module):
         return (1 - z) * state + z * torch.tanh(self.candidate(both))
 
     def to_hoplens(self) -> hl.Cell:
-        return hl.FunctionCell(self.step, n_inputs=I, n_state=H)
+        return hl.models.FunctionCell(self.step, n_inputs=I, n_state=H)
 
 
 class Whole(nn.Module):
@@ -158,7 +158,7 @@ def in_memory() -> dict[str, Kind]:
         model, "int4", calibration=torch.randn(8, 6, I, generator=torch.Generator().manual_seed(3))
     )
     found["Quantised"] = Kind(few, None, ends(few.model.core, few.model.readout))
-    for name, small in (("Reduced", hl.reduce_balanced(model, 3)), ("low rank", hl.low_rank(model, 2))):
+    for name, small in (("Reduced", hl.reduce(model, 3)), ("low rank", hl.compress.low_rank(model, 2))):
         found[name] = Kind(small, None, ends(small.model.core, small.model.readout))
     for activation in ("tanh", "relu", "linear"):
         one = create_ensemble(
@@ -200,7 +200,7 @@ def in_memory() -> dict[str, Kind]:
 
 def bare_cell(core: nn.GRU) -> hl.Cell:
     """Return a cell made by hand of a module's weights."""
-    return hl.GruCell(core.weight_ih_l0, core.weight_hh_l0, core.bias_ih_l0, core.bias_hh_l0)
+    return hl.models.GruCell(core.weight_ih_l0, core.weight_hh_l0, core.bias_ih_l0, core.bias_hh_l0)
 
 
 NAMES = tuple(kinds())

@@ -12,9 +12,9 @@ from torch import nn
 
 import hoplens as hl
 import hoplens.analysis.summary
-import hoplens.models.connectome
+import hoplens.data.connectome
 from hoplens.errors import FileError, ParameterError, ShapeError
-from hoplens.report import render_network_report
+from hoplens.reports import render_network_report
 
 
 def model() -> tuple[nn.LSTM, nn.Linear]:
@@ -124,13 +124,13 @@ def test_rescale_keeps_every_kind_of_network() -> None:
         w_rec,
         torch.stack([w_rec, 3 * w_rec]),
         sp.csr_array(w_rec.numpy()),
-        hl.LowRank(u, v),
-        hl.LowRank(u, v, own),
+        hl.graph.LowRank(u, v),
+        hl.graph.LowRank(u, v, own),
     ]
     for w in kinds:
         wide = isinstance(w, torch.Tensor) and w.dim() == 3  # an ensemble
         net = hl.Pathways(w_in.expand(2, 6, 2) if wide else w_in, w, w_out.expand(2, 3, 6) if wide else w_out)
-        scaled = hl.rescale(net, 0.7)
+        scaled = hl.graph.rescale(net, 0.7)
         torch.testing.assert_close(
             hl.spectral_radius(scaled), torch.full(net.batch_shape, 0.7, dtype=torch.float64)
         )
@@ -139,21 +139,21 @@ def test_rescale_keeps_every_kind_of_network() -> None:
         powers = factor ** torch.arange(4.0, dtype=torch.float64)[:, None, None]
         torch.testing.assert_close(hl.hop_maps(scaled, 4).values, hl.hop_maps(net, 4).values * powers)
     with pytest.raises(ParameterError, match="no cycle"):
-        hl.rescale(hl.Pathways(w_in, w_rec.tril(-1), w_out), 0.5)
+        hl.graph.rescale(hl.Pathways(w_in, w_rec.tril(-1), w_out), 0.5)
 
 
 def test_the_worm() -> None:
-    assert doctest.testmod(hoplens.models.connectome).failed == 0
-    worm = hl.celegans()
+    assert doctest.testmod(hoplens.data.connectome).failed == 0
+    worm = hl.data.celegans()
     kinds = [data["kind"] for _, data in worm.nodes(data=True)]
     assert [kinds.count(kind) for kind in ("sensory", "inter", "motor")] == [83, 81, 116]
     assert worm["AVAL"]["VA6"]["weight"] == 4  # command interneuron to motor neuron, not the reverse
     assert not worm.has_edge("VA6", "AVAL")
-    signed = hl.celegans(signed=True)
+    signed = hl.data.celegans(signed=True)
     flipped = {a for a, b, data in signed.edges(data=True) if data["weight"] == -worm[a][b]["weight"]}
     assert flipped == {n for n, data in worm.nodes(data=True) if data["gaba"] and worm.out_degree(n)}
     assert len(flipped) > 10
-    gap = hl.celegans(edges="gap")
+    gap = hl.data.celegans(edges="gap")
     assert all(gap[b][a]["weight"] == data["weight"] for a, b, data in gap.edges(data=True))
     net = hl.read(worm, inputs=["ASHL"], outputs=["VA6"], attach=True)
     # two synapses ASHL -> AVAL, four AVAL -> VA6, and the terminals' edges of weight 1
@@ -211,7 +211,7 @@ def test_units_are_ranked_as_their_real_removal_from_a_trained_network_does(seed
 def test_lesions_of_a_linear_network_are_its_ablations_on_white_noise() -> None:
     g = torch.Generator().manual_seed(0)
     w_in, w_rec, w_out = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((9, 2), (9, 9), (2, 9)))
-    cell = hl.RnnCell(w_in, 0.25 * w_rec, nonlinearity="linear")
+    cell = hl.models.RnnCell(w_in, 0.25 * w_rec, nonlinearity="linear")
     stack = hl.Stack(((cell,),), w_out, "linear")
     x = torch.randn(20_000, 6, 2, generator=g, dtype=torch.float64)
     found = hl.analyze(stack, inputs=x)
@@ -265,7 +265,7 @@ def test_a_bidirectional_network_is_not_said_to_have_lags() -> None:
     assert '"lags":null' in page
     assert "(r = " not in found.to_text()
     assert "lag" not in found.tables()["hop_maps"].columns
-    with pytest.raises(hl.UnsupportedModelError, match="lag_maps"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="lag_maps"):
         _ = found.maps.lags
     assert found.ablations is None
     assert "hop maps change most" in found.to_text()

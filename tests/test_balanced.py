@@ -47,7 +47,7 @@ KINDS = pytest.mark.parametrize("kind", ["rnn", "relu", "leaky", "gru", "lstm"])
 
 
 def worst_gain(net, other):
-    gap = hl.transfer_function(net, FREQUENCIES) - hl.transfer_function(other, FREQUENCIES)
+    gap = hl.dynamics.transfer_function(net, FREQUENCIES) - hl.dynamics.transfer_function(other, FREQUENCIES)
     return torch.linalg.matrix_norm(gap, ord=2).amax(-1)
 
 
@@ -58,12 +58,12 @@ def worst_gain(net, other):
 @given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([0.3, 0.9, 0.98]))
 def test_the_error_is_never_above_the_bound_nor_below_the_next_value(seed, units, radius):
     net = random_network(seed, hidden=6, radius=radius)
-    got = hl.balanced_truncation(net, units)
+    got = hl.compress.balanced_truncation(net, units)
     gain = worst_gain(net, got.net)
     assert gain <= got.bound * (1 + 1e-9)
     assert got.bound == pytest.approx(float(2 * got.values[units:].sum()))
     torch.testing.assert_close(got.left @ got.right, torch.eye(units, dtype=F64), rtol=0, atol=1e-7)
-    torch.testing.assert_close(got.values, hl.hankel_singular_values(net))
+    torch.testing.assert_close(got.values, hl.dynamics.hankel_singular_values(net))
     # stays stable (Pernebo and Silverman 1982), and keeps the first Hankel values in sight
     assert torch.linalg.eigvals(got.net.w_rec).abs().max() < 1
 
@@ -81,14 +81,17 @@ def test_it_is_the_textbook_reduction():
     back = np.linalg.inv(t)
     control = pytest.importorskip("control")
     wanted = control.ss((back @ a @ t)[:3, :3], (back @ b)[:3], (c @ t)[:, :3], np.zeros((2, 3)), True)
-    got = hl.balanced_truncation(net, 3)
+    got = hl.compress.balanced_truncation(net, 3)
     np.testing.assert_allclose(np.sort(values)[::-1] ** 0.5, got.values, rtol=1e-6)
     small = [m.numpy() for m in (got.net.w_rec, got.net.w_in, got.net.w_out)]
     found = control.ss(*small, np.zeros((2, 3)), True)
     for f in (0.0, 0.13, 0.5):
         z = np.exp(2j * np.pi * f)
         np.testing.assert_allclose(found(z, squeeze=False), wanted(z, squeeze=False), rtol=1e-6, atol=1e-8)
-    both = hl.controllability_gramian(got.net), hl.observability_gramian(hl.balanced_truncation(net, 6).net)
+    both = (
+        hl.dynamics.controllability_gramian(got.net),
+        hl.dynamics.observability_gramian(hl.compress.balanced_truncation(net, 6).net),
+    )
     torch.testing.assert_close(both[1], torch.diag(got.values), rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(both[0].diagonal(), got.values[:3], rtol=0.5, atol=0)
 
@@ -101,33 +104,34 @@ def test_states_that_nothing_reaches_or_sees_go_at_no_cost():
     w_in = torch.cat([net.w_in, torch.ones(1, 3, dtype=F64), torch.zeros(1, 3, dtype=F64)])
     w_out = torch.cat([net.w_out, torch.zeros(2, 1, dtype=F64), torch.ones(2, 1, dtype=F64)], dim=1)
     wide = hl.Pathways(w_in, w_rec, w_out)
-    got = hl.balanced_truncation(wide, 4)
+    got = hl.compress.balanced_truncation(wide, 4)
     torch.testing.assert_close(hl.hop_maps(got.net, 12).values, hl.hop_maps(net, 12).values)
-    with pytest.raises(hl.ParameterError, match="only 4 states"):
-        hl.balanced_truncation(wide, 5)
+    with pytest.raises(hl.errors.ParameterError, match="only 4 states"):
+        hl.compress.balanced_truncation(wide, 5)
 
 
 def test_unstable_networks_need_a_horizon_and_get_no_bound():
     net = random_network(2, hidden=5, radius=1.2)
-    with pytest.raises(hl.UnstableError, match="give a horizon"):
-        hl.balanced_truncation(net, 3)
-    got = hl.balanced_truncation(net, 5, horizon=8)
+    with pytest.raises(hl.errors.UnstableError, match="give a horizon"):
+        hl.compress.balanced_truncation(net, 3)
+    got = hl.compress.balanced_truncation(net, 5, horizon=8)
     assert math.isinf(float(got.bound))
     torch.testing.assert_close(hl.hop_maps(got.net, 8).values, hl.hop_maps(net, 8).values)
 
 
 def test_ensembles_skips_and_stacks():
     nets = random_network(4, hidden=5, batch=(3,), skip=True)
-    got = hl.balanced_truncation(nets, 3)
+    got = hl.compress.balanced_truncation(nets, 3)
     assert got.bound.shape == (3,)
     for n in range(3):
-        one = hl.balanced_truncation(nets[n], 3)
+        one = hl.compress.balanced_truncation(nets[n], 3)
         torch.testing.assert_close(
-            hl.transfer_function(one.net, FREQUENCIES), hl.transfer_function(got.net, FREQUENCIES)[n]
+            hl.dynamics.transfer_function(one.net, FREQUENCIES),
+            hl.dynamics.transfer_function(got.net, FREQUENCIES)[n],
         )
         assert worst_gain(nets[n], one.net) <= one.bound
     stack = hl.read(nn.GRU(2, 3, 2).double(), nn.Linear(3, 2).double()).detach()
-    small = hl.balanced_truncation(stack, 3)
+    small = hl.compress.balanced_truncation(stack, 3)
     assert worst_gain(stack, small.net) <= small.bound * (1 + 1e-9)
 
 
@@ -170,8 +174,8 @@ def test_linear_gramians_are_those_of_the_network_at_rest():
     model = model_of(core_of("rnn", 4))
     net = hl.read(model.core, readout=model.readout).detach()
     got = linear_gramians(model, 7)
-    torch.testing.assert_close(got.reach, hl.controllability_gramian(net, 7))
-    torch.testing.assert_close(got.show, hl.observability_gramian(net, 7))
+    torch.testing.assert_close(got.reach, hl.dynamics.controllability_gramian(net, 7))
+    torch.testing.assert_close(got.show, hl.dynamics.observability_gramian(net, 7))
 
 
 # recurrent models
@@ -206,7 +210,7 @@ def test_doubled_units_are_found_and_removed_at_no_cost(kind):
     x = draw(0, 32, 8, 3).float()
     wide = doubled(model)
     torch.testing.assert_close(wide(x), model(x))
-    got = hl.reduce_balanced(wide, 4, basis="units", inputs=x)
+    got = hl.reduce(wide, 4, basis="units", inputs=x)
     assert sorted(unit // 2 for unit in got.kept) == [0, 1, 2, 3]
     assert got.model.core.weight_hh_l0.shape[1] == 4
     assert type(got.model.core) is type(wide.core)
@@ -218,11 +222,11 @@ def test_doubled_units_are_found_and_removed_at_no_cost(kind):
 def test_all_units_kept_is_the_model_itself(kind):
     model = model_of(core_of(kind))
     x = draw(0, 16, 7, 3).float()
-    got = hl.reduce_balanced(model.core, 6, readout=model.readout, inputs=x)
+    got = hl.reduce(model.core, 6, readout=model.readout, inputs=x)
     assert got.basis == "units"
     assert got.kept == tuple(range(6))
     torch.testing.assert_close(got.model(x), model(x), rtol=1e-4, atol=1e-5)
-    without_data = hl.reduce_balanced(model, 6, horizon=8)
+    without_data = hl.reduce(model, 6, horizon=8)
     torch.testing.assert_close(without_data.model(x), model(x), rtol=1e-4, atol=1e-5)
     assert math.isinf(without_data.bound)
 
@@ -233,9 +237,9 @@ def test_balanced_states_follow_linear_theory_where_the_network_is_linear():
         for bias in (model.core.bias_ih_l0, model.core.bias_hh_l0, model.readout.bias):
             bias.zero_()
     x = 1e-2 * draw(0, 16, 9, 3).float()  # tanh is linear here to 1e-4
-    got = hl.reduce_balanced(model, 3, basis="states")
+    got = hl.reduce(model, 3, basis="states")
     net = hl.read(model.core, readout=model.readout).detach()
-    linear = hl.balanced_truncation(net, 3)
+    linear = hl.compress.balanced_truncation(net, 3)
     assert got.bound == pytest.approx(float(linear.bound))
     maps = hl.hop_maps(linear.net, 9).values.flip(0).float()  # by time step
     wanted = torch.einsum("toi,bti->bo", maps, x)
@@ -246,12 +250,12 @@ def test_balanced_states_follow_linear_theory_where_the_network_is_linear():
 def test_states_along_data_keep_a_constant_offset(kind):
     model = model_of(core_of(kind, 4))
     x = draw(0, 64, 8, 3).float() + 1.0
-    got = hl.reduce_balanced(model, 4, basis="states", inputs=x)
-    rest = hl.reduce_balanced(model, 4, basis="states", horizon=8)  # knows of no mean input
+    got = hl.reduce(model, 4, basis="states", inputs=x)
+    rest = hl.reduce(model, 4, basis="states", horizon=8)  # knows of no mean input
     with torch.no_grad():
         assert score(rest.model(x), model(x)) < 0.5 < 0.8 < got.scores["reduced"]
     assert got.kept == ()
-    fewer = hl.reduce_balanced(model, 2, basis="states", inputs=x)
+    fewer = hl.reduce(model, 2, basis="states", inputs=x)
     assert fewer.model.core.weight_hh_l0.shape == (2, 2)
 
 
@@ -260,14 +264,14 @@ def test_the_best_basis_is_the_one_that_changes_less():
     x = draw(0, 64, 8, 3).float()
     for units in (2, 6):
         shares = {
-            basis: hl.reduce_balanced(model, units, basis=basis, inputs=x).scores["reduced"]
+            basis: hl.reduce(model, units, basis=basis, inputs=x).scores["reduced"]
             for basis in ("units", "states")
         }
-        best = hl.reduce_balanced(model, units, inputs=x)
+        best = hl.reduce(model, units, inputs=x)
         assert best.scores["reduced"] == max(shares.values())
         assert best.basis == max(shares, key=shares.get)
         assert len(best.kept) == (units if best.basis == "units" else 0)
-    assert hl.reduce_balanced(model, 2, horizon=8).basis == "units"
+    assert hl.reduce(model, 2, horizon=8).basis == "units"
 
 
 def test_fine_tuning_wins_back_and_is_scored_on_test_data():
@@ -276,7 +280,7 @@ def test_fine_tuning_wins_back_and_is_scored_on_test_data():
     test = (fresh, model(fresh).detach())
     weights = {n: v.clone() for n, v in model.state_dict().items()}
     before = torch.get_rng_state()
-    got = hl.reduce_balanced(model, 2, inputs=x, test=test, steps=100, lr=1e-2)
+    got = hl.reduce(model, 2, inputs=x, test=test, steps=100, lr=1e-2)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(v, weights[n]) for n, v in model.state_dict().items())
     assert got.scores["before"] == pytest.approx(1.0)
@@ -312,18 +316,20 @@ def test_units_without_variance_are_taken_last():
 def test_full_rank_changes_nothing_and_rank_is_kept(kind):
     model = model_of(core_of(kind))
     x = draw(0, 16, 7, 3).float()
-    torch.testing.assert_close(hl.low_rank(model, 6, inputs=x).model(x), model(x), rtol=1e-4, atol=1e-5)
-    low = hl.low_rank(model, 2, inputs=x)
+    torch.testing.assert_close(
+        hl.compress.low_rank(model, 6, inputs=x).model(x), model(x), rtol=1e-4, atol=1e-5
+    )
+    low = hl.compress.low_rank(model, 2, inputs=x)
     assert torch.linalg.matrix_rank(low.model.core.weight_hh_l0, atol=1e-5) == 2
     assert low.basis == "rank"
-    linear = hl.low_rank(model, 2, horizon=7)
+    linear = hl.compress.low_rank(model, 2, horizon=7)
     assert torch.linalg.matrix_rank(linear.model.core.weight_hh_l0, atol=1e-5) == 2
 
 
 def test_the_weighting_beats_the_plain_decomposition_where_states_differ():
     model = model_of(core_of("rnn", 8))
     x = draw(0, 64, 8, 3).float() * torch.tensor([3.0, 0.1, 0.1])
-    got = hl.low_rank(model, 2, inputs=x)
+    got = hl.compress.low_rank(model, 2, inputs=x)
     plain = hl.RecurrentModel(core_of("rnn", 8), nn.Linear(8, 2))
     plain.load_state_dict(model.state_dict())
     u, s, vh = torch.linalg.svd(model.core.weight_hh_l0.detach())
@@ -338,26 +344,26 @@ def test_the_weighting_beats_the_plain_decomposition_where_states_differ():
 
 def test_what_cannot_be_reduced_is_refused():
     deep = hl.RecurrentModel(nn.RNN(3, 4, 2, batch_first=True), nn.Linear(4, 2))
-    with pytest.raises(hl.UnsupportedModelError, match="2 layers"):
-        hl.reduce_balanced(deep, 2)
+    with pytest.raises(hl.errors.UnsupportedModelError, match="2 layers"):
+        hl.reduce(deep, 2)
     both = hl.RecurrentModel(nn.GRU(3, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2))
-    with pytest.raises(hl.UnsupportedModelError, match="both directions"):
-        hl.low_rank(both, 2)
+    with pytest.raises(hl.errors.UnsupportedModelError, match="both directions"):
+        hl.compress.low_rank(both, 2)
     model = model_of(core_of("gru"))
-    with pytest.raises(hl.UnsupportedModelError, match="gates"):
-        hl.reduce_balanced(model, 2, basis="states")
-    with pytest.raises(hl.UnsupportedModelError, match="relu"):
-        hl.reduce_balanced(model_of(core_of("relu")), 2, basis="states", horizon=5)
-    with pytest.raises(hl.ParameterError, match="at most 6"):
-        hl.reduce_balanced(model, 7)
-    with pytest.raises(hl.ParameterError, match="at most 6"):
-        hl.low_rank(model, 7)
-    with pytest.raises(hl.ParameterError, match="need inputs="):
-        hl.reduce_balanced(model, 2, steps=3)
-    with pytest.raises(hl.UnknownNameError, match="units"):
-        hl.reduce_balanced(model, 2, basis="unit")
+    with pytest.raises(hl.errors.UnsupportedModelError, match="gates"):
+        hl.reduce(model, 2, basis="states")
+    with pytest.raises(hl.errors.UnsupportedModelError, match="relu"):
+        hl.reduce(model_of(core_of("relu")), 2, basis="states", horizon=5)
+    with pytest.raises(hl.errors.ParameterError, match="at most 6"):
+        hl.reduce(model, 7)
+    with pytest.raises(hl.errors.ParameterError, match="at most 6"):
+        hl.compress.low_rank(model, 7)
+    with pytest.raises(hl.errors.ParameterError, match="need inputs="):
+        hl.reduce(model, 2, steps=3)
+    with pytest.raises(hl.errors.UnknownNameError, match="units"):
+        hl.reduce(model, 2, basis="unit")
     wild = model_of(core_of("rnn"))
     with torch.no_grad():
         wild.core.weight_hh_l0.mul_(10)
-    with pytest.raises(hl.UnstableError, match="horizon"):
-        hl.reduce_balanced(wild, 2)
+    with pytest.raises(hl.errors.UnstableError, match="horizon"):
+        hl.reduce(wild, 2)

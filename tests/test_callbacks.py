@@ -53,7 +53,7 @@ def test_records_what_the_library_says():
             states[step], losses[step] = copy.deepcopy(model.state_dict()), float(loss.detach())
             logger.on_step(step, model, loss)
 
-    logger = hl.HopLogger(5, every=3, penalty=penalty)
+    logger = hl.callbacks.HopLogger(5, every=3, penalty=penalty)
     fit(net, Keep(), 8)
     assert [record.step for record in logger.records] == [0, 3, 6]
     for record in logger.records:
@@ -74,7 +74,7 @@ def test_records_what_the_library_says():
 
 def test_training_is_the_same_with_and_without():
     with_logger, without = Net(), Net()
-    fit(with_logger, hl.HopLogger(5, every=1, penalty=hl.PathwayPenalty(5)), 5)
+    fit(with_logger, hl.callbacks.HopLogger(5, every=1, penalty=hl.PathwayPenalty(5)), 5)
 
     class Nothing:
         def on_step(self, step, model, loss):
@@ -86,7 +86,7 @@ def test_training_is_the_same_with_and_without():
         assert torch.equal(a, b)
         assert torch.equal(a.grad, b.grad)
     rng = torch.get_rng_state()
-    hl.HopLogger(5).on_step(0, with_logger, 1.0)
+    hl.callbacks.HopLogger(5).on_step(0, with_logger, 1.0)
     assert torch.equal(rng, torch.get_rng_state())
     assert with_logger.training
 
@@ -98,13 +98,13 @@ def test_finds_the_network_or_says_how_to_name_it():
     assert pathways_of(graph) is graph
     assert pathways_of(net.rnn).n_outputs == 6
     two = nn.ModuleList([nn.RNN(2, 3), nn.RNN(2, 3)])
-    with pytest.raises(hl.ParameterError, match="2 recurrent modules; say which one"):
+    with pytest.raises(hl.errors.ParameterError, match="2 recurrent modules; say which one"):
         pathways_of(two)
-    with pytest.raises(hl.ParameterError, match=r"2 linear layers .* fit its 6 hidden units"):
+    with pytest.raises(hl.errors.ParameterError, match=r"2 linear layers .* fit its 6 hidden units"):
         pathways_of(nn.ModuleList([net, nn.Linear(6, 1)]))
-    with pytest.raises(hl.UnsupportedModelError, match="cannot read a Linear"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="cannot read a Linear"):
         pathways_of(nn.Linear(2, 2))
-    logger = hl.HopLogger(3, read_model=lambda model: hl.read(model[1]))
+    logger = hl.callbacks.HopLogger(3, read_model=lambda model: hl.read(model[1]))
     logger.on_step(0, two, 0.0)
     assert logger.records[0].maps.values.shape == (3, 3, 2)
     assert math.isnan(logger.records[0].penalty)
@@ -112,24 +112,24 @@ def test_finds_the_network_or_says_how_to_name_it():
 
 def test_bad_options_are_refused(tmp_path):
     for options in ({"horizon": 0}, {"horizon": 3, "every": 0}, {"horizon": 3, "threshold": 1.0}):
-        with pytest.raises(hl.ParameterError):
-            hl.HopLogger(**options)
-    logger = hl.HopLogger(3)
-    with pytest.raises(hl.ParameterError, match="nothing was recorded"):
+        with pytest.raises(hl.errors.ParameterError):
+            hl.callbacks.HopLogger(**options)
+    logger = hl.callbacks.HopLogger(3)
+    with pytest.raises(hl.errors.ParameterError, match="nothing was recorded"):
         logger.animate(tmp_path / "a.gif")
     ensemble = hl.Pathways(torch.ones(2, 3, 1), torch.ones(2, 3, 3), torch.ones(2, 1, 3))
-    with pytest.raises(hl.ShapeError, match="follows one network"):
+    with pytest.raises(hl.errors.ShapeError, match="follows one network"):
         logger.on_step(0, ensemble, 0.0)
     logger.on_step(0, Net(), 0.0)
-    with pytest.raises(hl.ParameterError, match=r"writes a \.gif file, got 'a.mp4'"):
+    with pytest.raises(hl.errors.ParameterError, match=r"writes a \.gif file, got 'a.mp4'"):
         logger.animate(tmp_path / "a.mp4")
-    with pytest.raises(hl.FileError):
+    with pytest.raises(hl.errors.FileError):
         logger.animate(tmp_path / "nowhere" / "a.gif")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_animation_has_one_frame_a_record_and_changes(tmp_path):
-    logger = hl.HopLogger(5, every=1)
+    logger = hl.callbacks.HopLogger(5, every=1)
     fit(Net(), logger, 7)
     path = logger.animate(tmp_path / "a.gif", seconds=1.0)
     frames = []
@@ -163,8 +163,8 @@ def test_tensorboard_receives_maps_active_hops_and_penalty(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    sink = hl.TensorBoardSink(tmp_path)
-    logger = hl.HopLogger(5, every=2, penalty=hl.PathwayPenalty(5), sinks=[sink])
+    sink = hl.callbacks.TensorBoardSink(tmp_path)
+    logger = hl.callbacks.HopLogger(5, every=2, penalty=hl.PathwayPenalty(5), sinks=[sink])
     fit(Net(), logger, 5)
     sink.close()
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -194,7 +194,7 @@ def test_lightning_feeds_the_logger(tmp_path):
         def configure_optimizers(self):
             return torch.optim.Adam(self.parameters(), 1e-2)
 
-    logger = hl.HopLogger(5, every=2)
+    logger = hl.callbacks.HopLogger(5, every=2)
     trainer = pl.Trainer(
         max_epochs=2,
         accelerator="cpu",
@@ -220,7 +220,7 @@ def test_missing_extras_are_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(hl.ParameterError, match=r'pip install "hoplens\[lightning\]"'):
-        hl.HopLogger(3).lightning()
-    with pytest.raises(hl.ParameterError, match=r'pip install "hoplens\[tensorboard\]"'):
-        hl.TensorBoardSink("somewhere")
+    with pytest.raises(hl.errors.ParameterError, match=r'pip install "hoplens\[lightning\]"'):
+        hl.callbacks.HopLogger(3).lightning()
+    with pytest.raises(hl.errors.ParameterError, match=r'pip install "hoplens\[tensorboard\]"'):
+        hl.callbacks.TensorBoardSink("somewhere")

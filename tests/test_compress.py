@@ -334,7 +334,7 @@ def test_the_figure_shows_every_candidate(tmp_path):
         shown = {tuple(np.round(p, 6)) for c in ax.collections for p in c.get_offsets()}
         assert shown == set(zip(rows[column], rows["score"], strict=True))
     assert [line for line in left.lines if list(line.get_xdata()) == [0.25, 0.25]]
-    with pytest.raises(hl.UnknownNameError, match="chosen"):
+    with pytest.raises(hl.errors.UnknownNameError, match="chosen"):
         plot_compression(pd.DataFrame(rows).drop(columns="chosen"))
 
 
@@ -417,7 +417,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_files(files, few, tmp_path, 
         return write_atomically(path, data)
 
     monkeypatch.setattr(search, "write_atomically", full)
-    with pytest.raises(hl.FileError, match="No space left on device") as caught:
+    with pytest.raises(hl.errors.FileError, match="No space left on device") as caught:
         compress(files, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").glob("model*"))

@@ -108,7 +108,7 @@ def test_prediction_is_steps_times_step_and_the_test():
     for more in ({"hidden": 16}, {"steps": 101}, {"batch": 32}):
         assert predict_seconds(TASK, nets, replace(SETTINGS, **more)) > predict_seconds(TASK, nets, SETTINGS)
     assert predict_seconds(TASK, nets * 2, SETTINGS) > predict_seconds(TASK, nets, SETTINGS)
-    with pytest.raises(hl.ParameterError, match="at least one network"):
+    with pytest.raises(hl.errors.ParameterError, match="at least one network"):
         predict_seconds(TASK, [], SETTINGS)
 
 

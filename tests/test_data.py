@@ -142,7 +142,7 @@ def test_every_so_many_steps(sets: dict[str, hl.data.SequenceData]) -> None:
     assert coarse.length == 25
     raw = fine.test.inputs * fine.scale + fine.mean
     assert torch.allclose(coarse.test.inputs * coarse.scale + coarse.mean, raw[:, ::4], atol=1e-4)
-    with pytest.raises(hl.ParameterError, match=r"1 \.\. 50"):
+    with pytest.raises(hl.errors.ParameterError, match=r"1 \.\. 50"):
         hl.data.motions(every=51)
 
 
@@ -175,7 +175,7 @@ def test_text_predicts_the_next_character_of_prose(sets: dict[str, hl.data.Seque
     assert shared < 0.02
     short = hl.data.text(length=16, windows=50, fractions=(0.5, 0.25, 0.25))
     assert [len(split) for split in splits(short)] == [25, 12, 12]
-    with pytest.raises(hl.ParameterError, match="leaves no window"):
+    with pytest.raises(hl.errors.ParameterError, match="leaves no window"):
         hl.data.text(length=200_000)
 
 
@@ -191,7 +191,7 @@ def test_chorales_predict_the_next_chord(sets: dict[str, hl.data.SequenceData]) 
     # transposed to no accidentals: nearly all pitches are white keys, and the last chords stand on C or A
     white = [not ("#" in name or "b" in name) for name in data.input_names]
     assert inputs.sum(dim=(0, 1))[white].sum() / inputs.sum() > 0.9
-    with pytest.raises(hl.ParameterError, match="step must be"):
+    with pytest.raises(hl.errors.ParameterError, match="step must be"):
         hl.data.chorales(step=0)
 
 
@@ -203,21 +203,21 @@ def test_transposition_is_the_shortest_way() -> None:
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.6, 0.2), (1.0, 0.0, 0.0), "abc", (0.5, -0.1, 0.6)])
 def test_wrong_fractions(fractions: tuple[float, ...]) -> None:
     for name in ("power", "digits", "text", "cartpole"):
-        with pytest.raises(hl.ParameterError, match="three numbers above 0 that add up to 1"):
+        with pytest.raises(hl.errors.ParameterError, match="three numbers above 0 that add up to 1"):
             hl.data.load(name, fractions=fractions)
 
 
 def test_misspelt_names_and_seeds() -> None:
-    with pytest.raises(hl.UnknownNameError, match="did you mean 'chorales'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="did you mean 'chorales'"):
         hl.data.load("chorals")
-    with pytest.raises(hl.ParameterError, match="seed must be"):
+    with pytest.raises(hl.errors.ParameterError, match="seed must be"):
         hl.data.load("power", seed=-1)
 
 
 def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     for name, package in (("vowels", "aeon"), ("digits", "sklearn"), ("chorales", "music21")):
-        with pytest.raises(hl.ParameterError, match=rf"{package}.*pip install 'hoplens\[data\]'"):
+        with pytest.raises(hl.errors.ParameterError, match=rf"{package}.*pip install 'hoplens\[data\]'"):
             hl.data.load(name)
 
 
@@ -244,7 +244,7 @@ def test_cuts_hold_each_index_once() -> None:
     parts = cut(groups, (0.5, 0.3, 0.2), split_generator(0))
     assert sorted(np.concatenate(parts)) == list(range(40))
     assert [int((groups[part] == 1).sum()) for part in parts] == [5, 3, 2]
-    with pytest.raises(hl.ParameterError, match="2 trials are too few"):
+    with pytest.raises(hl.errors.ParameterError, match="2 trials are too few"):
         cut(np.zeros(2), (0.5, 0.3, 0.2), split_generator(0), names="trials")
 
 
@@ -287,23 +287,23 @@ def test_a_constant_input_becomes_zero() -> None:
 
 def test_wrong_own_sequences() -> None:
     inputs, targets = own("class")
-    with pytest.raises(hl.ShapeError, match="19 for 20"):
+    with pytest.raises(hl.errors.ShapeError, match="19 for 20"):
         hl.data.from_sequences(inputs, targets[1:], form="class")
-    with pytest.raises(hl.ShapeError, match="number 3 has shape"):
+    with pytest.raises(hl.errors.ShapeError, match="number 3 has shape"):
         hl.data.from_sequences([*inputs[:3], np.zeros((4, 3)), *inputs[4:]], targets, form="class")
-    with pytest.raises(hl.ShapeError, match="at least 1 step"):
+    with pytest.raises(hl.errors.ShapeError, match="at least 1 step"):
         hl.data.from_sequences([np.zeros((0, 2)), *inputs[1:]], targets, form="class")
-    with pytest.raises(hl.NonFiniteError, match="sequence 0"):
+    with pytest.raises(hl.errors.NonFiniteError, match="sequence 0"):
         hl.data.from_sequences([inputs[0] * np.nan, *inputs[1:]], targets, form="class")
-    with pytest.raises(hl.ShapeError, match="target 0 of form 'step class'"):
+    with pytest.raises(hl.errors.ShapeError, match="target 0 of form 'step class'"):
         hl.data.from_sequences(inputs, targets, form="step class")
-    with pytest.raises(hl.ParameterError, match=r"whole numbers 0, 1, \.\.\., got -1"):
+    with pytest.raises(hl.errors.ParameterError, match=r"whole numbers 0, 1, \.\.\., got -1"):
         hl.data.from_sequences(inputs, [np.array(-1), *targets[1:]], form="class")
-    with pytest.raises(hl.ParameterError, match="0 or 1"):
+    with pytest.raises(hl.errors.ParameterError, match="0 or 1"):
         hl.data.from_sequences(inputs, [x * 2 for x in inputs], form="step labels")
-    with pytest.raises(hl.UnknownNameError, match="did you mean"):
+    with pytest.raises(hl.errors.UnknownNameError, match="did you mean"):
         hl.data.from_sequences(inputs, targets, form="clas")
-    with pytest.raises(hl.ParameterError, match="too few"):
+    with pytest.raises(hl.errors.ParameterError, match="too few"):
         hl.data.from_sequences(inputs[:2], targets[:2], form="class")
 
 

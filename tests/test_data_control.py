@@ -165,9 +165,9 @@ def test_demonstrations_hold_the_experts_actions_on_noisy_paths() -> None:
         state = plant.step(state, action)[0]
     assert torch.equal(wild[1][:, 0], calm[1][:, 0])  # the first target is the expert's all the same
     assert not torch.allclose(wild[0][:, 5], calm[0][:, 5])
-    with pytest.raises(hl.ParameterError, match="noise must be"):
+    with pytest.raises(hl.errors.ParameterError, match="noise must be"):
         hl.data.cartpole(noise=2.0)
-    with pytest.raises(hl.ParameterError, match="episodes must be"):
+    with pytest.raises(hl.errors.ParameterError, match="episodes must be"):
         hl.data.pendulum(episodes=2)
 
 
@@ -219,12 +219,12 @@ def test_a_trained_ensemble_acts_as_its_models_do(cell: str) -> None:
 
 def test_wrong_closed_loops() -> None:
     data = hl.data.load("cartpole")
-    with pytest.raises(hl.ShapeError, match=r"outputs \(\.\.\., 4, 2\), got \(4, 3\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"outputs \(\.\.\., 4, 2\), got \(4, 3\)"):
         hl.data.closed_loop_return(lambda seen, state: (torch.zeros(4, 3), None), data, episodes=4)
-    with pytest.raises(hl.UnknownNameError, match="control task"):
+    with pytest.raises(hl.errors.UnknownNameError, match="control task"):
         hl.data.closed_loop_return(lambda seen, state: (seen, None), hl.data.load("power"))
-    with pytest.raises(hl.UnsupportedModelError, match="a RecurrentModel, a Ensemble or a callable"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="a RecurrentModel, a Ensemble or a callable"):
         hl.data.closed_loop_return(3, data)
     both = hl.RecurrentModel(nn.GRU(2, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2))
-    with pytest.raises(hl.UnsupportedModelError, match="reads the future"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="reads the future"):
         hl.data.closed_loop_return(both, data)

@@ -81,14 +81,18 @@ def test_environments_with_a_seed_method_are_seeded_by_it() -> None:
     [
         (
             SimpleNamespace(reset=None),
-            hl.UnsupportedModelError,
+            hl.errors.UnsupportedModelError,
             "no new_trial, observation_space, action_space",
         ),
-        (Steady(gt=np.zeros(5)), hl.ShapeError, r"observations \(\d,\) and ground truth \(5,\)"),
-        (Steady(gt=np.zeros((3, 2)), ob=np.zeros((3, 1)), n=2), hl.ShapeError, "ground truth"),
-        (Steady(gt=np.full(3, 7), ob=np.zeros((3, 1)), n=2), hl.ParameterError, r"actions 0 \.\. 1, got 7"),
-        (Steady(gt=np.zeros(3), ob=np.full((3, 1), np.nan)), hl.NonFiniteError, "NaN"),
-        (Steady(gt=np.zeros(0), ob=np.zeros((0, 1))), hl.ShapeError, "a trial has"),
+        (Steady(gt=np.zeros(5)), hl.errors.ShapeError, r"observations \(\d,\) and ground truth \(5,\)"),
+        (Steady(gt=np.zeros((3, 2)), ob=np.zeros((3, 1)), n=2), hl.errors.ShapeError, "ground truth"),
+        (
+            Steady(gt=np.full(3, 7), ob=np.zeros((3, 1)), n=2),
+            hl.errors.ParameterError,
+            r"actions 0 \.\. 1, got 7",
+        ),
+        (Steady(gt=np.zeros(3), ob=np.full((3, 1), np.nan)), hl.errors.NonFiniteError, "NaN"),
+        (Steady(gt=np.zeros(0), ob=np.zeros((0, 1))), hl.errors.ShapeError, "a trial has"),
     ],
 )
 def test_wrong_environments(env: object, error: type[Exception], what: str) -> None:
@@ -103,11 +107,11 @@ def test_environments_without_right_answers() -> None:
         def new_trial(self) -> None:
             self.ob, self.gt = np.zeros((3, 1)), None
 
-    with pytest.raises(hl.UnsupportedModelError, match="no ground truth"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="no ground truth"):
         hl.data.from_environment(Bandit(), trials=5)
-    with pytest.raises(hl.ParameterError, match="add up to 1"):
+    with pytest.raises(hl.errors.ParameterError, match="add up to 1"):
         hl.data.from_environment(Steady(), trials=5, fractions=(1, 1, 1))
-    with pytest.raises(hl.ParameterError, match="too few"):
+    with pytest.raises(hl.errors.ParameterError, match="too few"):
         hl.data.from_environment(Steady(), trials=3, fractions=(0.9, 0.05, 0.05))
 
 

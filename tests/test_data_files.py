@@ -57,25 +57,25 @@ def test_ts_files_are_read(tmp_path: Path) -> None:
 )
 def test_damaged_ts_files_take_one_line(tmp_path: Path, old: str, new: str, what: str) -> None:
     assert old in TS
-    with pytest.raises(hl.FileError, match=what) as caught:
+    with pytest.raises(hl.errors.FileError, match=what) as caught:
         hl.data.read_ts(write(tmp_path, TS.replace(old, new)))
     assert "\n" not in str(caught.value)
 
 
 def test_ts_files_without_content(tmp_path: Path) -> None:
-    with pytest.raises(hl.FileError, match="no @data line"):
+    with pytest.raises(hl.errors.FileError, match="no @data line"):
         hl.data.read_ts(write(tmp_path, "# nothing\n"))
-    with pytest.raises(hl.FileError, match="holds no series"):
+    with pytest.raises(hl.errors.FileError, match="holds no series"):
         hl.data.read_ts(write(tmp_path, TS.split("1,2,3")[0]))
-    with pytest.raises(hl.FileError, match="no file"):
+    with pytest.raises(hl.errors.FileError, match="no file"):
         hl.data.read_ts(tmp_path / "absent.ts")
     (tmp_path / "toy.ts").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(hl.FileError, match="not text"):
+    with pytest.raises(hl.errors.FileError, match="not text"):
         hl.data.read_ts(tmp_path / "toy.ts")
 
 
 def test_a_file_that_a_package_lacks_is_named() -> None:
-    with pytest.raises(hl.FileError, match=r"no corpus/brahms in the installed music21"):
+    with pytest.raises(hl.errors.FileError, match=r"no corpus/brahms in the installed music21"):
         file_in_package("music21", "corpus", "brahms")
 
 
@@ -88,7 +88,7 @@ def test_damaged_digits(tmp_path: Path) -> None:
         gzip.compress(b"1\n" * 9)[:20],
     ):
         path.write_bytes(content)
-        with pytest.raises(hl.FileError, match="reinstall scikit-learn"):
+        with pytest.raises(hl.errors.FileError, match="reinstall scikit-learn"):
             _table(path)
 
 
@@ -176,13 +176,13 @@ def test_damaged_scores_take_one_line(tmp_path: Path) -> None:
     for what, content in bad.items():
         path = tmp_path / "bad.mxl"
         path.write_bytes(content)
-        with pytest.raises(hl.FileError, match="as compressed MusicXML") as caught:
+        with pytest.raises(hl.errors.FileError, match="as compressed MusicXML") as caught:
             read_mxl(path)
         assert "\n" not in str(caught.value), what
 
 
 def test_an_empty_corpus_and_repeated_chorales(tmp_path: Path) -> None:
-    with pytest.raises(hl.FileError, match="no chorales in"):
+    with pytest.raises(hl.errors.FileError, match="no chorales in"):
         _all_chords(tmp_path, 1.0)
     source = file_in_package("music21", "corpus", "bach")
     for n, name in enumerate(("bwv269", "bwv269", "bwv66.6")):

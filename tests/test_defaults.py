@@ -10,7 +10,7 @@ import pytest
 
 import hoplens as hl
 from hoplens.cli import app as cli
-from hoplens.studies.compression.candidates import Settings
+from hoplens.studies.compression.candidates import TuningSettings
 from hoplens.studies.sweeps import run_sweep
 
 COMMANDS: dict[str, list[Callable[..., Any]]] = {
@@ -21,7 +21,7 @@ COMMANDS: dict[str, list[Callable[..., Any]]] = {
     "analyze": [hl.analyze],
     "report": [],
     "explain": [hl.explain],
-    "compress": [Settings],
+    "compress": [TuningSettings],
     "export": [hl.export_onnx, hl.export_nir],
     "tasks": [],
 }

@@ -30,14 +30,14 @@ def stack_net() -> hl.Pathways:
 
 def as_control(net: hl.Pathways):
     control = pytest.importorskip("control")
-    a, b, c, d = (m.numpy() for m in hl.state_space(net))
+    a, b, c, d = (m.numpy() for m in hl.dynamics.state_space(net))
     return control, control.ss(a, b, c @ a, c @ b + d, True)
 
 
 @pytest.mark.parametrize("net", [stable(), stable(1, skip=True), stack_net()], ids=["plain", "skip", "stack"])
 def test_transfer_function(net: hl.Pathways) -> None:
     f = torch.tensor([0.0, 0.1, 0.33, 0.5], dtype=F64)
-    got = hl.transfer_function(net, f)
+    got = hl.dynamics.transfer_function(net, f)
     _, system = as_control(net)
     for value, frequency in zip(got, f.tolist(), strict=True):
         wanted = system(np.exp(2j * np.pi * frequency), squeeze=False)
@@ -52,25 +52,32 @@ def test_transfer_function(net: hl.Pathways) -> None:
 def test_the_resolvent_is_the_transfer_function_at_one_over_damping() -> None:
     net = stable(2, skip=True)
     r = hl.resolvent(net, damping=0.7, normalise=False).value
-    t = hl.transfer_function(net, torch.zeros(1), radius=1 / 0.7)[0].real
+    t = hl.dynamics.transfer_function(net, torch.zeros(1), radius=1 / 0.7)[0].real
     torch.testing.assert_close(0.7**2 * (t - net.w_skip) + 0.7 * net.w_skip, r, rtol=1e-10, atol=1e-12)
     with pytest.raises(ParameterError, match="eigenvalue"):
-        hl.transfer_function(hl.Pathways([[1.0]], [[1.0]], [[1.0]]), torch.zeros(1))
+        hl.dynamics.transfer_function(hl.Pathways([[1.0]], [[1.0]], [[1.0]]), torch.zeros(1))
 
 
 @pytest.mark.parametrize("net", [stable(), stack_net()], ids=["plain", "stack"])
 def test_gramians_and_hankel_values(net: hl.Pathways) -> None:
-    a, b, c, _ = (m.numpy() for m in hl.state_space(net))
+    a, b, c, _ = (m.numpy() for m in hl.dynamics.state_space(net))
     control, system = as_control(net)
-    reach, show = hl.controllability_gramian(net).numpy(), hl.observability_gramian(net).numpy()
+    reach, show = (
+        hl.dynamics.controllability_gramian(net).numpy(),
+        hl.dynamics.observability_gramian(net).numpy(),
+    )
     np.testing.assert_allclose(reach, scipy.linalg.solve_discrete_lyapunov(a, b @ b.T), rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(
         show, scipy.linalg.solve_discrete_lyapunov(a.T, c.T @ c), rtol=1e-8, atol=1e-10
     )
-    np.testing.assert_allclose(hl.controllability_gramian(net, 800).numpy(), reach, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(
+        hl.dynamics.controllability_gramian(net, 800).numpy(), reach, rtol=1e-8, atol=1e-10
+    )
     short = sum(np.linalg.matrix_power(a, n) @ b @ b.T @ np.linalg.matrix_power(a.T, n) for n in range(3))
-    np.testing.assert_allclose(hl.controllability_gramian(net, 3).numpy(), short, rtol=1e-12, atol=1e-12)
-    hankel = hl.hankel_singular_values(net).numpy()
+    np.testing.assert_allclose(
+        hl.dynamics.controllability_gramian(net, 3).numpy(), short, rtol=1e-12, atol=1e-12
+    )
+    hankel = hl.dynamics.hankel_singular_values(net).numpy()
     wanted = np.sort(np.sqrt(np.abs(np.linalg.eigvals(reach @ show))))[::-1]
     np.testing.assert_allclose(hankel, wanted, rtol=1e-8, atol=1e-8 * wanted[0])
     # the Hankel matrix of the lag maps themselves
@@ -88,53 +95,55 @@ def test_gramians_and_hankel_values(net: hl.Pathways) -> None:
 
 def test_unstable_and_bidirectional_networks_are_refused() -> None:
     with pytest.raises(UnstableError, match="give a horizon"):
-        hl.controllability_gramian(stable(radius=1.1))
-    assert torch.isfinite(hl.controllability_gramian(stable(radius=1.1), 5)).all()
+        hl.dynamics.controllability_gramian(stable(radius=1.1))
+    assert torch.isfinite(hl.dynamics.controllability_gramian(stable(radius=1.1), 5)).all()
     with pytest.raises(UnsupportedModelError, match="direction"):
-        hl.state_space(hl.read(nn.RNN(2, 3, bidirectional=True)))
+        hl.dynamics.state_space(hl.read(nn.RNN(2, 3, bidirectional=True)))
     batch = hl.Pathways(*(torch.stack([b, 0.5 * b]) for b in (stable().w_in, stable().w_rec, stable().w_out)))
-    torch.testing.assert_close(hl.hankel_singular_values(batch)[0], hl.hankel_singular_values(stable()))
+    torch.testing.assert_close(
+        hl.dynamics.hankel_singular_values(batch)[0], hl.dynamics.hankel_singular_values(stable())
+    )
 
 
 def test_memory_of_a_delay_line_and_the_rank_law() -> None:
     line = hl.Pathways(torch.eye(5)[:, :1], torch.diag(torch.ones(4), -1), torch.eye(5))
     torch.testing.assert_close(
-        hl.memory_function(line, 7)[:, 0], torch.tensor([1.0] * 5 + [0.0] * 2, dtype=F64)
+        hl.dynamics.memory_function(line, 7)[:, 0], torch.tensor([1.0] * 5 + [0.0] * 2, dtype=F64)
     )
-    assert abs(float(hl.memory_capacity(stable(3), 400).sum()) - 6) < 1e-6
+    assert abs(float(hl.dynamics.memory_capacity(stable(3), 400).sum()) - 6) < 1e-6
     net = stable(4, radius=0.6)
-    noisy = hl.memory_function(net, 30, noise=0.1)
+    noisy = hl.dynamics.memory_function(net, 30, noise=0.1)
     # brute force: regress each past input on the noisy state of a long history
     a, b = net.w_rec.numpy(), net.w_in.numpy()
-    cov = hl.controllability_gramian(net).numpy() + 0.1 * np.eye(6)
+    cov = hl.dynamics.controllability_gramian(net).numpy() + 0.1 * np.eye(6)
     cross = np.linalg.matrix_power(a, 4) @ b[:, 1]
     np.testing.assert_allclose(float(noisy[4, 1]), cross @ np.linalg.solve(cov, cross), rtol=1e-10)
 
 
 def test_spectrum_pseudospectrum_and_growth() -> None:
     net = stable(5)
-    values = hl.spectrum(net)
+    values = hl.dynamics.spectrum(net)
     assert abs(float(values[0].abs()) - 0.8) < 1e-9
-    result = hl.pseudospectrum(net, points=7, extent=1.0)
+    result = hl.dynamics.pseudospectrum(net, points=7, extent=1.0)
     z = complex(result.real[2], result.imag[5])
     wanted = np.linalg.svd(z * np.eye(6) - net.w_rec.numpy(), compute_uv=False)[-1]
     np.testing.assert_allclose(float(result.values[5, 2]), wanted, rtol=1e-9)
     result.plot().figure.canvas.draw()
-    growth = hl.transient_growth(net, 4)
+    growth = hl.dynamics.transient_growth(net, 4)
     np.testing.assert_allclose(
         float(growth[3]), np.linalg.norm(np.linalg.matrix_power(net.w_rec, 3), 2), rtol=1e-10
     )
     line = hl.Pathways(torch.eye(5), torch.diag(torch.ones(4), -1), torch.eye(5))
     rotation = hl.Pathways(torch.eye(5), torch.roll(torch.eye(5), 1, 0), torch.eye(5))
-    assert abs(float(hl.henrici_departure(line)) - 1) < 1e-9
-    assert float(hl.henrici_departure(rotation)) < 1e-6
+    assert abs(float(hl.dynamics.henrici_departure(line)) - 1) < 1e-9
+    assert float(hl.dynamics.henrici_departure(rotation)) < 1e-6
     with pytest.raises(ShapeError, match="one network"):
-        hl.pseudospectrum(hl.Pathways(*(torch.ones(2, 3, 3) for _ in range(3))))
+        hl.dynamics.pseudospectrum(hl.Pathways(*(torch.ones(2, 3, 3) for _ in range(3))))
 
 
 def test_fixed_points_of_a_bistable_unit_are_all_found() -> None:
-    cell = hl.RnnCell(torch.zeros(1, 1, dtype=F64), torch.tensor([[2.0]], dtype=F64))
-    points = hl.fixed_points(cell, n=30, seed=1)
+    cell = hl.models.RnnCell(torch.zeros(1, 1, dtype=F64), torch.tensor([[2.0]], dtype=F64))
+    points = hl.dynamics.fixed_points(cell, n=30, seed=1)
     wanted = 0.9575040240772687  # tanh(2 h) = h
     np.testing.assert_allclose(sorted(points.states[:, 0].tolist()), [-wanted, 0.0, wanted], atol=1e-8)
     assert float(points.residual.max()) < 1e-9
@@ -150,7 +159,7 @@ def test_fixed_points_of_stacks_stay_under_torch_and_have_the_right_eigenvalues(
         torch.manual_seed(4)
         module = getattr(nn, kind)(2, 3, 2).double()
     x = torch.tensor([0.5, -1.0], dtype=F64)
-    points = hl.fixed_points(module, inputs=x, n=4)
+    points = hl.dynamics.fixed_points(module, inputs=x, n=4)
     assert len(points.states) >= 1
     parts = points.states[0].reshape(2, 1, -1)
     state = (parts[..., :3].contiguous(), parts[..., 3:].contiguous()) if kind == "LSTM" else parts

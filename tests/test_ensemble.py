@@ -180,11 +180,11 @@ def test_models_become_the_ensemble_again(cell):
 
 def test_inputs_and_places_are_checked():
     ensemble = random_ensemble("gru")
-    with pytest.raises(hl.ShapeError, match="inputs must be"):
+    with pytest.raises(hl.errors.ShapeError, match="inputs must be"):
         ensemble.predict(torch.zeros(4, 7, 3, dtype=torch.float64))
-    with pytest.raises(hl.ParameterError, match="no single recurrent matrix"):
+    with pytest.raises(hl.errors.ParameterError, match="no single recurrent matrix"):
         ensemble.pathways("raw")
-    with pytest.raises(hl.ParameterError, match="needs them"):
+    with pytest.raises(hl.errors.ParameterError, match="needs them"):
         ensemble.pathways("point")
-    with pytest.raises(hl.ParameterError, match="there are 3 networks, got number 3"):
+    with pytest.raises(hl.errors.ParameterError, match="there are 3 networks, got number 3"):
         ensemble.model(3)

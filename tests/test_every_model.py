@@ -39,7 +39,7 @@ GATED = tuple(
     or name == "module of core and head"
 )
 REMAKE = ("prune", "quantise", "truncate", "effective_window", "measure_latency", "save_model")
-SMALLER = ("reduce_balanced", "low_rank", "remove_units")
+SMALLER = ("reduce", "low_rank", "remove_units")
 COMMANDS = tuple(name for name in COLUMNS if name.startswith("hoplens "))
 OBJECTS = tuple(name for name in NAMES if name not in PATHS)
 NO_FILE = r"core must be|nn\.Linear that follows"
@@ -56,7 +56,7 @@ REFUSED = (
     (("export_nir", "hoplens export nir"), TWO_WAYS, "no gates|runs forward in time"),
     (("export_nir", "hoplens export nir"), (*NO_NIR, *(f"saved {n}" for n in NO_NIR)), "the spiking network"),
     (("export_nir", "hoplens export nir"), tuple(f"bare {n}" for n in NO_NIR), "the spiking network"),
-    (("reduce_balanced", "low_rank"), ("projected", "deep", *TWO_WAYS), "for one layer that runs forward"),
+    (("reduce", "low_rank"), ("projected", "deep", *TWO_WAYS), "for one layer that runs forward"),
     (("remove_units",), ("projected", "saved projected", "bare projected"), "proj_size"),
     (("remove_units",), ("deep", *TWO_WAYS), "layer"),
 )
@@ -155,16 +155,16 @@ def test_a_readout_beside_one_that_it_has_is_refused_everywhere(name, tmp_path):
         lambda: hl.prune(kind.model, 0.5, readout=head),
         lambda: hl.quantise(kind.model, readout=head),
         lambda: hl.truncate(kind.model, 3, readout=head),
-        lambda: hl.remove_units(kind.model, [0], readout=head),
-        lambda: hl.reduce_balanced(kind.model, 2, readout=head),
-        lambda: hl.low_rank(kind.model, 2, readout=head),
+        lambda: hl.compress.remove_units(kind.model, [0], readout=head),
+        lambda: hl.reduce(kind.model, 2, readout=head),
+        lambda: hl.compress.low_rank(kind.model, 2, readout=head),
         lambda: hl.effective_window(kind.model, X, 0.1, readout=head),
-        lambda: hl.event_cost(kind.model, X, readout=head),
+        lambda: hl.export.event_cost(kind.model, X, readout=head),
         lambda: hl.export_onnx(kind.model, tmp_path / "m.onnx", readout=head),
         lambda: hl.save_model(kind.model, tmp_path / "m.safetensors", readout=head),
-        lambda: hl.measure_latency(kind.model, X, readout=head),
+        lambda: hl.export.measure_latency(kind.model, X, readout=head),
     ):
-        with pytest.raises(hl.ParameterError, match="own read-out"):
+        with pytest.raises(hl.errors.ParameterError, match="own read-out"):
             call()
     # a module that hoplens does not know is differentiated as it is, and its outputs are no hidden units
     with pytest.raises(hl.HoplensError, match=r"own read-out|the readout takes 5 features"):
@@ -186,7 +186,7 @@ def test_a_file_that_shares_a_mistake_with_the_simulation_is_not_written(tmp_pat
     wrong = hl.LeakyRNN(I, H, 0.5, nonlinearity="relu").to_hoplens()
     for module in ("compress.simulation", "export.int8_onnx"):
         monkeypatch.setattr(f"hoplens.{module}.weight_levels", lambda _: [[wrong]])
-    with pytest.raises(hl.ExportError, match="simulation differs from the model"):
+    with pytest.raises(hl.errors.ExportError, match="simulation differs from the model"):
         hl.export_int8(quantised, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -206,7 +206,7 @@ class Misread(nn.Module):
     def to_hoplens(self):
         own = self.rnn
         parts = (own.weight_ih_l0, own.weight_hh_l0, own.bias_ih_l0, own.bias_hh_l0)
-        return hl.RnnCell(*parts, nonlinearity="linear")
+        return hl.models.RnnCell(*parts, nonlinearity="linear")
 
 
 @pytest.mark.parametrize("export", ["auto", "half", "nir"])
@@ -219,7 +219,7 @@ def test_exports_are_compared_with_the_module_and_not_with_what_was_read_of_it(e
         "half": lambda: hl.export_onnx(model, tmp_path / "m.onnx", readout=head, storage="half"),
         "nir": lambda: hl.export_nir(model, tmp_path / "m.nir", readout=head),
     }
-    with pytest.raises(hl.ExportError, match="differs from"):
+    with pytest.raises(hl.errors.ExportError, match="differs from"):
         write[export]()
     assert not list(tmp_path.iterdir())
 
@@ -233,18 +233,18 @@ def test_linear_networks_become_exact_neuromorphic_files(leak, tmp_path):
     )
     done = hl.export_nir(core, tmp_path / "m.nir", readout=head)
     assert done.form == "exact"
-    found = hl.simulate_nir(tmp_path / "m.nir", X, dt=done.dt)[:, -1]
+    found = hl.export.simulate_nir(tmp_path / "m.nir", X, dt=done.dt)[:, -1]
     close(found.float(), ends(core, head)(X))
 
 
 def test_units_that_are_none_are_refused():
-    with pytest.raises(hl.UnknownNameError, match="unknown nonlinearity 'gelu'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="unknown nonlinearity 'gelu'"):
         hl.LeakyRNN(I, H, 0.5, nonlinearity="gelu")
-    with pytest.raises(hl.ParameterError, match="hidden_size"):
+    with pytest.raises(hl.errors.ParameterError, match="hidden_size"):
         hl.LeakyRNN(I, 0, 0.5)
     core = hl.LeakyRNN(I, H, 0.5)
     core.nonlinearity = "gelu"  # set afterwards
-    with pytest.raises(hl.UnknownNameError, match="gelu"):
+    with pytest.raises(hl.errors.UnknownNameError, match="gelu"):
         hl.quantise(core, readout=nn.Linear(H, O), calibration=X)
 
 
@@ -257,7 +257,7 @@ def test_a_module_that_does_more_than_its_core_and_head_is_not_misread(more):
         lambda: hl.prune(whole, 0.5),
         lambda: hl.analyze(whole, inputs=X),
     ):
-        with pytest.raises(hl.UnsupportedModelError, match=r"something else than.*model\.rnn"):
+        with pytest.raises(hl.errors.UnsupportedModelError, match=r"something else than.*model\.rnn"):
             call()
     maps = hl.trajectory_maps(whole, X)  # any module can be followed by autograd
     assert maps.values.shape == (4, 6, O, I)
@@ -278,7 +278,7 @@ class Loud(nn.GRU):
 
 
 def test_a_subclass_that_runs_another_way_is_not_misread():
-    with pytest.raises(hl.UnsupportedModelError, match="a forward of its own"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="a forward of its own"):
         hl.read(drawn(lambda: Loud(I, H, batch_first=True)))
 
 
@@ -307,10 +307,10 @@ def test_what_is_not_recurrent_is_refused_in_one_line(make):
         lambda: hl.read(model),
         lambda: hl.analyze(model),
         lambda: hl.explain(model, X),
-        lambda: hl.fixed_points(model),
+        lambda: hl.dynamics.fixed_points(model),
         lambda: hl.prune(model, 0.5),
         lambda: hl.quantise(model),
-        lambda: hl.event_cost(model, X),
+        lambda: hl.export.event_cost(model, X),
         lambda: hl.hop_maps(model, 3),
     ):
         with pytest.raises(hl.HoplensError) as caught:
@@ -323,13 +323,13 @@ def test_what_is_not_recurrent_is_refused_in_one_line(make):
 )
 def test_layers_over_other_axes_are_not_followed(make):
     model = make(3, 2) if make is nn.Embedding else make()
-    with pytest.raises(hl.UnsupportedModelError):
+    with pytest.raises(hl.errors.UnsupportedModelError):
         hl.trajectory_maps(model, X)
 
 
 def test_samples_that_depend_on_each_other_are_not_followed():
     mixer = drawn(lambda: nn.GRU(I, H))  # time first: run on (B, L, I) it takes sequences for steps
-    with pytest.raises(hl.UnsupportedModelError, match="another output alone"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="another output alone"):
         hl.trajectory_maps(lambda x: mixer(x)[0], X)
 
 
@@ -342,9 +342,9 @@ def test_ensembles_of_several_networks_are_refused_in_one_line_and_compared_by_i
         lambda: hl.explain(several, X),
         lambda: hl.trajectory_maps(several, X),
         lambda: hl.quantise(several),
-        lambda: hl.fixed_points(several),
+        lambda: hl.dynamics.fixed_points(several),
     ):
-        with pytest.raises(hl.ParameterError, match="ensemble of 2"):
+        with pytest.raises(hl.errors.ParameterError, match="ensemble of 2"):
             call()
 
 
@@ -362,7 +362,7 @@ def test_a_reader_of_ones_own_runs_in_any_precision():
     wide = hl.read(double, twin).detach()
     assert wide.w_rec.dtype == torch.float64
     close(hl.read(own, head).detach().w_rec.double(), wide.w_rec, 1e-6)
-    promoted, plain = (hl.fixed_points(m, n=3).states for m in (own, double))
+    promoted, plain = (hl.dynamics.fixed_points(m, n=3).states for m in (own, double))
     close(promoted, plain, 1e-9)
 
 
@@ -383,7 +383,7 @@ def test_a_reader_is_compared_with_the_module_itself():
     check_reader(own, inputs=X, forward=own)
     check_reader(own, inputs=X, forward=lambda x: own(x))
     wrong = drawn(Misread)
-    with pytest.raises(hl.ContractError, match="do not compute"):
+    with pytest.raises(hl.errors.ContractError, match="do not compute"):
         check_reader(wrong, inputs=X, forward=wrong)
 
 
@@ -396,5 +396,5 @@ def test_a_module_that_clamps_large_inputs_is_not_misread():
         def forward(self, x):
             return self.fc(self.rnn(x.clamp(-5, 5))[0][:, -1])
 
-    with pytest.raises(hl.UnsupportedModelError, match="Clamps"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="Clamps"):
         hl.read(Clamps())

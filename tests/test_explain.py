@@ -196,7 +196,7 @@ def test_many_orders_reach_shapley_values():
 def test_linear_networks_are_explained_by_their_hop_maps(method, layers):
     rnns = [make("RNN", 3 if n == 0 else 4, 4, seed=n) for n in range(layers)]
     cells = [
-        hl.RnnCell(r.weight_ih_l0, r.weight_hh_l0, r.bias_ih_l0, r.bias_hh_l0, nonlinearity="linear")
+        hl.models.RnnCell(r.weight_ih_l0, r.weight_hh_l0, r.bias_ih_l0, r.bias_hh_l0, nonlinearity="linear")
         for r in rnns
     ]
     head, x, base = noise(2, 4, seed=8), noise(3, 6, 3), noise(6, 3, seed=9)
@@ -213,7 +213,10 @@ def test_hops_of_a_deep_bidirectional_network_equal_the_walks_of_its_graph():
     """A linear stack that goes both ways: each hop is a power of its adjacency matrix unrolled in time."""
     torch.manual_seed(0)
     cells = [
-        [hl.RnnCell(noise(2, n, seed=s), 0.7 * noise(2, 2, seed=s + 1), nonlinearity="linear") for s in pair]
+        [
+            hl.models.RnnCell(noise(2, n, seed=s), 0.7 * noise(2, 2, seed=s + 1), nonlinearity="linear")
+            for s in pair
+        ]
         for n, pair in ((1, (1, 3)), (4, (5, 7)))
     ]
     stack = hl.Stack(tuple(tuple(level) for level in cells), noise(1, 4, seed=9), "test")
@@ -275,7 +278,7 @@ def test_a_cell_known_by_its_step_alone_is_complete_to_the_tolerance():
     def step(state: Tensor, x: Tensor) -> Tensor:
         return torch.sin(1.5 * state + x.sum(-1, keepdim=True)) + 0.1 * x.prod(-1, keepdim=True)
 
-    cell = hl.FunctionCell(step, n_inputs=2, n_state=3)
+    cell = hl.models.FunctionCell(step, n_inputs=2, n_state=3)
     x, readout = 2 * noise(4, 5, 2), noise(1, 3, seed=3)
     coarse = hl.explain(cell, x, readout=readout, method="secant", tolerance=1e9)
     fine = hl.explain(cell, x, readout=readout, method="secant", tolerance=1e-10)
@@ -283,7 +286,7 @@ def test_a_cell_known_by_its_step_alone_is_complete_to_the_tolerance():
 
 
 def test_subclass_with_its_own_step_is_not_taken_for_its_base():
-    class Squared(hl.RnnCell):
+    class Squared(hl.models.RnnCell):
         def step(self, state: Tensor, x: Tensor) -> Tensor:
             return super().step(state, x) ** 2
 
@@ -302,7 +305,7 @@ def test_cells_leaky_units_time_first_and_single_precision():
     for kind in ("RNNCell", "GRUCell", "LSTMCell"):
         cell = getattr(nn, kind)(2, 4).double()
         assert float(hl.explain(cell, x, readout=noise(1, 4)).gap.abs().max()) < 1e-12
-    leaky = hl.RnnCell(noise(4, 2), noise(4, 4), leak=0.3)
+    leaky = hl.models.RnnCell(noise(4, 2), noise(4, 4), leak=0.3)
     assert float(hl.explain(leaky, x, readout=noise(1, 4)).gap.abs().max()) < 1e-12
     rnn = nn.RNN(2, 4).double()
     other = nn.RNN(2, 4, batch_first=True).double()
@@ -340,9 +343,12 @@ def test_numbering_of_hidden_units_does_not_matter(seed, method):
     order = torch.randperm(4, generator=g)
     w_in, w_rec, b, w_out = noise(4, 2), noise(4, 4, seed=1), noise(4, seed=2), noise(1, 4, seed=3)
     x = torch.randn(2, 3, 2, generator=g, dtype=F64)
-    one = hl.explain(hl.RnnCell(w_in, w_rec, b), x, readout=w_out, method=method)
+    one = hl.explain(hl.models.RnnCell(w_in, w_rec, b), x, readout=w_out, method=method)
     two = hl.explain(
-        hl.RnnCell(w_in[order], w_rec[order][:, order], b[order]), x, readout=w_out[:, order], method=method
+        hl.models.RnnCell(w_in[order], w_rec[order][:, order], b[order]),
+        x,
+        readout=w_out[:, order],
+        method=method,
     )
     torch.testing.assert_close(one.values, two.values, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(one.by_unit[:, order], two.by_unit, rtol=1e-9, atol=1e-11)
@@ -367,7 +373,7 @@ def test_what_does_not_differ_contributes_nothing(seed, kind):
 
 @given(st.integers(0, 10**6))
 def test_linear_networks_add(seed):
-    cell = hl.RnnCell(noise(3, 2), noise(3, 3, seed=1), nonlinearity="linear")
+    cell = hl.models.RnnCell(noise(3, 2), noise(3, 3, seed=1), nonlinearity="linear")
     x, y = noise(1, 4, 2, seed=seed), noise(1, 4, 2, seed=seed + 1)
     parts = [hl.explain(cell, z, readout=noise(1, 3, seed=2)).values for z in (x, y, x + y)]
     torch.testing.assert_close(parts[0] + parts[1], parts[2], rtol=1e-9, atol=1e-11)
@@ -485,32 +491,32 @@ RNN, HEAD, X = make("RNN"), head_for(make("RNN")), noise(2, 4, 3)
 @pytest.mark.parametrize(
     ("change", "kind", "says"),
     [
-        ({"inputs": X * torch.nan}, hl.NonFiniteError, "inputs must be finite"),
-        ({"inputs": X[0]}, hl.ShapeError, r"inputs must have shape \(B, L, I\)"),
-        ({"inputs": X[..., :2]}, hl.ShapeError, "with I = 3"),
-        ({"readout": None}, hl.UnsupportedModelError, "explain needs the read-out"),
-        ({"readout": nn.Linear(3, 2)}, hl.ShapeError, "readout must take the 5 hidden units"),
-        ({"output": "yes"}, hl.UnknownNameError, "unknown output 'yes'; known: y0, y1, y2"),
-        ({"output": 3}, hl.ParameterError, r"output must lie in 0 .. 2 for 3 outputs, got 3"),
-        ({"output": -1}, hl.ParameterError, "output must lie in 0"),
-        ({"output": 0.5}, hl.ParameterError, "output must be a name, a whole number"),
-        ({"output": [0, 1, 2]}, hl.ParameterError, "one whole number for each of the 2 samples"),
-        ({"output": None}, hl.ParameterError, "output must be a name, a whole number"),
-        ({"baseline": torch.zeros(4)}, hl.ShapeError, r"baseline must have shape \(3,\), \(4, 3\)"),
-        ({"baseline": torch.full((3,), torch.inf)}, hl.NonFiniteError, "baseline must be finite"),
-        ({"baseline": "median"}, hl.ParameterError, 'None (zeros), "mean" or a tensor'),
-        ({"baseline": "mean", "inputs": X[:1]}, hl.ParameterError, "of a single sample"),
-        ({"baseline": object()}, hl.ShapeError, "baseline must be a numeric array"),
-        ({"method": "shap"}, hl.UnknownNameError, "unknown method"),
-        ({"orders": 0}, hl.ParameterError, "orders must be a whole number of at least 1"),
-        ({"blocks": 1.5}, hl.ParameterError, "blocks must be a whole number"),
-        ({"steps": 0}, hl.ParameterError, "steps must be a whole number"),
-        ({"seed": -1}, hl.ParameterError, "seed must be a whole number"),
-        ({"tolerance": 0}, hl.ParameterError, "tolerance must be a finite number above 0"),
-        ({"input_names": ["a"]}, hl.ShapeError, "input_names"),
-        ({"rnn": "rnn"}, hl.ParameterError, "go with a file"),
-        ({"model": nn.Linear(3, 2)}, hl.UnsupportedModelError, "cannot read a Linear"),
-        ({"model": "nowhere.pt"}, hl.FileError, "no file"),
+        ({"inputs": X * torch.nan}, hl.errors.NonFiniteError, "inputs must be finite"),
+        ({"inputs": X[0]}, hl.errors.ShapeError, r"inputs must have shape \(B, L, I\)"),
+        ({"inputs": X[..., :2]}, hl.errors.ShapeError, "with I = 3"),
+        ({"readout": None}, hl.errors.UnsupportedModelError, "explain needs the read-out"),
+        ({"readout": nn.Linear(3, 2)}, hl.errors.ShapeError, "readout must take the 5 hidden units"),
+        ({"output": "yes"}, hl.errors.UnknownNameError, "unknown output 'yes'; known: y0, y1, y2"),
+        ({"output": 3}, hl.errors.ParameterError, r"output must lie in 0 .. 2 for 3 outputs, got 3"),
+        ({"output": -1}, hl.errors.ParameterError, "output must lie in 0"),
+        ({"output": 0.5}, hl.errors.ParameterError, "output must be a name, a whole number"),
+        ({"output": [0, 1, 2]}, hl.errors.ParameterError, "one whole number for each of the 2 samples"),
+        ({"output": None}, hl.errors.ParameterError, "output must be a name, a whole number"),
+        ({"baseline": torch.zeros(4)}, hl.errors.ShapeError, r"baseline must have shape \(3,\), \(4, 3\)"),
+        ({"baseline": torch.full((3,), torch.inf)}, hl.errors.NonFiniteError, "baseline must be finite"),
+        ({"baseline": "median"}, hl.errors.ParameterError, 'None (zeros), "mean" or a tensor'),
+        ({"baseline": "mean", "inputs": X[:1]}, hl.errors.ParameterError, "of a single sample"),
+        ({"baseline": object()}, hl.errors.ShapeError, "baseline must be a numeric array"),
+        ({"method": "shap"}, hl.errors.UnknownNameError, "unknown method"),
+        ({"orders": 0}, hl.errors.ParameterError, "orders must be a whole number of at least 1"),
+        ({"blocks": 1.5}, hl.errors.ParameterError, "blocks must be a whole number"),
+        ({"steps": 0}, hl.errors.ParameterError, "steps must be a whole number"),
+        ({"seed": -1}, hl.errors.ParameterError, "seed must be a whole number"),
+        ({"tolerance": 0}, hl.errors.ParameterError, "tolerance must be a finite number above 0"),
+        ({"input_names": ["a"]}, hl.errors.ShapeError, "input_names"),
+        ({"rnn": "rnn"}, hl.errors.ParameterError, "go with a file"),
+        ({"model": nn.Linear(3, 2)}, hl.errors.UnsupportedModelError, "cannot read a Linear"),
+        ({"model": "nowhere.pt"}, hl.errors.FileError, "no file"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(change, kind, says):
@@ -525,10 +531,10 @@ def test_broken_weights_and_wrong_selections():
     broken = make("GRU")
     with torch.no_grad():
         broken.weight_hh_l0[0, 0] = torch.nan
-    with pytest.raises(hl.NonFiniteError, match="w_hh of the GRU"):
+    with pytest.raises(hl.errors.NonFiniteError, match="w_hh of the GRU"):
         hl.explain(broken, X, readout=HEAD)
     found = hl.explain(RNN, X, readout=HEAD)
-    with pytest.raises(hl.ParameterError, match=r"sample must lie in 0 .. 1"):
+    with pytest.raises(hl.errors.ParameterError, match=r"sample must lie in 0 .. 1"):
         found.plot(sample=2)
-    with pytest.raises(hl.ShapeError, match="one module for each of the 5 units"):
+    with pytest.raises(hl.errors.ShapeError, match="one module for each of the 5 units"):
         found.by_module(["a", "b"])

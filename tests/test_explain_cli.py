@@ -11,8 +11,8 @@ from in_process import hoplens
 from torch import nn
 
 import hoplens as hl
-from hoplens.report import explanation_words as words
-from hoplens.report.explanation import render_page, write_page
+from hoplens.reports import explanation_words as words
+from hoplens.reports.explanation import render_page, write_page
 
 EVIL = '<script>alert("1")</script>'
 
@@ -170,7 +170,7 @@ def test_models_that_cannot_be_explained(files):
 
 
 def test_words_for_nothing_and_for_one_step():
-    cell = hl.RnnCell(torch.ones(1, 1), torch.zeros(1, 1), nonlinearity="linear")
+    cell = hl.models.RnnCell(torch.ones(1, 1), torch.zeros(1, 1), nonlinearity="linear")
     x = torch.tensor([[[0.0], [0.0]], [[5.0], [-2.0]]])
     found = hl.explain(cell, x, readout=torch.ones(1, 1))
     assert words.opening(found, 0) == (

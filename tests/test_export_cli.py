@@ -114,7 +114,7 @@ def test_a_registered_format_is_exported_and_written_by_compress(files, tmp_path
     )
     hl.extensions.register_exporter(own)
     try:
-        with pytest.raises(hl.ParameterError, match=r"'copy' .* is already defined"):
+        with pytest.raises(hl.errors.ParameterError, match=r"'copy' .* is already defined"):
             EXPORTERS.add("copy", own, owner="somebody")
         shown = hoplens("export", str(folder / "net.pt"), "-o", str(tmp_path / "m.copy"))
         assert shown.returncode == 0, shown.stderr

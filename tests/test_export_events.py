@@ -48,7 +48,7 @@ def test_relu_stack_against_brute_force(every_step):
         low.load_state_dict({k: v for k, v in core.state_dict().items() if k.endswith("l0")})
         h = [low(x)[0], core(x)[0]]
         outputs = readout(h[1] if every_step else h[1][:, -1])
-    cost = hl.event_cost(core, x, readout=readout, info=hl.ModelInfo(every_step=every_step))
+    cost = hl.export.event_cost(core, x, readout=readout, info=hl.ModelInfo(every_step=every_step))
     torch.testing.assert_close(cost.outputs, outputs)
     for b in range(2):
         parts = dict.fromkeys(("in", "rec", "between", "out"), 0)
@@ -84,7 +84,7 @@ def cells():
 def test_delta_networks_against_a_loop_written_out(kind, threshold):
     core = pruned(cells()[kind])
     x = torch.randn(5, 3).cumsum(0) / 3
-    cost = hl.event_cost(core, x[None], threshold=threshold)
+    cost = hl.export.event_cost(core, x[None], threshold=threshold)
     w_in, w_rec, b_in, b_rec = (p.detach() for p in core.parameters())
     if kind == "leaky":
         w_in, w_rec, b_in, b_rec = (
@@ -121,7 +121,7 @@ def test_delta_networks_against_a_loop_written_out(kind, threshold):
 def test_a_projection_hears_the_units_of_its_cell():
     core = nn.LSTM(3, 5, proj_size=2, batch_first=True)
     x = torch.randn(2, 4, 3)
-    cost = hl.event_cost(core, x)
+    cost = hl.export.event_cost(core, x)
     torch.testing.assert_close(cost.outputs, core(x)[0][:, -1].detach())
     # nothing is zero: 4 steps of inputs and projections, 3 of recurrence
     assert cost.by_part["in"].tolist() == [4 * 20 * 3] * 2
@@ -131,10 +131,12 @@ def test_a_projection_hears_the_units_of_its_cell():
 
 def test_a_threshold_saves_events_and_none_changes_nothing():
     core, x = nn.GRU(3, 8, batch_first=True), torch.randn(4, 20, 3).cumsum(1) / 5
-    costs = [float(hl.event_cost(core, x, threshold=value).events.mean()) for value in (0.0, 0.02, 0.1, 0.5)]
+    costs = [
+        float(hl.export.event_cost(core, x, threshold=value).events.mean()) for value in (0.0, 0.02, 0.1, 0.5)
+    ]
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] < 0.3 * costs[0]
-    plain = hl.event_cost(core, x)
+    plain = hl.export.event_cost(core, x)
     torch.testing.assert_close(plain.outputs, core(x)[0][:, -1].detach())
     assert plain.share == pytest.approx(1, abs=0.1)  # a dense tanh network sends nearly everything
 
@@ -142,36 +144,36 @@ def test_a_threshold_saves_events_and_none_changes_nothing():
 def test_windows_lengths_and_layouts():
     core = nn.GRU(3, 4)  # time first
     x = torch.randn(6, 2, 3)
-    whole = hl.event_cost(core, x)
+    whole = hl.export.event_cost(core, x)
     torch.testing.assert_close(whole.outputs, core(x)[0][-1].detach())
-    short = hl.event_cost(core, x, info=hl.ModelInfo(window=2))
+    short = hl.export.event_cost(core, x, info=hl.ModelInfo(window=2))
     assert short.hops.tolist() == [3, 3]
-    torch.testing.assert_close(short.events, hl.event_cost(core, x[-2:]).events)
+    torch.testing.assert_close(short.events, hl.export.event_cost(core, x[-2:]).events)
     torch.testing.assert_close(short.outputs, core(x[-2:])[0][-1].detach())
     packed = pack_padded_sequence(x, [6, 3])
-    ragged = hl.event_cost(core, packed)
+    ragged = hl.export.event_cost(core, packed)
     assert ragged.hops.tolist() == [7, 4]
-    torch.testing.assert_close(ragged.events[1], hl.event_cost(core, x[:3, 1:]).events[0])
+    torch.testing.assert_close(ragged.events[1], hl.export.event_cost(core, x[:3, 1:]).events[0])
     torch.testing.assert_close(ragged.outputs[1], core(x[:3, 1:])[0][-1, 0].detach())
 
 
 def test_pruned_units_cost_nothing():
     model = hl.RecurrentModel(nn.RNN(3, 6, nonlinearity="relu", batch_first=True), nn.Linear(6, 2))
     x = torch.randn(3, 5, 3)
-    before = hl.event_cost(model, x)
+    before = hl.export.event_cost(model, x)
     with torch.no_grad():
         model.core.weight_hh_l0[:, :3] = 0
         model.readout.weight[:, :3] = 0
-    after = hl.event_cost(model, x)
+    after = hl.export.event_cost(model, x)
     assert (after.events < before.events).all()
     assert torch.equal(after.dense, before.dense)
 
 
 def test_bad_requests_are_refused():
     rnn = nn.RNN(3, 4, batch_first=True)
-    with pytest.raises(hl.ParameterError, match="threshold"):
-        hl.event_cost(rnn, torch.zeros(1, 2, 3), threshold=-1)
-    with pytest.raises(hl.UnsupportedModelError, match="one way"):
-        hl.event_cost(nn.RNN(3, 4, bidirectional=True), torch.zeros(2, 1, 3))
-    with pytest.raises(hl.ShapeError, match="I = 3"):
-        hl.event_cost(rnn, torch.zeros(1, 2, 4))
+    with pytest.raises(hl.errors.ParameterError, match="threshold"):
+        hl.export.event_cost(rnn, torch.zeros(1, 2, 3), threshold=-1)
+    with pytest.raises(hl.errors.UnsupportedModelError, match="one way"):
+        hl.export.event_cost(nn.RNN(3, 4, bidirectional=True), torch.zeros(2, 1, 3))
+    with pytest.raises(hl.errors.ShapeError, match="I = 3"):
+        hl.export.event_cost(rnn, torch.zeros(1, 2, 4))

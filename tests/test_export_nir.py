@@ -43,7 +43,7 @@ def test_linear_leaky_networks_are_exact(method, every_step, tmp_path):
     assert written.difference < 1e-6
     assert written.nodes["LI"] == 1
     x = torch.randn(4, 9, 3)
-    found = hl.simulate_nir(tmp_path / "m.nir", x, dt=0.01, method=method)
+    found = hl.export.simulate_nir(tmp_path / "m.nir", x, dt=0.01, method=method)
     wanted = model(x).detach().double()
     torch.testing.assert_close(found if every_step else found[:, -1], wanted, atol=1e-5, rtol=0)
     tau = float(nir.read(tmp_path / "m.nir").nodes["l0"].tau[0])
@@ -54,13 +54,13 @@ def test_stacks_and_time_constants_of_each_unit_are_exact(tmp_path):
     leaks = torch.tensor([0.1, 0.5, 1.0])
     levels = [
         (
-            hl.RnnCell(
+            hl.models.RnnCell(
                 torch.randn(3, 2) / 2, torch.randn(3, 3) / 3, torch.randn(3), nonlinearity="linear", leak=a
             ),
         )
         for a in (leaks,)
     ]
-    top = hl.RnnCell(torch.randn(4, 3) / 2, torch.randn(4, 4) / 4, nonlinearity="linear", leak=0.4)
+    top = hl.models.RnnCell(torch.randn(4, 3) / 2, torch.randn(4, 4) / 4, nonlinearity="linear", leak=0.4)
     stack = hl.Stack((*levels, (top,)), torch.randn(2, 4), "two levels")
     written = hl.export_nir(stack, tmp_path / "m.nir")
     assert written.nodes["LI"] == 2
@@ -100,7 +100,7 @@ def test_steps_of_the_neurons_follow_their_equations():
             "CubaLIF": nir.CubaLIF(**synapse, **fields, **limits),
         }
         for kind, node in nodes.items():
-            found = hl.simulate_nir(graph_of(node, 1), x, dt=step, method=method).flatten()
+            found = hl.export.simulate_nir(graph_of(node, 1), x, dt=step, method=method).flatten()
             np.testing.assert_allclose(found, shown[kind], atol=1e-12, err_msg=kind)
         assert sum(shown["LIF"]) > 0
         assert 0 < sum(shown["CubaLIF"]) < 5
@@ -109,7 +109,7 @@ def test_steps_of_the_neurons_follow_their_equations():
 def test_a_recurrent_edge_hands_on_the_step_before():
     back = np.array([[0.0, 0.5], [-0.25, 0.0]])
     x = torch.randn(3, 6, 2, dtype=torch.float64)
-    found = hl.simulate_nir(graph_of(nir.LI(ones(2, 2.0), ones(2), 0 * ones(2)), 2, back), x, dt=1.0)
+    found = hl.export.simulate_nir(graph_of(nir.LI(ones(2, 2.0), ones(2), 0 * ones(2)), 2, back), x, dt=1.0)
     h = torch.zeros(3, 2, dtype=torch.float64)
     for t in range(6):
         h = 0.5 * h + 0.5 * (h @ torch.as_tensor(back).mT + x[:, t])
@@ -126,7 +126,7 @@ def test_affine_biases_scales_and_thresholds_count():
     }
     graph = nir.NIRGraph(nodes=nodes, edges=[*zip(list(nodes), list(nodes)[1:], strict=False)])
     x = torch.tensor([[[0.1, 0.6], [-0.1, 1.0]]])
-    assert hl.simulate_nir(graph, x, dt=1.0).tolist() == [[[1.0, 0.0], [0.0, 1.0]]]
+    assert hl.export.simulate_nir(graph, x, dt=1.0).tolist() == [[[1.0, 0.0], [0.0, 1.0]]]
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "linear"])
@@ -157,7 +157,7 @@ def test_spiking_networks_come_near_and_say_how_near(tmp_path):
     assert 0.8 < written.score_after < 1.0
     assert 0 < written.error < 0.05
     held = inputs.repeat_interleave(written.substeps, dim=1)
-    found = hl.simulate_nir(tmp_path / "m.nir", held, dt=written.dt)[:, -1]
+    found = hl.export.simulate_nir(tmp_path / "m.nir", held, dt=written.dt)[:, -1]
     assert float((found.argmax(-1) == labels).double().mean()) == written.score_after
     told = nir.read(tmp_path / "m.nir").metadata
     assert told["form"] == "rate to LIF"
@@ -187,9 +187,9 @@ def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
         return graph
 
     monkeypatch.setattr(nir_file, "linear_graph", without_biases)
-    with pytest.raises(hl.ExportError, match="differs from the network by"):
+    with pytest.raises(hl.errors.ExportError, match="differs from the network by"):
         hl.export_nir(core, tmp_path / "m.nir")
-    with pytest.raises(hl.ExportError, match=r"misses \d+% of the variance"):
+    with pytest.raises(hl.errors.ExportError, match=r"misses \d+% of the variance"):
         hl.export_nir(nn.RNN(3, 5), tmp_path / "m.nir", neurons=2, substeps=2)
     assert not list(tmp_path.iterdir())
 
@@ -197,16 +197,16 @@ def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
 def test_bad_requests_are_refused_in_words(tmp_path):
     path, leaky = tmp_path / "m.nir", hl.LeakyRNN(3, 5, 0.3)
     for raised, says, arguments in [
-        (hl.UnsupportedModelError, "no gates", {"model": nn.GRU(3, 5)}),
-        (hl.UnsupportedModelError, "forward in time", {"model": nn.RNN(3, 5, bidirectional=True)}),
-        (hl.ParameterError, "no tanh or relu", {"model": leaky, "target": "linear"}),
-        (hl.UnknownNameError, "unknown target", {"model": leaky, "target": "loihi"}),
-        (hl.UnknownNameError, "unknown method", {"model": leaky, "method": "rk4"}),
-        (hl.ParameterError, "dt must be", {"model": leaky, "dt": 0}),
-        (hl.ParameterError, "neurons must be", {"model": leaky, "neurons": 1}),
-        (hl.ParameterError, "no time constant", {"model": nn.RNN(3, 5), "method": "zoh"}),
-        (hl.ShapeError, "I = 3", {"model": leaky, "inputs": torch.zeros(2, 3, 4)}),
-        (hl.FileError, "cannot write", {"model": leaky, "path": tmp_path / "no" / "m.nir"}),
+        (hl.errors.UnsupportedModelError, "no gates", {"model": nn.GRU(3, 5)}),
+        (hl.errors.UnsupportedModelError, "forward in time", {"model": nn.RNN(3, 5, bidirectional=True)}),
+        (hl.errors.ParameterError, "no tanh or relu", {"model": leaky, "target": "linear"}),
+        (hl.errors.UnknownNameError, "unknown target", {"model": leaky, "target": "loihi"}),
+        (hl.errors.UnknownNameError, "unknown method", {"model": leaky, "method": "rk4"}),
+        (hl.errors.ParameterError, "dt must be", {"model": leaky, "dt": 0}),
+        (hl.errors.ParameterError, "neurons must be", {"model": leaky, "neurons": 1}),
+        (hl.errors.ParameterError, "no time constant", {"model": nn.RNN(3, 5), "method": "zoh"}),
+        (hl.errors.ShapeError, "I = 3", {"model": leaky, "inputs": torch.zeros(2, 3, 4)}),
+        (hl.errors.FileError, "cannot write", {"model": leaky, "path": tmp_path / "no" / "m.nir"}),
     ]:
         with pytest.raises(raised, match=says):
             hl.export_nir(**{"path": path, **arguments})
@@ -216,16 +216,16 @@ def test_bad_requests_are_refused_in_words(tmp_path):
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     file = tmp_path / "m.nir"
     x = torch.zeros(1, 2, 3)
-    with pytest.raises(hl.FileError, match="no file"):
-        hl.simulate_nir(file, x, dt=1.0)
+    with pytest.raises(hl.errors.FileError, match="no file"):
+        hl.export.simulate_nir(file, x, dt=1.0)
     hl.export_nir(hl.LeakyRNN(3, 4, 0.5, nonlinearity="linear"), file)
     data = file.read_bytes()
-    with pytest.raises(hl.ShapeError, match="I = 3"):
-        hl.simulate_nir(file, torch.zeros(1, 2, 2), dt=1.0)
+    with pytest.raises(hl.errors.ShapeError, match="I = 3"):
+        hl.export.simulate_nir(file, torch.zeros(1, 2, 2), dt=1.0)
     for damaged in (b"", b"no HDF5", data[:1000], data[: len(data) // 2]):
         file.write_bytes(damaged)
-        with pytest.raises(hl.FileError, match="cannot read"):
-            hl.simulate_nir(file, x, dt=1.0)
+        with pytest.raises(hl.errors.FileError, match="cannot read"):
+            hl.export.simulate_nir(file, x, dt=1.0)
     conv = nir.Flatten({"input": np.array([3])}, 0, -1)
-    with pytest.raises(hl.UnsupportedModelError, match="Flatten, which is not simulated"):
-        hl.simulate_nir(graph_of(conv, 3), x, dt=1.0)
+    with pytest.raises(hl.errors.UnsupportedModelError, match="Flatten, which is not simulated"):
+        hl.export.simulate_nir(graph_of(conv, 3), x, dt=1.0)

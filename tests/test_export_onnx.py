@@ -116,7 +116,7 @@ def test_rows_of_our_ensembles(activation, leak, tmp_path):
     x = torch.randn(4, 7, 3)
     hl.export_onnx(nets.select(slice(1, 2)), tmp_path / "m.onnx")
     torch.testing.assert_close(run_file(tmp_path / "m.onnx", x)[0], nets.predict(x)[1], atol=1e-5, rtol=0)
-    with pytest.raises(hl.ParameterError, match="ensemble of 2"):
+    with pytest.raises(hl.errors.ParameterError, match="ensemble of 2"):
         hl.export_onnx(nets, tmp_path / "n.onnx")
 
 
@@ -271,7 +271,7 @@ def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(onnx_file, "build_graph", wrong)
     (tmp_path / "m.onnx").write_bytes(b"old")
-    with pytest.raises(hl.ExportError, match="differs from the model by"):
+    with pytest.raises(hl.errors.ExportError, match="differs from the model by"):
         hl.export_onnx(core, tmp_path / "m.onnx")
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
 
@@ -287,24 +287,28 @@ def test_bad_requests_are_refused_in_words(tmp_path, monkeypatch):
     with torch.no_grad():
         large.weight_ih_l0[0, 0] = 1e5
     for raised, says, arguments in [
-        (hl.UnknownNameError, "unknown storage", {"model": rnn, "storage": "int8"}),
-        (hl.ParameterError, "one way", {"model": both, "lengths": True}),
-        (hl.ParameterError, "exclude each other", {"model": rnn, "lengths": True, "stateful": True}),
-        (hl.ParameterError, "brings its own read-out", {"model": model, "readout": nn.Linear(5, 2)}),
-        (hl.ParameterError, "runs one way", {"model": both, "info": hl.ModelInfo(window=2)}),
-        (hl.ParameterError, "afresh", {"model": rnn, "info": hl.ModelInfo(window=2), "stateful": True}),
-        (hl.ShapeError, "3 entries", {"model": rnn, "info": hl.ModelInfo(input_names=("a",))}),
-        (hl.ShapeError, "I = 3", {"model": rnn, "inputs": torch.zeros(1, 2, 4)}),
-        (hl.ShapeError, "readout must take", {"model": rnn, "readout": nn.Linear(4, 2)}),
-        (hl.UnsupportedModelError, "cannot read a Linear", {"model": nn.Linear(3, 2)}),
+        (hl.errors.UnknownNameError, "unknown storage", {"model": rnn, "storage": "int8"}),
+        (hl.errors.ParameterError, "one way", {"model": both, "lengths": True}),
+        (hl.errors.ParameterError, "exclude each other", {"model": rnn, "lengths": True, "stateful": True}),
+        (hl.errors.ParameterError, "brings its own read-out", {"model": model, "readout": nn.Linear(5, 2)}),
+        (hl.errors.ParameterError, "runs one way", {"model": both, "info": hl.ModelInfo(window=2)}),
         (
-            hl.UnsupportedModelError,
-            "known equations",
-            {"model": hl.FunctionCell(torch.add, n_inputs=2, n_state=2)},
+            hl.errors.ParameterError,
+            "afresh",
+            {"model": rnn, "info": hl.ModelInfo(window=2), "stateful": True},
         ),
-        (hl.NonFiniteError, "NaN or infinite", {"model": broken}),
-        (hl.NonFiniteError, "half precision", {"model": large, "storage": "half"}),
-        (hl.FileError, "cannot write", {"model": rnn, "path": tmp_path / "no" / "m.onnx"}),
+        (hl.errors.ShapeError, "3 entries", {"model": rnn, "info": hl.ModelInfo(input_names=("a",))}),
+        (hl.errors.ShapeError, "I = 3", {"model": rnn, "inputs": torch.zeros(1, 2, 4)}),
+        (hl.errors.ShapeError, "readout must take", {"model": rnn, "readout": nn.Linear(4, 2)}),
+        (hl.errors.UnsupportedModelError, "cannot read a Linear", {"model": nn.Linear(3, 2)}),
+        (
+            hl.errors.UnsupportedModelError,
+            "known equations",
+            {"model": hl.models.FunctionCell(torch.add, n_inputs=2, n_state=2)},
+        ),
+        (hl.errors.NonFiniteError, "NaN or infinite", {"model": broken}),
+        (hl.errors.NonFiniteError, "half precision", {"model": large, "storage": "half"}),
+        (hl.errors.FileError, "cannot write", {"model": rnn, "path": tmp_path / "no" / "m.onnx"}),
     ]:
         with pytest.raises(raised, match=says):
             hl.export_onnx(**{"path": path, **arguments})
@@ -316,6 +320,6 @@ def test_bad_requests_are_refused_in_words(tmp_path, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(hl.ParameterError, match=r"hoplens\[onnx\]"):
+    with pytest.raises(hl.errors.ParameterError, match=r"hoplens\[onnx\]"):
         hl.export_onnx(rnn, path)
     assert not path.exists()

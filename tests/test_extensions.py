@@ -17,7 +17,7 @@ import hoplens as hl
 from hoplens.cli.commands.train import run_tasks
 from hoplens.plots import plot_comparison
 from hoplens.registry import Registry, owner_of
-from hoplens.report.tables import summary_table
+from hoplens.reports.tables import summary_table
 from hoplens.studies.extensions import kinds
 from hoplens.studies.paper.measure import measure
 from hoplens.studies.testing import check_task
@@ -31,7 +31,7 @@ import hoplens as hl
 
 GAIN = {gain}
 
-@hl.register_task("echo {tag}")
+@hl.extensions.register_task("echo {tag}")
 @dataclass(frozen=True)
 class Echo:
     length: int = 3
@@ -73,16 +73,16 @@ def test_built_in_names_are_there_and_make_what_they_say():
 
 
 def test_a_decorator_names_a_function_and_gives_it_back():
-    @hl.register_recipe("sparser")
+    @hl.extensions.register_recipe("sparser")
     def sparser(damping: float = 0.5) -> hl.Recipe:
         return hl.Recipe("sparser", (hl.recipes.Term(hl.recipes.PathwaySpec(damping=damping)),))
 
     assert hl.extensions.make_recipe("sparser", {"damping": 0.7}) == sparser(0.7)
     with pytest.raises(
-        hl.UnknownNameError, match=r"unknown option of the recipe 'sparser': 'dampin'.*'damping'"
+        hl.errors.UnknownNameError, match=r"unknown option of the recipe 'sparser': 'dampin'.*'damping'"
     ):
         hl.extensions.make_recipe("sparser", {"dampin": 0.7})
-    with pytest.raises(hl.UnknownNameError, match=r"unknown recipe 'sparsr'.*did you mean 'sparser'"):
+    with pytest.raises(hl.errors.UnknownNameError, match=r"unknown recipe 'sparsr'.*did you mean 'sparser'"):
         hl.extensions.make_recipe("sparsr")
 
 
@@ -93,56 +93,60 @@ def test_a_taken_name_is_refused_but_a_function_may_be_defined_again():
     def second():
         return hl.recipes.l2()
 
-    hl.register_recipe("mine")(first)
-    hl.register_recipe("mine")(first)  # as when a notebook's cell is run again
-    with pytest.raises(hl.ParameterError, match=r"'mine' of .*second is already defined by .*first"):
-        hl.register_recipe("mine")(second)
-    with pytest.raises(hl.ParameterError, match=r"'l1' of .* is already defined by hoplens"):
-        hl.register_recipe("l1")(first)
-    with pytest.raises(hl.ParameterError, match="name of a task must be a text"):
-        hl.register_task("")(first)
-    with pytest.raises(hl.ParameterError, match="registered as a function"):
-        hl.register_measure("three")(3)
+    hl.extensions.register_recipe("mine")(first)
+    hl.extensions.register_recipe("mine")(first)  # as when a notebook's cell is run again
+    with pytest.raises(hl.errors.ParameterError, match=r"'mine' of .*second is already defined by .*first"):
+        hl.extensions.register_recipe("mine")(second)
+    with pytest.raises(hl.errors.ParameterError, match=r"'l1' of .* is already defined by hoplens"):
+        hl.extensions.register_recipe("l1")(first)
+    with pytest.raises(hl.errors.ParameterError, match="name of a task must be a text"):
+        hl.extensions.register_task("")(first)
+    with pytest.raises(hl.errors.ParameterError, match="registered as a function"):
+        hl.extensions.register_measure("three")(3)
     assert hl.extensions.make_recipe("mine") == hl.recipes.l1()
 
 
 def test_what_a_function_returns_is_checked():
-    hl.register_task("no task")(lambda: 3)
-    hl.register_recipe("no recipe")(lambda: 3)
-    with pytest.raises(hl.ContractError, match=r"'no task' .* got int"):
+    hl.extensions.register_task("no task")(lambda: 3)
+    hl.extensions.register_recipe("no recipe")(lambda: 3)
+    with pytest.raises(hl.errors.ContractError, match=r"'no task' .* got int"):
         hl.extensions.make_task("no task")
-    with pytest.raises(hl.ContractError, match=r"'no recipe' .* got int"):
+    with pytest.raises(hl.errors.ContractError, match=r"'no recipe' .* got int"):
         hl.extensions.make_recipe("no recipe")
-    hl.register_task("needs")(lambda *, size: size)
-    with pytest.raises(hl.ParameterError, match=r"'needs' cannot be made: missing a required .*'size'"):
+    hl.extensions.register_task("needs")(lambda *, size: size)
+    with pytest.raises(
+        hl.errors.ParameterError, match=r"'needs' cannot be made: missing a required .*'size'"
+    ):
         hl.extensions.make_task("needs")
-    hl.register_task("any")(lambda **options: hl.tasks.make("averaging", **options))
+    hl.extensions.register_task("any")(lambda **options: hl.tasks.make("averaging", **options))
     assert hl.extensions.make_task("any", {"length": 3}).length == 3
 
 
 def test_measures_give_one_number_a_network():
-    @hl.register_measure("mass")
+    @hl.extensions.register_measure("mass")
     def mass(net, task):
         return hl.hop_maps(net, task.length).values.abs().sum((-3, -2, -1))
 
-    hl.register_measure("all")(lambda net, task: mass(net, task).sum())
+    hl.extensions.register_measure("all")(lambda net, task: mass(net, task).sum())
     task = hl.tasks.make("averaging", modules=2, module_size=1, length=3)
     run = hl.train(task, hl.recipes.l1(), seeds=range(2), strengths=[1e-3], hidden=4, steps=3)
     found = hl.extensions.apply_measures(["mass"], run.pathways, task)["mass"]
     assert found.dtype == torch.float64
     frame = measure(run, ["mass"])
     assert frame["mass"].tolist() == pytest.approx(found.tolist(), rel=1e-5)
-    with pytest.raises(hl.ContractError, match=r"'all' must return one real number .* shape \(2,\)"):
+    with pytest.raises(hl.errors.ContractError, match=r"'all' must return one real number .* shape \(2,\)"):
         measure(run, ["all"])
-    with pytest.raises(hl.ParameterError, match=r"'accuracy' .* is already defined by hoplens"):
-        hl.register_measure("accuracy")(mass)
-    hl.register_measure("seed")(mass)
-    with pytest.raises(hl.ParameterError, match="'seed' has the name of a column"):
+    with pytest.raises(hl.errors.ParameterError, match=r"'accuracy' .* is already defined by hoplens"):
+        hl.extensions.register_measure("accuracy")(mass)
+    hl.extensions.register_measure("seed")(mass)
+    with pytest.raises(hl.errors.ParameterError, match="'seed' has the name of a column"):
         measure(run, ["seed"])
 
 
 def test_a_measure_is_one_value_that_tables_pages_and_plots_take():
-    @hl.register_measure("mass", label="pathway mass", better="lower", meaning="Sum of all pathways.")
+    @hl.extensions.register_measure(
+        "mass", label="pathway mass", better="lower", meaning="Sum of all pathways."
+    )
     def mass(net, task):
         return hl.hop_maps(net, task.length).values.abs().sum((-3, -2, -1))
 
@@ -154,7 +158,9 @@ def test_a_measure_is_one_value_that_tables_pages_and_plots_take():
     assert [measure.label for measure in table.measures] == ["pathway mass"]
     assert [row.cells[0].best for row in table.blocks[0].rows] == [True, False]  # lower is better
     seen = []
-    hl.register_measure("drawn", plot=lambda frame, ax: seen.append(len(frame)))(lambda net, task: net.w_rec)
+    hl.extensions.register_measure("drawn", plot=lambda frame, ax: seen.append(len(frame)))(
+        lambda net, task: net.w_rec
+    )
     plot_comparison(summary, "drawn")
     assert seen == [2]
 
@@ -193,7 +199,7 @@ def test_a_study_file_names_any_penalty():
         ({"penalty": "weight", "norm": "l1", "options": {}}, "norm and options in one place"),
     ):
         values["methods"][0]["penalties"] = [wrong]
-        with pytest.raises(hl.ParameterError, match=says):
+        with pytest.raises(hl.errors.ParameterError, match=says):
             hl.sweeps.make_study(values)
     by_hand = hl.Recipe(
         "flow", (hl.recipes.Term(hl.extensions.make_penalty("trajectory", {"sequences": 2})),)
@@ -243,11 +249,13 @@ def test_a_changed_file_replaces_its_last_version_under_another_module_name(tmp_
 
 def test_two_files_or_one_file_with_the_same_name_are_refused(tmp_path):
     hl.extensions.load_file(write(tmp_path))
-    with pytest.raises(hl.ParameterError, match=r"'echo x' of .*other.py is already defined by .*my-task.py"):
+    with pytest.raises(
+        hl.errors.ParameterError, match=r"'echo x' of .*other.py is already defined by .*my-task.py"
+    ):
         hl.extensions.load_file(write(tmp_path, "other.py", gain=2))
     twice = tmp_path / "twice.py"
     twice.write_text(FILE.format(gain=1, tag="t") + FILE.format(gain=2, tag="t"))
-    with pytest.raises(hl.ParameterError, match=r"'echo t' of .* is already defined by .*twice.py"):
+    with pytest.raises(hl.errors.ParameterError, match=r"'echo t' of .* is already defined by .*twice.py"):
         hl.extensions.load_file(twice)
     assert kinds.TASKS.find("echo t") is None
 
@@ -269,17 +277,17 @@ def test_a_file_that_cannot_be_run_is_one_clear_error_and_leaves_the_old_version
     good = hl.extensions.load_file(path)
     path.write_text(text)
     before = set(sys.modules)
-    with pytest.raises(hl.ExtensionError, match=match):
+    with pytest.raises(hl.errors.ExtensionError, match=match):
         hl.extensions.load_file(path)
     assert set(sys.modules) == before
     assert kinds.TASKS.get("echo x") is good.Echo
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
-    with pytest.raises(hl.FileError, match=r"cannot read the extension .*gone.py \(No such file"):
+    with pytest.raises(hl.errors.FileError, match=r"cannot read the extension .*gone.py \(No such file"):
         hl.extensions.load_file(tmp_path / "gone.py")
     (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(hl.FileError, match="not UTF-8"):
+    with pytest.raises(hl.errors.FileError, match="not UTF-8"):
         hl.extensions.load_file(tmp_path / "binary.py")
 
 
@@ -319,7 +327,7 @@ import torch
 def make():
     return hl.tasks.make("averaging", length=3)
 
-@hl.register_recipe("theirs")
+@hl.extensions.register_recipe("theirs")
 def recipe():
     return hl.recipes.l2()
 
@@ -327,7 +335,7 @@ class Model(torch.nn.Module):
     pass
 
 def read_model(model):
-    return hl.FunctionCell(lambda state, x: torch.tanh(state + x), n_inputs=2, n_state=2)
+    return hl.models.FunctionCell(lambda state, x: torch.tanh(state + x), n_inputs=2, n_state=2)
 """
 POINTS = """
 [hoplens.tasks]
@@ -353,13 +361,13 @@ assert hl.extensions.make_task("installed task").length == 3
 assert hl.extensions.make_recipe("theirs") == hl.recipes.l2()
 try:
     hl.extensions.make_task("broken task")
-except hl.ExtensionError as error:
+except hl.errors.ExtensionError as error:
     print(error)
 import their_package
 assert hl.read(their_package.Model()).n_inputs == 2
 try:
-    hl.register_task("installed task")(lambda: None)
-except hl.ParameterError as error:
+    hl.extensions.register_task("installed task")(lambda: None)
+except hl.errors.ParameterError as error:
     print(error)
 """
 
@@ -395,7 +403,9 @@ def test_two_packages_of_one_name_are_both_named(tmp_path, monkeypatch):
         install(tmp_path, name, f"[hoplens.things]\nsame = {name}:thing\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     registry: Registry[object] = Registry("thing", "hoplens.things", {})
-    with pytest.raises(hl.ExtensionError, match=r"several packages define the thing 'same': .*one.*two"):
+    with pytest.raises(
+        hl.errors.ExtensionError, match=r"several packages define the thing 'same': .*one.*two"
+    ):
         registry.get("same")
     assert registry.names() == ("same",)
 
@@ -405,15 +415,15 @@ def test_readers_of_a_class_are_refused_twice():
         pass
 
     def one(model):
-        return hl.FunctionCell(lambda s, x: s * x, n_inputs=2, n_state=2)
+        return hl.models.FunctionCell(lambda s, x: s * x, n_inputs=2, n_state=2)
 
     def two(model):
         return one(model)
 
-    hl.register_reader(Mine, one)
-    hl.register_reader(Mine, one)
-    with pytest.raises(hl.ParameterError, match=r"Mine' of .*two is already defined by .*one"):
-        hl.register_reader(Mine, two)
+    hl.extensions.register_reader(Mine, one)
+    hl.extensions.register_reader(Mine, one)
+    with pytest.raises(hl.errors.ParameterError, match=r"Mine' of .*two is already defined by .*one"):
+        hl.extensions.register_reader(Mine, two)
 
 
 def test_owners_are_written_as_entry_points_are():
@@ -433,15 +443,15 @@ def test_the_example_runs(capsys):
 
 
 def test_tasks_make_finds_registered_tasks():
-    @hl.register_task("an own average")
+    @hl.extensions.register_task("an own average")
     def own_average(size: int = 2) -> hl.tasks.Task:
         return hl.tasks.make("averaging", module_size=size, length=3)
 
     assert hl.tasks.make("an own average").module_size == 2
     assert hl.tasks.make("an own average", options={"size": 3}).module_size == 3
-    with pytest.raises(hl.ParameterError, match=r"takes no length; give its own options as options="):
+    with pytest.raises(hl.errors.ParameterError, match=r"takes no length; give its own options as options="):
         hl.tasks.make("an own average", length=5)
-    with pytest.raises(hl.ParameterError, match="averaging is built in and takes keywords"):
+    with pytest.raises(hl.errors.ParameterError, match="averaging is built in and takes keywords"):
         hl.tasks.make("averaging", options={"length": 5})
-    with pytest.raises(hl.UnknownNameError, match="did you mean 'an own average'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="did you mean 'an own average'"):
         hl.tasks.make("an own averag")

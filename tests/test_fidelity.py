@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from size import few
 
 import hoplens as hl
-from hoplens.report import render_network_report
+from hoplens.reports import render_network_report
 
 F64 = torch.float64
 

@@ -177,14 +177,14 @@ def test_single_precision_stays_close():
 
 @pytest.mark.parametrize("horizon", [0, -1, 2.5, None, True])
 def test_a_horizon_is_a_positive_whole_number(horizon):
-    with pytest.raises(hl.ParameterError, match="horizon must be a whole number of at least 1"):
+    with pytest.raises(hl.errors.ParameterError, match="horizon must be a whole number of at least 1"):
         hl.hop_maps(random_network(), horizon=horizon)
 
 
 def test_nan_is_refused():
     net = random_network()
     net.w_out[0, 0] = torch.nan
-    with pytest.raises(hl.NonFiniteError, match="w_out"):
+    with pytest.raises(hl.errors.NonFiniteError, match="w_out"):
         hl.hop_maps(net, horizon=3)
 
 
@@ -245,9 +245,9 @@ def test_selection_keeps_hops_and_names():
     assert torch.equal(maps[1].hops, maps.hops)
     assert maps[1].input_names == maps.input_names
     assert "hops 1..3" in repr(maps)
-    with pytest.raises(hl.ShapeError, match="leading axes"):
+    with pytest.raises(hl.errors.ShapeError, match="leading axes"):
         maps[0, 0]  # would cut out one hop
-    with pytest.raises(hl.ShapeError, match="one network"):
+    with pytest.raises(hl.errors.ShapeError, match="one network"):
         maps[1][0]
 
 

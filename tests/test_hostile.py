@@ -28,7 +28,7 @@ from hoplens.files import csv_bytes
 from hoplens.models.readers.saved import KEY
 from hoplens.models.recurrent_model import ModelInfo, describe_model
 from hoplens.plots import save_figure
-from hoplens.report import write_network_report
+from hoplens.reports import write_network_report
 from hoplens.text import for_markdown, for_table
 
 SCRATCH = Path(tempfile.mkdtemp())
@@ -292,14 +292,14 @@ def test_descriptions_that_claim_more_than_the_weights(key, core, tmp_path):
     if core == "leaky" and key in ("num_layers", "proj_size"):
         told["core"] = "rnn"
     save_file(made.state_dict(), tmp_path / "m.safetensors", metadata={KEY: json.dumps(told)})
-    with pytest.raises(hl.FileError, match="does not describe its weights"):
+    with pytest.raises(hl.errors.FileError, match="does not describe its weights"):
         hl.load_model(tmp_path / "m.safetensors")
 
 
 def test_bare_weights_whose_shapes_claim_more_than_they_hold(tmp_path):
     wide = torch.zeros(1).expand(100_000, 100_000)
     torch.save({"weight_hh_l0": wide, "weight_ih_l0": torch.zeros(100_000, 1)}, tmp_path / "wide.pt")
-    with pytest.raises(hl.FileError, match="holds less"):
+    with pytest.raises(hl.errors.FileError, match="holds less"):
         hl.read(tmp_path / "wide.pt")
     state = {"weight_hh_l0": torch.zeros(3000, 3000), "weight_ih_l0": torch.zeros(1, 10**6)}
     save_file(state, tmp_path / "odd.safetensors")

@@ -169,11 +169,11 @@ def test_type_and_sizes_are_as_asked():
 
 
 def test_names_are_checked():
-    with pytest.raises(hl.UnknownNameError, match="orthogonal"):
+    with pytest.raises(hl.errors.UnknownNameError, match="orthogonal"):
         create_ensemble([0], ["orthogonale"], **SIZES)
-    with pytest.raises(hl.UnknownNameError, match="relu"):
+    with pytest.raises(hl.errors.UnknownNameError, match="relu"):
         create_ensemble([0], ["gaussian"], **SIZES, cell="rely")
-    with pytest.raises(hl.UnknownNameError, match="unknown cell 'sigmoid'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="unknown cell 'sigmoid'"):
         hl.Ensemble(*make().tensors, "sigmoid")
 
 
@@ -190,13 +190,13 @@ def test_names_are_checked():
     ids=str,
 )
 def test_shapes_are_checked(shapes):
-    with pytest.raises(hl.ShapeError, match=r"weight \(E, H \+ I \+ 1, H\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"weight \(E, H \+ I \+ 1, H\)"):
         hl.Ensemble(*(torch.zeros(shape) for shape in shapes))
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (5, 4, 2), (2, 5, 4, 3), (1, 3, 5, 4, 3)], ids=str)
 def test_inputs_are_checked(shape):
-    with pytest.raises(hl.ShapeError, match=r"\(B, L, I=3\) or \(E=3, B, L, I=3\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"\(B, L, I=3\) or \(E=3, B, L, I=3\)"):
         make().predict(torch.zeros(shape, dtype=torch.float64))
-    with pytest.raises(hl.ShapeError, match=r"got torch\.float32"):
+    with pytest.raises(hl.errors.ShapeError, match=r"got torch\.float32"):
         make().predict(torch.zeros(5, 4, 3))

@@ -101,13 +101,13 @@ def test_products_of_other_files_are_counted_too(tmp_path):
 def test_files_that_differ_are_not_written_and_bad_requests_refused(tmp_path, monkeypatch):
     model = model_of(nn.GRU(3, 5, batch_first=True))
     x = draw(0, 6, 9, 3)
-    with pytest.raises(hl.ParameterError, match="calibration="):
+    with pytest.raises(hl.errors.ParameterError, match="calibration="):
         hl.export_int8(hl.quantise(model), tmp_path / "m.onnx")
     quantised = hl.quantise(model, calibration=x)
     short = hl.quantise(hl.truncate(model, 3), calibration=x)
-    with pytest.raises(hl.ParameterError, match="carries its state"):
+    with pytest.raises(hl.errors.ParameterError, match="carries its state"):
         hl.export_int8(short, tmp_path / "m.onnx", stateful=True)
-    with pytest.raises(hl.ShapeError, match="inputs must"):
+    with pytest.raises(hl.errors.ShapeError, match="inputs must"):
         hl.export_int8(quantised, tmp_path / "m.onnx", inputs=draw(0, 2, 5, 4))
     build = int8_onnx._build
 
@@ -118,6 +118,6 @@ def test_files_that_differ_are_not_written_and_bad_requests_refused(tmp_path, mo
         return proto
 
     monkeypatch.setattr(int8_onnx, "_build", broken)
-    with pytest.raises(hl.ExportError, match="differs from the simulation"):
+    with pytest.raises(hl.errors.ExportError, match="differs from the simulation"):
         hl.export_int8(quantised, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []

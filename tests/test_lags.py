@@ -23,11 +23,11 @@ def test_worked_example() -> None:
     assert doctest.testmod(hoplens.analysis.lags).failed == 0
 
 
-def linear_cell(hidden: int, inputs: int, seed: int, nilpotent: int = 0) -> hl.RnnCell:
+def linear_cell(hidden: int, inputs: int, seed: int, nilpotent: int = 0) -> hl.models.RnnCell:
     w_hh = random(hidden, hidden, seed=seed)
     if nilpotent:
         w_hh = w_hh.tril(-1)
-    return hl.RnnCell(random(hidden, inputs, seed=seed + 50), w_hh, nonlinearity="linear")
+    return hl.models.RnnCell(random(hidden, inputs, seed=seed + 50), w_hh, nonlinearity="linear")
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -83,7 +83,7 @@ def test_bidirectional_lags_against_autograd(depth: int) -> None:
 
 
 def test_misfit_layers_are_refused() -> None:
-    layers = [hl.Layer("a", 0, 1, 0), hl.Layer("b", 1, 2, 1)]
+    layers = [hl.graph.Layer("a", 0, 1, 0), hl.graph.Layer("b", 1, 2, 1)]
     feedback = hl.Pathways([[1.0], [0.0]], [[0.5, 1.0], [1.0, 0.5]], [[0.0, 1.0]], layers=layers)
     with pytest.raises(UnsupportedModelError, match="level to the next"):
         hl.lag_maps(feedback, 3)
@@ -105,7 +105,7 @@ def test_maps_with_and_without_gradients_are_the_same(sizes: tuple[int, int]) ->
 
 
 def test_layers_by_hand_equal_those_of_the_reader() -> None:
-    layers = [hl.Layer("l0", 0, 2, 0), hl.Layer("l1", 2, 4, 1)]
+    layers = [hl.graph.Layer("l0", 0, 2, 0), hl.graph.Layer("l1", 2, 4, 1)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = hl.read(nn.RNN(3, 2, 2).double()).detach()

@@ -9,7 +9,7 @@ from test_quantisation import draw, model_of
 from torch import nn
 
 import hoplens as hl
-from hoplens.studies.compression import latency
+from hoplens.export import latency
 
 pytest.importorskip("onnxruntime")
 
@@ -22,7 +22,7 @@ def test_rows_of_all_runtimes_and_modes():
         "few bits": hl.quantise(model, calibration=x),
     }
     threads = torch.get_num_threads()
-    frame = hl.measure_latency(models, x, seconds=1e-3)
+    frame = hl.export.measure_latency(models, x, seconds=1e-3)
     assert torch.get_num_threads() == threads
     runtimes = [
         ("whole", "eager"),
@@ -82,16 +82,16 @@ def test_streams_compute_what_the_model_does(core, tmp_path):
 
 def test_a_bidirectional_model_has_no_stream_and_bad_requests_are_refused():
     model, x = model_of(nn.RNN(3, 5, batch_first=True, bidirectional=True)), draw(0, 2, 4, 3)
-    frame = hl.measure_latency(model, x, runtimes=("eager",), seconds=1e-3)
+    frame = hl.export.measure_latency(model, x, runtimes=("eager",), seconds=1e-3)
     assert list(frame["mode"]) == ["batch"]
-    with pytest.raises(hl.ParameterError, match="reference"):
-        hl.measure_latency({"a": model}, x, reference="b")
-    with pytest.raises(hl.ShapeError, match="inputs must"):
-        hl.measure_latency(model, x[..., :2])
-    with pytest.raises(hl.UnsupportedModelError, match="a bare core needs"):
-        hl.measure_latency({"a": model.core}, x)
-    with pytest.raises(hl.UnknownNameError, match="eager"):
-        hl.measure_latency(model, x, runtimes=("eagre",))
+    with pytest.raises(hl.errors.ParameterError, match="reference"):
+        hl.export.measure_latency({"a": model}, x, reference="b")
+    with pytest.raises(hl.errors.ShapeError, match="inputs must"):
+        hl.export.measure_latency(model, x[..., :2])
+    with pytest.raises(hl.errors.UnsupportedModelError, match="a bare core needs"):
+        hl.export.measure_latency({"a": model.core}, x)
+    with pytest.raises(hl.errors.UnknownNameError, match="eager"):
+        hl.export.measure_latency(model, x, runtimes=("eagre",))
 
 
 @pytest.mark.parametrize("how", ["zeros", "int4", "ternary"])

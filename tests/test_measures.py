@@ -62,29 +62,29 @@ def test_active_hops_is_a_loop_over_cells(values, threshold):
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.0, math.nan])
 def test_active_hops_checks_its_threshold(threshold):
-    with pytest.raises(hl.ParameterError, match="threshold"):
+    with pytest.raises(hl.errors.ParameterError, match="threshold"):
         hl.active_hops(torch.ones(2, 1, 1), threshold)
 
 
-@pytest.mark.parametrize("measure", [hl.active_hops, hl.temporal_sparsity])
+@pytest.mark.parametrize("measure", [hl.active_hops, hl.analysis.temporal_sparsity])
 def test_measures_take_hop_maps_and_refuse_matrices(measure):
     maps = hl.hop_maps(random_network(batch=(2,)), horizon=4)
     assert torch.equal(measure(maps), measure(maps.values))
-    with pytest.raises(hl.ShapeError, match=r"\(\.\.\., K, O, I\), got \(2, 3\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"\(\.\.\., K, O, I\), got \(2, 3\)"):
         measure(torch.ones(2, 3))
 
 
 @pytest.mark.parametrize("first", [1, 2])
 def test_dominant_hop_is_the_hop_of_the_largest_magnitude(first):
     values = [[[1.0, 0.0], [2.0, -3.0]], [[-2.0, 0.0], [2.0, 1.0]], [[1.5, 0.0], [-2.0, 3.0]]]
-    got = hl.dominant_hop(hop_maps_of(values, first))
+    got = hl.analysis.dominant_hop(hop_maps_of(values, first))
     assert got.tolist() == [[first + 1, 0], [first, first]]  # no pathway: 0; a tie: the shortest
     assert got.dtype == torch.int64
 
 
 @given(any_maps)
 def test_dominant_hop_agrees_with_numpy(values):
-    got = hl.dominant_hop(hop_maps_of(values))
+    got = hl.analysis.dominant_hop(hop_maps_of(values))
     size = values.abs().numpy()
     wanted = np.where(size.max(axis=-3) > 0, size.argmax(axis=-3) + 2, 0)  # numpy takes the first maximum
     assert got.tolist() == wanted.tolist()
@@ -95,7 +95,7 @@ def test_dominant_hop_agrees_with_numpy(values):
 
 def test_temporal_sparsity_at_its_ends():
     maps = torch.tensor([[[1.0, 2.0, 0.0]], [[-1.0, 0.0, 0.0]], [[1.0, 0.0, 0.0]], [[-1.0, 0.0, 0.0]]])
-    gini, hill = hl.temporal_sparsity(maps)[0], hl.temporal_sparsity(maps, "effective")[0]
+    gini, hill = hl.analysis.temporal_sparsity(maps)[0], hl.analysis.temporal_sparsity(maps, "effective")[0]
     assert gini[:2].tolist() == pytest.approx([0.0, 1.0])
     assert hill[:2].tolist() == pytest.approx([4.0, 1.0])
     assert math.isnan(gini[2])
@@ -109,7 +109,7 @@ def test_gini_is_the_mean_difference_of_all_pairs(values):
     differences = (size.unsqueeze(-3) - size.unsqueeze(-4)).abs().sum(dim=(-3, -4))
     mean = size.mean(dim=-3)
     wanted = differences / (2 * count**2 * mean) * count / (count - 1)
-    got = hl.temporal_sparsity(values)
+    got = hl.analysis.temporal_sparsity(values)
     assert torch.equal(got.isnan(), mean == 0)
     assert_near(got.nan_to_num(), wanted.nan_to_num(nan=0.0), 1e-10)
 
@@ -122,30 +122,30 @@ def test_concentration_depends_on_neither_scale_nor_sign_nor_order(values, scale
         method = "effective"
     order = list(range(values.shape[-3]))
     random.shuffle(order)
-    one = hl.temporal_sparsity(values, method)
-    other = hl.temporal_sparsity(-scale * values[..., order, :, :], method)
+    one = hl.analysis.temporal_sparsity(values, method)
+    other = hl.analysis.temporal_sparsity(-scale * values[..., order, :, :], method)
     assert_near(one.nan_to_num(nan=-1.0), other.nan_to_num(nan=-1.0), 1e-9)
 
 
 @given(st.integers(1, 6), st.integers(1, 6))
 def test_the_effective_number_of_equal_hops_is_their_number(count, silent):
     maps = torch.cat([torch.full((count, 1, 1), -0.3), torch.zeros(silent, 1, 1)])
-    assert hl.temporal_sparsity(maps, "effective").item() == pytest.approx(count, rel=1e-5)
+    assert hl.analysis.temporal_sparsity(maps, "effective").item() == pytest.approx(count, rel=1e-5)
 
 
 def test_gini_needs_two_hops_and_methods_have_names():
-    with pytest.raises(hl.ParameterError, match="at least two hops"):
-        hl.temporal_sparsity(torch.ones(1, 2, 2))
-    with pytest.raises(hl.UnknownNameError, match="gini"):
-        hl.temporal_sparsity(torch.ones(2, 2, 2), "ginny")
+    with pytest.raises(hl.errors.ParameterError, match="at least two hops"):
+        hl.analysis.temporal_sparsity(torch.ones(1, 2, 2))
+    with pytest.raises(hl.errors.UnknownNameError, match="gini"):
+        hl.analysis.temporal_sparsity(torch.ones(2, 2, 2), "ginny")
 
 
 def test_signal_share_is_the_mass_on_signal_hops():
     maps = torch.tensor([[[1.0, -1.0]], [[3.0, 0.0]], [[-5.0, 0.0]]])
-    assert hl.signal_share(maps, torch.tensor([True, False, False])).item() == pytest.approx(0.2)
-    assert hl.signal_share(maps, torch.tensor([False, True, True])).item() == pytest.approx(0.8)
+    assert hl.analysis.signal_share(maps, torch.tensor([True, False, False])).item() == pytest.approx(0.2)
+    assert hl.analysis.signal_share(maps, torch.tensor([False, True, True])).item() == pytest.approx(0.8)
     both = torch.stack([maps, torch.zeros_like(maps)])
-    share = hl.signal_share(both, torch.tensor([True] * 3))
+    share = hl.analysis.signal_share(both, torch.tensor([True] * 3))
     assert share[0].item() == 1.0
     assert math.isnan(share[1])
 
@@ -154,8 +154,8 @@ def test_signal_share_is_the_mass_on_signal_hops():
     "signal", [torch.tensor([True, False]), torch.tensor([1, 0, 1]), torch.ones(1, 3, dtype=torch.bool)]
 )
 def test_signal_share_checks_its_mask(signal):
-    with pytest.raises(hl.ShapeError, match=r"bool tensor with one entry a hop, shape \(3,\)"):
-        hl.signal_share(torch.ones(3, 2, 2), signal)
+    with pytest.raises(hl.errors.ShapeError, match=r"bool tensor with one entry a hop, shape \(3,\)"):
+        hl.analysis.signal_share(torch.ones(3, 2, 2), signal)
 
 
 # correlation
@@ -182,7 +182,7 @@ def test_alignment_is_pearsons_correlation(signed):
 def test_map_correlation_is_pearsons_correlation(signed):
     net = random_network(batch=(3,))
     value, target = hl.resolvent(net).value, torch.tensor([[1, 0, -2], [0, 1, 0]])
-    got = hl.map_correlation(value, target, signed=signed)
+    got = hl.analysis.map_correlation(value, target, signed=signed)
     assert got.shape == (3,)
     for one, rho in zip(value, got, strict=True):
         pair = (one, target) if signed else (one.abs(), target.abs())
@@ -221,11 +221,11 @@ def test_alignment_is_differentiable_also_beside_a_constant():
 
 
 def test_alignment_refuses_other_shapes_and_constant_targets():
-    with pytest.raises(hl.ShapeError, match=r"last 3 axes, got \(3, 2, 2\) and \(4, 2, 2\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"last 3 axes, got \(3, 2, 2\) and \(4, 2, 2\)"):
         hl.alignment(torch.randn(3, 2, 2), torch.randn(4, 2, 2))
-    with pytest.raises(hl.ShapeError, match="last 2 axes"):
-        hl.map_correlation(torch.randn(2, 3), torch.randn(3, 2))
-    with pytest.raises(hl.ParameterError, match="constant"):
+    with pytest.raises(hl.errors.ShapeError, match="last 2 axes"):
+        hl.analysis.map_correlation(torch.randn(2, 3), torch.randn(3, 2))
+    with pytest.raises(hl.errors.ParameterError, match="constant"):
         hl.alignment(torch.randn(3, 2, 2), torch.full((3, 2, 2), 0.1))
 
 
@@ -242,7 +242,7 @@ def test_weight_map_adds_up_the_edges_between_the_units_of_a_pair():
     w_in = torch.tensor([[1.0, 0.2], [0.1, -2.0], [0.0, 3.0]])  # unit 0 belongs to input 0, 1 and 2 to 1
     w_out = torch.tensor([[5.0, 0.0, -4.0], [1.0, 2.0, 0.0]])  # units 0 and 2 belong to output 0, 1 to 1
     w_rec = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
-    got = hl.weight_map(hl.Pathways(w_in, w_rec, w_out))
+    got = hl.analysis.weight_map(hl.Pathways(w_in, w_rec, w_out))
     # M[o, i]: edges from the units of i (columns) to the units of o (rows)
     assert got.tolist() == [[1 + 7, 2 + 3 + 8 + 9], [4, 5 + 6]]
 
@@ -252,5 +252,5 @@ def test_weight_map_does_not_depend_on_the_numbering_of_the_units(seed):
     net = random_network(seed, hidden=5, batch=(2,))
     order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
     permuted = hl.Pathways(net.w_in[:, order], net.w_rec[:, order][:, :, order], net.w_out[:, :, order])
-    assert_near(hl.weight_map(permuted), hl.weight_map(net))
-    assert_near(hl.weight_map(net).sum(dim=(-2, -1)), net.w_rec.sum(dim=(-2, -1)))  # every edge once
+    assert_near(hl.analysis.weight_map(permuted), hl.analysis.weight_map(net))
+    assert_near(hl.analysis.weight_map(net).sum(dim=(-2, -1)), net.w_rec.sum(dim=(-2, -1)))  # every edge once

@@ -54,7 +54,7 @@ def test_cells_masks_and_prefixes(tmp_path):
     net = nn.ModuleDict({"cell": nn.GRUCell(3, 5), "a": nn.Linear(5, 2), "b": nn.Linear(5, 4)})
     prune.l1_unstructured(net["cell"], "weight_hh", 0.5)
     torch.save({"epoch": 3, "state_dict": net.state_dict()}, tmp_path / "net.pt")
-    with pytest.raises(hl.ParameterError, match="readout= must name one of: a, b"):
+    with pytest.raises(hl.errors.ParameterError, match="readout= must name one of: a, b"):
         hl.read_model(tmp_path / "net.pt")
     model = hl.read_model(tmp_path / "net.pt", readout="b")
     assert model.n_outputs == 4
@@ -70,7 +70,7 @@ def test_described_files_are_loaded_as_such(tmp_path):
     model = hl.RecurrentModel(hl.LeakyRNN(3, 5, 0.2), nn.Linear(5, 2), hl.ModelInfo(window=3))
     file = hl.save_model(model, tmp_path / "m.safetensors")
     assert hl.read_model(file).info == model.info
-    with pytest.raises(hl.ParameterError, match="says what it holds"):
+    with pytest.raises(hl.errors.ParameterError, match="says what it holds"):
         hl.read_model(file, rnn="core")
 
 
@@ -90,16 +90,16 @@ def test_files_that_are_none_are_refused_in_one_line(tmp_path, capsys):
 
     head, encoder = net["head"].state_dict(), net["encoder"].state_dict()
     cases = [
-        (lambda: None, hl.FileError, "no file"),
-        (lambda: torch.save({"w": Evil()}, file), hl.FileError, "could run code"),
-        (damaged, hl.FileError, "cannot read"),
-        (lambda: file.write_bytes(b""), hl.FileError, "cannot read"),
+        (lambda: None, hl.errors.FileError, "no file"),
+        (lambda: torch.save({"w": Evil()}, file), hl.errors.FileError, "could run code"),
+        (damaged, hl.errors.FileError, "cannot read"),
+        (lambda: file.write_bytes(b""), hl.errors.FileError, "cannot read"),
         (
             lambda: torch.save(head, file),
-            hl.UnsupportedModelError,
+            hl.errors.UnsupportedModelError,
             "no recurrent weights",
         ),
-        (lambda: torch.save(encoder, file), hl.UnsupportedModelError, "no linear layer"),
+        (lambda: torch.save(encoder, file), hl.errors.UnsupportedModelError, "no linear layer"),
         (
             lambda: torch.save({**state, "encoder.weight_ih_l1": torch.zeros(15, 3)}, file),
             hl.HoplensError,
@@ -107,7 +107,7 @@ def test_files_that_are_none_are_refused_in_one_line(tmp_path, capsys):
         ),
         (
             lambda: torch.save({k: v for k, v in state.items() if k != "encoder.bias_hh_l1"}, file),
-            hl.FileError,
+            hl.errors.FileError,
             "do not fit together",
         ),
     ]

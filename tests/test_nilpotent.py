@@ -69,8 +69,8 @@ def test_what_is_nilpotent_up_to_rounding_has_the_plain_sum(seed, hidden, weight
     assert hl.spectral_radius(net) == 0
     found = hl.resolvent(net, damping=0.5, dtype=F64)
     np.testing.assert_allclose(found.value, plain_sum(net, 0.5, hidden), rtol=1e-9)
-    with pytest.raises(hl.ParameterError, match="no cycle"):
-        hl.rescale(net, 0.5)
+    with pytest.raises(hl.errors.ParameterError, match="no cycle"):
+        hl.graph.rescale(net, 0.5)
     full = hl.PathwayPenalty(None, 0.5, across="sum", normalise=True)(net)
     assert float(full) == pytest.approx(np.abs(plain_sum(net, 0.5, hidden)).sum(), rel=1e-5)
 
@@ -163,7 +163,7 @@ def test_factors_that_hear_nothing_of_themselves_have_radius_zero():
     g = torch.Generator().manual_seed(0)
     q = torch.linalg.qr(torch.randn(40, 6, generator=g, dtype=F64)).Q
     u, v = 3 * q[:, :3], 2 * q[:, 3:]
-    net = hl.Pathways(torch.ones(40, 1, dtype=F64), hl.LowRank(u, v), torch.ones(1, 40, dtype=F64))
+    net = hl.Pathways(torch.ones(40, 1, dtype=F64), hl.graph.LowRank(u, v), torch.ones(1, 40, dtype=F64))
     assert hl.spectral_radius(net) == 0
     dense = hl.Pathways(net.w_in, u @ v.mT, net.w_out)
     wanted = plain_sum(dense, 0.8, 2)
@@ -188,7 +188,7 @@ def test_the_plain_sum_has_the_gradient_of_the_walks():
 def test_a_sum_beyond_the_range_of_the_dtype_is_refused():
     net = network(line(25, 1e3), dtype=torch.float32)
     for call in (hl.resolvent, hl.PathwayPenalty(None, 0.8, across="sum", normalise=True)):
-        with pytest.raises(hl.RangeError, match=r"range of torch\.float32"):
+        with pytest.raises(hl.errors.RangeError, match=r"range of torch\.float32"):
             call(net)
     assert hl.resolvent(net, dtype=F64).value.isfinite().all()
 

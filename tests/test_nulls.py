@@ -41,7 +41,7 @@ def test_what_each_null_model_keeps(seed: int, density: float) -> None:
     net = network(seed, density=density)
     w = net.w_rec.numpy()
     shuffled, rewired, strength, rotated = (
-        hl.null_network(net, kind, seed).w_rec.numpy()
+        hl.nulls.null_network(net, kind, seed).w_rec.numpy()
         for kind in ("shuffle", "rewire", "strength", "spectrum")
     )
     np.testing.assert_array_equal(shuffled != 0, w != 0)
@@ -54,7 +54,7 @@ def test_what_each_null_model_keeps(seed: int, density: float) -> None:
     for power in range(1, 5):  # same eigenvalues: same traces of powers
         traces = [np.trace(np.linalg.matrix_power(m, power)) for m in (rotated, w)]
         np.testing.assert_allclose(*traces, rtol=1e-8, atol=1e-8)
-    assert np.array_equal(hl.null_network(net, "rewire", seed).w_rec.numpy(), rewired)
+    assert np.array_equal(hl.nulls.null_network(net, "rewire", seed).w_rec.numpy(), rewired)
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_strengths_are_matched(density: float, signed: bool, most: float) -> Non
     w = g.lognormal(0, 1, (30, 30)) * (g.random((30, 30)) < density)
     w = w * g.choice([-1, 1], w.shape) if signed else w
     net = hl.Pathways(np.eye(30), w, np.eye(30))
-    drawn = {kind: hl.null_network(net, kind, 1) for kind in ("shuffle", "rewire", "strength")}
-    error = {kind: hl.strength_error(net, other) for kind, other in drawn.items()}
+    drawn = {kind: hl.nulls.null_network(net, kind, 1) for kind in ("shuffle", "rewire", "strength")}
+    error = {kind: hl.nulls.strength_error(net, other) for kind, other in drawn.items()}
     assert error["strength"] < most < error["rewire"] < error["shuffle"]
     assert (drawn["strength"].w_rec.numpy() != w).mean() > 0.1
-    into, out_of = hl.strengths(net)
-    np.testing.assert_allclose(hl.strengths(drawn["strength"])[1], out_of)
+    into, out_of = hl.nulls.strengths(net)
+    np.testing.assert_allclose(hl.nulls.strengths(drawn["strength"])[1], out_of)
     by_hand = sum(
         np.abs(np.maximum(s * w, 0).sum(a) - np.maximum(s * drawn["rewire"].w_rec.numpy(), 0).sum(a)).sum()
         for s in (1, -1)
@@ -85,7 +85,7 @@ def test_rewiring_reaches_all_networks_of_the_same_degrees_alike() -> None:
     net = hl.Pathways(np.eye(3), np.eye(3), np.eye(3))
     counts: dict[tuple[int, ...], int] = {}
     for seed in range(600):
-        key = tuple(hl.null_network(net, "rewire", seed).w_rec.argmax(1).tolist())
+        key = tuple(hl.nulls.null_network(net, "rewire", seed).w_rec.argmax(1).tolist())
         counts[key] = counts.get(key, 0) + 1
     assert len(counts) == 6
     assert all(60 < n < 145 for n in counts.values())  # binomial(600, 1/6): 5 standard deviations
@@ -97,7 +97,7 @@ def test_stacks_are_drawn_block_by_block() -> None:
         net = hl.read(torch.nn.GRU(3, 6, 2, bidirectional=True).double()).detach()
     parts = [(layer.level, slice(layer.start, layer.stop)) for layer in net.layers]
     for kind in ("shuffle", "rewire", "strength", "spectrum"):
-        drawn = hl.null_network(net, kind, 3)
+        drawn = hl.nulls.null_network(net, kind, 3)
         hl.lag_maps(drawn, 3)  # edges stay between the same layers, or this raises
         assert drawn.layers == net.layers
         for high, to in parts:
@@ -123,14 +123,14 @@ def test_a_graph_without_a_second_one_of_its_degrees_is_refused(w: np.ndarray) -
     net = hl.Pathways(np.eye(len(w)), w, np.eye(len(w)))
     for kind in ("rewire", "strength"):
         with pytest.raises(ParameterError, match="only network with its degrees"):
-            hl.null_network(net, kind, 0)
+            hl.nulls.null_network(net, kind, 0)
     empty = hl.Pathways(np.eye(2), np.zeros((2, 2)), np.eye(2))
-    assert not hl.null_network(empty, "rewire", 0).w_rec.any()
+    assert not hl.nulls.null_network(empty, "rewire", 0).w_rec.any()
 
 
 def test_lag_shuffle_keeps_each_pair() -> None:
     maps = hl.hop_maps(network(0), 6)
-    mixed = hl.shuffle_lags(maps, 3)
+    mixed = hl.nulls.shuffle_lags(maps, 3)
     torch.testing.assert_close(mixed.values.sort(0).values, maps.values.sort(0).values)
     assert not torch.equal(mixed.values, maps.values)
 
@@ -144,7 +144,7 @@ def test_p_values_hold_their_level(correction: str) -> None:
     """Under the null (a network drawn like the nulls) at most about 10 % of families reach p < 0.1."""
     hits, runs = 0, 60
     for seed in range(runs):
-        net = hl.null_network(network(5), "shuffle", seed + 1000)
+        net = hl.nulls.null_network(network(5), "shuffle", seed + 1000)
         result = hl.compare_to_null(net, size, "shuffle", 39, seed, horizon=4, correction=correction)
         assert result.hops.tolist() == [2, 3, 4, 5]
         assert bool((result.p_corrected >= result.p - 1e-12).all())
@@ -174,7 +174,7 @@ def test_a_planted_structure_is_found_and_the_hop_that_cannot_differ_is_not() ->
 
 def test_lags_null_and_bad_measures() -> None:
     net = network(2)
-    one = hl.compare_to_null(net, lambda m: hl.temporal_sparsity(m).mean(), "lags", 20, 0)
+    one = hl.compare_to_null(net, lambda m: hl.analysis.temporal_sparsity(m).mean(), "lags", 20, 0)
     assert one.observed.shape == (1,)
     assert float(one.p[0]) == 1.0  # sparsity over lags does not depend on their order
     with pytest.raises(ShapeError, match="one number or one a hop"):
@@ -185,7 +185,7 @@ def test_lags_null_and_bad_measures() -> None:
 
 def leaky(seed: int, leak: torch.Tensor, loops: bool = True) -> hl.Pathways:
     w = network(seed, density=0.5).w_rec
-    cell = hl.RnnCell(torch.ones(8, 2, dtype=F64), w if loops else w - torch.diag(w.diag()), leak=leak)
+    cell = hl.models.RnnCell(torch.ones(8, 2, dtype=F64), w if loops else w - torch.diag(w.diag()), leak=leak)
     return hl.read(cell, torch.ones(2, 8, dtype=F64))
 
 
@@ -204,42 +204,42 @@ def test_time_constants_stay_and_only_the_weights_of_leaky_units_are_drawn(
     w = plain.w_rec if loops else plain.w_rec - torch.diag(plain.w_rec.diag())
     plain = hl.Pathways(plain.w_in, w, plain.w_out)
     for kind in KINDS:
-        drawn = hl.null_network(net, kind, seed)
+        drawn = hl.nulls.null_network(net, kind, seed)
         torch.testing.assert_close(drawn.leak.kept, 1 - leak)
         # what is drawn of W: as of the same network without a leak, up to rounding
-        alone = hl.null_network(plain, kind, seed).w_rec
+        alone = hl.nulls.null_network(plain, kind, seed).w_rec
         torch.testing.assert_close(drawn.w_rec, torch.diag(1 - leak) + leak[:, None] * alone)
-        assert hl.strength_error(net, drawn) == pytest.approx(
-            hl.strength_error(plain, hl.null_network(plain, kind, seed)), abs=1e-9
+        assert hl.nulls.strength_error(net, drawn) == pytest.approx(
+            hl.nulls.strength_error(plain, hl.nulls.null_network(plain, kind, seed)), abs=1e-9
         )
-    for own, other in zip(hl.strengths(net), hl.strengths(plain), strict=True):
+    for own, other in zip(hl.nulls.strengths(net), hl.nulls.strengths(plain), strict=True):
         torch.testing.assert_close(own, other)
 
 
 def test_a_leak_follows_its_network_through_every_change() -> None:
     leak = torch.linspace(0.1, 0.9, 8, dtype=F64)
     net = leaky(3, leak)
-    wanted = hl.null_network(net, "shuffle", 1).w_rec
-    scaled = hl.rescale(net, 0.5)
+    wanted = hl.nulls.null_network(net, "shuffle", 1).w_rec
+    scaled = hl.graph.rescale(net, 0.5)
     factor = 0.5 / hl.spectral_radius(net)
-    torch.testing.assert_close(hl.null_network(scaled, "shuffle", 1).w_rec, factor * wanted)
-    torch.testing.assert_close(hl.null_network(net.detach().to(F64), "shuffle", 1).w_rec, wanted)
-    single = hl.null_network(net.to(torch.float32), "shuffle", 1)
+    torch.testing.assert_close(hl.nulls.null_network(scaled, "shuffle", 1).w_rec, factor * wanted)
+    torch.testing.assert_close(hl.nulls.null_network(net.detach().to(F64), "shuffle", 1).w_rec, wanted)
+    single = hl.nulls.null_network(net.to(torch.float32), "shuffle", 1)
     torch.testing.assert_close(single.w_rec.double().diag().min(), wanted.diag().min(), atol=1e-5, rtol=0)
     cut = hl.ablate(net, units=[2])
-    assert not hl.null_network(cut, "shuffle", 1).w_rec[2].any()
+    assert not hl.nulls.null_network(cut, "shuffle", 1).w_rec[2].any()
     both = hl.Pathways(
-        *(torch.stack([b, b]) for b in (net.w_in, net.w_rec, net.w_out)), leak=hl.Leak(1 - leak, leak)
+        *(torch.stack([b, b]) for b in (net.w_in, net.w_rec, net.w_out)), leak=hl.graph.Leak(1 - leak, leak)
     )
-    torch.testing.assert_close(hl.null_network(both[1], "shuffle", 1).w_rec, wanted)
+    torch.testing.assert_close(hl.nulls.null_network(both[1], "shuffle", 1).w_rec, wanted)
 
 
 def readings() -> dict[str, hl.Pathways]:
     g = torch.Generator().manual_seed(0)
     w_in, w_rec, w_out = torch.randn(6, 2, generator=g), torch.randn(6, 6, generator=g), torch.ones(1, 6)
     model = hl.LeakyRNN(2, 6, leak=0.25)
-    cell = hl.RnnCell(w_in, w_rec, leak=0.25)
-    plain = hl.RnnCell(torch.randn(6, 6, generator=g), w_rec)
+    cell = hl.models.RnnCell(w_in, w_rec, leak=0.25)
+    plain = hl.models.RnnCell(torch.randn(6, 6, generator=g), w_rec)
     task = hl.tasks.make("averaging", modules=2, module_size=1, length=3)
     trained = hl.train(task, hl.recipes.none(), seeds=[0], strengths=[1.0], hidden=6, steps=1, leak=0.25)
     return {
@@ -258,7 +258,7 @@ def test_every_way_to_read_a_leaky_network_keeps_its_leak(name: str, net: hl.Pat
     assert net.leak is not None
     assert net.leak.kept[:6].tolist() == [0.75] * 6
     for kind in KINDS:
-        drawn = hl.null_network(net, kind, 0)
+        drawn = hl.nulls.null_network(net, kind, 0)
         off = (drawn.w_rec - torch.diag(drawn.leak.kept)).diag()[:6]
         assert (off.abs() > 0.5).sum() < 3  # no time constant among the weights
         assert not torch.equal(drawn.w_rec, net.w_rec)
@@ -266,7 +266,9 @@ def test_every_way_to_read_a_leaky_network_keeps_its_leak(name: str, net: hl.Pat
 
 def test_a_leak_of_another_size_is_refused() -> None:
     with pytest.raises(ShapeError, match="leak's kept"):
-        hl.Pathways(np.ones((3, 1)), np.eye(3), np.ones((1, 3)), leak=hl.Leak(torch.ones(2), torch.ones(2)))
+        hl.Pathways(
+            np.ones((3, 1)), np.eye(3), np.ones((1, 3)), leak=hl.graph.Leak(torch.ones(2), torch.ones(2))
+        )
 
 
 @pytest.mark.parametrize("correction", ["min-p", "holm", "none"])

@@ -44,19 +44,19 @@ MODELS = {
     "analyze": lambda m, h, x: hl.analyze(m, h, inputs=x, horizon=2),
     "explain": lambda m, h, x: hl.explain(m, x, readout=h, method="secant"),
     "trajectory_maps": lambda m, h, x: hl.trajectory_maps(m, x, readout=h),
-    "fixed_points": lambda m, h, x: hl.fixed_points(m, n=1),
+    "fixed_points": lambda m, h, x: hl.dynamics.fixed_points(m, n=1),
     "hop_maps": lambda m, h, x: hl.hop_maps(m, 2),
     "spectral_radius": lambda m, h, x: hl.spectral_radius(m),
-    "event_cost": lambda m, h, x: hl.event_cost(m, x, readout=h),
+    "event_cost": lambda m, h, x: hl.export.event_cost(m, x, readout=h),
     "export_onnx": lambda m, h, x: hl.export_onnx(m, SCRATCH / "m.onnx", readout=h, inputs=x),
     "prune": lambda m, h, x: hl.prune(m, 0.5, readout=h, inputs=x),
     "quantise": lambda m, h, x: hl.quantise(m, readout=h, calibration=x),
-    "reduce": lambda m, h, x: hl.reduce_balanced(m, 2, readout=h, inputs=x),
-    "low_rank": lambda m, h, x: hl.low_rank(m, 2, readout=h, inputs=x),
+    "reduce": lambda m, h, x: hl.reduce(m, 2, readout=h, inputs=x),
+    "low_rank": lambda m, h, x: hl.compress.low_rank(m, 2, readout=h, inputs=x),
     "window": lambda m, h, x: hl.effective_window(m, x, 0.1, readout=h),
-    "remove_units": lambda m, h, x: hl.remove_units(m, [0], readout=h),
+    "remove_units": lambda m, h, x: hl.compress.remove_units(m, [0], readout=h),
     "save_model": lambda m, h, x: hl.save_model(m, SCRATCH / "m.safetensors", readout=h),
-    "latency": lambda m, h, x: hl.measure_latency(m, x, readout=h, runtimes=("eager",), seconds=1e-9),
+    "latency": lambda m, h, x: hl.export.measure_latency(m, x, readout=h, runtimes=("eager",), seconds=1e-9),
 }
 
 
@@ -260,11 +260,11 @@ def test_no_sequences_and_no_steps_are_called_what_they_are(shape):
         lambda x: hl.trajectory_maps(model, x),
         lambda x: hl.quantise(model, calibration=x),
         lambda x: hl.prune(model, 0.5, inputs=x),
-        lambda x: hl.event_cost(model, x),
-        lambda x: hl.measure_latency(model, x),
+        lambda x: hl.export.event_cost(model, x),
+        lambda x: hl.export.measure_latency(model, x),
         lambda x: hl.export_onnx(model, SCRATCH / "m.onnx", inputs=x),
     ):
-        with pytest.raises(hl.ShapeError, match="at least one sequence of at least one step"):
+        with pytest.raises(hl.errors.ShapeError, match="at least one sequence of at least one step"):
             call(torch.zeros(shape))
 
 

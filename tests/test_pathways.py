@@ -136,7 +136,7 @@ def test_only_w_rec_stays_sparse():
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(blocks, message):
-    with pytest.raises(hl.ShapeError, match=message) as caught:
+    with pytest.raises(hl.errors.ShapeError, match=message) as caught:
         hl.Pathways(*(np.ones(shape) for shape in blocks))
     assert str(blocks[0]) in str(caught.value)  # what came
 
@@ -147,12 +147,12 @@ def test_shapes_that_do_not_fit_are_refused(blocks, message):
     ids=["str", "None", "ragged", "complex", "object", "strings"],
 )
 def test_what_is_no_real_array_is_refused(bad):
-    with pytest.raises(hl.ShapeError, match="weights must be"):
+    with pytest.raises(hl.errors.ShapeError, match="weights must be"):
         hl.Pathways(bad, np.ones((4, 4)), np.ones((2, 4)))
 
 
 def test_blocks_on_two_devices_are_refused():
-    with pytest.raises(hl.ShapeError, match="one device, got cpu, meta"):
+    with pytest.raises(hl.errors.ShapeError, match="one device, got cpu, meta"):
         hl.Pathways(torch.ones(4, 3), torch.ones(4, 4, device="meta"), torch.ones(2, 4))
 
 
@@ -160,7 +160,7 @@ def test_a_batch_of_sparse_matrices_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         w_rec = torch.eye(2).repeat(3, 1, 1).to_sparse_csr()
-    with pytest.raises(hl.ShapeError, match="sparse matrix must have two axes"):
+    with pytest.raises(hl.errors.ShapeError, match="sparse matrix must have two axes"):
         hl.Pathways(torch.ones(3, 2, 1), w_rec, torch.ones(3, 1, 2))
 
 
@@ -171,13 +171,13 @@ def test_check_finite_names_the_block(block, value):
     arrays = {name: np.ones(shape) for name, shape in blocks.items()}
     assert hl.Pathways(**arrays).check_finite() is not None
     arrays[block][1, 1] = value
-    with pytest.raises(hl.NonFiniteError, match=rf"{block} must be finite, but 1 of its"):
+    with pytest.raises(hl.errors.NonFiniteError, match=rf"{block} must be finite, but 1 of its"):
         hl.Pathways(**arrays).check_finite()
 
 
 def test_check_finite_looks_into_sparse_matrices_and_returns_the_network():
     w_rec = sp.csr_array(np.array([[0.0, np.nan], [1.0, 0.0]]))
-    with pytest.raises(hl.NonFiniteError, match="1 of its 2 entries"):
+    with pytest.raises(hl.errors.NonFiniteError, match="1 of its 2 entries"):
         hl.Pathways(np.ones((2, 1)), w_rec, np.ones((1, 2))).check_finite()
     net = random_network()
     assert net.check_finite() is net
@@ -209,7 +209,7 @@ def test_names_have_defaults_and_can_be_given():
     ],
 )
 def test_names_that_do_not_fit_are_refused(names, message):
-    with pytest.raises(hl.ShapeError, match=message):
+    with pytest.raises(hl.errors.ShapeError, match=message):
         hl.Pathways(*blocks_of(random_network(inputs=3, outputs=2)), **names)
 
 
@@ -248,7 +248,7 @@ def test_an_ensemble_can_be_iterated_over():
 @pytest.mark.parametrize("index", [(0, 0), (0, slice(1)), (slice(None), slice(None)), [9], (9,), "h0"])
 def test_selection_never_reaches_into_a_matrix(index):
     net = named_ensemble()
-    with pytest.raises(hl.ShapeError, match=r"leading axes \(4,\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"leading axes \(4,\)"):
         net[index]
 
 
@@ -265,7 +265,7 @@ def test_the_ellipsis_never_reaches_into_a_matrix():
 
 
 def test_one_network_cannot_be_selected_from():
-    with pytest.raises(hl.ShapeError, match="one network"):
+    with pytest.raises(hl.errors.ShapeError, match="one network"):
         random_network()[0]
 
 
@@ -311,5 +311,5 @@ def test_to_networkx_never_merges_nodes_of_one_name(names):
 
 
 def test_to_networkx_takes_one_network():
-    with pytest.raises(hl.ShapeError, match="one network"):
+    with pytest.raises(hl.errors.ShapeError, match="one network"):
         random_network(batch=(2,)).to_networkx()

@@ -123,7 +123,7 @@ def test_networks_of_an_ensemble_do_not_feel_each_other(kind):
 
 def test_one_network_has_a_scalar_penalty():
     net = random_network()
-    for penalty in (*PENALTIES.values(), hl.PenaltySum([]), 2 * hl.WeightPenalty()):
+    for penalty in (*PENALTIES.values(), hl.penalties.PenaltySum([]), 2 * hl.WeightPenalty()):
         assert penalty(net).shape == ()
 
 
@@ -208,7 +208,7 @@ def test_zero_weights_have_penalty_zero_and_a_finite_gradient(kind):
 @pytest.mark.parametrize("radius", [1.25, 2.0])
 def test_a_full_resolvent_that_diverges_names_the_radius_and_the_largest_damping(radius):
     net = random_network(radius=radius * (1 + 1e-9))
-    with pytest.raises(hl.UnstableError, match=rf"0\.8 \* {radius:g}") as caught:
+    with pytest.raises(hl.errors.UnstableError, match=rf"0\.8 \* {radius:g}") as caught:
         hl.PathwayPenalty(None, 0.8, across="sum")(net)
     largest = float(re.search(r"damping below ([\d.]+),", str(caught.value)).group(1))
     assert largest == pytest.approx(1 / radius, rel=1e-5)
@@ -227,15 +227,19 @@ def test_normalising_leaves_a_network_without_cycles_as_it_is():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"horizon": 0}, hl.ParameterError, "horizon"),
-        ({"horizon": 2.5}, hl.ParameterError, "horizon"),
-        ({"horizon": 5, "damping": 0.0}, hl.ParameterError, "damping"),
-        ({"horizon": 5, "damping": 1.01}, hl.ParameterError, "damping"),
-        ({"horizon": 5, "damping": math.nan}, hl.ParameterError, "damping"),
-        ({"horizon": 5, "across": "hop"}, hl.UnknownNameError, "did you mean 'hops'"),
-        ({"horizon": 5, "norm": "l2"}, hl.UnknownNameError, "frobenius"),
-        ({"horizon": None}, hl.ParameterError, 'across="sum"'),
-        ({"horizon": None, "across": "sum", "damping": 1.0, "normalise": True}, hl.ParameterError, "below 1"),
+        ({"horizon": 0}, hl.errors.ParameterError, "horizon"),
+        ({"horizon": 2.5}, hl.errors.ParameterError, "horizon"),
+        ({"horizon": 5, "damping": 0.0}, hl.errors.ParameterError, "damping"),
+        ({"horizon": 5, "damping": 1.01}, hl.errors.ParameterError, "damping"),
+        ({"horizon": 5, "damping": math.nan}, hl.errors.ParameterError, "damping"),
+        ({"horizon": 5, "across": "hop"}, hl.errors.UnknownNameError, "did you mean 'hops'"),
+        ({"horizon": 5, "norm": "l2"}, hl.errors.UnknownNameError, "frobenius"),
+        ({"horizon": None}, hl.errors.ParameterError, 'across="sum"'),
+        (
+            {"horizon": None, "across": "sum", "damping": 1.0, "normalise": True},
+            hl.errors.ParameterError,
+            "below 1",
+        ),
     ],
     ids=str,
 )
@@ -247,10 +251,10 @@ def test_options_are_checked_when_the_penalty_is_made(options, error, message):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"norm": "l3"}, hl.UnknownNameError),
-        ({"blocks": ("in", "skip")}, hl.UnknownNameError),
-        ({"blocks": ()}, hl.ParameterError),
-        ({"blocks": "rec"}, hl.ParameterError),
+        ({"norm": "l3"}, hl.errors.UnknownNameError),
+        ({"blocks": ("in", "skip")}, hl.errors.UnknownNameError),
+        ({"blocks": ()}, hl.errors.ParameterError),
+        ({"blocks": "rec"}, hl.errors.ParameterError),
     ],
     ids=str,
 )
@@ -261,8 +265,8 @@ def test_options_of_weight_penalties_are_checked(options, error):
 
 @pytest.mark.parametrize("name", [*PENALTIES, "nothing"])
 def test_a_penalty_takes_pathways_only(name):
-    penalty = {**PENALTIES, "nothing": hl.PenaltySum([])}[name]
-    with pytest.raises(hl.UnsupportedModelError, match=r"got RNN; write penalty\(hl\.read"):
+    penalty = {**PENALTIES, "nothing": hl.penalties.PenaltySum([])}[name]
+    with pytest.raises(hl.errors.UnsupportedModelError, match=r"got RNN; write penalty\(hl\.read"):
         penalty(nn.RNN(2, 3))
 
 
@@ -283,17 +287,17 @@ def test_penalties_add_up_and_scale():
     wanted = 2 * (a(net) + 0.5 * b(net)) + 3 * c(net)
     assert_near((2 * (a + 0.5 * b) + c * 3)(net), wanted)
     assert_near((2 * (a + b * 0.5) + 3.0 * c)(net), wanted)
-    assert_near(hl.PenaltySum([(2, a), (1, b), (3, c)])(net), wanted)
+    assert_near(hl.penalties.PenaltySum([(2, a), (1, b), (3, c)])(net), wanted)
     assert_near(sum([a, b, c])(net), a(net) + b(net) + c(net))
     assert_near((a + a)(net), 2 * a(net))
-    assert_near(hl.PenaltySum([])(net), torch.zeros(3, dtype=torch.float64))
-    assert_near((hl.PenaltySum([]) + a)(net), a(net))
+    assert_near(hl.penalties.PenaltySum([])(net), torch.zeros(3, dtype=torch.float64))
+    assert_near((hl.penalties.PenaltySum([]) + a)(net), a(net))
 
 
 def test_sums_are_flat():
     total = 2 * (hl.WeightPenalty() + 3 * (hl.WeightPenalty("l2") + hl.PathwayPenalty(3)))
     assert total.weights == [2.0, 6.0, 6.0]
-    assert not any(isinstance(penalty, hl.PenaltySum) for penalty in total.penalties)
+    assert not any(isinstance(penalty, hl.penalties.PenaltySum) for penalty in total.penalties)
 
 
 def test_an_own_penalty_joins_in():
@@ -303,14 +307,14 @@ def test_an_own_penalty_joins_in():
 
     net = random_network(batch=(2,))
     assert_near((Norm() + hl.WeightPenalty())(net), net.w_rec.norm(dim=(-2, -1)) + hl.WeightPenalty()(net))
-    with pytest.raises(hl.UnsupportedModelError, match="Penalty must implement forward"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="Penalty must implement forward"):
         hl.Penalty()(net)
 
 
 def test_sums_refuse_what_is_no_penalty():
-    with pytest.raises(hl.ParameterError, match=r"hl\.Penalty objects, got Identity"):
-        hl.PenaltySum([(1.0, nn.Identity())])
-    with pytest.raises(hl.ParameterError, match="weight of a penalty"):
+    with pytest.raises(hl.errors.ParameterError, match=r"hl\.Penalty objects, got Identity"):
+        hl.penalties.PenaltySum([(1.0, nn.Identity())])
+    with pytest.raises(hl.errors.ParameterError, match="weight of a penalty"):
         math.nan * hl.WeightPenalty()
     for wrong in (3, "x", nn.Identity()):
         with pytest.raises(TypeError):
@@ -345,7 +349,7 @@ def test_a_users_own_module_trains_with_a_penalty(across):
     assert np.mean(task[-10:]) < 0.3 * np.mean(task[:10])
     assert route[-1] < 0.5 * max(route)
     maps = hl.hop_maps(hl.read(rnn, readout=linear), horizon=6)
-    assert hl.dominant_hop(maps)[0, 0] == 3  # the target came one step before the last
+    assert hl.analysis.dominant_hop(maps)[0, 0] == 3  # the target came one step before the last
 
 
 # gradients without autograd

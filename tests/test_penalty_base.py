@@ -120,8 +120,8 @@ def test_sums_of_graph_and_data_terms_take_a_model_and_its_data() -> None:
     rnn, linear = nn.RNN(2, 4, batch_first=True), nn.Linear(4, 2)
     model, x = hl.RecurrentModel(rnn, linear).double(), torch.randn(3, 5, 2, dtype=F64)
 
-    def flow() -> hl.TrajectoryPenalty:
-        return hl.TrajectoryPenalty(sequences=2, generator=torch.Generator().manual_seed(1))
+    def flow() -> hl.FlowPenalty:
+        return hl.FlowPenalty(sequences=2, generator=torch.Generator().manual_seed(1))
 
     hops = hl.PathwayPenalty(5)
     expected = 0.5 * flow()(model, x) + 2.0 * hops(hl.read(rnn, readout=linear))
@@ -129,7 +129,7 @@ def test_sums_of_graph_and_data_terms_take_a_model_and_its_data() -> None:
         torch.testing.assert_close(total(model, x), expected)
         total(model, x).backward()
         assert all(p.grad is not None for p in (rnn.weight_hh_l0, linear.weight))
-    scheduled = hl.switch(hops, flow(), at=0.5)
+    scheduled = hl.schedules.switch(hops, flow(), at=0.5)
     torch.testing.assert_close(scheduled(model, 0.9, inputs=x), flow()(model, x))
     torch.testing.assert_close(scheduled(model, 0.1, inputs=x), hops(hl.read(rnn, readout=linear)))
 
@@ -137,14 +137,12 @@ def test_sums_of_graph_and_data_terms_take_a_model_and_its_data() -> None:
 def test_sums_and_schedules_say_what_they_lack() -> None:
     torch.manual_seed(0)
     net = hl.read(nn.RNN(2, 4), nn.Linear(4, 2))
-    flow = hl.TrajectoryPenalty(generator=torch.Generator().manual_seed(1))
-    with pytest.raises(
-        hl.errors.UnsupportedModelError, match=r"TrajectoryPenalty follows a model.*penalty\(model"
-    ):
+    flow = hl.FlowPenalty(generator=torch.Generator().manual_seed(1))
+    with pytest.raises(hl.errors.UnsupportedModelError, match=r"FlowPenalty follows a model.*penalty\(model"):
         (flow + hl.WeightPenalty())(net)
     with pytest.raises(hl.errors.ParameterError, match=r"penalty\(net, step / steps\)"):
-        hl.switch(hl.WeightPenalty(), hl.PathwayPenalty(3), at=0.5)(net)
+        hl.schedules.switch(hl.WeightPenalty(), hl.PathwayPenalty(3), at=0.5)(net)
     with pytest.raises(hl.errors.ParameterError, match="progress"):
-        hl.switch(hl.WeightPenalty(), hl.PathwayPenalty(3), at=0.5)(net, 12)
+        hl.schedules.switch(hl.WeightPenalty(), hl.PathwayPenalty(3), at=0.5)(net, 12)
     with pytest.raises(hl.errors.UnsupportedModelError, match="must implement forward"):
         hl.Penalty()(net)

@@ -272,7 +272,7 @@ def test_taylor_scores_are_squared_sample_gradients_times_squared_weights():
         (slope,) = torch.autograd.grad((model(x[None]) - y).square().mean(), weight)
         total += slope.square()
     scores = (weight.square() * total).detach()
-    assert torch.equal(small.masks["core.weight_hh_l0"], hl.top_mask(scores, 0.5))
+    assert torch.equal(small.masks["core.weight_hh_l0"], hl.graph.top_mask(scores, 0.5))
     torch.testing.assert_close(small.core.weight_hh_l0, weight * small.masks["core.weight_hh_l0"])
 
 
@@ -434,28 +434,28 @@ def test_a_network_that_reaches_no_output_is_pruned_all_the_same():
 
 
 REFUSED = [
-    ({"amount": 1.0}, hl.ParameterError, "amount must be .* below 1"),
-    ({"amount": -0.1}, hl.ParameterError, "amount must be"),
-    ({"amount": None}, hl.ParameterError, "amount is missing"),
-    ({"by": "pathways"}, hl.UnknownNameError, "did you mean 'pathway'"),
-    ({"structure": "units"}, hl.UnknownNameError, "did you mean 'unit'"),
-    ({"structure": "n:m"}, hl.ParameterError, "needs numbers"),
-    ({"structure": "4:4", "amount": None}, hl.ParameterError, "0 < n < m"),
-    ({"structure": "1:4"}, hl.ParameterError, "removes the share 0.75"),
-    ({"structure": "2:4", "amount": None}, hl.ShapeError, "multiple of 4"),
-    ({"blocks": ("recurrent",)}, hl.UnknownNameError, "block"),
-    ({"blocks": ()}, hl.ParameterError, "at least one of the blocks"),
-    ({"structure": "unit", "blocks": ("in",)}, hl.ParameterError, "units take no blocks"),
-    ({"by": "taylor"}, hl.ParameterError, "pass inputs="),
-    ({"by": "taylor", "inputs": data()[0]}, hl.ParameterError, "pass targets="),
-    ({"steps": 5}, hl.ParameterError, "pass inputs="),
-    ({"steps": 5, "fine_tune": print}, hl.ParameterError, "give one of them"),
-    ({"inputs": torch.zeros(2, 3, 4)}, hl.ShapeError, r"I = 3, got \(2, 3, 4\)"),
-    ({"inputs": torch.full((2, 3, 3), torch.nan)}, hl.NonFiniteError, "drop them"),
-    ({"inputs": data()[0], "targets": torch.zeros(3, 2)}, hl.ShapeError, "those of 12 sequences, got"),
-    ({"rounds": 0}, hl.ParameterError, "rounds"),
-    ({"samples": 0}, hl.ParameterError, "samples"),
-    ({"block_size": 0}, hl.ParameterError, "block_size"),
+    ({"amount": 1.0}, hl.errors.ParameterError, "amount must be .* below 1"),
+    ({"amount": -0.1}, hl.errors.ParameterError, "amount must be"),
+    ({"amount": None}, hl.errors.ParameterError, "amount is missing"),
+    ({"by": "pathways"}, hl.errors.UnknownNameError, "did you mean 'pathway'"),
+    ({"structure": "units"}, hl.errors.UnknownNameError, "did you mean 'unit'"),
+    ({"structure": "n:m"}, hl.errors.ParameterError, "needs numbers"),
+    ({"structure": "4:4", "amount": None}, hl.errors.ParameterError, "0 < n < m"),
+    ({"structure": "1:4"}, hl.errors.ParameterError, "removes the share 0.75"),
+    ({"structure": "2:4", "amount": None}, hl.errors.ShapeError, "multiple of 4"),
+    ({"blocks": ("recurrent",)}, hl.errors.UnknownNameError, "block"),
+    ({"blocks": ()}, hl.errors.ParameterError, "at least one of the blocks"),
+    ({"structure": "unit", "blocks": ("in",)}, hl.errors.ParameterError, "units take no blocks"),
+    ({"by": "taylor"}, hl.errors.ParameterError, "pass inputs="),
+    ({"by": "taylor", "inputs": data()[0]}, hl.errors.ParameterError, "pass targets="),
+    ({"steps": 5}, hl.errors.ParameterError, "pass inputs="),
+    ({"steps": 5, "fine_tune": print}, hl.errors.ParameterError, "give one of them"),
+    ({"inputs": torch.zeros(2, 3, 4)}, hl.errors.ShapeError, r"I = 3, got \(2, 3, 4\)"),
+    ({"inputs": torch.full((2, 3, 3), torch.nan)}, hl.errors.NonFiniteError, "drop them"),
+    ({"inputs": data()[0], "targets": torch.zeros(3, 2)}, hl.errors.ShapeError, "those of 12 sequences, got"),
+    ({"rounds": 0}, hl.errors.ParameterError, "rounds"),
+    ({"samples": 0}, hl.errors.ParameterError, "samples"),
+    ({"block_size": 0}, hl.errors.ParameterError, "block_size"),
 ]  # fmt: skip
 
 
@@ -475,15 +475,15 @@ def test_arrays_are_taken_as_data():
 def test_bad_models_are_refused():
     model = model_of("rnn")
     weights = torch.ones(1, 7, 4), torch.ones(1, 1, 4), torch.zeros(1, 1, 1)
-    with pytest.raises(hl.ParameterError, match="leave readout= out"):
+    with pytest.raises(hl.errors.ParameterError, match="leave readout= out"):
         hl.prune(hl.Ensemble(*weights), 0.5, readout=model.readout)
-    with pytest.raises(hl.UnsupportedModelError, match="readout="):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="readout="):
         hl.prune(model.core, 0.5)
-    with pytest.raises(hl.UnsupportedModelError, match="batch_first=True"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="batch_first=True"):
         hl.prune(nn.RNN(3, 6), 0.5, readout=model.readout)
     with torch.no_grad():
         model.core.weight_hh_l0[0, 0] = torch.nan
-    with pytest.raises(hl.NonFiniteError, match=r"core\.weight_hh_l0"):
+    with pytest.raises(hl.errors.NonFiniteError, match=r"core\.weight_hh_l0"):
         hl.prune(model, 0.5)
 
 
@@ -532,7 +532,7 @@ def test_fine_tuning_of_the_benchmark_holds_masks_and_starts_from_the_pruned_net
 def test_classes_and_tiles_that_do_not_fit_are_named():
     rnn, linear, x = torch.nn.RNN(3, 6, batch_first=True), torch.nn.Linear(6, 2), torch.randn(8, 5, 3)
     for classes in (torch.full((8,), 2), torch.full((8,), -1)):
-        with pytest.raises(hl.ParameterError, match="classes must be 0 to 1"):
+        with pytest.raises(hl.errors.ParameterError, match="classes must be 0 to 1"):
             hl.prune(rnn, 0.5, readout=linear, by="taylor", inputs=x, targets=classes)
-    with pytest.raises(hl.ParameterError, match="block_size must be at most 6"):
+    with pytest.raises(hl.errors.ParameterError, match="block_size must be at most 6"):
         hl.prune(rnn, 0.5, readout=linear, structure="block", block_size=99)

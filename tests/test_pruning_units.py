@@ -30,7 +30,7 @@ def test_removed_units_leave_the_outputs_of_the_masked_model(kind):
     model, (inputs, _) = model_of(kind), data()
     layers = ["l0", "l0_reverse", "l1", "l1_reverse"] if kind == "stacked" else ["l0"]
     before = model(inputs)
-    small = hl.remove_units(model, {layer: [1, 4] for layer in layers})
+    small = hl.compress.remove_units(model, {layer: [1, 4] for layer in layers})
     assert torch.equal(model(inputs), before)
     assert small.core.hidden_size == 4
     gates = {"gru": 3, "lstm": 4, "stacked": 3}.get(kind, 1)
@@ -49,7 +49,7 @@ def test_pruned_units_are_really_gone(kind, by):
     assert small.core.hidden_size == 4
     assert small.masks == {}
     gone = {layer: sorted(set(range(6)) - set(kept)) for layer, kept in small.units.items()}
-    torch.testing.assert_close(small.model(inputs), hl.remove_units(model, gone)(inputs))
+    torch.testing.assert_close(small.model(inputs), hl.compress.remove_units(model, gone)(inputs))
     report = small.report.set_index("tensor")
     assert report.loc["core.weight_hh_l0", "shape"] == tuple(small.core.weight_hh_l0.shape)
     assert bool(report.loc["core.weight_hh_l0", "pruned"])
@@ -120,19 +120,19 @@ def test_dropout_and_masks_survive_and_units_already_silent_go_first():
 
 def test_unit_removal_refuses_what_it_cannot_do():
     model, deep = model_of("rnn"), model_of("stacked")
-    with pytest.raises(hl.ParameterError, match="below 6"):
-        hl.remove_units(model, [6])
-    with pytest.raises(hl.ParameterError, match="not all of them"):
-        hl.remove_units(model, range(6))
-    with pytest.raises(hl.ParameterError, match="unit must be a whole number"):
-        hl.remove_units(model, [-1])
-    with pytest.raises(hl.UnknownNameError, match="l0, l0_reverse, l1, l1_reverse"):
-        hl.remove_units(deep, [1])
-    with pytest.raises(hl.ParameterError, match="same number"):
-        hl.remove_units(deep, {"l0": [1], "l0_reverse": [1], "l1": [1], "l1_reverse": []})
-    with pytest.raises(hl.UnsupportedModelError, match="projection"):
-        hl.remove_units(model_of("projected"), [0])
-    with pytest.raises(hl.UnsupportedModelError, match="projection"):
+    with pytest.raises(hl.errors.ParameterError, match="below 6"):
+        hl.compress.remove_units(model, [6])
+    with pytest.raises(hl.errors.ParameterError, match="not all of them"):
+        hl.compress.remove_units(model, range(6))
+    with pytest.raises(hl.errors.ParameterError, match="unit must be a whole number"):
+        hl.compress.remove_units(model, [-1])
+    with pytest.raises(hl.errors.UnknownNameError, match="l0, l0_reverse, l1, l1_reverse"):
+        hl.compress.remove_units(deep, [1])
+    with pytest.raises(hl.errors.ParameterError, match="same number"):
+        hl.compress.remove_units(deep, {"l0": [1], "l0_reverse": [1], "l1": [1], "l1_reverse": []})
+    with pytest.raises(hl.errors.UnsupportedModelError, match="projection"):
+        hl.compress.remove_units(model_of("projected"), [0])
+    with pytest.raises(hl.errors.UnsupportedModelError, match="projection"):
         hl.prune(model_of("projected"), 0.5, structure="unit")
-    with pytest.raises(hl.UnsupportedModelError, match="readout="):
-        hl.remove_units(model.core, [0])
+    with pytest.raises(hl.errors.UnsupportedModelError, match="readout="):
+        hl.compress.remove_units(model.core, [0])

@@ -270,19 +270,19 @@ def test_pruned_weights_stay_zero_even_ternary_and_in_double_precision():
 
 def test_bad_requests_are_refused_and_no_global_state_changes():
     model, x = model_of(nn.RNN(3, 5, batch_first=True)), draw(0, 8, 4, 3)
-    with pytest.raises(hl.UnknownNameError, match="did you mean 'int8'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="did you mean 'int8'"):
         hl.quantise(model, "int9")
-    with pytest.raises(hl.UnknownNameError, match="mse"):
+    with pytest.raises(hl.errors.UnknownNameError, match="mse"):
         hl.quantise(model, scales="msee")
-    with pytest.raises(hl.ParameterError, match="need calibration"):
+    with pytest.raises(hl.errors.ParameterError, match="need calibration"):
         hl.quantise(model, steps=5)
-    with pytest.raises(hl.ParameterError, match="steps"):
+    with pytest.raises(hl.errors.ParameterError, match="steps"):
         hl.quantise(model, calibration=x, steps=-1)
-    with pytest.raises(hl.ShapeError, match="targets must have shape"):
+    with pytest.raises(hl.errors.ShapeError, match="targets must have shape"):
         hl.quantise(model, calibration=x, targets=torch.zeros(8, 3))
     with torch.no_grad():
         model.readout.weight[0, 0] = torch.nan
-    with pytest.raises(hl.NonFiniteError, match=r"readout\.weight"):
+    with pytest.raises(hl.errors.NonFiniteError, match=r"readout\.weight"):
         hl.quantise(model)
     other = model_of(nn.RNN(3, 5, batch_first=True))
     before = torch.get_rng_state()

@@ -84,8 +84,8 @@ def test_reading_and_analysing_leaves_the_module_untouched(training):
     before = snapshot(rnn, linear)
     net = hl.read(rnn, readout=linear)
     maps = hl.hop_maps(net, horizon=5)
-    hl.resolvent(net), hl.active_hops(maps), hl.weight_map(net), hl.spectral_radius(net)
-    hl.saliency(net, "pathway", horizon=4), hl.PathwayPenalty(4)(net), net.to_networkx()
+    hl.resolvent(net), hl.active_hops(maps), hl.analysis.weight_map(net), hl.spectral_radius(net)
+    hl.graph.saliency(net, "pathway", horizon=4), hl.PathwayPenalty(4)(net), net.to_networkx()
     assert same_snapshot(before, snapshot(rnn, linear))
 
 
@@ -93,13 +93,13 @@ def test_a_failed_reading_leaves_the_module_untouched():
     rnn, _ = rnn_and_readout()
     misfit = nn.Linear(7, 2)
     before = snapshot(rnn, misfit)
-    with pytest.raises(hl.ShapeError, match=r"4 hidden units .* takes 7 features"):
+    with pytest.raises(hl.errors.ShapeError, match=r"4 hidden units .* takes 7 features"):
         hl.read(rnn, readout=misfit)
     assert same_snapshot(before, snapshot(rnn, misfit))
     with torch.no_grad():
         rnn.weight_ih_l0[0, 0] = torch.nan
     before = snapshot(rnn, misfit)
-    with pytest.raises(hl.NonFiniteError, match="w_in"):
+    with pytest.raises(hl.errors.NonFiniteError, match="w_in"):
         hl.hop_maps(hl.read(rnn), horizon=3)
     after = snapshot(rnn, misfit)
     before[0][1][0, 0] = after[0][1][0, 0] = 0.0  # NaN is not equal to itself
@@ -119,22 +119,22 @@ def test_the_snapshot_would_notice_a_change():
 
 @pytest.mark.parametrize("model", [nn.Conv1d(2, 2, 1), nn.Identity(), object(), 3])
 def test_what_cannot_be_read_is_refused_with_what_can(model):
-    with pytest.raises(hl.UnsupportedModelError, match=r"cannot read a .*nn\.RNN"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match=r"cannot read a .*nn\.RNN"):
         hl.read(model)
 
 
 def test_a_readout_must_be_a_linear_layer():
     rnn, _ = rnn_and_readout()
-    with pytest.raises(hl.UnsupportedModelError, match="Conv1d"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="Conv1d"):
         hl.read(rnn, readout=nn.Conv1d(4, 2, 3))
 
 
 @pytest.mark.parametrize("option", [{"inputs": ["a"]}, {"outputs": ["a"]}, {"attach": True}])
 def test_options_of_graphs_are_refused_elsewhere(option):
     rnn, _ = rnn_and_readout()
-    with pytest.raises(hl.ParameterError, match="go with a graph"):
+    with pytest.raises(hl.errors.ParameterError, match="go with a graph"):
         hl.read(rnn, **option)
-    with pytest.raises(hl.ParameterError, match="go with a graph"):
+    with pytest.raises(hl.errors.ParameterError, match="go with a graph"):
         hl.read((np.ones((2, 1)), np.ones((2, 2)), np.ones((1, 2))), **option)
 
 
@@ -150,7 +150,7 @@ def test_arrays_are_read_as_they_are(skip):
 
 
 def test_arrays_bring_their_own_readout():
-    with pytest.raises(hl.ParameterError, match="w_out"):
+    with pytest.raises(hl.errors.ParameterError, match="w_out"):
         hl.read((np.ones((2, 1)), np.ones((2, 2)), np.ones((1, 2))), readout=nn.Linear(2, 1))
 
 
@@ -218,9 +218,9 @@ def test_all_forms_of_an_adjacency_matrix_give_the_same_network(form, attach):
 
 def test_without_attach_terminals_must_be_mere_terminals():
     ring = nx.DiGraph([("a", "u"), ("u", "y"), ("y", "a")])
-    with pytest.raises(hl.UnsupportedModelError, match="attach=True"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="attach=True"):
         hl.read(ring, inputs=["a"], outputs=["y"])
-    with pytest.raises(hl.UnsupportedModelError, match="attach=True"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="attach=True"):
         hl.read(ring, inputs=["u"], outputs=["u"])
     net = hl.read(ring, inputs=["a"], outputs=["y", "a"], attach=True)
     maps = hl.hop_maps(net, horizon=7)
@@ -232,12 +232,12 @@ def test_without_attach_terminals_must_be_mere_terminals():
 @pytest.mark.parametrize(
     ("ends", "error", "message"),
     [
-        ({"inputs": ["a"]}, hl.ParameterError, "inputs= and outputs="),
-        ({"outputs": ["y"]}, hl.ParameterError, "inputs= and outputs="),
-        ({"inputs": [], "outputs": ["y"]}, hl.ParameterError, "at least one input node"),
-        ({"inputs": ["q"], "outputs": ["y"]}, hl.UnknownNameError, "inputs= names 'q'"),
-        ({"inputs": ["a"], "outputs": ["q"]}, hl.UnknownNameError, "outputs= names 'q'"),
-        ({"inputs": ["a", "a"], "outputs": ["y"]}, hl.ParameterError, "twice"),
+        ({"inputs": ["a"]}, hl.errors.ParameterError, "inputs= and outputs="),
+        ({"outputs": ["y"]}, hl.errors.ParameterError, "inputs= and outputs="),
+        ({"inputs": [], "outputs": ["y"]}, hl.errors.ParameterError, "at least one input node"),
+        ({"inputs": ["q"], "outputs": ["y"]}, hl.errors.UnknownNameError, "inputs= names 'q'"),
+        ({"inputs": ["a"], "outputs": ["q"]}, hl.errors.UnknownNameError, "outputs= names 'q'"),
+        ({"inputs": ["a", "a"], "outputs": ["y"]}, hl.errors.ParameterError, "twice"),
     ],
 )
 def test_ends_of_a_graph_are_checked(ends, error, message):
@@ -246,13 +246,13 @@ def test_ends_of_a_graph_are_checked(ends, error, message):
 
 
 def test_graphs_that_are_no_directed_graph_are_refused():
-    with pytest.raises(hl.UnsupportedModelError, match="undirected"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="undirected"):
         hl.read(small_graph().to_undirected(), inputs=["a"], outputs=["y"])
-    with pytest.raises(hl.UnsupportedModelError, match="multigraph"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="multigraph"):
         hl.read(nx.MultiDiGraph(small_graph()), inputs=["a"], outputs=["y"])
-    with pytest.raises(hl.ShapeError, match=r"square, got shape \(2, 3\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"square, got shape \(2, 3\)"):
         hl.read(np.ones((2, 3)), inputs=[0], outputs=[1])
-    with pytest.raises(hl.ShapeError, match="no node besides"):
+    with pytest.raises(hl.errors.ShapeError, match="no node besides"):
         hl.read(nx.DiGraph([("a", "y")]), inputs=["a"], outputs=["y"])
 
 

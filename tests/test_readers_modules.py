@@ -217,7 +217,7 @@ def test_user_function_and_registered_module() -> None:
 
     with pytest.raises(UnsupportedModelError, match="register_reader"):
         hl.read(Mine())
-    hl.register_reader(Mine, lambda _: hl.FunctionCell(cell, n_inputs=2, n_state=4))
+    hl.extensions.register_reader(Mine, lambda _: hl.models.FunctionCell(cell, n_inputs=2, n_state=4))
     assert hl.read(Mine(), at=(h, x)).w_rec.equal(net.w_rec)
     with pytest.raises(ParameterError, match="FunctionCell"):
         hl.read(cell)
@@ -238,7 +238,7 @@ def test_low_rank_stays_factored() -> None:
     g = torch.Generator().manual_seed(0)
     u, v = torch.randn(2, 9, 2, generator=g, dtype=F64)
     w_in, w_out = torch.randn(9, 3, generator=g, dtype=F64), torch.randn(4, 9, generator=g, dtype=F64)
-    net = hl.read((w_in, hl.LowRank(u, v), w_out))
+    net = hl.read((w_in, hl.graph.LowRank(u, v), w_out))
     assert net.factors is not None
     assert net.to(torch.float32).factors is not None
     dense = hl.Pathways(w_in, u @ v.mT, w_out)

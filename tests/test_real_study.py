@@ -440,7 +440,7 @@ def test_other_report_seeds_go_into_the_same_folder(tiny, tmp_path):
 
 
 def test_a_folder_of_another_study_is_refused(tiny):
-    with pytest.raises(hl.FileError, match=r"holds another study \(real tiny"):
+    with pytest.raises(hl.errors.FileError, match=r"holds another study \(real tiny"):
         run_real_study(tiny_plan(validation_seeds=(0,)), tiny[0], workers=1)
 
 
@@ -448,7 +448,7 @@ def test_a_folder_of_a_real_study_is_no_page_but_has_a_status(tiny):
     folder, results = tiny
     from hoplens.studies.paper.saved import load_study
 
-    with pytest.raises(hl.FileError, match="have no test_error, which a page needs; `hoplens status"):
+    with pytest.raises(hl.errors.FileError, match="have no test_error, which a page needs; `hoplens status"):
         load_study(folder)
     found = status(folder)
     assert found.name == "real tiny, report"
@@ -457,9 +457,9 @@ def test_a_folder_of_a_real_study_is_no_page_but_has_a_status(tiny):
 
 def test_a_missing_package_is_said_before_anything_is_trained(tmp_path, monkeypatch):
     def missing(self):
-        raise hl.ParameterError("the vowels come with aeon; pip install 'hoplens[data]'")
+        raise hl.errors.ParameterError("the vowels come with aeon; pip install 'hoplens[data]'")
 
     monkeypatch.setattr(RealSet, "load", missing)
-    with pytest.raises(hl.ParameterError, match="aeon"):
+    with pytest.raises(hl.errors.ParameterError, match="aeon"):
         run_real_study(tiny_plan(), tmp_path, workers=1)
     assert not list(tmp_path.iterdir())

@@ -59,33 +59,33 @@ def test_leaky_rnn_follows_its_equation_and_is_read():
 
 
 def test_unfit_parts_are_refused():
-    with pytest.raises(hl.UnsupportedModelError, match="batch_first"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="batch_first"):
         RecurrentModel(nn.RNN(3, 5), nn.Linear(5, 2))
-    with pytest.raises(hl.ShapeError, match="takes 4 units"):
+    with pytest.raises(hl.errors.ShapeError, match="takes 4 units"):
         RecurrentModel(nn.RNN(3, 5, batch_first=True), nn.Linear(4, 2))
-    with pytest.raises(hl.ShapeError, match="I = 3"):
+    with pytest.raises(hl.errors.ShapeError, match="I = 3"):
         model_of(nn.RNN(3, 5, batch_first=True))(torch.zeros(1, 4, 2))
     both_ways = model_of(nn.RNN(3, 5, batch_first=True, bidirectional=True))
-    with pytest.raises(hl.UnsupportedModelError, match="one way"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="one way"):
         both_ways(torch.zeros(1, 4, 3), torch.tensor([3]))
 
 
 def test_files_that_are_no_models_are_refused(tmp_path):
     file = tmp_path / "model.safetensors"
-    with pytest.raises(hl.FileError, match="no file"):
+    with pytest.raises(hl.errors.FileError, match="no file"):
         load_model(file)
     save_model(model_of(nn.RNN(3, 5, batch_first=True)), file)
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(hl.FileError, match="cannot read"):
+    with pytest.raises(hl.errors.FileError, match="cannot read"):
         load_model(file)
     save_file({"w": torch.zeros(2)}, file)
-    with pytest.raises(hl.FileError, match="without a description"):
+    with pytest.raises(hl.errors.FileError, match="without a description"):
         load_model(file)
     save_file({"w": torch.zeros(2)}, file, metadata={KEY: json.dumps({"format": 99})})
-    with pytest.raises(hl.FileError, match="format 99"):
+    with pytest.raises(hl.errors.FileError, match="format 99"):
         load_model(file)
     save_file({"w": torch.zeros(2)}, file, metadata={KEY: json.dumps({"format": 1, "core": "rnn"})})
-    with pytest.raises(hl.FileError, match="does not describe"):
+    with pytest.raises(hl.errors.FileError, match="does not describe"):
         load_model(file)
 
 
@@ -106,5 +106,5 @@ def test_few_bits_make_small_files_and_damaged_ones_are_refused(tmp_path):
     assert file.stat().st_size < 0.25 * whole
     content = file.read_bytes()
     file.write_bytes(content.replace(b'\\"int4\\"', b'\\"int9\\"'))
-    with pytest.raises(hl.FileError, match="does not describe"):
+    with pytest.raises(hl.errors.FileError, match="does not describe"):
         load_model(file)

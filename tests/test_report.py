@@ -26,12 +26,12 @@ from hoplens import plots
 from hoplens.errors import FileError
 from hoplens.plots.frames import interval
 from hoplens.plots.style import KNOWN_STYLES, OTHER_STYLES
-from hoplens.report import numbers as n
-from hoplens.report import render_study_report, theme, write_study_report
-from hoplens.report.payload import script_json
-from hoplens.report.study import agreement, duels, means_over_tasks
-from hoplens.report.tables import summary_table
-from hoplens.report.verdict import tiles, verdict
+from hoplens.reports import numbers as n
+from hoplens.reports import render_study_report, theme, write_study_report
+from hoplens.reports.payload import script_json
+from hoplens.reports.study import agreement, duels, means_over_tasks
+from hoplens.reports.tables import summary_table
+from hoplens.reports.verdict import tiles, verdict
 from hoplens.studies.paper.results import StudyResults
 
 MEASURES = (
@@ -138,7 +138,7 @@ def page_data(page: str) -> Any:
 
 
 def vendored() -> str:
-    return files("hoplens.report").joinpath("vendor/echarts.min.js").read_text(encoding="utf-8")
+    return files("hoplens.reports").joinpath("vendor/echarts.min.js").read_text(encoding="utf-8")
 
 
 def empty_results() -> StudyResults:
@@ -497,7 +497,7 @@ class TestSafety:
         assert json.loads(written) == {text: [text, None, 0.123457, None, 2, True, None]}
 
     def test_bundled_library_is_the_published_one(self) -> None:
-        folder = files("hoplens.report").joinpath("vendor")
+        folder = files("hoplens.reports").joinpath("vendor")
         readme = folder.joinpath("README.md").read_text(encoding="utf-8")
         digest = hashlib.sha256(folder.joinpath("echarts.min.js").read_bytes()).hexdigest()
         assert digest in readme

@@ -17,7 +17,7 @@ from test_report import make_results
 
 import hoplens as hl
 from hoplens.analysis.summary import Analysis, analyze
-from hoplens.report import theme, write_network_report, write_study_report
+from hoplens.reports import theme, write_network_report, write_study_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NASTY = "</script><!--<script>\"'&\u2028{a|b}"

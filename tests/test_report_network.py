@@ -20,9 +20,9 @@ from hoplens.analysis.routing import routing_graph
 from hoplens.analysis.summary import analyze
 from hoplens.cli.app import app
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
-from hoplens.report import render_network_report, write_network_report
-from hoplens.report.prose import network_paragraph, strongest
-from hoplens.report.views import MOST_NAMES, MOST_PAIRS, grows, map_view
+from hoplens.reports import render_network_report, write_network_report
+from hoplens.reports.prose import network_paragraph, strongest
+from hoplens.reports.views import MOST_NAMES, MOST_PAIRS, grows, map_view
 from hoplens.studies.paper import saved
 from hoplens.studies.paper.saved import load_run
 

@@ -188,7 +188,7 @@ def test_a_solver_that_gives_up_is_an_error_of_the_library(monkeypatch):
         raise torch.linalg.LinAlgError("failed to converge")
 
     monkeypatch.setattr(torch.linalg, "eigvals", give_up)
-    with pytest.raises(hl.ConvergenceError, match=r"failed to converge.*rescale"):
+    with pytest.raises(hl.errors.ConvergenceError, match=r"failed to converge.*rescale"):
         hl.spectral_radius(random_network())
 
 
@@ -258,7 +258,7 @@ def test_the_table_has_one_row_a_cell(batch, axes):
 @pytest.mark.parametrize(("radius", "damping"), [(1.25, 0.8), (2.0, 0.8), (1.0, 1.0), (0.5, 3.0)])
 def test_a_diverging_sum_names_the_radius_and_a_damping_that_works(radius, damping):
     net = random_network(2, radius=radius * (1 + 1e-9))
-    with pytest.raises(hl.UnstableError, match=r"damping \* spectral radius < 1") as caught:
+    with pytest.raises(hl.errors.UnstableError, match=r"damping \* spectral radius < 1") as caught:
         hl.resolvent(net, damping=damping, normalise=False)
     product = re.search(r"got ([\d.]+) \* ([\d.]+) = ([\d.]+)", str(caught.value))
     assert [float(n) for n in product.groups()] == pytest.approx([damping, radius, damping * radius])
@@ -271,7 +271,7 @@ def test_one_diverging_network_of_an_ensemble_is_enough():
     nets = [random_network(n, radius=r) for n, r in enumerate((0.5, 1.5, 0.7))]
     blocks = zip(*(blocks_of(net) for net in nets), strict=True)
     ensemble = hl.Pathways(*(torch.stack(block) for block in blocks))
-    with pytest.raises(hl.UnstableError, match=r"1\.5"):
+    with pytest.raises(hl.errors.UnstableError, match=r"1\.5"):
         hl.resolvent(ensemble, damping=0.8, normalise=False)
     assert value_of(ensemble, damping=0.8).isfinite().all()
     assert value_of(ensemble, damping=0.8, horizon=30, normalise=False).isfinite().all()
@@ -280,23 +280,23 @@ def test_one_diverging_network_of_an_ensemble_is_enough():
 @pytest.mark.parametrize("damping", [0.0, -0.5, math.nan, "0.5", None])
 @pytest.mark.parametrize("normalise", [False, True])
 def test_damping_is_a_positive_number(damping, normalise):
-    with pytest.raises(hl.ParameterError, match="damping must be a finite number above 0"):
+    with pytest.raises(hl.errors.ParameterError, match="damping must be a finite number above 0"):
         hl.resolvent(random_network(), damping=damping, normalise=normalise)
 
 
 def test_normalised_damping_is_below_one_and_horizons_are_counts():
-    with pytest.raises(hl.ParameterError, match="below 1"):
+    with pytest.raises(hl.errors.ParameterError, match="below 1"):
         hl.resolvent(random_network(), damping=1.0)
-    with pytest.raises(hl.ParameterError, match="horizon"):
+    with pytest.raises(hl.errors.ParameterError, match="horizon"):
         hl.resolvent(random_network(), horizon=0)
 
 
 def test_nan_is_refused():
     net = random_network()
     net.w_rec[0, 0] = torch.nan
-    with pytest.raises(hl.NonFiniteError, match="w_rec"):
+    with pytest.raises(hl.errors.NonFiniteError, match="w_rec"):
         hl.resolvent(net)
-    with pytest.raises(hl.NonFiniteError, match="w_rec"):
+    with pytest.raises(hl.errors.NonFiniteError, match="w_rec"):
         hl.spectral_radius(net)
 
 

@@ -62,9 +62,9 @@ def test_shifted_maps_stay_in_proportion_and_measures_take_them():
     assert_near(rebuilt, maps.values.double(), 1e-37)
     twin = hl.HopMaps(rebuilt, maps.hops, maps.input_names, maps.output_names)
     assert torch.equal(hl.active_hops(maps), hl.active_hops(twin))
-    assert torch.equal(hl.dominant_hop(maps), hl.dominant_hop(twin))
+    assert torch.equal(hl.analysis.dominant_hop(maps), hl.analysis.dominant_hop(twin))
     assert float(hl.alignment(maps, twin)) == pytest.approx(1.0, abs=1e-5)
-    assert hl.temporal_sparsity(maps).isfinite().all()
+    assert hl.analysis.temporal_sparsity(maps).isfinite().all()
     assert len(maps.to_dataframe()) == maps.values.numel()
 
 
@@ -97,14 +97,14 @@ def test_damped_maps_may_fit_where_the_maps_do_not():
     assert maps.shift is not None
     assert wanted.shift is None
     assert_near(maps.damped(0.3), wanted.values, 1e-9)
-    with pytest.raises(hl.RangeError, match="smaller damping"):
+    with pytest.raises(hl.errors.RangeError, match="smaller damping"):
         maps.damped(0.99)
 
 
 def test_a_finite_resolvent_beyond_the_range_raises_and_a_damped_one_does_not():
     net = random_network(4, hidden=6, radius=3.0).to(torch.float32)
     assert hl.resolvent(net, damping=0.3, horizon=HORIZON, normalise=False).value.isfinite().all()
-    with pytest.raises(hl.RangeError, match="overflows"):
+    with pytest.raises(hl.errors.RangeError, match="overflows"):
         hl.resolvent(net, damping=0.9, horizon=HORIZON, normalise=False)
 
 
@@ -128,7 +128,7 @@ def test_gradients_through_rescaled_blocks(radius):
 
 def test_one_hop_beyond_the_range_raises():
     huge = torch.full((2, 2), 3e38)
-    with pytest.raises(hl.RangeError, match="one hop alone"):
+    with pytest.raises(hl.errors.RangeError, match="one hop alone"):
         hl.hop_maps(hl.Pathways(torch.ones(2, 1), huge, torch.ones(1, 2)), 3)
 
 

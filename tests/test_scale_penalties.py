@@ -294,7 +294,7 @@ def test_an_idle_call_of_a_sparse_network_belongs_to_its_weights():
     ids=["every", "sample", "no generator", "norm"],
 )
 def test_options_of_savings_are_checked(options, message):
-    with pytest.raises(hl.ParameterError, match=message):
+    with pytest.raises(hl.errors.ParameterError, match=message):
         hl.PathwayPenalty(5, **options)
 
 

@@ -85,18 +85,18 @@ def test_the_leading_eigenvalue_equals_the_largest_of_all(kind):
     if kind == "low rank":
         u, v = (torch.randn(120, 2, generator=source, dtype=torch.float64) for _ in range(2))
         own = 0.1 * torch.rand(120, generator=source, dtype=torch.float64)
-        w_rec, dense = hl.LowRank(u, v, own), u @ v.mT + torch.diag(own)
+        w_rec, dense = hl.graph.LowRank(u, v, own), u @ v.mT + torch.diag(own)
     else:
         dense = torch.rand(120, 120, generator=source, dtype=torch.float64)
         dense = torch.where(dense > 0.8, dense, 0.0)
         w_rec = sp.csr_array(dense.numpy()) if kind == "sparse" else dense
     net = hl.Pathways(torch.ones(120, 1), w_rec, torch.ones(1, 120))
-    found = hl.leading_eigenvalue(net)
+    found = hl.graph.leading_eigenvalue(net)
     wanted = float(torch.linalg.eigvals(dense).abs().max())
     assert found.radius == pytest.approx(wanted, rel=1e-7)
     assert found.residual < 1e-7
     assert found.products < 500
-    assert hl.leading_eigenvalue(net) == found  # the start vector is fixed
+    assert hl.graph.leading_eigenvalue(net) == found  # the start vector is fixed
     assert float(hl.spectral_radius(net)) == pytest.approx(wanted, rel=1e-9)
 
 
@@ -107,7 +107,7 @@ def test_large_networks_take_the_iterative_radius(monkeypatch):
     pair = hl.Pathways(*(torch.stack([b, 2 * b]) for b in blocks_of(dense)))
     assert_near(hl.spectral_radius(pair), torch.tensor([0.7, 1.4]).double(), 1e-6)
     net.w_rec.requires_grad_()
-    with pytest.raises(hl.ParameterError, match="no gradient"):
+    with pytest.raises(hl.errors.ParameterError, match="no gradient"):
         hl.PathwayPenalty(4, normalise=True)(net)
 
 
@@ -118,17 +118,17 @@ def test_a_dense_network_without_a_leading_eigenvalue_falls_back_on_all(monkeypa
     net = random_network(hidden=60, radius=0.7)
     assert float(hl.spectral_radius(net)) == pytest.approx(0.7, rel=1e-9)
     monkeypatch.setattr(radius, "PATIENT_LIMIT", 50)
-    with pytest.raises(hl.ConvergenceError, match="did not converge"):
+    with pytest.raises(hl.errors.ConvergenceError, match="did not converge"):
         hl.spectral_radius(net)
 
 
 def test_a_leading_eigenvalue_needs_one_network_and_says_when_it_fails(monkeypatch):
-    with pytest.raises(hl.ParameterError, match="one network"):
-        hl.leading_eigenvalue(random_network(batch=(2,), hidden=8))
+    with pytest.raises(hl.errors.ParameterError, match="one network"):
+        hl.graph.leading_eigenvalue(random_network(batch=(2,), hidden=8))
     monkeypatch.setattr(radius, "RESTARTS", 1)
     monkeypatch.setattr(radius, "KRYLOV_VECTORS", 4)
-    with pytest.raises(hl.ConvergenceError, match="did not converge"):
-        hl.leading_eigenvalue(random_network(hidden=200))
+    with pytest.raises(hl.errors.ConvergenceError, match="did not converge"):
+        hl.graph.leading_eigenvalue(random_network(hidden=200))
 
 
 # full resolvents
@@ -157,7 +157,9 @@ def test_certified_resolvents_hold_what_they_promise(kind, damping, dtype, monke
     elif kind == "low rank":
         source = torch.Generator().manual_seed(1)
         u, v = (torch.randn(60, 3, generator=source).to(dtype) / 8 for _ in range(2))
-        net = hl.Pathways(dense.w_in, hl.LowRank(u, v, 0.3 * torch.rand(60, generator=source)), dense.w_out)
+        net = hl.Pathways(
+            dense.w_in, hl.graph.LowRank(u, v, 0.3 * torch.rand(60, generator=source)), dense.w_out
+        )
         method = "Woodbury's identity"
     size = float(torch.linalg.eigvals(net.to(torch.float64).w_rec.to_dense()).abs().max())
     result = hl.resolvent(net, damping=damping, radius=size)
@@ -228,7 +230,7 @@ def test_direct_edges_join_the_certified_value():
 
 def test_krylov_iterations_that_fail_raise():
     matrix = sp.csr_array(np.roll(np.eye(50), 1, axis=0))  # I - W is singular and ones are not in its range
-    with pytest.raises(hl.ConvergenceError, match="did not converge"):
+    with pytest.raises(hl.errors.ConvergenceError, match="did not converge"):
         systems.krylov(matrix, 1.0, np.ones((50, 1)), np.ones(50), 1e-11)
 
 
@@ -244,18 +246,18 @@ def test_a_diagonal_belongs_to_the_factors():
     source = torch.Generator().manual_seed(1)
     u, v = (torch.randn(2, 6, 2, generator=source, dtype=torch.float64) / 3 for _ in range(2))
     own = 0.5 * torch.rand(2, 6, generator=source, dtype=torch.float64)
-    net = hl.Pathways(torch.ones(2, 6, 2), hl.LowRank(u, v, own), torch.ones(2, 1, 6))
+    net = hl.Pathways(torch.ones(2, 6, 2), hl.graph.LowRank(u, v, own), torch.ones(2, 1, 6))
     dense = hl.Pathways(net.w_in, u @ v.mT + torch.diag_embed(own), net.w_out)
     assert_near(net.w_rec, dense.w_rec)
     assert_near(hl.hop_maps(net, 6).values, hl.hop_maps(dense, 6).values)
     assert_near(hl.resolvent(net).value, hl.resolvent(dense).value, 1e-9)
     assert_near(hl.resolvent(net, horizon=5).value, hl.resolvent(dense, horizon=5).value, 1e-9)
     assert_near(net[1].w_rec, dense.w_rec[1])
-    with pytest.raises(hl.ShapeError, match="diagonal"):
-        hl.Pathways(torch.ones(6, 2), hl.LowRank(u[0], v[0], own[0, :3]), torch.ones(1, 6))
+    with pytest.raises(hl.errors.ShapeError, match="diagonal"):
+        hl.Pathways(torch.ones(6, 2), hl.graph.LowRank(u[0], v[0], own[0, :3]), torch.ones(1, 6))
     own[0, 0] = torch.nan
-    with pytest.raises(hl.NonFiniteError, match="diagonal"):
-        hl.Pathways(torch.ones(2, 6, 2), hl.LowRank(u, v, own), torch.ones(2, 1, 6)).check_finite()
+    with pytest.raises(hl.errors.NonFiniteError, match="diagonal"):
+        hl.Pathways(torch.ones(2, 6, 2), hl.graph.LowRank(u, v, own), torch.ones(2, 1, 6)).check_finite()
 
 
 # the approximate mode, and the paper's worry: weak pathways that a low-rank approximation loses
@@ -316,7 +318,9 @@ def test_ours_reports_the_weak_pathway_that_it_cannot_tell(rank, monkeypatch):
     monkeypatch.setattr("hoplens.analysis.approximate.OVERSAMPLE", 0)
     net = planted_network()
     truth = dense_value(net, 0.5)
-    result = hl.approximate_resolvent(net, rank=rank, damping=0.5, normalise=False, power_iterations=2)
+    result = hl.analysis.approximate_resolvent(
+        net, rank=rank, damping=0.5, normalise=False, power_iterations=2
+    )
     assert ((result.value - truth).abs() <= result.error_bound).all()
     assert result.resolved[:2, :2].all()  # the strong pathways are certain
     if rank == RANK:
@@ -333,23 +337,23 @@ def test_ours_reports_the_weak_pathway_that_it_cannot_tell(rank, monkeypatch):
 def test_the_bound_of_the_approximate_mode_holds_on_networks_of_full_rank(sparse, rank, damping):
     dense = random_network(7, hidden=40, radius=1.0, density=0.3, inputs=2, outputs=3)
     net = hl.Pathways(dense.w_in, sp.coo_array(dense.w_rec.numpy()), dense.w_out) if sparse else dense
-    result = hl.approximate_resolvent(net, rank=rank, damping=damping, normalise=False)
+    result = hl.analysis.approximate_resolvent(net, rank=rank, damping=damping, normalise=False)
     truth = dense_value(dense, damping)
     assert ((result.value - truth).abs() <= result.error_bound).all()
     assert result.error_bound.isfinite().all()
     if rank == 40:
         assert (result.error_bound < 1e-8).all()
-    again = hl.approximate_resolvent(net, rank=rank, damping=damping, normalise=False)
+    again = hl.analysis.approximate_resolvent(net, rank=rank, damping=damping, normalise=False)
     assert torch.equal(result.value, again.value)
 
 
 def test_the_approximate_mode_checks_what_it_is_given():
-    with pytest.raises(hl.ParameterError, match="one network"):
-        hl.approximate_resolvent(random_network(batch=(2,)), rank=2)
-    with pytest.raises(hl.UnstableError, match="damping"):
-        hl.approximate_resolvent(random_network(radius=2.0), rank=2, normalise=False)
-    with pytest.raises(hl.ParameterError, match="rank"):
-        hl.approximate_resolvent(random_network(), rank=0)
+    with pytest.raises(hl.errors.ParameterError, match="one network"):
+        hl.analysis.approximate_resolvent(random_network(batch=(2,)), rank=2)
+    with pytest.raises(hl.errors.UnstableError, match="damping"):
+        hl.analysis.approximate_resolvent(random_network(radius=2.0), rank=2, normalise=False)
+    with pytest.raises(hl.errors.ParameterError, match="rank"):
+        hl.analysis.approximate_resolvent(random_network(), rank=0)
 
 
 def test_sparse_products_in_half_precision_come_back_as_asked():

@@ -104,7 +104,9 @@ def test_no_step_with_a_penalty_waits_for_the_device(options, hidden, horizon):
 def test_a_sum_of_penalties_and_an_ensemble_do_not_wait_either():
     net = random_network(2, batch=(3,), requires_grad=True)
     penalty = hl.PathwayPenalty(9) + 0.1 * hl.WeightPenalty("l1")
-    schedule = hl.switch(hl.PathwayPenalty(9, across="sum"), hl.PathwayPenalty(9), at=0.5, ramp=0.25)
+    schedule = hl.schedules.switch(
+        hl.PathwayPenalty(9, across="sum"), hl.PathwayPenalty(9), at=0.5, ramp=0.25
+    )
     with Watch() as watch:
         (penalty(net) + schedule(net, 0.6)).sum().backward()
         hl.PathwayPenalty(9).gradients(net.detach(), torch.ones(3, dtype=torch.float64))

@@ -113,7 +113,7 @@ def test_interval_is_that_of_scipy():
     assert found.low == pytest.approx(ref.confidence_interval.low, abs=0.05 * width)
     assert found.high == pytest.approx(ref.confidence_interval.high, abs=0.05 * width)
     assert found == bootstrap_mean(data, level=0.9)  # the same twice
-    with pytest.raises(hl.ParameterError, match="level"):
+    with pytest.raises(hl.errors.ParameterError, match="level"):
         bootstrap_mean(data, level=95)
 
 
@@ -175,7 +175,7 @@ def test_effect_sizes_by_hand():
     assert cliffs_delta([1, 2], [0, 2]) == pytest.approx((1 - 1 + 1 + 0) / 4)
     assert superiority([3, 4], [1, 2]) == 1.0
     assert math.isnan(superiority([], [1.0]))
-    with pytest.raises(hl.ShapeError, match=r"\(n,\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"\(n,\)"):
         paired_d([[1.0, 2.0]])
 
 
@@ -211,7 +211,7 @@ def test_a_strength_that_lost_networks_comes_last_and_equal_ones_by_the_next_col
     second = equal.assign(other=[0.1] * 3 + [0.2] * 3)
     assert best_strength(second, ["test_error", "other"]) == 2.0
     assert best_strength(second, ["test_error", "other"], better="higher") == 1.0
-    with pytest.raises(hl.ParameterError, match="no network to choose"):
+    with pytest.raises(hl.errors.ParameterError, match="no network to choose"):
         best_strength(equal.iloc[:0])
 
 
@@ -251,7 +251,9 @@ def test_a_single_strength_needs_no_validation_seed_but_several_do():
     )
     alone = frame[(frame["method"] == "a") & (frame["role"] == "report")]
     assert choose_strengths(alone)["strength"].tolist() == [1.0]
-    with pytest.raises(hl.ParameterError, match="t, b has 2 strengths and no network of a validation seed"):
+    with pytest.raises(
+        hl.errors.ParameterError, match="t, b has 2 strengths and no network of a validation seed"
+    ):
         choose_strengths(frame[frame["role"] == "report"])
 
 
@@ -261,7 +263,7 @@ def test_roles_by_seed():
     assert roles == ["validation", "report", "validation", "report"]
     assert "role" not in frame.columns
     for seeds, side in ((range(4), "report"), ([9], "validation")):
-        with pytest.raises(hl.ParameterError, match=f"no seed is left for the role '{side}'"):
+        with pytest.raises(hl.errors.ParameterError, match=f"no seed is left for the role '{side}'"):
             assign_roles(frame, seeds)
 
 
@@ -343,25 +345,25 @@ def test_a_strength_without_report_seeds_gives_an_empty_row():
 
 def test_frames_that_cannot_be_compared_are_refused():
     frame = networks_frame({("a", 1.0): [0.1] * 4, ("b", 1.0): [0.2] * 4})
-    with pytest.raises(hl.UnknownNameError, match="did you mean 'test_error'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="did you mean 'test_error'"):
         compare(frame, "tests_mse")
-    with pytest.raises(hl.UnknownNameError, match="unknown reference 'c'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="unknown reference 'c'"):
         compare(frame, reference="c")
-    with pytest.raises(hl.ParameterError, match="assign_roles"):
+    with pytest.raises(hl.errors.ParameterError, match="assign_roles"):
         compare(frame.drop(columns="role"))
     with pytest.raises(
-        hl.ParameterError, match=r"several networks have task t, method a, strength 1\.0, seed 0"
+        hl.errors.ParameterError, match=r"several networks have task t, method a, strength 1\.0, seed 0"
     ):
         compare(pd.concat([frame, frame.head(1)]))
     mixed = pd.concat([frame, frame.head(1).assign(role="report", strength=3.0)])
-    with pytest.raises(hl.ParameterError, match="chooses and reports"):
+    with pytest.raises(hl.errors.ParameterError, match="chooses and reports"):
         compare(mixed)
-    with pytest.raises(hl.UnknownNameError, match="did you mean 'validation'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="did you mean 'validation'"):
         compare(frame.assign(role="validate"))
-    with pytest.raises(hl.ParameterError, match="no rows"):
+    with pytest.raises(hl.errors.ParameterError, match="no rows"):
         compare(frame.head(0))
     for option in ({"better": "low"}, {"test": "t"}):
-        with pytest.raises(hl.UnknownNameError):
+        with pytest.raises(hl.errors.UnknownNameError):
             compare(frame, **option)
 
 
@@ -435,12 +437,12 @@ def test_area_of_a_straight_line_in_log_strength_is_its_middle():
     dense = np.geomspace(1e-5, 1.0, 4001)
     values = np.log10(dense) ** 2
     assert curve_area(dense, values) == pytest.approx(25 / 3, rel=1e-6)  # mean of x^2 over -5 .. 0
-    with pytest.raises(hl.ParameterError, match="inside the strengths"):
+    with pytest.raises(hl.errors.ParameterError, match="inside the strengths"):
         curve_area(strengths, [1, 2, 3], (1e-5, 1e-3))
     for bad in ([1e-3, 1e-4], [0.0, 1e-3], [1e-3, 1e-3]):
-        with pytest.raises(hl.ParameterError, match="must rise"):
+        with pytest.raises(hl.errors.ParameterError, match="must rise"):
             curve_area(bad, [1.0, 2.0])
-    with pytest.raises(hl.ShapeError, match="one value a strength"):
+    with pytest.raises(hl.errors.ShapeError, match="one value a strength"):
         curve_area(strengths, [1.0])
 
 
@@ -536,13 +538,13 @@ def test_hypervolume_in_four_dimensions_and_of_nothing():
     assert hypervolume([[0, 0, 0, 0], [1, 1, 1, 1]], [1, 2, 3, 4]) == pytest.approx(24.0)
     assert hypervolume([[2.0, 0.0], [np.nan, 0.0]], [1.0, 1.0]) == 0.0
     assert hypervolume(np.empty((0, 2)), [1.0, 1.0]) == 0.0
-    with pytest.raises(hl.ShapeError, match="one number a measure"):
+    with pytest.raises(hl.errors.ShapeError, match="one number a measure"):
         hypervolume([[0.0, 0.0]], [1.0])
-    with pytest.raises(hl.NonFiniteError, match="finite reference"):
+    with pytest.raises(hl.errors.NonFiniteError, match="finite reference"):
         hypervolume([[0.0, 0.0]], [1.0, np.inf])
-    with pytest.raises(hl.ShapeError, match="one row a point"):
+    with pytest.raises(hl.errors.ShapeError, match="one row a point"):
         undominated([1.0, 2.0])
-    with pytest.raises(hl.ShapeError, match="as many measures"):
+    with pytest.raises(hl.errors.ShapeError, match="as many measures"):
         dominates([1.0], [1.0, 2.0])
 
 
@@ -550,9 +552,9 @@ def test_pareto_front_of_a_frame():
     frame = pd.DataFrame({"m": list("abcd"), "err": [1.0, 2.0, 3.0, np.nan], "acc": [0.5, 0.9, 0.8, 1.0]})
     assert pareto_front(frame, {"err": "lower", "acc": "higher"})["m"].tolist() == ["a", "b"]
     assert pareto_front(frame, {"acc": "higher"})["m"].tolist() == ["d"]
-    with pytest.raises(hl.ParameterError, match="name the measures"):
+    with pytest.raises(hl.errors.ParameterError, match="name the measures"):
         pareto_front(frame, {})
-    with pytest.raises(hl.UnknownNameError, match="unknown column 'hops'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="unknown column 'hops'"):
         pareto_front(frame, {"hops": "lower"})
 
 
@@ -605,9 +607,9 @@ def test_the_note_names_its_numbers():
     assert f"{detectable_effect(20, comparisons=8):.2f} standard deviations" in note
     assert f"takes {seeds_needed(0.5, comparisons=8)} seeds" in note
     for bad in ({"seeds": 1}, {"seeds": 20, "comparisons": 0}, {"seeds": 20, "alpha": 0.9}):
-        with pytest.raises(hl.ParameterError):
+        with pytest.raises(hl.errors.ParameterError):
             power_note(**bad)
-    with pytest.raises(hl.ParameterError, match="must not be 0"):
+    with pytest.raises(hl.errors.ParameterError, match="must not be 0"):
         seeds_needed(0.0)
-    with pytest.raises(hl.ParameterError, match="worth seeing"):
+    with pytest.raises(hl.errors.ParameterError, match="worth seeing"):
         seeds_needed(1e-6)

@@ -15,7 +15,7 @@ from hoplens.analysis.hops import hop_maps
 from hoplens.cli.commands.report import write_folder_report
 from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError, UnknownNameError
-from hoplens.report.page import render_study_report
+from hoplens.reports.page import render_study_report
 from hoplens.studies.paper import anchors, full_plan, quick_plan, run_study
 from hoplens.studies.paper.aims import check, longest_lags, reach_means
 from hoplens.studies.paper.folder import claim_folder

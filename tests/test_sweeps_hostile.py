@@ -53,7 +53,7 @@ with open(os.environ["HOPLENS_TEST_MARK"], "a") as file:
     file.write("ran\\n")
 import hoplens as hl
 
-@hl.register_measure("mass of the test")
+@hl.extensions.register_measure("mass of the test")
 def mass(net, task):
     return hl.hop_maps(net, task.length).values.abs().sum((-3, -2, -1))
 """

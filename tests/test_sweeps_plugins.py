@@ -26,7 +26,7 @@ import hoplens as hl
 
 GAIN = {gain}
 
-@hl.register_task("delayed copy")
+@hl.extensions.register_task("delayed copy")
 @dataclass(frozen=True)
 class DelayedCopy:
     lag: int = 2
@@ -50,11 +50,11 @@ class Hubs(hl.Penalty):
 def hubs(length):
     return Hubs()
 
-@hl.register_recipe("hubs")
+@hl.extensions.register_recipe("hubs")
 def hubs_recipe(weight: float = 1.0):
     return hl.Recipe("hubs", (hl.recipes.Term(hubs, weight),))
 
-@hl.register_measure("mass")
+@hl.extensions.register_measure("mass")
 def mass(net, task):
     return GAIN * hl.hop_maps(net, task.length).values.abs().sum((-3, -2, -1))
 """
@@ -128,7 +128,7 @@ def test_options_of_a_recipe_and_lists_reach_what_they_are_for(tmp_path):
     plan = load_study(write(tmp_path, study=text)).plan()
     half = next(m.network.recipe for m in plan.members if m.network.recipe.name == "half")
     assert half.terms[0].weight == 0.5
-    hl.register_task("listed")(lambda lags: hl.tasks.make("averaging", length=len(lags)))
+    hl.extensions.register_task("listed")(lambda lags: hl.tasks.make("averaging", length=len(lags)))
     values = {
         "name": "x",
         "seeds": {"validation": [0], "report": [1]},
@@ -162,7 +162,9 @@ def test_a_changed_file_is_another_study_and_overwrites_nothing(tmp_path):
     third = sweep(write(tmp_path, file=FILE + "\n# a remark\n"), tmp_path / "store")
     assert not set(third["key"]) & set(first["key"])
     pd.testing.assert_frame_equal(third.drop(columns="key"), first.drop(columns="key"))
-    with pytest.raises(hl.ParameterError, match=r"my_task.py has changed since .* read the study again"):
+    with pytest.raises(
+        hl.errors.ParameterError, match=r"my_task.py has changed since .* read the study again"
+    ):
         run_sweep(old, tmp_path / "store")
     write(tmp_path)
     pd.testing.assert_frame_equal(sweep(path, tmp_path / "store"), first)
@@ -187,7 +189,7 @@ def test_store_goes_on_without_the_files(tmp_path):
     for registry in kinds.ALL:
         registry.forget(str(tmp_path / "my_task.py"))
     hl.extensions.files._sources.clear()
-    with pytest.raises(hl.FileError, match="reading a study runs none"):
+    with pytest.raises(hl.errors.FileError, match="reading a study runs none"):
         source_of(source, tmp_path)
     for code in code_of(source, tmp_path):
         hl.extensions.load_source(code)
@@ -201,7 +203,9 @@ def test_entry_points_work_in_studies(tmp_path):
     info = package / "theirs-1.0.dist-info"
     info.mkdir(parents=True)
     (package / "theirs.py").write_text(
-        FILE.replace("{gain}", "1").replace("@hl.register_task", "# ").replace("@hl.register_recipe", "# ")
+        FILE.replace("{gain}", "1")
+        .replace("@hl.extensions.register_task", "# ")
+        .replace("@hl.extensions.register_recipe", "# ")
     )
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
@@ -317,19 +321,24 @@ def test_what_cannot_be_kept_or_sent_is_refused_at_once():
         def sample(self, n, *, generator, dtype):
             raise NotImplementedError
 
-    hl.register_task("loose")(Loose)
-    hl.register_recipe("lambda")(lambda: hl.Recipe("x", (hl.recipes.Term(lambda length: None),)))
+    hl.extensions.register_task("loose")(Loose)
+    hl.extensions.register_recipe("lambda")(lambda: hl.Recipe("x", (hl.recipes.Term(lambda length: None),)))
     values = {"name": "x", "seeds": {"validation": [0], "report": [1]}, "strengths": [1.0]}
-    with pytest.raises(hl.ParameterError, match=r"task 'loose' cannot be kept and sent .*frozen dataclass"):
+    with pytest.raises(
+        hl.errors.ParameterError, match=r"task 'loose' cannot be kept and sent .*frozen dataclass"
+    ):
         make_study(values | {"tasks": [{"name": "loose"}], "methods": [{"recipe": "none"}]})
-    with pytest.raises(hl.ParameterError, match="recipe 'lambda' cannot be kept and sent to workers"):
+    with pytest.raises(hl.errors.ParameterError, match="recipe 'lambda' cannot be kept and sent to workers"):
         make_study(values | {"tasks": [{"name": "averaging"}], "methods": [{"recipe": "lambda"}]})
-    with pytest.raises(hl.ParameterError, match="options are those of a recipe"):
+    with pytest.raises(hl.errors.ParameterError, match="options are those of a recipe"):
         make_study(values | {"tasks": [{"name": "averaging"}], "methods": [{"options": {}, "penalties": []}]})
 
 
 def test_measure_of_a_wrong_shape_or_name_fails_its_shard_with_a_reason(tmp_path):
-    wrong = FILE + '\n@hl.register_measure("all")\ndef everything(net, task):\n    return net.w_rec.sum()\n'
+    wrong = (
+        FILE
+        + '\n@hl.extensions.register_measure("all")\ndef everything(net, task):\n    return net.w_rec.sum()\n'
+    )
     path = write(tmp_path, study=STUDY.replace('["mass"]', '["all"]'), file=wrong)
     with pytest.warns(UserWarning, match="12 networks of 12 are missing"):
         store = run_sweep(load_study(path), tmp_path / "store", executor="in-process")
@@ -340,7 +349,7 @@ def test_measure_of_a_wrong_shape_or_name_fails_its_shard_with_a_reason(tmp_path
 
 
 def test_a_measure_that_was_defined_anew_is_not_stored_under_the_old_key(tmp_path):
-    @hl.register_measure("one")
+    @hl.extensions.register_measure("one")
     def one(net, task):
         return torch.ones(net.batch_shape)
 
@@ -349,7 +358,7 @@ def test_a_measure_that_was_defined_anew_is_not_stored_under_the_old_key(tmp_pat
     study.plan()
     kinds.MEASURES.forget(kinds.MEASURES.source("one"))
 
-    @hl.register_measure("one")
+    @hl.extensions.register_measure("one")
     def two(net, task):
         return 2 * torch.ones(net.batch_shape)
 
@@ -428,7 +437,7 @@ def test_an_own_task_or_measure_that_ends_the_process_fails_its_shards_alone(tmp
 @pytest.mark.parametrize("ends", ["sys.exit(0)", "sys.exit('bye')", "raise GeneratorExit", "quit()"])
 def test_a_file_that_ends_the_process_is_one_clear_error(tmp_path, monkeypatch, capsys, ends):
     path = write(tmp_path, file=f"import sys\n{ends}\n{FILE}")
-    with pytest.raises(hl.ExtensionError, match=r"my_task.py, line 2: (System|Generator)Exit"):
+    with pytest.raises(hl.errors.ExtensionError, match=r"my_task.py, line 2: (System|Generator)Exit"):
         load_study(path)
     code, _, err = command(monkeypatch, capsys, "sweep", str(path), "--store", str(tmp_path / "store"))
     assert code == 2
@@ -439,7 +448,7 @@ def test_a_file_that_ends_the_process_is_one_clear_error(tmp_path, monkeypatch, 
         )
         if "hubs" in maker:
             broken = FILE.replace("    return hl.Recipe", f"    import sys\n    {ends}\n    return hl.Recipe")
-        with pytest.raises(hl.ParameterError, match="cannot be made"):
+        with pytest.raises(hl.errors.ParameterError, match="cannot be made"):
             load_study(write(tmp_path, file=broken))
 
 

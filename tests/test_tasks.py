@@ -70,7 +70,7 @@ def test_a_linear_network_with_the_declared_maps_solves_the_task(name, signal, f
     maps = hl.hop_maps(net, horizon=length)
     torch.testing.assert_close(maps.values, task.target_maps, rtol=0, atol=1e-12)
     assert hl.alignment(maps, task.target_maps).item() == pytest.approx(1.0)
-    assert hl.signal_share(maps, task.signal_hops).item() == pytest.approx(1.0)
+    assert hl.analysis.signal_share(maps, task.signal_hops).item() == pytest.approx(1.0)
 
 
 @every_task
@@ -214,24 +214,29 @@ def test_target_noise_is_in_units_of_the_targets(name):
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
-        ("subtracting", {}, hl.UnknownNameError, "did you mean 'subtraction'"),
-        ("addition", {"signal": "onoff"}, hl.UnknownNameError, "did you mean 'on-off'"),
-        ("addition", {"form": "signs"}, hl.UnknownNameError, "did you mean 'sign'"),
-        ("addition", {"modules": 3}, hl.ParameterError, "modules must be even, got 3"),
-        ("addition", {"modules": 0}, hl.ParameterError, "modules"),
-        ("addition", {"module_size": 0}, hl.ParameterError, "module_size"),
-        ("addition", {"outputs_per_module": 1.5}, hl.ParameterError, "outputs_per_module"),
-        ("addition", {"length": 0}, hl.ParameterError, "length"),
-        ("addition", {"noise": -0.1}, hl.ParameterError, "noise"),
-        ("addition", {"target_noise": math.nan}, hl.ParameterError, "target_noise"),
-        ("addition", {"lag": 2}, hl.ParameterError, 'signal="sparse"'),
-        ("addition", {"steps": 2, "signal": "on-off"}, hl.ParameterError, 'signal="sparse"'),
-        ("addition", {"signal": "sparse", "lag": 8}, hl.ParameterError, "below the length 8, got 8"),
-        ("addition", {"signal": "sparse", "lag": -1}, hl.ParameterError, "lag"),
-        ("addition", {"signal": "sparse", "steps": 9}, hl.ParameterError, "at most the length 8, got 9"),
-        ("addition", {"signal": "sparse", "steps": 0}, hl.ParameterError, "steps"),
-        ("addition", {"signal": "sparse", "lag": 1, "steps": 1}, hl.ParameterError, "not both"),
-        ("addition", {"signal": "sparse", "seed": 0.5}, hl.ParameterError, "seed"),
+        ("subtracting", {}, hl.errors.UnknownNameError, "did you mean 'subtraction'"),
+        ("addition", {"signal": "onoff"}, hl.errors.UnknownNameError, "did you mean 'on-off'"),
+        ("addition", {"form": "signs"}, hl.errors.UnknownNameError, "did you mean 'sign'"),
+        ("addition", {"modules": 3}, hl.errors.ParameterError, "modules must be even, got 3"),
+        ("addition", {"modules": 0}, hl.errors.ParameterError, "modules"),
+        ("addition", {"module_size": 0}, hl.errors.ParameterError, "module_size"),
+        ("addition", {"outputs_per_module": 1.5}, hl.errors.ParameterError, "outputs_per_module"),
+        ("addition", {"length": 0}, hl.errors.ParameterError, "length"),
+        ("addition", {"noise": -0.1}, hl.errors.ParameterError, "noise"),
+        ("addition", {"target_noise": math.nan}, hl.errors.ParameterError, "target_noise"),
+        ("addition", {"lag": 2}, hl.errors.ParameterError, 'signal="sparse"'),
+        ("addition", {"steps": 2, "signal": "on-off"}, hl.errors.ParameterError, 'signal="sparse"'),
+        ("addition", {"signal": "sparse", "lag": 8}, hl.errors.ParameterError, "below the length 8, got 8"),
+        ("addition", {"signal": "sparse", "lag": -1}, hl.errors.ParameterError, "lag"),
+        (
+            "addition",
+            {"signal": "sparse", "steps": 9},
+            hl.errors.ParameterError,
+            "at most the length 8, got 9",
+        ),
+        ("addition", {"signal": "sparse", "steps": 0}, hl.errors.ParameterError, "steps"),
+        ("addition", {"signal": "sparse", "lag": 1, "steps": 1}, hl.errors.ParameterError, "not both"),
+        ("addition", {"signal": "sparse", "seed": 0.5}, hl.errors.ParameterError, "seed"),
     ],
     ids=str,
 )
@@ -248,10 +253,10 @@ def test_an_odd_number_of_modules_is_fine_without_siblings():
 def test_sampling_checks_what_it_is_given():
     task = tasks.make("addition")
     for n in (0, 2.5):
-        with pytest.raises(hl.ParameterError, match="n must be"):
+        with pytest.raises(hl.errors.ParameterError, match="n must be"):
             task.sample(n, generator=0)
     for seed in (1.5, "0", None, -1):
-        with pytest.raises(hl.ParameterError, match="generator"):
+        with pytest.raises(hl.errors.ParameterError, match="generator"):
             task.sample(2, generator=seed)
-    with pytest.raises(hl.ShapeError, match=r"L=8, I=16\), got \(2, 7, 16\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"L=8, I=16\), got \(2, 7, 16\)"):
         task.clean_targets(torch.zeros(2, 7, 16))

@@ -25,7 +25,7 @@ F64 = torch.float64
 
 
 def broken(match: str):
-    return pytest.raises(hl.ContractError, match=match)
+    return pytest.raises(hl.errors.ContractError, match=match)
 
 
 # tasks
@@ -424,11 +424,13 @@ def test_own_cells_keep_the_contract():
     g = torch.Generator().manual_seed(1)
     w, u = torch.randn(4, 4, generator=g, dtype=F64), torch.randn(4, 2, generator=g, dtype=F64)
     b = torch.randn(4, generator=g, dtype=F64)
-    check_cell(hl.RnnCell(u, w, b, None), dtype=F64)
-    check_cell(hl.RnnCell(u, w, None, None, leak=torch.tensor(0.3, dtype=F64)), dtype=F64)
-    check_cell(hl.GruCell(u.repeat(3, 1), w.repeat(3, 1), b.repeat(3), b.repeat(3)), dtype=F64)
-    check_cell(hl.LstmCell(u.repeat(4, 1), w.repeat(4, 1), b.repeat(4), None), dtype=F64)
-    check_cell(hl.FunctionCell(lambda s, x: torch.sin(s) * x.sum(-1, keepdim=True), n_inputs=2, n_state=3))
+    check_cell(hl.models.RnnCell(u, w, b, None), dtype=F64)
+    check_cell(hl.models.RnnCell(u, w, None, None, leak=torch.tensor(0.3, dtype=F64)), dtype=F64)
+    check_cell(hl.models.GruCell(u.repeat(3, 1), w.repeat(3, 1), b.repeat(3), b.repeat(3)), dtype=F64)
+    check_cell(hl.models.LstmCell(u.repeat(4, 1), w.repeat(4, 1), b.repeat(4), None), dtype=F64)
+    check_cell(
+        hl.models.FunctionCell(lambda s, x: torch.sin(s) * x.sum(-1, keepdim=True), n_inputs=2, n_state=3)
+    )
     with broken("expected a hoplens.Cell"):
         check_cell(nn.RNNCell(2, 3))
 
@@ -465,7 +467,7 @@ class Gate(nn.Module):
             weight = self.drive.weight.detach()
             return hl.Pathways(weight[:, :2], weight[:, 2:], torch.eye(3, dtype=F64))
         step = self.step if self.wrong != "other" else (lambda s, x: self.step(s, 2 * x))
-        return hl.FunctionCell(step, n_inputs=2, n_state=3)
+        return hl.models.FunctionCell(step, n_inputs=2, n_state=3)
 
 
 def test_a_reader_that_keeps_the_contract_passes():

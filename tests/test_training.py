@@ -205,8 +205,8 @@ def test_the_weight_of_a_term_multiplies_the_strength():
 
 
 def test_a_schedule_is_followed():
-    late = hl.Recipe("late", (Term(by_hops, 1.0, hl.window(0.5, 1.0)),))
-    early = hl.Recipe("early", (Term(by_hops, 1.0, hl.window(0.0, 0.5)),))
+    late = hl.Recipe("late", (Term(by_hops, 1.0, hl.schedules.window(0.5, 1.0)),))
+    early = hl.Recipe("early", (Term(by_hops, 1.0, hl.schedules.window(0.0, 0.5)),))
     none, first, second = (train(recipe, strengths=[0.1]) for recipe in (hl.recipes.none(), early, late))
     assert_near(second.losses[:21], none.losses[:21], 1e-9)
     assert float((second.losses[22:] - none.losses[22:]).abs().max()) > 1e-4
@@ -287,9 +287,9 @@ def test_released_weights_stay_inside_the_mask():
 @pytest.mark.parametrize(
     ("mask", "error"),
     [
-        (torch.ones(5, 6), hl.ShapeError),
-        (torch.ones(2, 6, 6), hl.ShapeError),
-        (torch.full((6, 6), 0.5), hl.ParameterError),
+        (torch.ones(5, 6), hl.errors.ShapeError),
+        (torch.ones(2, 6, 6), hl.errors.ShapeError),
+        (torch.full((6, 6), 0.5), hl.errors.ParameterError),
     ],
     ids=["square", "networks", "weights"],
 )
@@ -333,7 +333,7 @@ class Poisoned(hl.Penalty):
 
 
 def poisoned(value):
-    term = Term(lambda length: Poisoned(value), 1.0, hl.window(0.25, 1.0))
+    term = Term(lambda length: Poisoned(value), 1.0, hl.schedules.window(0.25, 1.0))
     return hl.Recipe("poisoned", (term,))
 
 
@@ -432,22 +432,22 @@ def test_gradual_pruning_ends_at_the_end_of_training_at_the_latest():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"hidden": 0}, hl.ParameterError, "hidden"),
-        ({"steps": 0}, hl.ParameterError, "steps"),
-        ({"steps": 1.5}, hl.ParameterError, "steps"),
-        ({"batch": 0}, hl.ParameterError, "batch"),
-        ({"lr": 0.0}, hl.ParameterError, "lr"),
-        ({"lr": float("nan")}, hl.ParameterError, "lr"),
-        ({"decay": 1.5}, hl.ParameterError, "decay"),
-        ({"clip": 0.0}, hl.ParameterError, "clip"),
-        ({"leak": 0.0}, hl.ParameterError, "leak"),
-        ({"leak": 1.1}, hl.ParameterError, "leak"),
-        ({"cell": "tan"}, hl.UnknownNameError, "did you mean 'tanh'"),
-        ({"seeds": ()}, hl.ParameterError, "nothing to train"),
-        ({"seeds": (-1,)}, hl.ParameterError, "seed"),
-        ({"strengths": (-1e-3,)}, hl.ParameterError, "strength"),
-        ({"strengths": (float("inf"),)}, hl.ParameterError, "strength"),
-        ({"strengths": ()}, hl.ParameterError, "nothing to train"),
+        ({"hidden": 0}, hl.errors.ParameterError, "hidden"),
+        ({"steps": 0}, hl.errors.ParameterError, "steps"),
+        ({"steps": 1.5}, hl.errors.ParameterError, "steps"),
+        ({"batch": 0}, hl.errors.ParameterError, "batch"),
+        ({"lr": 0.0}, hl.errors.ParameterError, "lr"),
+        ({"lr": float("nan")}, hl.errors.ParameterError, "lr"),
+        ({"decay": 1.5}, hl.errors.ParameterError, "decay"),
+        ({"clip": 0.0}, hl.errors.ParameterError, "clip"),
+        ({"leak": 0.0}, hl.errors.ParameterError, "leak"),
+        ({"leak": 1.1}, hl.errors.ParameterError, "leak"),
+        ({"cell": "tan"}, hl.errors.UnknownNameError, "did you mean 'tanh'"),
+        ({"seeds": ()}, hl.errors.ParameterError, "nothing to train"),
+        ({"seeds": (-1,)}, hl.errors.ParameterError, "seed"),
+        ({"strengths": (-1e-3,)}, hl.errors.ParameterError, "strength"),
+        ({"strengths": (float("inf"),)}, hl.errors.ParameterError, "strength"),
+        ({"strengths": ()}, hl.errors.ParameterError, "nothing to train"),
     ],
     ids=str,
 )
@@ -457,9 +457,9 @@ def test_settings_are_checked(options, error, message):
 
 
 def test_a_task_is_a_task():
-    with pytest.raises(hl.UnsupportedModelError, match="the name of one, got int"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="the name of one, got int"):
         hl.train(3, hl.recipes.none(), **QUICK)
-    with pytest.raises(hl.ParameterError, match="nothing to train"):
+    with pytest.raises(hl.errors.ParameterError, match="nothing to train"):
         train(())
 
 
@@ -508,10 +508,12 @@ def test_the_error_that_pruning_looks_at_is_the_mean_of_the_last_50_losses():
 @pytest.mark.parametrize("given", [{"hidden": 2_000_000}, {"steps": 10**13}, {"batch": 10**12}])
 def test_what_cannot_fit_is_refused_before_it_begins(given):
     task = hl.tasks.make("averaging", modules=2, module_size=2, length=3)
-    with pytest.raises(hl.ParameterError, match=r"GiB of memory, and there are .* GiB; take fewer"):
+    with pytest.raises(hl.errors.ParameterError, match=r"GiB of memory, and there are .* GiB; take fewer"):
         hl.train(task, hl.recipes.l1(), **given)
 
 
 def test_a_task_too_long_for_memory_is_refused():
-    with pytest.raises(hl.ParameterError, match=r"this task would take at least .* take a smaller length"):
+    with pytest.raises(
+        hl.errors.ParameterError, match=r"this task would take at least .* take a smaller length"
+    ):
         hl.tasks.make("averaging", length=10**9)

@@ -16,7 +16,7 @@ from hoplens.data.sets import SequenceData, Split
 from hoplens.data.streams import SetStream
 from hoplens.models.cells import CELLS, make_cell
 from hoplens.models.initial import create_ensemble
-from hoplens.penalties.trajectory import TrajectorySpec
+from hoplens.penalties.flow import TrajectorySpec
 from hoplens.training.evaluation import evaluate_split
 from hoplens.training.losses import chance_loss, losses, measures
 from hoplens.training.objective import Objective, PenaltyGroup
@@ -414,16 +414,24 @@ def test_units_outside_delay_lines_start_as_without_them(cell):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"cell": "rnn"}, hl.UnknownNameError, "unknown cell 'rnn'"),
-        ({"horizon": 7}, hl.ShapeError, "horizon must be at most the 6 steps of the longest sequence"),
-        ({"at": "somewhere"}, hl.UnknownNameError, "unknown at 'somewhere'"),
-        ({"seeds": ()}, hl.ParameterError, "nothing to train"),
-        ({"strengths": (-1.0,), "recipe": hl.recipes.l1()}, hl.ParameterError, "strength must be"),
-        ({"strengths": (1.0,), "recipe": hl.recipes.dropout()}, hl.ParameterError, "dropout rate must be"),
-        ({"mask": torch.ones(3, 3)}, hl.ShapeError, "mask must have shape (32, 32)"),
-        ({"w_rec": torch.ones(3, 3)}, hl.ShapeError, "w_rec must have shape (32, 32)"),
-        ({"w_rec": torch.full((32, 32), math.nan)}, hl.ParameterError, "w_rec must be finite"),
-        ({"at": "raw", "cell": "gru", "recipe": hl.recipes.paper()}, hl.ParameterError, 'use at="origin"'),
+        ({"cell": "rnn"}, hl.errors.UnknownNameError, "unknown cell 'rnn'"),
+        ({"horizon": 7}, hl.errors.ShapeError, "horizon must be at most the 6 steps of the longest sequence"),
+        ({"at": "somewhere"}, hl.errors.UnknownNameError, "unknown at 'somewhere'"),
+        ({"seeds": ()}, hl.errors.ParameterError, "nothing to train"),
+        ({"strengths": (-1.0,), "recipe": hl.recipes.l1()}, hl.errors.ParameterError, "strength must be"),
+        (
+            {"strengths": (1.0,), "recipe": hl.recipes.dropout()},
+            hl.errors.ParameterError,
+            "dropout rate must be",
+        ),
+        ({"mask": torch.ones(3, 3)}, hl.errors.ShapeError, "mask must have shape (32, 32)"),
+        ({"w_rec": torch.ones(3, 3)}, hl.errors.ShapeError, "w_rec must have shape (32, 32)"),
+        ({"w_rec": torch.full((32, 32), math.nan)}, hl.errors.ParameterError, "w_rec must be finite"),
+        (
+            {"at": "raw", "cell": "gru", "recipe": hl.recipes.paper()},
+            hl.errors.ParameterError,
+            'use at="origin"',
+        ),
     ],
 )
 def test_options_are_checked(options, error, message):
@@ -433,11 +441,11 @@ def test_options_are_checked(options, error, message):
 
 
 def test_data_sets_and_settings_are_checked():
-    with pytest.raises(hl.UnsupportedModelError, match=r"a task of hoplens\.tasks\.make, a data set"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match=r"a task of hoplens\.tasks\.make, a data set"):
         hl.train(torch.zeros(3), hl.recipes.none())
-    with pytest.raises(hl.ParameterError, match="a gru cell has no leak"):
+    with pytest.raises(hl.errors.ParameterError, match="a gru cell has no leak"):
         Settings(cell="gru", leak=0.5)
-    with pytest.raises(hl.UnknownNameError, match=r"unknown task or data set 'vowel'.*did you mean 'vowels'"):
+    with pytest.raises(hl.errors.UnknownNameError, match=r"unknown task or data set 'vowel'.*did you mean 'vowels'"):
         hl.train("vowel", "none")
 
 
@@ -472,14 +480,14 @@ def test_a_result_is_saved_and_loaded_whole(mixed, tmp_path):
     assert "14 gru networks of 6 units" in repr(loaded)
     (tmp_path / "cut").write_bytes((tmp_path / "run.safetensors").read_bytes()[:700])
     for wrong in (tmp_path / "cut", tmp_path / "nowhere"):
-        with pytest.raises(hl.FileError):
+        with pytest.raises(hl.errors.FileError):
             hl.TrainingResult.load(wrong)
     figure = loaded.plot()
     assert len(figure.axes) >= 2
 
 
 def test_other_uses_of_the_strength_take_no_terms():
-    with pytest.raises(hl.ParameterError, match="takes no terms"):
+    with pytest.raises(hl.errors.ParameterError, match="takes no terms"):
         hl.Recipe("both", (Term(PathwaySpec()),), uses="dropout")
 
 
@@ -502,7 +510,7 @@ def test_other_weights_and_splits_can_be_evaluated(mixed):
     pruned.recurrent().zero_()
     assert mixed.evaluate("validation")["loss"].shape == (14,)
     assert not torch.equal(mixed.evaluate("train")["loss"], mixed.evaluate("train", pruned)["loss"])
-    with pytest.raises(hl.UnknownNameError, match="unknown split"):
+    with pytest.raises(hl.errors.UnknownNameError, match="unknown split"):
         mixed.evaluate("tests")
 
 
@@ -521,5 +529,5 @@ def test_inputs_enter_and_read_outs_see_the_given_units_only(cell):
             assert bool(block[entered].any() if cell == "relu" else block[entered].all())
         assert not bool(model.readout.weight.detach()[:, ~shown].any())
         assert bool(model.readout.weight.detach()[:, shown].all())
-    with pytest.raises(hl.ShapeError, match=r"input_units must be a bool tensor of shape \(8,\)"):
+    with pytest.raises(hl.errors.ShapeError, match=r"input_units must be a bool tensor of shape \(8,\)"):
         hl.train(make_data(), recipes, hidden=8, steps=2, input_units=entered[:4])

@@ -94,7 +94,7 @@ def test_own_cells_leaky_cells_and_functions() -> None:
             state = step(state, u[:, t])
         return head(state), None
 
-    cell = hl.trajectory_maps(hl.FunctionCell(step, n_inputs=3, n_state=4), x, readout=head).values
+    cell = hl.trajectory_maps(hl.models.FunctionCell(step, n_inputs=3, n_state=4), x, readout=head).values
     torch.testing.assert_close(cell, hl.trajectory_maps(whole, x).values, rtol=1e-11, atol=1e-13)
     leaky = hl.trajectory_maps(rnn, x, readout=head, dt=0.3).values
     torch.testing.assert_close(cell, leaky, rtol=1e-11, atol=1e-13)
@@ -102,7 +102,7 @@ def test_own_cells_leaky_cells_and_functions() -> None:
 
 def test_fidelity_of_a_linear_network_is_one_and_falls_with_saturation() -> None:
     rnn, head = make("RNN", batch_first=True, bias=False), linear(4)
-    cell = hl.RnnCell(rnn.weight_ih_l0, rnn.weight_hh_l0, nonlinearity="linear")
+    cell = hl.models.RnnCell(rnn.weight_ih_l0, rnn.weight_hh_l0, nonlinearity="linear")
     stack = hl.Stack(((cell,),), head.weight, "linear")
     x = noise(3, 6, 3)
     fit = hl.fidelity(hl.read(stack), hl.trajectory_maps(stack, x))

@@ -9,7 +9,7 @@ from twins import assert_near
 
 import hoplens as hl
 from hoplens.models.ensemble import Ensemble
-from hoplens.penalties.trajectory import TrajectoryPenalty, TrajectorySpec
+from hoplens.penalties.flow import FlowPenalty, TrajectorySpec
 
 
 def source(seed=0):
@@ -35,7 +35,7 @@ def literal(model, inputs, lengths, damping, *, every_step=False):
 def test_following_everything_is_the_size_of_all_trajectory_maps(cell, lengths):
     ensemble = random_ensemble(cell)
     inputs, lengths = draw_inputs(3, 6, 2), torch.tensor(lengths)
-    penalty = TrajectoryPenalty(0.8, sequences=3, all_outputs=True, generator=source())
+    penalty = FlowPenalty(0.8, sequences=3, all_outputs=True, generator=source())
     batch = inputs.permute(1, 2, 0)[:, None].expand(-1, 3, -1, -1)
     got = penalty.along(ensemble, batch, lengths.expand(3, -1))
     for n in range(3):
@@ -55,9 +55,9 @@ def test_of_a_linear_network_it_is_the_penalty_on_its_pathways():
             outputs.append(state @ net.w_out.T)
         return torch.stack(outputs, dim=1)
 
-    penalty = TrajectoryPenalty(0.9, all_outputs=True, generator=source())
+    penalty = FlowPenalty(0.9, all_outputs=True, generator=source())
     assert_near(penalty(run, draw_inputs(5, 7, 2)), hl.PathwayPenalty(7)(net))
-    every = TrajectoryPenalty(0.9, sequences=400, every_step=True, all_outputs=True, generator=source())
+    every = FlowPenalty(0.9, sequences=400, every_step=True, all_outputs=True, generator=source())
     wanted = hl.PathwayPenalty(7, readouts="every")(net)
     assert float(every(run, draw_inputs(400, 7, 2))) == pytest.approx(float(wanted), rel=0.03)
 
@@ -67,7 +67,7 @@ def test_samples_have_the_whole_as_their_mean(every_step):
     ensemble = random_ensemble("gru", networks=1)
     model = ensemble.model(0)
     inputs, lengths = draw_inputs(5, 6, 2), torch.tensor([6, 3, 5, 6, 2])
-    penalty = TrajectoryPenalty(0.9, sequences=2, every_step=every_step, generator=source())
+    penalty = FlowPenalty(0.9, sequences=2, every_step=every_step, generator=source())
     mean = torch.stack([penalty(model, inputs, lengths).detach() for _ in range(800)]).mean()
     wanted = literal(model, inputs, lengths, 0.9, every_step=every_step)
     assert float(mean) == pytest.approx(wanted, rel=0.05)
@@ -80,7 +80,7 @@ def test_the_gradient_by_the_weights_passes_gradcheck(cell):
 
     def value(weight, readout):
         moved = Ensemble(weight, readout, ensemble.offset, ensemble.cell, ensemble.leak)
-        penalty = TrajectoryPenalty(0.9, sequences=2, generator=source(3))  # the same draws each time
+        penalty = FlowPenalty(0.9, sequences=2, generator=source(3))  # the same draws each time
         return penalty.along(moved, inputs, lengths)
 
     leaves = (ensemble.weight.requires_grad_(), ensemble.readout.requires_grad_())
@@ -95,9 +95,9 @@ def test_a_users_own_model_learns_with_it(kind):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
-    penalty = TrajectoryPenalty(0.9, generator=generator)
+    penalty = FlowPenalty(0.9, generator=generator)
     inputs = torch.randn(16, 7, 2, generator=generator)
-    whole = TrajectoryPenalty(0.9, sequences=16, all_outputs=True, generator=generator)
+    whole = FlowPenalty(0.9, sequences=16, all_outputs=True, generator=generator)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     before = float(whole(model, inputs).detach())
     for _ in range(40):
@@ -118,15 +118,15 @@ def test_a_specification_draws_anew_for_each_training():
 
 
 def test_what_it_cannot_follow_is_said():
-    penalty = TrajectoryPenalty(generator=source())
+    penalty = FlowPenalty(generator=source())
     model = random_ensemble("gru").model(0)
-    with pytest.raises(hl.UnsupportedModelError, match="along its data"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="along its data"):
         penalty(hl.read(model.core, readout=model.readout))
-    with pytest.raises(hl.ShapeError, match="inputs must have shape"):
+    with pytest.raises(hl.errors.ShapeError, match="inputs must have shape"):
         penalty(model, draw_inputs(6, 2))
-    with pytest.raises(hl.ShapeError, match="returns every step"):
+    with pytest.raises(hl.errors.ShapeError, match="returns every step"):
         penalty(lambda x: x.sum(1), draw_inputs(3, 6, 2), torch.tensor([2, 6, 6]))
-    with pytest.raises(hl.ParameterError, match="needs generator="):
-        TrajectoryPenalty(generator=None)
-    with pytest.raises(hl.ParameterError, match="sequences must be"):
-        TrajectoryPenalty(sequences=0, generator=source())
+    with pytest.raises(hl.errors.ParameterError, match="needs generator="):
+        FlowPenalty(generator=None)
+    with pytest.raises(hl.errors.ParameterError, match="sequences must be"):
+        FlowPenalty(sequences=0, generator=source())

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import hoplens as hl
 from hoplens.cli.app import app
-from hoplens.report.explanation import render_page
+from hoplens.reports.explanation import render_page
 
 X = torch.randn(40, 6, 3, generator=torch.Generator().manual_seed(2))
 
@@ -67,7 +67,9 @@ def test_where_targets_are_at_hand_the_worse_units_are_not_assumed(command, fold
         "compress": ("compress", place / "net.pt", "--data", place / "data.npz", "--test", place / "data.npz",
                      "-o", tmp_path / "small")
     }  # fmt: skip
-    with pytest.raises(hl.ParameterError, match=r"relu fits better \(1\.000 against .*--nonlinearity relu"):
+    with pytest.raises(
+        hl.errors.ParameterError, match=r"relu fits better \(1\.000 against .*--nonlinearity relu"
+    ):
         run(*words[command])
     assert not (tmp_path / "m.onnx").exists()
     if command != "compress":
@@ -137,7 +139,7 @@ def test_a_saved_model_is_read_with_its_own_units_and_leak_by_all(tmp_path):
         why = hl.explain(file, X, output=1, method="secant")
         torch.testing.assert_close(why.output, wanted[:, 1].double(), rtol=0, atol=1e-5)
     for call in (hl.read, hl.read_model, hl.load_stack, hl.analyze):
-        with pytest.raises(hl.ParameterError, match="says that it holds relu units"):
+        with pytest.raises(hl.errors.ParameterError, match="says that it holds relu units"):
             call(tmp_path / "m.safetensors", nonlinearity="tanh")
 
 
@@ -154,21 +156,21 @@ def test_linear_units_in_a_file_run_as_such(folder):
 
 def test_options_that_would_be_ignored_are_refused(tmp_path):
     torch.save(nn.ModuleDict({"a": nn.GRU(3, 4), "b": nn.Linear(4, 2)}).state_dict(), tmp_path / "gru.pt")
-    with pytest.raises(hl.ParameterError, match="goes with a plain RNN"):
+    with pytest.raises(hl.errors.ParameterError, match="goes with a plain RNN"):
         hl.read(tmp_path / "gru.pt", nonlinearity="relu")
     for call in (hl.read, hl.analyze):
-        with pytest.raises(hl.ParameterError, match="nonlinearity="):
+        with pytest.raises(hl.errors.ParameterError, match="nonlinearity="):
             call(nn.GRU(3, 4), nonlinearity="relu")
-    with pytest.raises(hl.ParameterError, match="nonlinearity="):
+    with pytest.raises(hl.errors.ParameterError, match="nonlinearity="):
         hl.explain(nn.GRU(3, 4), X, readout=nn.Linear(4, 2), nonlinearity="relu")
 
 
 def test_each_opener_names_the_other_for_its_files(folder):
     place, *_ = folder
-    with pytest.raises(hl.FileError, match=r"open a state_dict of torch with hoplens\.read_model"):
+    with pytest.raises(hl.errors.FileError, match=r"open a state_dict of torch with hoplens\.read_model"):
         hl.load_model(place / "net.pt")
     (place / "named.safetensors").write_bytes((place / "net.pt").read_bytes())
-    with pytest.raises(hl.FileError, match=r"hoplens\.read_model"):
+    with pytest.raises(hl.errors.FileError, match=r"hoplens\.read_model"):
         hl.load_model(place / "named.safetensors")
     assert hl.read_model(place / "named.safetensors", nonlinearity="relu").core.nonlinearity == "relu"
     assert hl.read_model(place / "net.safetensors").core.nonlinearity == "relu"
@@ -181,7 +183,7 @@ def test_the_mean_over_the_inputs_is_a_place_to_linearise(folder):
     wanted = hl.read(gru, head, at="mean", trajectory=X)
     torch.testing.assert_close(found.net.w_rec, wanted.detach().w_rec.double())
     assert "mean of 240 steps" in found.net.provenance
-    with pytest.raises(hl.ParameterError, match="inputs="):
+    with pytest.raises(hl.errors.ParameterError, match="inputs="):
         hl.analyze(gru, head, at="mean")
     shown = run(
         "analyze", place / "net.safetensors", "--inputs", place / "plain.npz", "--at", "mean", "--horizon", 3

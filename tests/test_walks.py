@@ -97,7 +97,7 @@ def test_flow_scale_batch_and_modules() -> None:
     torch.testing.assert_close(hl.flow(loud, 30), hl.flow(net, 30))
     both = hl.Pathways(*(torch.stack([b, 2 * b]) for b in (net.w_in, net.w_rec, net.w_out)))
     torch.testing.assert_close(hl.flow(both, 6)[1], hl.flow(net, 6))
-    frame = hl.module_flow(net, 4)
+    frame = hl.analysis.module_flow(net, 4)
     assert list(frame.columns) == ["a", "b", "c"]
     np.testing.assert_allclose(frame.sum(axis=1), 1.0)
     np.testing.assert_allclose(frame["a"], hl.flow(net, 4)[:, :2].sum(1).numpy())
@@ -128,12 +128,12 @@ def test_all_edges_equal_networks_without_the_edge(horizon: int, wide: bool) -> 
         torch.manual_seed(0)
         stack = hl.read(torch.nn.RNN(2, 3, 2).double()).detach()
     for one in (net, stack):
-        table = hl.lesion_edges(one, horizon)
+        table = hl.analysis.lesion_edges(one, horizon)
         assert table.shape == one.w_rec.shape
         for i, j in itertools.product(range(one.n_hidden), repeat=2):
             wanted = change(one, hl.ablate(one, edges=[(j, i)]), horizon)
             assert math.isclose(float(table[i, j]), wanted, rel_tol=1e-9, abs_tol=1e-12)
-    assert bool((hl.lesion_edges(net, 4)[net.w_rec == 0] == 0).all())
+    assert bool((hl.analysis.lesion_edges(net, 4)[net.w_rec == 0] == 0).all())
 
 
 def test_named_units_and_edges_one_by_one_or_together() -> None:
@@ -145,7 +145,7 @@ def test_named_units_and_edges_one_by_one_or_together() -> None:
     assert got.shape == (1,)
     assert math.isclose(float(got), change(net, gone, 9), rel_tol=1e-12)
     both = hl.Pathways(*(torch.stack([b, 2 * b]) for b in (net.w_in, net.w_rec, net.w_out)))
-    torch.testing.assert_close(hl.lesion_edges(both, 3)[0], hl.lesion_edges(net, 3))
+    torch.testing.assert_close(hl.analysis.lesion_edges(both, 3)[0], hl.analysis.lesion_edges(net, 3))
     assert hl.lesion(both, 3, units=[1, 2, 3], together=False).shape == (2, 3)
     with pytest.raises(ParameterError, match="lesion_edges"):
         hl.lesion(net, 3, edges=[(0, 1)], together=False)
@@ -158,13 +158,13 @@ def test_named_units_and_edges_one_by_one_or_together() -> None:
 def test_estimate_is_exact_without_cycles_and_ranks_well_with_them() -> None:
     chain = network(2, hidden=7, sparse=0.0)
     chain = hl.Pathways(chain.w_in, chain.w_rec.tril(-1), chain.w_out)
-    torch.testing.assert_close(hl.lesion_estimate(chain, 6), hl.lesion(chain, 6))
+    torch.testing.assert_close(hl.analysis.lesion_estimate(chain, 6), hl.lesion(chain, 6))
     sparse = hl.Pathways(chain.w_in, sp.csr_array(chain.w_rec.numpy()), chain.w_out)
-    torch.testing.assert_close(hl.lesion_estimate(sparse, 6), hl.lesion(chain, 6))
+    torch.testing.assert_close(hl.analysis.lesion_estimate(sparse, 6), hl.lesion(chain, 6))
     torch.testing.assert_close(hl.lesion(sparse, 6), hl.lesion(chain, 6))
     large = network(3, hidden=100, sparse=0.0)
     large = hl.Pathways(large.w_in, large.w_rec * 0.09, large.w_out)
-    exact, rough = hl.lesion(large, 10), hl.lesion_estimate(large, 10)
+    exact, rough = hl.lesion(large, 10), hl.analysis.lesion_estimate(large, 10)
     assert float(torch.corrcoef(torch.stack([exact, rough]))[0, 1]) > 0.95
     assert not torch.allclose(exact, rough, rtol=1e-3)
 
@@ -172,7 +172,7 @@ def test_estimate_is_exact_without_cycles_and_ranks_well_with_them() -> None:
 def test_lesions_beyond_the_range_of_numbers_are_refused() -> None:
     net = network(1, sparse=0.0)
     loud = hl.Pathways(net.w_in, net.w_rec * 1e40, net.w_out)
-    for call in (hl.lesion, hl.lesion_edges, hl.lesion_estimate):
+    for call in (hl.lesion, hl.analysis.lesion_edges, hl.analysis.lesion_estimate):
         with pytest.raises(RangeError, match="shorter horizon"):
             call(loud, 20)
 
@@ -204,7 +204,7 @@ def test_blocks_and_modularity() -> None:
     net = hl.Pathways(
         torch.eye(6, dtype=F64), w, torch.eye(6, dtype=F64), input_modules=labels, output_modules=labels
     )
-    result = hl.blocks(net, 4)
+    result = hl.analysis.blocks(net, 4)
     assert result.hidden_modules == tuple(labels)
     maps = hl.hop_maps(net, 4).values
     torch.testing.assert_close(result.values[:, 0, 0], maps[:, :3, :3].abs().sum((1, 2)))
@@ -219,9 +219,9 @@ def test_blocks_and_modularity() -> None:
     assert 0.3 < result.function_modularity <= 0.5
     assert len(result.to_dataframe()) == 4 * 4
     mixed = hl.Pathways(net.w_in, w.roll(3, 0), net.w_out, input_modules=labels, output_modules=labels)
-    assert hl.blocks(mixed, 2).function_modularity < result.function_modularity
+    assert hl.analysis.blocks(mixed, 2).function_modularity < result.function_modularity
     with pytest.raises(ParameterError, match="input_modules"):
-        hl.blocks(network(0), 3)
+        hl.analysis.blocks(network(0), 3)
 
 
 @pytest.mark.parametrize("kind", ["sparse", "low rank"])
@@ -233,7 +233,7 @@ def test_a_sparse_graph_is_made_dense_once_however_many_walks(
         torch.rand(12, 2, generator=g, dtype=torch.float64),
         torch.rand(12, 2, generator=g, dtype=torch.float64),
     )
-    w_rec = sp.csr_array((u @ v.mT).numpy()) if kind == "sparse" else hl.LowRank(u, v)
+    w_rec = sp.csr_array((u @ v.mT).numpy()) if kind == "sparse" else hl.graph.LowRank(u, v)
     net = hl.Pathways(torch.ones(12, 1).double(), w_rec, torch.ones(1, 12).double())
     whole = hl.Pathways(net.w_in, u @ v.mT, net.w_out)
     made: list[str] = []

@@ -129,13 +129,13 @@ def exactly(cell, state, x):
         def logistic(v):
             return 1 / (1 + mpmath.exp(-v))
 
-        if isinstance(cell, hl.GruCell):
+        if isinstance(cell, hl.models.GruCell):
             n = cell.hidden
             i, r = affine("ih", x), affine("hh", h)
             reset, keep = ([logistic(i[k] + r[k]) for k in range(a, a + n)] for a in (0, n))
             new = [mpmath.tanh(i[2 * n + k] + reset[k] * r[2 * n + k]) for k in range(n)]
             return [(1 - keep[k]) * new[k] + keep[k] * h[k] for k in range(n)]
-        if isinstance(cell, hl.LstmCell):
+        if isinstance(cell, hl.models.LstmCell):
             n, shown = cell.hidden, cell.shown
             z = [a + b for a, b in zip(affine("ih", x), affine("hh", h[:shown]), strict=True)]
             i, f, o = ([logistic(v) for v in z[a : a + n]] for a in (0, n, 3 * n))
@@ -185,7 +185,7 @@ def test_the_margin_of_a_bound_grows_with_the_sums_it_covers(hidden):
     half = 1e8 * torch.rand(hidden // 2, generator=g, dtype=F64)
     row = torch.cat([half, -half])[None, torch.randperm(hidden, generator=g)]
     x = 1 + 1e-15 * torch.rand(hidden, generator=g, dtype=F64)
-    cell = hl.RnnCell(row, torch.zeros(1, 1, dtype=F64), nonlinearity="linear")
+    cell = hl.models.RnnCell(row, torch.zeros(1, 1, dtype=F64), nonlinearity="linear")
     start = torch.zeros(1, dtype=F64)
     with mpmath.workdps(60):
         exact = mpmath.fdot([mpmath.mpf(v) for v in row[0].tolist()], [mpmath.mpf(v) for v in x.tolist()])
@@ -315,7 +315,7 @@ def test_where_no_bound_holds_it_says_why_and_truncate_refuses():
     found = hl.effective_window(model, inputs, 0.5)
     assert found.window is None
     assert math.isnan(found.error)
-    with pytest.raises(hl.ParameterError, match=r"cannot be truncated: .*(amplify|every step counts)"):
+    with pytest.raises(hl.errors.ParameterError, match=r"cannot be truncated: .*(amplify|every step counts)"):
         hl.truncate(model, found)
     every = hl.effective_window(model, inputs, 1e-12, bound="measured")
     assert every.window is None
@@ -328,7 +328,7 @@ def test_a_bidirectional_network_is_measured_but_not_proven():
         core = nn.GRU(2, 3, batch_first=True, bidirectional=True)
         model = hl.RecurrentModel(core, nn.Linear(6, 1)).double()
     inputs = draw(0, 8, 30, 2)
-    with pytest.raises(hl.UnsupportedModelError, match="bidirectional"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="bidirectional"):
         hl.effective_window(model, inputs, 1e-3)
     found = hl.effective_window(model, inputs, 1e-3, bound="measured")
     assert found.window < 30
@@ -339,20 +339,20 @@ def test_a_bidirectional_network_is_measured_but_not_proven():
 def test_a_readout_after_every_step_and_bad_options_are_refused():
     model = model_of("tanh")
     model.info = hl.ModelInfo(every_step=True)
-    with pytest.raises(hl.UnsupportedModelError, match="after every step"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="after every step"):
         hl.effective_window(model, draw(0, 2, 5, 2), 0.1)
-    with pytest.raises(hl.UnsupportedModelError, match="after every step"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="after every step"):
         hl.truncate(model, 3)
     plain = model_of("tanh")
-    with pytest.raises(hl.ParameterError, match="tolerance"):
+    with pytest.raises(hl.errors.ParameterError, match="tolerance"):
         hl.effective_window(plain, draw(0, 2, 5, 2), 0.0)
-    with pytest.raises(hl.UnknownNameError, match="measured"):
+    with pytest.raises(hl.errors.UnknownNameError, match="measured"):
         hl.effective_window(plain, draw(0, 2, 5, 2), 0.1, bound="measurd")
-    with pytest.raises(hl.ParameterError, match="window"):
+    with pytest.raises(hl.errors.ParameterError, match="window"):
         hl.truncate(plain, 0)
-    with pytest.raises(hl.UnsupportedModelError, match="readout="):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="readout="):
         hl.truncate(plain.core, 3)
-    with pytest.raises(hl.ParameterError, match="its own read-out"):
+    with pytest.raises(hl.errors.ParameterError, match="its own read-out"):
         hl.truncate(plain, 3, readout=plain.readout)
 
 

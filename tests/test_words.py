@@ -12,10 +12,10 @@ from size import few
 from torch import nn
 
 import hoplens as hl
-from hoplens.report import explanation_words as words
-from hoplens.report import render_network_report
-from hoplens.report.explanation import render_page
-from hoplens.report.prose import network_paragraph
+from hoplens.reports import explanation_words as words
+from hoplens.reports import render_network_report
+from hoplens.reports.explanation import render_page
+from hoplens.reports.prose import network_paragraph
 
 KINDS = ["tanh", "relu", "leaky", "gru", "lstm", "stack", "bidirectional", "deep bidirectional"]
 CLAIMS_OF_CAUSE = ("raises", "lowers", "raised", "lowered", "unexplained", "because of")
@@ -146,7 +146,7 @@ def test_what_an_explanation_says(case, method):
 
 def test_a_credit_is_not_called_an_effect():
     """Two inputs of which either saturates the unit: each is credited with half, and neither is missed."""
-    cell = hl.RnnCell(torch.tensor([[40.0, 40.0]]), torch.zeros(1, 1))
+    cell = hl.models.RnnCell(torch.tensor([[40.0, 40.0]]), torch.zeros(1, 1))
     x = torch.ones(1, 1, 2)
     found = hl.explain(cell, x, readout=torch.ones(1, 1), orders=32)
     assert float(found.values[0, 0, 0]) == pytest.approx(0.5, abs=0.2)
@@ -157,6 +157,6 @@ def test_a_credit_is_not_called_an_effect():
     assert "is credited with +" in line
     assert "spread 0.5" in line
     assert "not what the output would lose without that input" in words.meaning(found)
-    linear = hl.RnnCell(torch.tensor([[2.0, 3.0]]), torch.zeros(1, 1), nonlinearity="linear")
+    linear = hl.models.RnnCell(torch.tensor([[2.0, 3.0]]), torch.zeros(1, 1), nonlinearity="linear")
     plain = hl.explain(linear, x, readout=torch.ones(1, 1), orders=32)
     torch.testing.assert_close(plain.spread, torch.zeros_like(plain.spread))

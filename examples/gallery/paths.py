@@ -5,7 +5,7 @@ from hoplens.plots import plot_paths, save_figure
 
 
 def main(folder: str = ".") -> str:
-    worm = hl.celegans()
+    worm = hl.data.celegans()
     net = hl.read(worm, inputs=["PLML", "PLMR", "AVM"], outputs=["DA6", "VA8", "VB9"], attach=True)
     ax = plot_paths(net, "AVM", "VA8", 5, n=6)
     return str(save_figure(ax.figure, f"{folder}/paths.svg"))

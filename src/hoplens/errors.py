@@ -124,3 +124,20 @@ def check_number(
         wanted = " and ".join(b for b in bounds if b)
         raise ParameterError(f"{name} must be a finite number {wanted}".rstrip() + f", got {value!r}")
     return number
+
+
+__all__ = [
+    "ContractError",
+    "ConvergenceError",
+    "ExportError",
+    "ExtensionError",
+    "FileError",
+    "HoplensError",
+    "NonFiniteError",
+    "ParameterError",
+    "RangeError",
+    "ShapeError",
+    "UnknownNameError",
+    "UnstableError",
+    "UnsupportedModelError",
+]

@@ -12,9 +12,10 @@ from typing import Any
 
 
 def look_up(place: str) -> Any:
-    """Return what ``"package.module:name"`` names."""
+    """Return what ``"package.module:name"`` names, or a module by its own name."""
     module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
+    found = importlib.import_module(module)
+    return getattr(found, name) if name else found
 
 
 __all__ = ["look_up"]

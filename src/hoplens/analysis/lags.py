@@ -86,7 +86,7 @@ def lag_maps(net: Pathways, horizon: int) -> LagMaps:
     Two layers of one unit: input to h0 2, h0 to itself 0.5, h0 to h1 3, h1 to itself 0.25, h1 to output 1.
 
     >>> import hoplens as hl
-    >>> layers = [hl.Layer("l0", 0, 1, 0), hl.Layer("l1", 1, 2, 1)]
+    >>> layers = [hl.graph.Layer("l0", 0, 1, 0), hl.graph.Layer("l1", 1, 2, 1)]
     >>> net = hl.Pathways([[2.0], [0.0]], [[0.5, 0.0], [3.0, 0.25]], [[0.0, 1.0]], layers=layers)
     >>> hl.hop_maps(net, 2).hops.tolist(), hl.hop_maps(net, 2).lags.tolist()
     ([3, 4], [0, 1])

@@ -62,7 +62,7 @@ class Analysis:
         Change of the hop maps without each unit. In large networks NaN but for the 64 that come first by
         ``lesion_estimates``, in very large ones over long horizons None; ``notes`` says which.
     lesion_estimates : Tensor or None, shape (H,)
-        `hoplens.lesion_estimate`, where it was needed.
+        `hoplens.analysis.lesion_estimate`, where it was needed.
     ablations : Tensor or None, shape (H,)
         Change of the outputs on the inputs given when each unit is held at 0, relative to their spread; None
         without inputs, for networks that do not run forward step by step, and where it would take minutes.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hoplens.analysis.dynamics import controllability_gramian, observability_gramian, state_space
+from hoplens.analysis.dynamics.linear import controllability_gramian, observability_gramian, state_space
 from hoplens.compress.gramians import root
 from hoplens.errors import ParameterError, check_count
 from hoplens.graph.implicit import takes_models

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hoplens.analysis.dynamics import controllability_gramian, observability_gramian
+from hoplens.analysis.dynamics.linear import controllability_gramian, observability_gramian
 from hoplens.errors import ShapeError, UnsupportedModelError
 from hoplens.models.readers import read
 from hoplens.models.readers.models import to_stack

@@ -62,7 +62,7 @@ class Reduced:
     scores: dict[str, float] = field(default_factory=dict)
 
 
-def reduce_balanced(
+def reduce(
     model: Any,
     units: int,
     *,
@@ -346,7 +346,7 @@ def low_rank(
         One layer that runs forward.
     rank : int
     readout, inputs, targets, test, horizon
-        As in `reduce_balanced`.
+        As in `reduce`.
 
     Returns
     -------
@@ -384,4 +384,4 @@ def _weights(gramian: Tensor) -> tuple[Tensor, Tensor]:
     return (vectors * values.sqrt()) @ vectors.mT, (vectors * values.rsqrt()) @ vectors.mT
 
 
-__all__ = ["Reduced", "low_rank", "reduce_balanced"]
+__all__ = ["Reduced", "low_rank", "reduce"]

@@ -1,8 +1,9 @@
-"""Sequence data sets: speech, sensors, images, language, music, control."""
+"""Sequence data sets: speech, sensors, images, language, music, control; and a connectome."""
 
 from hoplens.data.building import from_sequences
 from hoplens.data.chorales import chorales
 from hoplens.data.closed_loop import ClosedLoop, closed_loop_return, step_by_step
+from hoplens.data.connectome import celegans
 from hoplens.data.control import cartpole, pendulum
 from hoplens.data.digits import digits
 from hoplens.data.environments import from_environment
@@ -16,6 +17,7 @@ __all__ = [
     "SequenceData",
     "Split",
     "cartpole",
+    "celegans",
     "chorales",
     "closed_loop_return",
     "describe",

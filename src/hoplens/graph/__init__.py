@@ -1,1 +1,12 @@
-"""The network as a weighted directed graph: blocks, products, solves and radii."""
+"""`Pathways`, the one central value, with the products, solves and radii on it."""
+
+from hoplens.graph.pathways import Layer, Leak, LowRank, Pathways
+from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
+from hoplens.graph.rescaling import rescale
+from hoplens.graph.scaled import ScaledMaps
+from hoplens.graph.scores import saliency, top_mask
+
+__all__ = [
+    "Layer", "LeadingEigenvalue", "Leak", "LowRank", "Pathways", "ScaledMaps", "leading_eigenvalue",
+    "rescale", "saliency", "spectral_radius", "top_mask",
+]  # fmt: skip

@@ -174,3 +174,13 @@ def switch(first: Penalty, second: Penalty, *, at: float, ramp: float = 0.0) -> 
         Length of the second one's linear rise.
     """
     return ScheduledPenalty([(1.0, first, window(0.0, at)), (1.0, second, window(at, 1.0, ramp))])
+
+
+__all__ = [
+    "Schedule",
+    "ScheduledPenalty",
+    "constant",
+    "switch",
+    "warm_up",
+    "window",
+]

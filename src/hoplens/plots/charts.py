@@ -30,9 +30,9 @@ from hoplens.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from hoplens.analysis.dynamics.spectra import Pseudospectrum
     from hoplens.analysis.hops import HopMaps
-    from hoplens.analysis.null_tests import NullComparison
-    from hoplens.analysis.spectra import Pseudospectrum
+    from hoplens.analysis.nulls.comparison import NullComparison
     from hoplens.analysis.summary import Analysis
 
 

@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hoplens.analysis.dynamics.spectra import spectrum
 from hoplens.analysis.hops import hop_maps
 from hoplens.analysis.routing import routing_graph
-from hoplens.analysis.spectra import spectrum
 from hoplens.analysis.walks import top_paths
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.graph.implicit import takes_models

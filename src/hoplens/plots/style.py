@@ -40,7 +40,15 @@ RASTER_DPI = 300
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """How a method looks in every figure: a colour and, for readers who see no colours, a marker."""
+    """How a method looks in every figure: a colour and, for readers who see no colours, a marker.
+
+    Attributes
+    ----------
+    color : str
+        Of matplotlib.
+    marker : str
+        Of matplotlib.
+    """
 
     color: str
     marker: str

@@ -1,7 +1,7 @@
 """What studies measure on trained networks: each measure is one value, and appears wherever it is registered.
 
 A measure says what tables, pages and plots call it, which way is better, what it means, and how it is
-computed. Those of hoplens are listed here; `hoplens.register_measure` adds others.
+computed. Those of hoplens are listed here; `hoplens.extensions.register_measure` adds others.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from hoplens.errors import UnsupportedModelError
 from hoplens.models.ensemble import Ensemble
 from hoplens.penalties.base import Penalty, check_declared, terms_of
 from hoplens.penalties.schedules import ScheduledPenalty
-from hoplens.penalties.trajectory import TrajectoryPenalty
+from hoplens.penalties.flow import FlowPenalty
 from hoplens.training.bptt import make_recurrence
 from hoplens.training.losses import loss_and_slopes, valid_steps
 
@@ -98,9 +98,9 @@ class Objective:
                 check_declared(term, f"a {self.ensemble.cell} cell")
             elif self.ensemble.leak < 1:
                 check_declared(term, "a leaky unit")
-            if term.acts_on == "data" and not isinstance(term, TrajectoryPenalty):
+            if term.acts_on == "data" and not isinstance(term, FlowPenalty):
                 raise UnsupportedModelError(
-                    f"of penalties along data an ensemble knows TrajectoryPenalty, got {type(term).__name__}"
+                    f"of penalties along data an ensemble knows FlowPenalty, got {type(term).__name__}"
                 )
 
     @property
@@ -205,7 +205,7 @@ class Objective:
                     own = self.ensemble.select(group.rows).blocks()
                     self._add(group.rows, self._slopes(term, own, strengths))
                 elif term.acts_on == "data":
-                    assert isinstance(term, TrajectoryPenalty)  # __init__ has seen to it
+                    assert isinstance(term, FlowPenalty)  # __init__ has seen to it
                     self._add_flow(term, group.rows, strengths, inputs, lengths)
                 else:
                     linear.append((factor * weight, term))
@@ -265,7 +265,7 @@ class Objective:
 
     def _add_flow(
         self,
-        penalty: TrajectoryPenalty,
+        penalty: FlowPenalty,
         rows: slice,
         factors: Tensor,
         inputs: Tensor,

@@ -258,3 +258,18 @@ BUILT_IN: dict[str, Callable[[], Recipe]] = {
     "paper": paper,
     "recommended": recommended,
 }
+
+
+__all__ = [
+    "PathwaySpec",
+    "Recipe",
+    "Term",
+    "WeightSpec",
+    "dropout",
+    "l1",
+    "l2",
+    "none",
+    "paper",
+    "recommended",
+    "weight_decay",
+]

@@ -114,7 +114,7 @@ def explain(
     Examples
     --------
     >>> import torch, hoplens as hl
-    >>> cell = hl.RnnCell(torch.tensor([[2.0]]), torch.tensor([[0.5]]), nonlinearity="linear")
+    >>> cell = hl.models.RnnCell(torch.tensor([[2.0]]), torch.tensor([[0.5]]), nonlinearity="linear")
     >>> found = hl.explain(cell, torch.tensor([[[1.0], [3.0]]]), readout=torch.tensor([[1.0]]))
     >>> found.values.flatten().tolist(), found.hops.tolist(), found.by_hop.flatten().tolist()
     ([1.0, 6.0], [2, 3], [6.0, 1.0])

@@ -10,12 +10,12 @@ from torch import Tensor
 from hoplens.analysis.summary import FORMATS, Analysis, analyze, check_parquet
 from hoplens.cli.commands.units import check_units
 from hoplens.data.arrays import load_arrays, sequences_of
+from hoplens.data.connectome import celegans
 from hoplens.errors import FileError, ParameterError, check_choice
 from hoplens.files import regular_file, usable_path
 from hoplens.graph.pathways import Pathways
-from hoplens.models.connectome import celegans
 from hoplens.models.readers import read
-from hoplens.report import write_network_report
+from hoplens.reports import write_network_report
 
 EXAMPLES = ("celegans",)
 PLACES = ("raw", "origin", "mean")  # where to linearise

@@ -15,7 +15,7 @@ from hoplens.errors import FileError, NonFiniteError, ParameterError, check_coun
 from hoplens.files import csv_bytes, write_atomically
 from hoplens.models.readers.opening import read_model
 from hoplens.plots import plot_compression, save_figure
-from hoplens.report.compression import FIGURE, cells, content, render, verdict
+from hoplens.reports.compression import FIGURE, cells, content, render, verdict
 from hoplens.studies.compression.candidates import QUICK_STEPS, Candidate, TuningSettings
 from hoplens.studies.compression.data import every_step, fit_info, halves, load_split
 from hoplens.studies.compression.result import Result, files_of, measure, torch_bytes

@@ -17,8 +17,8 @@ from hoplens.files import regular_file
 from hoplens.graph.pathways import Pathways
 from hoplens.models.readers.models import ModelParts
 from hoplens.models.readers.opening import open_parts
-from hoplens.report import explanation_words as words
-from hoplens.report.explanation import write_page
+from hoplens.reports import explanation_words as words
+from hoplens.reports.explanation import write_page
 
 SHOWN = 10
 

@@ -10,7 +10,7 @@ from hoplens.analysis.summary import analyze
 from hoplens.cli.commands.analyze import analyze_source
 from hoplens.errors import FileError, ParameterError
 from hoplens.files import usable_path
-from hoplens.report import write_network_report, write_study_report
+from hoplens.reports import write_network_report, write_study_report
 from hoplens.studies.paper.folder import refuse_old
 from hoplens.studies.paper.saved import RUN_MARK, load_run, load_study
 from hoplens.studies.sweeps.store import DATABASE

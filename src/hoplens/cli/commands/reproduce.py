@@ -14,7 +14,7 @@ from hoplens import plots
 from hoplens.analysis.hops import HopMaps
 from hoplens.cli.commands.progress import progress_bar
 from hoplens.files import csv_bytes, make_folder, write_atomically
-from hoplens.report import write_study_report
+from hoplens.reports import write_study_report
 from hoplens.studies.paper import StudyResults, full_plan, quick_plan, run_study
 from hoplens.studies.paper.markdown import to_markdown
 

@@ -43,7 +43,7 @@ def make(
     ----------
     name : {"averaging", "subtraction", "addition", "multiplication"}
         What is computed: a module's own aggregate; it minus, plus or times its sibling's. Or the name of an
-        own task, see `hoplens.register_task`; it takes nothing but ``options``.
+        own task, see `hoplens.extensions.register_task`; it takes nothing but ``options``.
     signal : {"every", "on-off", "sparse"}
         Which time steps carry signal: all; alternate ones, the last included; few.
     modules : int, default 4

@@ -142,8 +142,8 @@ def parts_of(model: Any, readout: Any = None) -> ModelParts:
     Parameters
     ----------
     model : object
-        A `RecurrentModel`; what `hoplens.prune`, `hoplens.quantise`, `hoplens.reduce_balanced` and
-        `hoplens.low_rank` return; an `Ensemble` of one network; nn.RNN, nn.GRU, nn.LSTM, their cells,
+        A `RecurrentModel`; what `hoplens.prune`, `hoplens.quantise`, `hoplens.reduce` and `low_rank`
+        return; an `Ensemble` of one network; nn.RNN, nn.GRU, nn.LSTM, their cells,
         LeakyRNN, a Cell, a Stack, a class with a reader; or a module that holds exactly one of these and at
         most one linear layer, and does nothing but run the one after the other: it is run to see that.
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, n), optional

@@ -18,7 +18,7 @@ SUPPORTED = (
 )
 HOW_TO = (
     "for a module of your own, define to_hoplens(self) returning a hoplens.Cell (or a list of them, or a "
-    "Pathways), or call hoplens.register_reader(YourModule, function)"
+    "Pathways), or call hoplens.extensions.register_reader(YourModule, function)"
 )
 
 Reading = Cell | Pathways | Stack | list[Cell] | tuple[Cell, ...]

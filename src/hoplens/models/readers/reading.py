@@ -193,7 +193,7 @@ def _function_cell(function: Callable[[Tensor, Tensor], Tensor], at: Any) -> Fun
     if not isinstance(at, tuple) or len(at) != 2:
         raise ParameterError(
             "a function needs at=(state, input), the point to linearise it at (its sizes are taken from "
-            "there); to use the origin, wrap it: hoplens.FunctionCell(function, n_inputs=I, n_state=S)"
+            "there); to use the origin, wrap it: hoplens.models.FunctionCell(function, n_inputs=I, n_state=S)"
         )
     state, x = torch.as_tensor(at[0]), torch.as_tensor(at[1])
     return FunctionCell(function, n_inputs=x.shape[-1], n_state=state.shape[-1])

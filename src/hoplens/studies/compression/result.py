@@ -15,9 +15,9 @@ from hoplens.data.sets import Split
 from hoplens.errors import ExportError
 from hoplens.export import event_cost
 from hoplens.export.exporters import EXPORTERS
+from hoplens.export.latency import RUNTIMES, measure_latency, time_files
 from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.studies.compression.files import losses, run_file
-from hoplens.studies.compression.latency import RUNTIMES, measure_latency, time_files
 from hoplens.studies.compression.search import MODEL, ONNX, CandidateRecord, CandidateSearch, Choice
 from hoplens.studies.statistics import Interval, bootstrap_mean
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hoplens.models.readers import register_reader
 from hoplens.studies.extensions.files import Payload, SourceFile, load_file, load_source, loaded_sources
 from hoplens.studies.extensions.kinds import (
     ALL,
@@ -54,6 +55,7 @@ __all__ = [
     "register_exporter",
     "register_measure",
     "register_penalty",
+    "register_reader",
     "register_recipe",
     "register_task",
 ]

@@ -112,8 +112,8 @@ def _run(source: SourceFile) -> ModuleType:
             exec(compile(source.text, source.path, "exec"), module.__dict__)
         if not any(registry.count(source.path) for registry in ALL):
             raise ExtensionError(
-                f"{source.path} registers nothing; use @hoplens.register_task, @hoplens.register_recipe, "
-                "@hoplens.register_measure or hoplens.register_reader in it"
+                f"{source.path} registers nothing; use register_task, register_recipe, register_penalty, "
+                "register_measure or register_reader of hoplens.extensions in it"
             )
     except BaseException as error:
         for registry, entries in zip(ALL, before, strict=True):

@@ -1,4 +1,4 @@
-"""What can be extended: tasks, recipes, penalties, measures, formats (readers: `hoplens.register_reader`)."""
+"""What can be extended: tasks, recipes, penalties, measures, formats (readers: `register_reader`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hoplens.errors import ContractError, ParameterError, unknown_name
 from hoplens.export.exporters import EXPORTERS, Exporter
 from hoplens.models.readers.own import READERS
 from hoplens.penalties.base import Penalty
-from hoplens.penalties.trajectory import TrajectoryPenalty
+from hoplens.penalties.flow import FlowPenalty
 from hoplens.registry import Registry, owner_of
 from hoplens.seeds import generator
 from hoplens.studies.measures import MEASURES, Measure, apply_measures, bare, one_number
@@ -26,7 +26,7 @@ RECIPES: Registry[MakeRecipe] = Registry("recipe", "hoplens.recipes", BUILT_IN)
 PENALTIES: Registry[Callable[..., Any]] = Registry(
     "penalty",
     "hoplens.penalties",
-    {"pathway": PathwaySpec, "weight": WeightSpec, "trajectory": TrajectoryPenalty},
+    {"pathway": PathwaySpec, "weight": WeightSpec, "trajectory": FlowPenalty},
 )
 ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, PENALTIES, MEASURES, READERS, EXPORTERS)
 

@@ -34,7 +34,7 @@ def measure(result: TrainingResult, measures: Sequence[str] = ()) -> pd.DataFram
     ----------
     result : TrainingResult
     measures : sequence of str
-        Measures of `hoplens.register_measure` to add, one column each.
+        Measures of `hoplens.extensions.register_measure` to add, one column each.
     """
     task, frame = result.task, result.metrics.copy()
     net = result.pathways.to(torch.float64)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.analysis.null_models import null_network
+from hoplens.analysis.nulls.networks import null_network
+from hoplens.data.connectome import celegans
 from hoplens.graph.pathways import Pathways
-from hoplens.models.connectome import celegans
 from hoplens.seeds import numpy_generator
 
 RADIUS = 1.0  # spectral radius of every starting matrix

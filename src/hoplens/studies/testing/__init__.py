@@ -1,7 +1,7 @@
 """Contract tests: an own task, penalty, recipe, measure, cell or model proves itself in one line.
 
-Each check raises `hoplens.ContractError`, an AssertionError, that says what is broken; so in a test it is one
-line, ``hoplens.testing.check_task(my_task)``. The package's own parts pass the same checks.
+Each check raises `hoplens.errors.ContractError`, an AssertionError, that says what is broken; so in a test
+it is one line, ``hoplens.testing.check_task(my_task)``. The package's own parts pass the same checks.
 """
 
 from hoplens.studies.testing.models import check_cell, check_reader

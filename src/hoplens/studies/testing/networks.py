@@ -125,7 +125,7 @@ def check_measure(measure: Any, task: Any = None, *, permutable: bool = True) ->
     Parameters
     ----------
     measure : callable
-        ``(net, task) -> Tensor`` as for `hoplens.register_measure`.
+        ``(net, task) -> Tensor`` as for `hoplens.extensions.register_measure`.
     task : TrainingTask, optional
         Default a small built-in one.
     permutable : bool, default True

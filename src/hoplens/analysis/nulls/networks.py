@@ -24,7 +24,7 @@ def null_network(net: Pathways, null: str, seed: int | np.random.Generator) -> P
     """Draw one random network that keeps some properties of another.
 
     Input and output weights stay; the recurrent graph is drawn anew. Of leaky units, ``w_rec = diag(kept) +
-    diag(gain) W``, only W is: time constants stay with their units (see `hoplens.Leak`). In a stack every
+    diag(gain) W``, only W is: time constants stay with their units (see `Leak`). In a stack every
     layer, and every block of edges from one layer to another, is drawn by itself, so that all stays between
     the same layers.
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from hoplens.analysis.hops import HopMaps
 from hoplens.analysis.measures import active_hops
 from hoplens.analysis.summary import Analysis
-from hoplens.report.numbers import count, number, percent
-from hoplens.report.verdict import Tile
-from hoplens.report.views import grows
+from hoplens.reports.numbers import count, number, percent
+from hoplens.reports.verdict import Tile
+from hoplens.reports.views import grows
 
 MOST = 0.9  # share of the influence that "most" of it means
 NEAR_ONE = 0.02

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hoplens.plots.methods import OURS, method_label
-from hoplens.report.numbers import count, listing, number, percent
-from hoplens.report.study import Duel, StudyLike, agreement, duels, means_over_tasks
+from hoplens.reports.numbers import count, listing, number, percent
+from hoplens.reports.study import Duel, StudyLike, agreement, duels, means_over_tasks
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,10 +13,10 @@ from hoplens.plots.curves import CHANCE, LOG_FROM
 from hoplens.plots.frames import Interval, fair_rows, pruning_points, reach_points, sweep_points
 from hoplens.plots.methods import method_label, method_order
 from hoplens.plots.style import method_styles
-from hoplens.report.fronts import hop_front, weight_front
-from hoplens.report.numbers import number, strength
-from hoplens.report.study import StudyLike, with_targets
-from hoplens.report.theme import mark
+from hoplens.reports.fronts import hop_front, weight_front
+from hoplens.reports.numbers import number, strength
+from hoplens.reports.study import StudyLike, with_targets
+from hoplens.reports.theme import mark
 from hoplens.studies.measures import kept_columns, measure_info
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ def environment(*, markdown: bool = False) -> Environment:
         For Markdown, not for HTML pages. Text of our own that must stay as it is is given as ``Markup``.
     """
     return Environment(
-        loader=PackageLoader("hoplens.report"),
+        loader=PackageLoader("hoplens.reports"),
         autoescape=not markdown,  # of every page, whatever its template is called
         finalize=for_markdown if markdown else for_page,
         undefined=StrictUndefined,

@@ -12,9 +12,9 @@ from torch import nn
 
 from hoplens.export.exporters import EXPORTERS
 from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
-from hoplens.report.environment import environment
-from hoplens.report.svg import inline_svg
-from hoplens.report.theme import variables
+from hoplens.reports.environment import environment
+from hoplens.reports.svg import inline_svg
+from hoplens.reports.theme import variables
 from hoplens.studies.compression.candidates import ROUNDS, Candidate, TuningSettings
 from hoplens.studies.compression.result import STEM, Line, Result
 from hoplens.studies.compression.search import Choice

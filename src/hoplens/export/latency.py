@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from hoplens.compress.quantisation import Quantised
 from hoplens.errors import ParameterError, check_choice, check_number
-from hoplens.export import export_onnx
 from hoplens.export.int8_onnx import export_int8
+from hoplens.export.onnx_file import export_onnx
 from hoplens.models.readers.models import parts_of
 from hoplens.models.recurrent_model import LeakyRNN, RecurrentModel
 from hoplens.models.tensors import as_sequences

@@ -18,13 +18,13 @@ from hoplens.errors import ParameterError
 from hoplens.files import write_atomically
 from hoplens.plots.methods import method_label
 from hoplens.plots.style import method_styles
-from hoplens.report import figures, tables, theme
-from hoplens.report.environment import environment
-from hoplens.report.network import NetworkPart, network_part, study_part
-from hoplens.report.payload import script_json
-from hoplens.report.prose import network_paragraph, network_tiles
-from hoplens.report.study import StudyLike, duels, leaders, with_targets
-from hoplens.report.verdict import tiles, verdict
+from hoplens.reports import figures, tables, theme
+from hoplens.reports.environment import environment
+from hoplens.reports.network import NetworkPart, network_part, study_part
+from hoplens.reports.payload import script_json
+from hoplens.reports.prose import network_paragraph, network_tiles
+from hoplens.reports.study import StudyLike, duels, leaders, with_targets
+from hoplens.reports.verdict import tiles, verdict
 
 BIG = 24  # inputs from which the map needs the whole width
 VENDOR = "vendor/echarts.min.js"
@@ -200,7 +200,7 @@ def _dot_rows(tasks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 @cache
 def _asset(name: str) -> str:
-    return files("hoplens.report").joinpath(name).read_text(encoding="utf-8")
+    return files("hoplens.reports").joinpath(name).read_text(encoding="utf-8")
 
 
 def _glue() -> str:

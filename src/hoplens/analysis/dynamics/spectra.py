@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hoplens.analysis.dynamics import state_space
+from hoplens.analysis.dynamics.linear import state_space
 from hoplens.errors import ShapeError, check_count, check_number
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hoplens.models.ensemble import Ensemble
 
 
-class TrajectoryPenalty(Penalty):
+class FlowPenalty(Penalty):
     """Penalise the pathways that a network really uses: Jacobians of its outputs along given sequences.
 
     With T the step of a read-out, k = T - t + 2 the hops of an input at step t, and a the damping,
@@ -64,7 +64,7 @@ class TrajectoryPenalty(Penalty):
         self.sequences = check_count("sequences", sequences)
         self.every_step, self.all_outputs = every_step, all_outputs
         if not isinstance(generator, torch.Generator):
-            raise ParameterError("TrajectoryPenalty needs generator=torch.Generator().manual_seed(...)")
+            raise ParameterError("FlowPenalty needs generator=torch.Generator().manual_seed(...)")
         self.generator = generator
 
     def forward(self, net: Any, inputs: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
@@ -174,13 +174,13 @@ class TrajectoryPenalty(Penalty):
 
 @dataclass(frozen=True)
 class TrajectorySpec:
-    """A `TrajectoryPenalty` for a recipe; draws are the same for every network of every training.
+    """A `FlowPenalty` for a recipe; draws are the same for every network of every training.
 
     Parameters
     ----------
     damping : float, default 0.9
     sequences : int, default 4
-        See `TrajectoryPenalty`.
+        See `FlowPenalty`.
     """
 
     damping: float = 0.9
@@ -201,7 +201,7 @@ class TrajectorySpec:
         readouts : {"last", "every"}, default "last"
         length : int, optional
         """
-        return TrajectoryPenalty(
+        return FlowPenalty(
             self.damping,
             sequences=self.sequences,
             every_step=readouts == "every",
@@ -209,4 +209,4 @@ class TrajectorySpec:
         )
 
 
-__all__ = ["TrajectoryPenalty", "TrajectorySpec"]
+__all__ = ["FlowPenalty", "TrajectorySpec"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hoplens.analysis.hops import HopMaps, hop_maps
-from hoplens.analysis.null_models import NULLS, null_network, shuffle_lags, strength_error
+from hoplens.analysis.nulls.networks import NULLS, null_network, shuffle_lags, strength_error
 from hoplens.errors import NonFiniteError, ShapeError, check_choice, check_count, check_number
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
@@ -51,7 +51,7 @@ class NullComparison:
     hops : Tensor of int64, shape (M,), or None
         The hops, where there is one value a hop.
     strength_error : Tensor, shape (n,), or None
-        How far each random network misses the summed weights of units, see `hoplens.strength_error`; None
+        How far each random network misses the summed weights of units, see `strength_error`; None
         for ``"lags"``, which draws no networks.
     """
 

@@ -40,7 +40,7 @@ def celegans(*, edges: str = "chemical", signed: bool = False) -> nx.DiGraph[Any
     Examples
     --------
     >>> import hoplens as hl
-    >>> worm = hl.celegans()
+    >>> worm = hl.data.celegans()
     >>> sensory, motor = ([n for n in worm if worm.nodes[n]["kind"] == kind] for kind in ("sensory", "motor"))
     >>> hl.read(worm, inputs=sensory, outputs=motor, attach=True).n_hidden
     280

@@ -10,10 +10,10 @@ import matplotlib
 
 from hoplens.analysis.attribution.explanation import Explanation
 from hoplens.files import write_atomically
-from hoplens.report import explanation_words as words
-from hoplens.report.environment import environment
-from hoplens.report.svg import inline_svg
-from hoplens.report.theme import variables
+from hoplens.reports import explanation_words as words
+from hoplens.reports.environment import environment
+from hoplens.reports.svg import inline_svg
+from hoplens.reports.theme import variables
 
 
 def write_page(

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from hoplens.plots.methods import method_label, method_order
 from hoplens.plots.style import method_styles
-from hoplens.report.numbers import MISSING, count, interval, number, strength
-from hoplens.report.study import Duel, StudyLike, agreement, lost_share
-from hoplens.report.theme import mark
+from hoplens.reports.numbers import MISSING, count, interval, number, strength
+from hoplens.reports.study import Duel, StudyLike, agreement, lost_share
+from hoplens.reports.theme import mark
 from hoplens.studies.measures import BUILT_IN, MEASURES, Measure, kept_columns, kept_share, measure_info
 
 if TYPE_CHECKING:

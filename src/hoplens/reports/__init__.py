@@ -1,12 +1,12 @@
 """Reports: one self-contained HTML page that states what a network routes, or what a study found."""
 
-from hoplens.report.page import (
+from hoplens.reports.page import (
     render_network_report,
     render_study_report,
     write_network_report,
     write_study_report,
 )
-from hoplens.report.study import StudyLike
+from hoplens.reports.study import StudyLike
 
 __all__ = [
     "StudyLike",

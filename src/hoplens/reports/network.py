@@ -9,10 +9,10 @@ from hoplens.analysis.hops import HopMaps
 from hoplens.analysis.routing import routing_graph
 from hoplens.analysis.summary import Analysis
 from hoplens.analysis.walks import top_paths
-from hoplens.report.numbers import fine_percent, number
-from hoplens.report.prose import signed, strongest, timing
-from hoplens.report.study import StudyLike, example_maps
-from hoplens.report.views import map_view
+from hoplens.reports.numbers import fine_percent, number
+from hoplens.reports.prose import signed, strongest, timing
+from hoplens.reports.study import StudyLike, example_maps
+from hoplens.reports.views import map_view
 
 SHOWN_PATHWAYS = 12
 SHOWN_UNITS = 10
