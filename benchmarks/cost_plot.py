@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from scipy import stats
 
 import hoplens as hl
 from hoplens.models.ensemble import Ensemble
-from hoplens.training.objective import FusedObjective, PenaltyGroup
+from hoplens.training.objective import Objective, PenaltyGroup
 
 BATCH, INPUTS, OUTPUTS = 64, 16, 4
 HIDDEN, LENGTH = 256, 20
@@ -60,14 +61,15 @@ def steps(networks: int, hidden: int, length: int) -> dict[str, Callable[[], obj
     factors = torch.full((networks,), 1e-4)
     scheduled = hl.schedules.ScheduledPenalty([(1.0, hl.PathwayPenalty(length), hl.schedules.constant())])
     group = PenaltyGroup(slice(0, networks), scheduled, factors)
-    objective = FusedObjective(nets, [group], batch=BATCH, length=length, form="regression", every_step=False)
+    batches = SimpleNamespace(size=BATCH, form="regression", every_step=False)
+    objective = Objective(nets, batches, [group], length=length)
     for tensor, grad in zip(nets.tensors, objective.grads, strict=True):
         tensor.grad = grad
     optimiser = torch.optim.Adam(nets.tensors, lr=1e-5, fused=True)
     exact, quarter = hl.PathwayPenalty(length), hl.PathwayPenalty(length, every=4)
 
     def step() -> None:
-        objective.run(inputs, targets, 0.5)
+        objective.run(inputs, targets, None, progress=0.5)
         optimiser.step()
 
     def four() -> None:

@@ -10,10 +10,10 @@ import torch
 
 import hoplens as hl
 from hoplens.data.sets import SequenceData, Split
+from hoplens.penalties.flow import TrajectorySpec
 from hoplens.training.recipes import PathwaySpec, Term
-from hoplens.training.sequences import SequenceSettings, TrajectorySpec
-from hoplens.training.sequences.training import make_loop
-from hoplens.training.settings import Network
+from hoplens.training.settings import Network, Settings
+from hoplens.training.trainer import Trainer
 
 NETWORKS, HIDDEN, BATCH, INPUTS, OUTPUTS = 48, 32, 32, 12, 9
 ROUNDS, STEPS = 15, 3  # paired rounds; steps timed in each
@@ -51,15 +51,16 @@ def measure(cell: str, length: int) -> dict[str, np.ndarray]:
     data, loops = random_data(length), {}
     for name, recipe in RECIPES.items():
         at = "mean" if name.endswith("mean") else None
-        settings = SequenceSettings(hidden=HIDDEN, steps=1000, batch=BATCH, cell=cell, at=at, leak=0.5)
+        leak = 0.5 if cell == "leaky" else 1.0
+        settings = Settings(hidden=HIDDEN, steps=1000, batch=BATCH, cell=cell, at=at, leak=leak)
         networks = [Network(recipe, 1e-4, seed) for seed in range(NETWORKS)]
-        loops[name] = make_loop(data, networks, settings)
+        loops[name] = Trainer(data, networks, settings)
     times: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(ROUNDS + 1):
         for name, loop in loops.items():
             begin = time.perf_counter()
             for step in range(STEPS):
-                loop.step(step, *loop.batches.batch(step))
+                loop.step(step, *loop.data.batch(step))
             if turn:  # the first round warms up
                 times[name].append((time.perf_counter() - begin) / STEPS * 1e3)
     return {name: np.array(values) for name, values in times.items()}

@@ -16,6 +16,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 
 import torch
 from contest import run, table
@@ -23,9 +24,10 @@ from torch import Tensor, nn
 
 import hoplens as hl
 from hoplens.models.ensemble import Ensemble
-from hoplens.training.objective import EagerObjective, FusedObjective, PenaltyGroup
+from hoplens.training.objective import Objective, PenaltyGroup
 
 LENGTH, BATCH, INPUTS, OUTPUTS, STRENGTH, LR = 20, 64, 16, 4, 1e-3, 1e-3
+BATCHES = SimpleNamespace(size=BATCH, form="regression", every_step=False)  # what an objective asks for
 SIZES = [
     (64, 32), (512, 32), (4096, 32), (64, 128), (512, 128), (4096, 128), (64, 512), (512, 512), (64, 2048),
     (1, 2048), (1, 8192), (64, 8192),
@@ -85,20 +87,14 @@ def ours(networks: int, hidden: int, device: torch.device, *, eager: bool = Fals
         data(networks, device),
         penalty_group(networks, device),
     )
-    objective: FusedObjective | EagerObjective
-    if eager:
-        objective = EagerObjective(nets, [group], form="regression")
-    else:
-        objective = FusedObjective(
-            nets, [group], batch=BATCH, length=LENGTH, form="regression", every_step=False
-        )
+    objective = Objective(nets, BATCHES, [group], length=LENGTH, eager=eager)
     for tensor, grad in zip(nets.tensors, objective.grads, strict=True):
         tensor.grad = grad
     # capturable: the count of steps stays on the device, as a CUDA graph needs it
     optimiser = torch.optim.Adam(nets.tensors, lr=LR, fused=True, capturable=device.type == "cuda")
 
     def step() -> None:
-        objective.run(*batch, 0.5)
+        objective.run(*batch, None, progress=0.5)
         optimiser.step()
 
     return step
@@ -247,10 +243,8 @@ def differences(device: torch.device) -> dict[str, float]:
         leaves = [block.detach().clone().requires_grad_() for block in (net.w_in, net.w_rec, net.w_out)]
         value = hl.PathwayPenalty(LENGTH)(hl.Pathways(*leaves))
         gradients = torch.autograd.grad(value.sum(), leaves)
-        objective = FusedObjective(
-            one, [penalty_group(3, where)], batch=BATCH, length=LENGTH, form="regression", every_step=False
-        )
-        losses = objective.run(inputs.to(where), targets.to(where), 0.5)
+        objective = Objective(one, BATCHES, [penalty_group(3, where)], length=LENGTH)
+        losses = objective.run(inputs.to(where), targets.to(where), None, progress=0.5)
         results = {"penalty": value.detach(), "losses": losses}
         results |= {f"penalty by {k}": g for k, g in zip(("w_in", "w_rec", "w_out"), gradients, strict=True)}
         results |= {

@@ -22,7 +22,6 @@ from torch import Tensor
 
 import hoplens as hl
 from hoplens.data.streams import TrainingTask
-from hoplens.models.recurrent_model import models_of
 from hoplens.studies.statistics import bootstrap_mean
 
 SEEDS = range(100, 120)
@@ -61,7 +60,7 @@ def event_rows(task: TrainingTask, kinds: Sequence[hl.Recipe], seeds: range, ste
     seen = calibration(task)[0]
     for recipe in kinds:
         nets, strength = trained(task, recipe, seeds, steps)
-        models = models_of(nets)
+        models = nets.models()
         pruned = [hl.prune(model, AMOUNT, inputs=seen[:128]).model for model in models]
         forms = {"whole": (models, 0.0), f"{AMOUNT:.0%} removed": (pruned, 0.0)}
         for threshold in THRESHOLDS:
@@ -75,7 +74,7 @@ def spiking_rows(leak: float, seeds: range, steps: int) -> list[list[str]]:
     """Return the explained share of leaky networks and of their spiking files."""
     task = hl.tasks.make("averaging", signal="on-off", length=10)
     result = hl.train(task, hl.recipes.none(), seeds=seeds, hidden=UNITS, leak=leak, steps=steps)
-    models, (inputs, targets) = models_of(result.ensemble), samples(task, SEQUENCES, 1)
+    models, (inputs, targets) = result.ensemble.models(), samples(task, SEQUENCES, 1)
     with torch.no_grad():
         whole = float(np.mean([explained(model(inputs), targets) for model in models]))
     rows = [[f"{leak:g}", "tanh units", "", f"{whole:.3f}", ""]]

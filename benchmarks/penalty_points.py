@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 
 import hoplens as hl
+from hoplens.penalties.flow import TrajectorySpec
 from hoplens.studies.real.measure import count_hops, follow
 from hoplens.studies.real.plan import all_sets
 from hoplens.training.recipes import PathwaySpec, Recipe, Term
-from hoplens.training.sequences import TrajectorySpec
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 SEEDS = range(4)  # validation seeds of the study
@@ -27,7 +27,7 @@ def measure(name: str) -> pd.DataFrame:
     chosen = next(data for data in all_sets() if data.name == name)
     frames = []
     for at, recipes in WAYS:
-        result = hl.train_sequences(
+        result = hl.train(
             chosen.load(),
             recipes,
             seeds=SEEDS,

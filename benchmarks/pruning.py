@@ -33,7 +33,6 @@ from hoplens.data.streams import TrainingTask
 from hoplens.files import write_atomically
 from hoplens.graph.scores import saliency, top_mask
 from hoplens.models.ensemble import Ensemble
-from hoplens.models.recurrent_model import models_of
 from hoplens.plots.curves import plot_pruning
 from hoplens.plots.style import PAGE, method_legend, name_panel, save_figure
 from hoplens.seeds import generator
@@ -95,7 +94,7 @@ def rows_of(
     """Yield one row a network, method, level and stage."""
     inputs, targets = calibration(task)
     before = performance(task, ensemble)
-    made = [choices(model, inputs, targets, s) for model, s in zip(models_of(ensemble), seeds, strict=True)]
+    made = [choices(model, inputs, targets, s) for model, s in zip(ensemble.models(), seeds, strict=True)]
     for level in levels:
         for method in made[0]:
             found = [one[method](level / 100) for one in made]

@@ -16,7 +16,6 @@ from torch import Tensor
 import hoplens as hl
 from hoplens.data.streams import TrainingTask
 from hoplens.models.ensemble import Ensemble
-from hoplens.models.recurrent_model import models_of
 from hoplens.studies.statistics import bootstrap_mean
 
 LEVEL = 90
@@ -31,7 +30,7 @@ def pruned(task: TrainingTask, ensemble: Ensemble, seeds: range, method: str) ->
     found = ensemble.clone()
     weights = [
         choices(model, inputs, targets, seed)[method](LEVEL / 100)[0]
-        for model, seed in zip(models_of(ensemble), seeds, strict=True)
+        for model, seed in zip(ensemble.models(), seeds, strict=True)
     ]
     found.recurrent().copy_(torch.stack(weights).mT)
     return found

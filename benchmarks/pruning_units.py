@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import hoplens as hl
 from hoplens.data.streams import TrainingTask
 from hoplens.models.ensemble import Ensemble
-from hoplens.models.recurrent_model import models_of
 
 LEVELS = (10, 30, 50, 70)  # percent of the hidden units
 PEER = "torch-pruning"
@@ -102,8 +101,7 @@ def unit_rows(task: TrainingTask, ensemble: Ensemble, seeds: range) -> Iterator[
         if importlib.util.find_spec("torch_pruning"):
             for kind in ("magnitude", "Taylor"):
                 nets = [
-                    by_torch_pruning(model, level / 100, kind, inputs, targets)
-                    for model in models_of(ensemble)
+                    by_torch_pruning(model, level / 100, kind, inputs, targets) for model in ensemble.models()
                 ]
                 found[f"{PEER}, {kind}"] = torch.cat([performance(task, _Alone(net)) for net in nets])
         for name, after in found.items():

@@ -123,7 +123,7 @@ def study(task: Task, seeds: range, steps: int) -> pd.DataFrame:
     for recipe, strengths in methods():
         tried = measured(task, recipe, strengths, VALIDATION, steps)
         forms = [name for name in tried if name not in ("strength", "seed")]
-        chosen = {f: best_strength(tried.assign(test_mse=1 - tried[f].clip(lower=0.0))) for f in forms}
+        chosen = {f: best_strength(tried.assign(test_error=1 - tried[f].clip(lower=0.0))) for f in forms}
         kept = tuple(s for s in strengths if s in chosen.values())
         found = measured(task, recipe, kept, seeds, steps)
         for form, strength in chosen.items():

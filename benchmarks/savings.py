@@ -26,7 +26,7 @@ HIDDEN, LENGTH, LAG, STEPS = 48, 10, 8, 1000
 SEEDS = range(100, 120)  # the study's report seeds
 LINEAR, CURVED = 1e-3, 3e-4  # strengths for targets linear in the inputs, and for the others
 MEASURES = {
-    "test error": "test_mse",
+    "test error": "test_error",
     "alignment": "alignment",
     "active hops": "active_hops",
     "kept at 70 %": "kept_70",

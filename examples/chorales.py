@@ -96,7 +96,7 @@ def frequency_loss(data: hl.data.SequenceData) -> float:
 
 def main(folder: str | None = None, steps: int = 1200, hidden: int = 64, moments: int = 8) -> None:
     data = hl.data.load("chorales")
-    result = hl.train_sequences(
+    result = hl.train(
         data,
         [hl.recipes.none(), hl.recipes.recommended()],
         strengths=[1e-4],

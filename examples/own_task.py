@@ -63,11 +63,11 @@ def main() -> None:
     run = hl.train(
         task, [hl.recipes.none(), recipe], seeds=range(12), strengths=[1e-3, 1e-2], hidden=12, steps=400
     )
-    networks = run.metrics.rename(columns={"penalty": "method"})
+    networks = run.metrics
     networks["senders"] = senders(run.pathways, task).numpy()
     networks = hl.statistics.assign_roles(networks, validation=range(4))
-    for metric in ("test_mse", "senders"):
-        table = hl.statistics.compare(networks, metric, choose_by="test_mse")
+    for metric in ("test_error", "senders"):
+        table = hl.statistics.compare(networks, metric, choose_by="test_error")
         print(f"\n{metric}\n{table[['method', 'strength', 'n', 'mean', 'low', 'high', 'p']].to_string()}")
 
 

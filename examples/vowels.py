@@ -67,7 +67,7 @@ def draw(lines: dict[str, Tensor], speakers: Tensor, frames: Tensor) -> Figure:
 
 def main(folder: str | None = None, steps: int = 600, cell: str = "tanh") -> None:
     data = hl.data.load("vowels")
-    result = hl.train_sequences(
+    result = hl.train(
         data, [hl.recipes.none(), hl.recipes.recommended()], strengths=[1e-3], steps=steps, cell=cell
     )
     print(

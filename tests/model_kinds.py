@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import hoplens as hl
 from hoplens.models.cells import CORES as REGISTRY
-from hoplens.models.ensemble import create_ensemble
+from hoplens.models.initial import create_ensemble
 
 I, H, O = 3, 5, 2  # noqa: E741
 HEAD = {"projected": 3, "both ways": 2 * H, "both ways and deep": 2 * H}
@@ -166,7 +166,7 @@ def in_memory() -> dict[str, Kind]:
         found[name] = Kind(small, None, ends(small.model.core, small.model.readout))
     for activation in ("tanh", "relu", "linear"):
         one = create_ensemble(
-            [4], ["gaussian"], n_inputs=I, hidden=H, n_outputs=O, length=4, activation=activation, leak=0.7
+            [4], ["gaussian"], n_inputs=I, hidden=H, n_outputs=O, length=4, cell=activation, leak=0.7
         )
         found[f"Ensemble {activation}"] = Kind(one, None, lambda x, one=one: one.predict(x)[0])
         if activation == "tanh":

@@ -72,7 +72,7 @@ class Toy(Setting):
             for network in networks
         ]
         frame = pd.DataFrame(
-            {"test_mse": errors, "diverged_at": -1, "odd": float("nan"), "big": float("inf")}
+            {"test_error": errors, "diverged_at": -1, "odd": float("nan"), "big": float("inf")}
         )
         tensors = {f"{n}/mark": torch.tensor([float(network.seed)]) for n, network in enumerate(networks)}
         return Outcome(frame, tensors, {"train": self.seconds})

@@ -15,7 +15,7 @@ import torch
 from size import full
 
 import hoplens as hl
-from hoplens.training.objective import FusedObjective
+from hoplens.training.objective import Objective
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 CPU = torch.device("cpu")
@@ -42,10 +42,8 @@ def test_its_report_is_that_line_too(gpu, monkeypatch):
 
 def test_the_compiled_contestant_computes_what_ours_does(gpu):
     nets, (inputs, targets) = gpu.ensemble(2, 6, CPU), gpu.data(2, CPU)
-    objective = FusedObjective(
-        nets, [gpu.penalty_group(2, CPU)], batch=64, length=20, form="regression", every_step=False
-    )
-    losses = objective.run(inputs, targets, 0.5)
+    objective = Objective(nets, gpu.BATCHES, [gpu.penalty_group(2, CPU)], length=20)
+    losses = objective.run(inputs, targets, None, progress=0.5)
     leaves = [tensor.clone().requires_grad_() for tensor in nets.tensors]
     value = gpu.plain_loss(*leaves, inputs, targets)
     penalty = hl.PathwayPenalty(20)(nets.pathways())

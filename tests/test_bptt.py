@@ -7,9 +7,12 @@ import torch
 from torch.nn import functional
 from twins import assert_near
 
-from hoplens.models.ensemble import ACTIVATIONS, Ensemble
+from hoplens.models.ensemble import Ensemble
 from hoplens.training import bptt
-from hoplens.training.bptt import Backprop
+from hoplens.training.bptt import AutogradRecurrence, make_recurrence
+from hoplens.training.objective import Objective
+
+PLAIN = ("tanh", "relu", "linear")
 
 SHAPE = {"networks": 3, "inputs": 2, "hidden": 5, "outputs": 4, "length": 6, "batch": 7}
 
@@ -29,15 +32,25 @@ def problem(
     return ensemble, inputs, (targets > 0).to(dtype) if form == "sign" else targets
 
 
+class Batches:
+    """What an objective asks of a stream."""
+
+    def __init__(self, size, form, every_step):
+        self.size, self.form, self.every_step = size, form, every_step
+
+
+def objective_of(ensemble, inputs, form="regression", every_step=False):
+    return Objective(ensemble, Batches(inputs.shape[-1], form, every_step), [], length=len(inputs))
+
+
 def run(ensemble, inputs, targets, form="regression", every_step=False):
-    work = Backprop(ensemble, inputs.shape[-1], len(inputs), form, every_step=every_step)
-    work.inputs.copy_(inputs)
-    return work.run(targets), work.grads
+    work = objective_of(ensemble, inputs, form, every_step)
+    return work.run(inputs, targets, None, progress=0.0), work.grads
 
 
 def autograd_twin(ensemble, inputs, targets, form="regression", every_step=False):
     leaves = [tensor.detach().clone().requires_grad_() for tensor in ensemble.tensors]
-    twin = Ensemble(*leaves, ensemble.activation, ensemble.leak)
+    twin = Ensemble(*leaves, ensemble.cell, ensemble.leak)
     sequences = inputs.permute(1, 3, 0, 2)
     if every_step:
         outputs = twin.predict_steps(sequences).permute(2, 0, 3, 1)  # (L, E, O, B)
@@ -51,7 +64,7 @@ def autograd_twin(ensemble, inputs, targets, form="regression", every_step=False
     return losses.detach(), torch.autograd.grad(losses.sum(), leaves)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", PLAIN)
 @pytest.mark.parametrize("form", ["regression", "sign"])
 @pytest.mark.parametrize(
     "sizes",
@@ -75,7 +88,7 @@ def test_loss_and_gradients_equal_autograds(activation, form, sizes):
         assert_near(own, twin)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", PLAIN)
 @pytest.mark.parametrize("form", ["regression", "sign"])
 @pytest.mark.parametrize("length", [1, 2, 6])
 @pytest.mark.parametrize(("leak", "every_step"), [(0.3, False), (1.0, True), (0.3, True)])
@@ -89,7 +102,7 @@ def test_leaky_units_and_read_outs_at_every_step(activation, form, length, leak,
         assert_near(own, twin)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", PLAIN)
 @pytest.mark.parametrize("sizes", [{}, {"hidden": 70, "batch": 3}], ids=str)
 def test_large_weights_are_stored_the_other_way(activation, sizes, monkeypatch):
     given = problem(activation, leak=0.5, **sizes)
@@ -101,7 +114,7 @@ def test_large_weights_are_stored_the_other_way(activation, sizes, monkeypatch):
         assert_near(own, twin)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", PLAIN)
 @pytest.mark.parametrize(("leak", "every_step"), [(1.0, False), (0.4, True)])
 def test_gradients_equal_finite_differences(activation, leak, every_step):
     ensemble, inputs, targets = problem(
@@ -135,31 +148,34 @@ def test_single_precision_loses_few_digits(activation, bound):
         assert float((own.double() - truth).norm() / truth.norm()) < bound
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", PLAIN)
 def test_a_workspace_can_be_used_again(activation):
     ensemble, inputs, targets = problem(activation)
     other = problem(activation, seed=1)
-    work = Backprop(ensemble, 7, 6)
-    work.inputs.copy_(other[1])
-    work.run(other[2])
+    work = objective_of(ensemble, inputs)
+    work.run(*other[1:], None, progress=0.0)
     ensemble.weight.mul_(0.5)  # as an optimiser does between two steps
-    work.inputs.copy_(inputs)
-    loss = work.run(targets)
+    loss = work.run(inputs, targets, None, progress=0.0)
     wanted_loss, wanted = autograd_twin(ensemble, inputs, targets)
     assert_near(loss, wanted_loss)
     for own, twin in zip(work.grads, wanted, strict=True):
         assert_near(own, twin)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", PLAIN)
 def test_weights_inputs_and_targets_are_left_alone(activation):
     ensemble, inputs, targets = problem(activation)
-    before = [tensor.clone() for tensor in (*ensemble.tensors, targets)]
-    work = Backprop(ensemble, 7, 6)
-    work.inputs.copy_(inputs)
-    work.run(targets)
-    assert all(torch.equal(a, b) for a, b in zip(before, (*ensemble.tensors, targets), strict=True))
-    assert torch.equal(work.inputs, inputs)
+    given = (*ensemble.tensors, inputs, targets)
+    before = [tensor.clone() for tensor in given]
+    run(ensemble, inputs, targets)
+    assert all(torch.equal(a, b) for a, b in zip(before, given, strict=True))
+
+
+def test_cells_without_a_step_by_hand_go_by_autograd(monkeypatch):
+    ensemble = Ensemble(*(torch.randn(2, *shape) for shape in ((8, 20), (1, 5), (1, 1))), "gru")
+    assert not isinstance(make_recurrence(ensemble, 3, 4), AutogradRecurrence)
+    monkeypatch.setattr(type(ensemble.kernel), "fused", False)
+    assert isinstance(make_recurrence(ensemble, 3, 4), AutogradRecurrence)
 
 
 def test_networks_do_not_feel_each_other():

@@ -207,7 +207,7 @@ def test_an_ensemble_acts_at_once() -> None:
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
 def test_a_trained_ensemble_acts_as_its_models_do(cell: str) -> None:
     data = hl.data.load("pendulum")
-    result = hl.train_sequences(
+    result = hl.train(
         data, hl.recipes.none(), seeds=range(3), cell=cell, hidden=6, steps=2, dtype=torch.float64
     )
     whole = hl.data.closed_loop_return(result.ensemble, data, episodes=4)
@@ -223,9 +223,7 @@ def test_wrong_closed_loops() -> None:
         hl.data.closed_loop_return(lambda seen, state: (torch.zeros(4, 3), None), data, episodes=4)
     with pytest.raises(hl.errors.UnknownNameError, match="control task"):
         hl.data.closed_loop_return(lambda seen, state: (seen, None), hl.data.load("power"))
-    with pytest.raises(
-        hl.errors.UnsupportedModelError, match="a RecurrentModel, a SequenceEnsemble or a callable"
-    ):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="a RecurrentModel, a Ensemble or a callable"):
         hl.data.closed_loop_return(3, data)
     both = hl.RecurrentModel(nn.GRU(2, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2))
     with pytest.raises(hl.errors.UnsupportedModelError, match="reads the future"):

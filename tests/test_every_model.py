@@ -15,7 +15,7 @@ from torch import nn
 
 import hoplens as hl
 from hoplens.cli import app as cli
-from hoplens.models.ensemble import create_ensemble
+from hoplens.models.initial import create_ensemble
 from hoplens.studies.compression import candidates
 from hoplens.studies.testing import check_reader
 
@@ -143,8 +143,8 @@ def test_every_function_and_command_that_takes_a_model_is_a_column():
 
 def test_every_class_that_the_library_returns_as_a_model_is_a_row():
     rows = {type(kind.model) for kind in kinds().values()}
-    # an ensemble of sequences gives models with model(n); results hold such
-    others = {"SequenceEnsemble", "SequenceResult", "TrainingResult", "ScheduledPenalty"}
+    # results hold models
+    others = {"TrainingResult", "ScheduledPenalty"}
     for name in hl.__all__:
         value = getattr(hl, name)
         if not inspect.isclass(value) or issubclass(value, Exception) or name in others:

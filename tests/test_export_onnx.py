@@ -15,7 +15,7 @@ from torch.nn.utils import prune
 
 import hoplens as hl
 from hoplens.export import onnx_file
-from hoplens.models.ensemble import create_ensemble
+from hoplens.models.initial import create_ensemble
 
 BATCH_TIME = [(1, 1), (4, 9)]  # neither is what the export itself looks at
 
@@ -109,7 +109,7 @@ def test_rows_of_our_ensembles(activation, leak, tmp_path):
         hidden=6,
         n_outputs=2,
         length=5,
-        activation=activation,
+        cell=activation,
         leak=leak,
     )
     nets.weight[:, -1] = 0.1

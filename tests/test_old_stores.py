@@ -26,7 +26,7 @@ def test_status_tables_and_weights_are_read(old: Path) -> None:
     with RunStore(old) as store:
         table = store.networks()
         assert len(table) == 12
-        assert table["test_mse"].between(0.1, 1.5).all()
+        assert table["test_error"].between(0.1, 1.5).all()
         for key in table["key"]:
             assert store.ensemble(key).n_hidden == 8
             assert all(torch.isfinite(t).all() for t in store.tensors(key).values())
@@ -36,7 +36,7 @@ def test_resuming_trains_anew_and_keeps_the_old_networks(
     old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with RunStore(old) as store:
-        before = store.networks().set_index("key")["test_mse"]
+        before = store.networks().set_index("key")["test_error"]
     monkeypatch.setattr("sys.argv", ["hoplens", "sweep", "--resume", "--store", str(old), "--workers", "1"])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -44,8 +44,8 @@ def test_resuming_trains_anew_and_keeps_the_old_networks(
     assert "12 of 12 networks" in capsys.readouterr().out
     with RunStore(old) as store:
         assert len(store.studies()) == 2
-        after = store.networks().set_index("key")["test_mse"]
-        first = store.query("SELECT key, json_extract(metrics, '$.test_mse') AS error FROM networks")
+        after = store.networks().set_index("key")["test_error"]
+        first = store.query("SELECT key, json_extract(metrics, '$.test_error') AS error FROM networks")
     assert not set(before.index) & set(after.index)
     kept = first.set_index("key")["error"]
     assert (kept[before.index] == before).all()

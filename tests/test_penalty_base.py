@@ -53,7 +53,7 @@ def small_data() -> hl.data.SequenceData:
 
 def trained(cell: str, *recipes: Recipe) -> Tensor:
     """Return the input weights of one network a recipe."""
-    result = hl.train_sequences(
+    result = hl.train(
         small_data(), recipes, cell=cell, hidden=3, steps=5, batch=8, strengths=[0.1], dtype=F64
     )
     return result.ensemble.weight

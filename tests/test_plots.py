@@ -69,7 +69,7 @@ def networks(**changes: object) -> pd.DataFrame:
             "strength": strength,
             "seed": seed,
             "role": "validation" if seed < 2 else "report",
-            "test_mse": (0.5 if strength == 1e-3 else 0.2) * (1 + 0.1 * seed),
+            "test_error": (0.5 if strength == 1e-3 else 0.2) * (1 + 0.1 * seed),
             "kept_10": 0.9,
             "kept_70": 0.5 if strength == 1e-3 else 0.7 + 0.01 * seed,
             "lag": 4,
@@ -239,57 +239,57 @@ class TestSweep:
     def test_points_are_means_of_the_report_seeds(self) -> None:
         frame = networks()
         report = frame[(frame.role == "report") & (frame.method == "L1")]
-        x, y = curve(plots.plot_strength_sweep(frame, "test_mse"), "L1")
+        x, y = curve(plots.plot_strength_sweep(frame, "test_error"), "L1")
         assert x == [1e-3, 1e-2]
-        assert y == pytest.approx(report.groupby("strength").test_mse.mean().tolist())
+        assert y == pytest.approx(report.groupby("strength").test_error.mean().tolist())
 
     def test_all_seeds_where_report_seeds_miss_a_strength(self) -> None:
         frame = networks()
         frame = frame[(frame.role == "validation") | (frame.strength != 1e-3)]
-        _, y = curve(plots.plot_strength_sweep(frame, "test_mse"), "L1")
-        assert y == pytest.approx(frame[frame.method == "L1"].groupby("strength").test_mse.mean().tolist())
+        _, y = curve(plots.plot_strength_sweep(frame, "test_error"), "L1")
+        assert y == pytest.approx(frame[frame.method == "L1"].groupby("strength").test_error.mean().tolist())
 
     def test_no_penalty_is_a_line_across(self) -> None:
         frame = networks()
-        ax = plots.plot_strength_sweep(frame, "test_mse")
+        ax = plots.plot_strength_sweep(frame, "test_error")
         x, y = curve(ax, "none")
-        mean = frame[(frame.method == "none") & (frame.role == "report")].test_mse.mean()
+        mean = frame[(frame.method == "none") & (frame.role == "report")].test_error.mean()
         assert x == [0.0, 1.0]  # axes fractions
         assert y == pytest.approx([mean, mean])
 
     def test_a_diverged_network_leaves_a_hollow_marker(self) -> None:
         frame = networks()
-        frame.loc[(frame.strength == 1e-2) & (frame.seed == 2), "test_mse"] = np.nan
-        ax = plots.plot_strength_sweep(frame, "test_mse")
+        frame.loc[(frame.strength == 1e-2) & (frame.seed == 2), "test_error"] = np.nan
+        ax = plots.plot_strength_sweep(frame, "test_error")
         marks = {
             line.get_markerfacecolor(): list(map(float, line.get_xdata()))
             for line in ax.lines
             if line.get_marker() == "^"
         }
         assert marks == {KNOWN_STYLES["L1"].color: [1e-3], PAPER_WHITE: [1e-2]}
-        kept = frame[(frame.strength == 1e-2) & (frame.role == "report")].test_mse.dropna().mean()
+        kept = frame[(frame.strength == 1e-2) & (frame.role == "report")].test_error.dropna().mean()
         assert curve(ax, "L1")[1][1] == pytest.approx(kept)
 
     def test_all_diverged_draws_nothing(self) -> None:
-        ax = plots.plot_strength_sweep(networks(test_mse=np.nan), "test_mse")
+        ax = plots.plot_strength_sweep(networks(test_error=np.nan), "test_error")
         assert not ax.lines
 
     def test_given_axes_get_no_legend(self) -> None:
         given = Figure().subplots()
-        assert plots.plot_strength_sweep(networks(), "test_mse", ax=given) is given
+        assert plots.plot_strength_sweep(networks(), "test_error", ax=given) is given
         assert given.get_legend() is None
-        legend = plots.plot_strength_sweep(networks(), "test_mse").get_legend()
+        legend = plots.plot_strength_sweep(networks(), "test_error").get_legend()
         assert legend is not None
         assert [text.get_text() for text in legend.get_texts()] == ["no penalty", "L1"]
 
     def test_user_errors(self) -> None:
-        with pytest.raises(UnknownNameError, match="did you mean 'test_mse'"):
+        with pytest.raises(UnknownNameError, match="did you mean 'test_error'"):
             plots.plot_strength_sweep(networks(), "test_mes")
         with pytest.raises(ParameterError, match="no rows"):
-            plots.plot_strength_sweep(networks().iloc[:0], "test_mse")
+            plots.plot_strength_sweep(networks().iloc[:0], "test_error")
         two = pd.concat([networks(), networks(task="other")])
         with pytest.raises(ParameterError, match="one task, got 2"):
-            plots.plot_strength_sweep(two, "test_mse")
+            plots.plot_strength_sweep(two, "test_error")
 
 
 class TestPruning:
@@ -301,19 +301,19 @@ class TestPruning:
 
     def test_report_seeds_do_not_choose(self) -> None:
         frame = networks()
-        frame.loc[(frame.strength == 1e-3) & (frame.role == "report"), "test_mse"] = 0.0
+        frame.loc[(frame.strength == 1e-3) & (frame.role == "report"), "test_error"] = 0.0
         assert curve(plots.plot_pruning(frame), "L1")[1][2] == pytest.approx(0.73)
 
     def test_a_diverged_network_counts_as_error_one_in_the_choice(self) -> None:
         frame = networks()
-        frame.loc[(frame.strength == 1e-2) & (frame.seed == 0), "test_mse"] = np.nan
+        frame.loc[(frame.strength == 1e-2) & (frame.seed == 0), "test_error"] = np.nan
         assert curve(plots.plot_pruning(frame), "L1")[1][2] == pytest.approx(0.5)
 
     def test_user_errors(self) -> None:
         with pytest.raises(ParameterError, match="kept_10"):
             plots.plot_pruning(networks().drop(columns=["kept_10", "kept_70"]))
         with pytest.raises(ParameterError, match="L1 has 2 strengths"):
-            plots.plot_pruning(networks().drop(columns=["test_mse"]))
+            plots.plot_pruning(networks().drop(columns=["test_error"]))
 
     def test_columns_by_share(self) -> None:
         assert kept_columns(["kept_90", "a", "kept_10", "kept_x"]) == ["kept_10", "kept_90"]
@@ -323,10 +323,10 @@ class TestReach:
     def test_best_strength_at_each_lag(self) -> None:
         near = networks()
         far = networks(lag=9)
-        far.loc[far.strength == 1e-3, "test_mse"] = 0.05
-        far.loc[(far.strength == 1e-3) & (far.role == "report"), "test_mse"] = 0.6
+        far.loc[far.strength == 1e-3, "test_error"] = 0.05
+        far.loc[(far.strength == 1e-3) & (far.role == "report"), "test_error"] = 0.6
         x, y = curve(plots.plot_reach(pd.concat([far, near])), "L1")
-        chosen = near[(near.strength == 1e-2) & (near.role == "report")].test_mse.mean()
+        chosen = near[(near.strength == 1e-2) & (near.role == "report")].test_error.mean()
         assert x == [4, 9]
         assert y == pytest.approx([chosen, 0.6])  # the choice stands although the report seeds regret it
 
@@ -340,9 +340,9 @@ class TestComparison:
         {
             "task": ["a", "a", "b", "b"],
             "method": ["L1", "recommended", "L1", "recommended"],
-            "test_mse": [0.5, 0.01, 0.4, np.nan],
-            "test_mse_low": [0.4, 0.008, np.nan, np.nan],
-            "test_mse_high": [0.6, 0.012, np.nan, np.nan],
+            "test_error": [0.5, 0.01, 0.4, np.nan],
+            "test_error_low": [0.4, 0.008, np.nan, np.nan],
+            "test_error_high": [0.6, 0.012, np.nan, np.nan],
             "active_hops": [2.0, 1.0, 3.0, 1.0],
             "active_hops_low": [2.0, 1.0, 3.0, 1.0],
             "active_hops_high": [2.0, 1.0, 3.0, 1.0],
@@ -351,7 +351,7 @@ class TestComparison:
     )
 
     def test_dots_and_bars(self) -> None:
-        ax = plots.plot_comparison(self.summary, "test_mse")
+        ax = plots.plot_comparison(self.summary, "test_error")
         dots = {
             (line.get_marker(), float(line.get_xdata()[0]))
             for line in ax.lines
@@ -383,8 +383,8 @@ class TestComparison:
         assert ax.get_xlim()[0] == 0
 
     def test_no_number_at_all(self) -> None:
-        nothing = self.summary.assign(test_mse=np.nan, test_mse_low=np.nan, test_mse_high=np.nan)
-        texts = [text.get_text() for text in plots.plot_comparison(nothing, "test_mse").texts]
+        nothing = self.summary.assign(test_error=np.nan, test_error_low=np.nan, test_error_high=np.nan)
+        texts = [text.get_text() for text in plots.plot_comparison(nothing, "test_error").texts]
         assert texts.count("no number: all networks diverged") == 4
 
     def test_user_errors(self) -> None:
@@ -484,7 +484,7 @@ class TestSave:
 def test_drawing_leaves_global_settings_alone(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     plots.save_figure(plots.plot_hops(make_maps()).figure, tmp_path / "a.pdf")
-    plots.plot_strength_sweep(networks(), "test_mse")
+    plots.plot_strength_sweep(networks(), "test_error")
     assert dict(matplotlib.rcParams) == before
 
 
@@ -504,9 +504,9 @@ def test_comparison_draws_the_table_of_compare(by) -> None:
         for method, shift in (("none", 0.3), ("L1", 0.0))
         for seed, role in enumerate(["validation", "validation", "report", "report", "report"])
     ]
-    names = ["task", "length", "method", "strength", "seed", "role", "test_mse"]
+    names = ["task", "length", "method", "strength", "seed", "role", "test_error"]
     table = hl.statistics.compare(pd.DataFrame(rows, columns=names), by=by)
-    ax = plots.plot_comparison(table, "test_mse")
+    ax = plots.plot_comparison(table, "test_error")
     drawn = sorted(
         float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() not in ("None", None, "")
     )

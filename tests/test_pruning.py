@@ -16,7 +16,7 @@ import hoplens as hl
 from hoplens.compress.reconstruction import MIX, cost_matrices, refit, removal_costs
 from hoplens.compress.sensitivity import PROBES, sensitivities
 from hoplens.models.cells import LeakyRNN
-from hoplens.models.recurrent_model import ModelInfo, RecurrentModel, models_of
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 from hoplens.seeds import generator
 
 KINDS = ["rnn", "gru", "lstm", "leaky", "stacked", "projected"]
@@ -410,7 +410,7 @@ def test_linear_and_leaky_ensembles_keep_their_function():
     weight = torch.randn(1, 4 + 2 + 1, 4, generator=torch.Generator().manual_seed(0))
     ensemble = hl.Ensemble(weight, torch.ones(1, 1, 4), torch.zeros(1, 1, 1), "linear", 0.5)
     small = hl.prune(ensemble, 1 / 16, by="magnitude").ensemble
-    assert (small.activation, small.leak) == ("linear", 0.5)
+    assert (small.cell, small.leak) == ("linear", 0.5)
     torch.testing.assert_close(small.weight[0, 4:], weight[0, 4:])
 
 
@@ -494,7 +494,7 @@ def test_the_benchmark_prunes_as_prune_does(monkeypatch):
     task = hl.tasks.make("averaging", length=benchmark.LENGTH)
     ensemble = hl.train(task, hl.recipes.none(), seeds=[0], hidden=8, steps=20).ensemble
     inputs, targets = networks.calibration(task)
-    (model,) = models_of(ensemble)
+    (model,) = ensemble.models()
     found = benchmark.choices(model, inputs, targets, 0)
     few = inputs[: networks.CALIBRATION]
     options = {

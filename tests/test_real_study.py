@@ -25,7 +25,7 @@ from hoplens.studies.real.setting import VALIDATION, WIRING, RealSet, RealSettin
 from hoplens.studies.real.wiring import make_wiring, worm
 from hoplens.studies.sweeps import open_store, running
 from hoplens.studies.sweeps.status import status
-from hoplens.training.sequences import train_sequences
+from hoplens.training.training import train, train_networks
 
 SMALL = RealSet(
     "cartpole", "leaky", "cartpole", (("episodes", 12), ("length", 12)), hidden=6, steps=12, batch=4
@@ -53,7 +53,7 @@ def tiny(tmp_path_factory):
 def trained():
     data = hl.data.cartpole(episodes=20, length=12)
     recipe = [recipes.none(), recipes.recommended()]
-    return train_sequences(data, recipe, seeds=(0, 1), cell="gru", hidden=6, steps=15, batch=4)
+    return train(data, recipe, seeds=(0, 1), cell="gru", hidden=6, steps=15, batch=4)
 
 
 # plans
@@ -123,14 +123,14 @@ def test_a_setting_trains_and_measures_as_it_says():
     network = recipes.l1()
     data, settings = SMALL.load(), SMALL.settings
     networks = [hl.training.settings.Network(network, 1e-3, seed) for seed in (5, 6)]
-    alone = hl.training.sequences.train_sequence_networks(data, networks, settings)
+    alone = train_networks(data, networks, settings)
     found = RealSetting("report", SMALL, settings, followed=(6,)).run(networks)
     wanted = measure_report(alone, (6,)).drop(columns=["method", "strength", "seed"])
     pd.testing.assert_frame_equal(found.frame, wanted)
     assert not found.tensors
     chosen = RealSetting(VALIDATION, SMALL, settings).run(networks).frame
     assert chosen["validation_error"].tolist() == alone.metrics["validation_error"].tolist()
-    assert not {"error", "method"} & set(chosen)
+    assert not {"test_error", "method"} & set(chosen)
 
 
 def test_a_shard_of_a_setting_fits_the_memory_that_it_says():
@@ -274,7 +274,7 @@ def test_an_ensemble_plays_as_its_models_do(trained):
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
 def test_states_and_gates_are_those_of_the_model(cell):
     data = hl.data.cartpole(episodes=20, length=12)
-    result = train_sequences(data, recipes.none(), cell=cell, hidden=6, steps=5, batch=4, lr=0.3)
+    result = train(data, recipes.none(), cell=cell, hidden=6, steps=5, batch=4, lr=0.3)
     found = look_at_states(result)
     core = result.model(0).core
     inputs = data.test.inputs[:64]
@@ -309,7 +309,7 @@ def test_the_flow_is_measured_for_followed_seeds_only(trained):
     mass = maps.by_lag().abs().sum(dim=(2, 3)).double()
     lags = (mass * torch.arange(mass.shape[1])).sum(1) / mass.sum(1)
     assert found["flow_reach"] == pytest.approx(float(lags.mean()), rel=1e-5)
-    for name in ("error", "error_90", "error_int8", "score", "active_hops"):
+    for name in ("test_error", "test_error_90", "test_error_int8", "score", "active_hops"):
         assert np.isfinite(frame[name]).all()
 
 
@@ -324,7 +324,9 @@ def summary_rows():
         rows.append(
             (task, "recommended", pick, 0.205 if task == "a" else 0.32, 0.4, 4.0 if task == "a" else 8.0)
         )
-    return pd.DataFrame(rows, columns=["task", "method", "pick", "error", "error_high", "active_hops"])
+    return pd.DataFrame(
+        rows, columns=["task", "method", "pick", "test_error", "test_error_high", "active_hops"]
+    )
 
 
 def test_aims_name_the_sets_that_miss():
@@ -333,7 +335,7 @@ def test_aims_name_the_sets_that_miss():
             "task": ["a", "b"],
             "pick": PRUNED,
             "reference": "L1",
-            "measure": "error_90",
+            "measure": "test_error_90",
             "difference": [-0.1, -0.1],
             "low": [-0.2, -0.2],
             "high": [-0.05, 0.01],
@@ -365,11 +367,11 @@ def test_a_tiny_study_gives_every_table(tiny):
     assert results.units == {"cartpole": "bits a step"}
     own = results.summary.query("method == 'L1' and pick == 'best'").iloc[0]
     seeds = results.networks.query("method == 'L1' and strength == @own.strength")
-    assert own["error"] == pytest.approx(seeds["error"].mean())
+    assert own["test_error"] == pytest.approx(seeds["test_error"].mean())
     assert own["n"] == 3
-    gap = results.paired.query("reference == 'none' and measure == 'error' and pick == 'best'").iloc[0]
+    gap = results.paired.query("reference == 'none' and measure == 'test_error' and pick == 'best'").iloc[0]
     wide = rows_of(results.choices, results.networks, BEST).pivot(
-        index="seed", columns="method", values="error"
+        index="seed", columns="method", values="test_error"
     )
     assert gap["difference"] == pytest.approx((wide["recommended"] - wide["none"]).mean())
     arms = results.wiring.set_index("arm")
@@ -382,14 +384,14 @@ def test_markdown_and_figure_show_the_numbers_of_the_tables(tiny):
     _, results = tiny
     text = to_markdown(results)
     own = results.summary.query("method == 'recommended' and pick == 'best'").iloc[0]
-    assert f"{own['error']:.4f} [{own['error_low']:.4f}, {own['error_high']:.4f}]" in text
+    assert f"{own['test_error']:.4f} [{own['test_error_low']:.4f}, {own['test_error_high']:.4f}]" in text
     for row in results.wiring.to_dict("records"):
         assert f"| {row['arm']} | 2 |" in text
     figure = plot_real_summary(results.summary)
     left = figure.axes[0]
     marks = [line.get_xdata()[0] for line in left.lines if len(line.get_xdata()) == 1]
-    base = results.summary.query("method == 'L1' and pick == 'best'")["error"].iloc[0]
-    wanted = results.summary.query("pick == 'best'")["error"] / base
+    base = results.summary.query("method == 'L1' and pick == 'best'")["test_error"].iloc[0]
+    wanted = results.summary.query("pick == 'best'")["test_error"] / base
     assert sorted(marks) == pytest.approx(sorted(wanted))
     assert [axes.get_xlabel() for axes in figure.axes] == [label for _, _, label, _ in PANELS]
 
@@ -446,7 +448,7 @@ def test_a_folder_of_a_real_study_is_no_page_but_has_a_status(tiny):
     folder, results = tiny
     from hoplens.studies.paper.saved import load_study
 
-    with pytest.raises(hl.errors.FileError, match="have no test_mse, which a page needs; `hoplens status"):
+    with pytest.raises(hl.errors.FileError, match="have no test_error, which a page needs; `hoplens status"):
         load_study(folder)
     found = status(folder)
     assert found.name == "real tiny, report"

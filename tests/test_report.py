@@ -35,7 +35,7 @@ from hoplens.reports.verdict import tiles, verdict
 from hoplens.studies.paper.results import StudyResults
 
 MEASURES = (
-    "test_mse",
+    "test_error",
     "accuracy",
     "resolvent_corr",
     "weight_corr",
@@ -59,7 +59,7 @@ def make_networks(tasks: tuple[str, ...]) -> pd.DataFrame:
                 for seed in range(5):
                     row = {"task": task, "method": method, "strength": strength, "seed": seed}
                     row |= {name: generator.uniform(0.2, 0.9) for name in (*MEASURES, "kept_10", "kept_90")}
-                    row["test_mse"] = ERRORS[method] * generator.uniform(0.9, 1.1)
+                    row["test_error"] = ERRORS[method] * generator.uniform(0.9, 1.1)
                     row |= {"role": "validation" if seed < 2 else "report"}
                     row |= {"target_active_hops": 1.5, "diverged_at": -1}
                     rows.append(row)
@@ -86,7 +86,7 @@ def make_results(tasks: tuple[str, ...] = ("addition, every", "subtraction, spar
             "task": list(tasks),
             "method": "recommended",
             "reference": "paper",
-            "measure": "test_mse",
+            "measure": "test_error",
             "difference": -0.05,
             "low": -0.06,
             "high": -0.04,
@@ -104,7 +104,7 @@ def make_results(tasks: tuple[str, ...] = ("addition, every", "subtraction, spar
         summary=summary,
         paired=paired,
         reach=networks[networks.task == tasks[0]].assign(lag=4)[
-            ["method", "lag", "strength", "seed", "role", "test_mse"]
+            ["method", "lag", "strength", "seed", "role", "test_error"]
         ],
         ablation=summary.assign(method=summary.method + " + start"),
         anchors=pd.DataFrame(
@@ -227,7 +227,7 @@ class TestContents:
 
     def test_duel_table(self, page: str, results: StudyResults) -> None:
         rows = [[text for _, text in row] for row in Page(page).rows]
-        means = results.summary.set_index(["task", "method"]).test_mse
+        means = results.summary.set_index(["task", "method"]).test_error
         for task in results.summary.task.unique():
             ours, theirs = means[task, "recommended"], means[task, "paper"]
             assert [
@@ -274,8 +274,8 @@ class TestContents:
         assert len(placed) == 21
         assert sorted(placed) == sorted(figures)
         assert all(len(figure["label"]) > 20 for key, figure in figures.items() if "-" in key)
-        error = results.summary.test_mse.iloc[0]
-        assert f"addition, every: no penalty {n.number(error)}" in figures["cmp-test_mse"]["label"]
+        error = results.summary.test_error.iloc[0]
+        assert f"addition, every: no penalty {n.number(error)}" in figures["cmp-test_error"]["label"]
 
     def test_figures_hold_the_numbers_of_the_frames(self, page: str, results: StudyResults) -> None:
         figures = page_data(page)["figures"]
@@ -284,15 +284,15 @@ class TestContents:
         np.testing.assert_allclose([[r["mean"], r["low"], r["high"]] for r in rows], expected, rtol=1e-5)
         task = results.networks[results.networks.task == "addition, every"]
         fair = task[(task.role == "report") & (task.method == "L1") & (task.strength == 1e-2)]
-        lines = {line["method"]: line["points"] for line in figures["sweep-test_mse-0"]["data"]["lines"]}
+        lines = {line["method"]: line["points"] for line in figures["sweep-test_error-0"]["data"]["lines"]}
         assert lines["L1"][1][0] == 1e-2
-        assert lines["L1"][1][1] == pytest.approx(fair.test_mse.mean(), rel=1e-5)
+        assert lines["L1"][1][1] == pytest.approx(fair.test_error.mean(), rel=1e-5)
         hops = {line["method"]: line["points"] for line in figures["hops-0"]["data"]["lines"]}
-        assert hops["L1"][1][:2] == pytest.approx([fair.active_hops.mean(), fair.test_mse.mean()], rel=1e-5)
+        assert hops["L1"][1][:2] == pytest.approx([fair.active_hops.mean(), fair.test_error.mean()], rel=1e-5)
         weights = {line["method"]: line["points"] for line in figures["weights-0"]["data"]["lines"]}
         assert [point[0] for point in weights["L1"]] == [10, 30, 90, 100]
         both = task[(task.role == "report") & (task.method == "L1")]
-        least = (1 - both.kept_70 * (1 - both.test_mse)).groupby(both.strength).mean()
+        least = (1 - both.kept_70 * (1 - both.test_error)).groupby(both.strength).mean()
         assert weights["L1"][1][1:] == pytest.approx([least.min(), least.idxmin()], rel=1e-5)
 
     def test_many_tasks_have_fewer_panels(self) -> None:
@@ -326,7 +326,7 @@ class TestBest:
     @pytest.mark.parametrize(
         ("name", "values", "best"),
         [
-            ("test_mse", [0.1, 0.2], [True, False]),
+            ("test_error", [0.1, 0.2], [True, False]),
             ("accuracy", [0.1, 0.2], [False, True]),
             ("active_hops", [1.4, 1.7], [True, False]),
             ("active_hops", [1.2, 1.7], [False, True]),
@@ -344,14 +344,20 @@ class TestVerdict:
     def with_errors(self, ours: list[float], rrnn: list[float], **paired: list[float]) -> StudyResults:
         tasks = [f"t{k}" for k in range(len(ours))]
         rows = [
-            {"task": task, "method": method, "strength": 1.0, "n": 5, "test_mse": error}
+            {"task": task, "method": method, "strength": 1.0, "n": 5, "test_error": error}
             for task, o, r in zip(tasks, ours, rrnn, strict=True)
             for method, error in (("L1", 1.0), ("paper", r), ("recommended", o))
         ]
         frame = pd.DataFrame()
         if paired:
             frame = pd.DataFrame(
-                {"task": tasks, "method": "recommended", "reference": "paper", "measure": "test_mse", "n": 5}
+                {
+                    "task": tasks,
+                    "method": "recommended",
+                    "reference": "paper",
+                    "measure": "test_error",
+                    "n": 5,
+                }
                 | {"difference": 0.0, "p": 0.01}
                 | paired
             )
@@ -409,7 +415,7 @@ class TestVerdict:
 
     def test_means_are_over_the_same_tasks(self) -> None:
         frame = self.with_errors([0.1, 0.2], [0.3, math.nan]).summary
-        assert means_over_tasks(frame, "test_mse") == {"recommended": 0.1, "L1": 1.0, "paper": 0.3}
+        assert means_over_tasks(frame, "test_error") == {"recommended": 0.1, "L1": 1.0, "paper": 0.3}
         assert means_over_tasks(frame, "alignment") == {}
 
     def test_paper_and_aims(self, results: StudyResults) -> None:

@@ -227,15 +227,15 @@ def test_study_page(browser: Any, study_page: Path, width: int) -> None:
     results = make_results()
     with Visit(browser, study_page, width=width, scheme="dark") as visit:
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-        dots = visit.chart("cmp-test_mse")
+        dots = visit.chart("cmp-test_error")
         shown = sorted(
             item["value"][0] for s in dots["series"] if s["type"] == "scatter" for item in s["data"]
         )
-        np.testing.assert_allclose(shown, sorted(results.summary.test_mse), rtol=1e-5)
+        np.testing.assert_allclose(shown, sorted(results.summary.test_error), rtol=1e-5)
         first = visit.chart("map")["series"][0]["data"]
         visit.page.locator("#view").select_option("0")
         assert visit.chart("map")["series"][0]["data"] != first
-        for key in ("sweep-test_mse-0", "hops-0", "weights-1", "prune-0", "reach"):
+        for key in ("sweep-test_error-0", "hops-0", "weights-1", "prune-0", "reach"):
             assert visit.chart(key)["series"]
         tip = visit.chart("reach")["tooltip"][0]
         assert (tip["backgroundColor"], tip["confine"]) == (theme.DARK["panel"], True)

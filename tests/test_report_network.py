@@ -275,7 +275,7 @@ class TestCommand:
         options = ["--length", "4", "--steps", "3", "--seeds", "2", "--hidden", "6"]
         self.run("train", "averaging", *options, "--out", str(out))
         run = load_run(out)
-        assert run.networks.test_mse.idxmin() == run.best
+        assert run.networks.test_error.idxmin() == run.best
         assert run.pathways.batch_shape == (2,)
         again = tmp_path / "again.html"
         self.run("report", str(out), "-o", str(again))
@@ -297,7 +297,7 @@ class TestCommand:
             ("run.json", ('"horizon"', '"other"'), "damaged (it lacks 'horizon')"),
             ("run.json", ('"format": 1', '"format": 9'), "do not fit together"),
             ("run.json", ("{", "[" * 100_000), "run.json is damaged"),
-            ("networks.csv", ("test_mse", "other"), "damaged (it lacks 'test_mse')"),
+            ("networks.csv", ("test_error", "other"), "damaged (it lacks 'test_error')"),
             ("networks.csv", ("\n", "\nL1,1\n"), "do not fit together"),
         ],
     )

@@ -192,7 +192,7 @@ def test_no_training_step_of_an_ensemble_waits_for_the_device(activation):
     task = hl.tasks.make("subtraction", signal="sparse", lag=2, modules=2, module_size=2, length=4)
     recipes = (hl.recipes.l1(), hl.recipes.paper(), hl.recipes.recommended().without_pruning(name="hops"))
     networks = [Network(recipe, 1e-3, seed) for recipe in recipes for seed in (0, 1)]
-    trainer = Trainer(task, networks, Settings(hidden=6, steps=4, batch=8, activation=activation))
+    trainer = Trainer(task, networks, Settings(hidden=6, steps=4, batch=8, cell=activation))
     batches = [trainer.data.batch(step) for step in range(3)]
     before = trainer.ensemble.weight.clone()
     with Watch() as watch:

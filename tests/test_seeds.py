@@ -14,9 +14,8 @@ from torch import Tensor
 import hoplens as hl
 from hoplens import seeds
 from hoplens.data.closed_loop import plant_of
-from hoplens.models.ensemble import create_ensemble
-from hoplens.training.sequences.batches import SequenceStream
-from hoplens.training.sequences.initial import create_sequence_ensemble
+from hoplens.data.streams import SetStream
+from hoplens.models.initial import create_ensemble
 
 SOURCE = Path(hl.__file__).parent
 MAKERS = {"Generator", "manual_seed", "default_rng", "RandomState", "SeedSequence", "Random"}
@@ -119,7 +118,7 @@ def test_what_training_sees_is_neither_tested_on_nor_seen_by_another_seed() -> N
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gates_and_candidates_of_all_seeds_have_numbers_of_their_own(cell: str) -> None:
     h, i = 4, 3
-    ensemble = create_sequence_ensemble(
+    ensemble = create_ensemble(
         TEN, ["gaussian"] * len(TEN), cell=cell, n_inputs=i, hidden=h, n_outputs=2, length=6, dtype=F64
     )
     standard = torch.cat([ensemble.weight[:, :h] * h**0.5, ensemble.weight[:, h:-1] * i**0.5], dim=1)
@@ -131,7 +130,7 @@ def test_gates_and_candidates_of_all_seeds_have_numbers_of_their_own(cell: str) 
 
 def test_order_of_data_and_dropout_do_not_follow_one_another() -> None:
     data = hl.data.load("digits-rows")
-    stream = SequenceStream(data, TEN, 8, torch.device("cpu"), torch.float32)
+    stream = SetStream(data, TEN, 8, torch.device("cpu"), torch.float32)
     drawn = [torch.rand(8, generator=g, dtype=F64) for g in (*stream.sources, *stream.noises)]
     assert all_different(*drawn)
 

@@ -75,17 +75,17 @@ def networks_frame(errors: dict[tuple[str, float], list[float]]) -> pd.DataFrame
             role = "validation" if seed < 2 else "report"
             rows.append(("t", method, strength, seed, role, value, -1))
     return pd.DataFrame(
-        rows, columns=["task", "method", "strength", "seed", "role", "test_mse", "diverged_at"]
+        rows, columns=["task", "method", "strength", "seed", "role", "test_error", "diverged_at"]
     )
 
 
 def test_strength_is_chosen_on_validation_seeds_only():
     frame = networks_frame({("a", 1.0): [0.1, 0.1, 9.0, 9.0, 9.0], ("a", 2.0): [0.2, 0.2, 0.0, 0.0, 0.0]})
     assert choose_strengths(frame)["strength"].tolist() == [1.0]
-    assert chosen_report(frame)["test_mse"].tolist() == [9.0, 9.0, 9.0]
-    summary = summarise(frame, ["test_mse"])
+    assert chosen_report(frame)["test_error"].tolist() == [9.0, 9.0, 9.0]
+    summary = summarise(frame, ["test_error"])
     assert summary["n"].tolist() == [3]
-    assert summary["test_mse"].tolist() == [9.0]
+    assert summary["test_error"].tolist() == [9.0]
 
 
 def test_diverged_strength_is_not_chosen():
@@ -97,7 +97,7 @@ def test_paired_difference_equals_scipy():
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=12), rng.normal(size=12) + 0.5
     frame = networks_frame({("ours", 1.0): list(a), ("ref", 1.0): list(b)})
-    row = paired_differences(frame, "ours", ["ref"], ["test_mse"]).iloc[0]
+    row = paired_differences(frame, "ours", ["ref"], ["test_error"]).iloc[0]
     assert row["difference"] == pytest.approx(np.mean(a[2:] - b[2:]))
     assert row["p"] == pytest.approx(stats.wilcoxon(a[2:], b[2:]).pvalue)
     assert row["low"] < row["difference"] < row["high"]
@@ -209,8 +209,8 @@ def test_a_strength_that_lost_networks_comes_last_and_equal_ones_by_the_next_col
     equal = networks_frame({("a", 2.0): [0.5] * 3, ("a", 1.0): [0.5] * 3})
     assert best_strength(equal) == 1.0
     second = equal.assign(other=[0.1] * 3 + [0.2] * 3)
-    assert best_strength(second, ["test_mse", "other"]) == 2.0
-    assert best_strength(second, ["test_mse", "other"], better="higher") == 1.0
+    assert best_strength(second, ["test_error", "other"]) == 2.0
+    assert best_strength(second, ["test_error", "other"], better="higher") == 1.0
     with pytest.raises(hl.errors.ParameterError, match="no network to choose"):
         best_strength(equal.iloc[:0])
 
@@ -235,8 +235,8 @@ def test_no_failure_ever_makes_a_choice_better(values, others):
 def test_every_place_that_names_a_best_strength_names_the_same(cells):
     """The rows of one method on one task: choice, curves' choice, running sweep and status agree."""
     rows = [("t", "m", strength, seed, "validation", error) for seed, (strength, error) in enumerate(cells)]
-    frame = pd.DataFrame(rows, columns=["task", "method", "strength", "seed", "role", "test_mse"])
-    ranks = {s: standing(own["test_mse"]) for s, own in frame.groupby("strength")}
+    frame = pd.DataFrame(rows, columns=["task", "method", "strength", "seed", "role", "test_error"])
+    ranks = {s: standing(own["test_error"]) for s, own in frame.groupby("strength")}
     best = best_strength(frame)
     assert ranks[best] == min(ranks.values())
     assert choose_strengths(frame)["strength"].tolist() == [best]
@@ -320,7 +320,7 @@ def test_the_table_corrects_over_all_its_tests_and_pairs_seeds_in_any_order():
 def test_another_column_may_choose_the_strength():
     frame = networks_frame({("a", 1.0): [0.1] * 5, ("a", 2.0): [0.2] * 5})
     frame["hops"] = frame["strength"].map({1.0: 7.0, 2.0: 1.0})
-    assert compare(frame, "hops", choose_by="test_mse")["mean"].tolist() == [7.0]
+    assert compare(frame, "hops", choose_by="test_error")["mean"].tolist() == [7.0]
     assert compare(frame, "hops")["mean"].tolist() == [1.0]
 
 
@@ -345,7 +345,7 @@ def test_a_strength_without_report_seeds_gives_an_empty_row():
 
 def test_frames_that_cannot_be_compared_are_refused():
     frame = networks_frame({("a", 1.0): [0.1] * 4, ("b", 1.0): [0.2] * 4})
-    with pytest.raises(hl.errors.UnknownNameError, match="did you mean 'test_mse'"):
+    with pytest.raises(hl.errors.UnknownNameError, match="did you mean 'test_error'"):
         compare(frame, "tests_mse")
     with pytest.raises(hl.errors.UnknownNameError, match="unknown reference 'c'"):
         compare(frame, reference="c")

@@ -27,7 +27,7 @@ from hoplens.studies.sweeps.config import Study
 from hoplens.training.settings import Network, Settings
 from hoplens.training.training import train_networks
 
-MEASURED = ("test_mse", "accuracy", "resolvent_corr", "weight_corr", "active_hops", "alignment", "kept_70")
+MEASURED = ("test_error", "accuracy", "resolvent_corr", "weight_corr", "active_hops", "alignment", "kept_70")
 
 
 def tiny_plan(steps: int = 20) -> Plan:
@@ -331,8 +331,8 @@ def change(folder, tmp_path, sql):
         ("DELETE FROM studies", "holds no study yet"),
         ("DELETE FROM networks", "lacks [0-9]+ of [0-9]+ networks"),
         ("DELETE FROM networks; UPDATE studies SET source = ''", "holds no network of the study tiny yet"),
-        ("UPDATE networks SET metrics = '{}'", "no number test_mse"),
-        ("UPDATE networks SET metrics = '{}'; UPDATE studies SET source = ''", "have no test_mse"),
+        ("UPDATE networks SET metrics = '{}'", "no number test_error"),
+        ("UPDATE networks SET metrics = '{}'; UPDATE studies SET source = ''", "have no test_error"),
         ("UPDATE members SET method = 'paper, mine' WHERE method = 'paper'", "its rows are not those of the"),
         ("UPDATE studies SET source = '[]'", "the study is no JSON object"),
     ],
@@ -380,7 +380,7 @@ def test_longest_lag_uses_report_seeds():
             role = "validation" if seed < 2 else "report"
             value = error if role == "report" else 0.0
             rows.append(("x", lag, 0.0, seed, role, value, f"lag {lag}", -1))
-    columns = ["method", "lag", "strength", "seed", "role", "test_mse", "task", "diverged_at"]
+    columns = ["method", "lag", "strength", "seed", "role", "test_error", "task", "diverged_at"]
     assert longest_lags(pd.DataFrame(rows, columns=columns))["x"] == 8
 
 
@@ -388,7 +388,7 @@ def test_markdown_shows_the_numbers_of_the_tables(tiny):
     _, results = tiny
     text = to_markdown(results)
     ours = results.summary.query("method == 'recommended'")
-    for error in ours["test_mse"]:
+    for error in ours["test_error"]:
         assert f"| {error:.4f} [" in text
     for value in reach_means(results.reach).loc["recommended"]:
         assert f" {value:.3f} |" in text
@@ -404,7 +404,7 @@ def test_reach_chooses_strengths_on_validation_seeds_only():
         for seed in range(4):
             role, value = ("validation", validation) if seed < 2 else ("report", report)
             rows.append(("x", 4, strength, seed, role, value, "lag 4", -1))
-    columns = ["method", "lag", "strength", "seed", "role", "test_mse", "task", "diverged_at"]
+    columns = ["method", "lag", "strength", "seed", "role", "test_error", "task", "diverged_at"]
     assert reach_means(pd.DataFrame(rows, columns=columns)).loc["x", 4] == 0.5
 
 
@@ -425,7 +425,13 @@ def test_aims_name_the_task_that_misses(tiny):
     plan, (_, results) = tiny_plan(), tiny
     summary = results.summary.copy()
     ours = summary["method"] == "recommended"
-    summary.loc[ours, ["test_mse", "accuracy", "alignment", "kept_70", "kept_90"]] = [0.0, 1.0, 1.0, 1.0, 1.0]
+    summary.loc[ours, ["test_error", "accuracy", "alignment", "kept_70", "kept_90"]] = [
+        0.0,
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+    ]
     summary.loc[ours, "active_hops"] = summary.loc[ours, "target_active_hops"]
     assert check(summary, results.reach.iloc[:0], plan)["met"].all()
     summary.loc[ours & (summary["task"] == "averaging, every"), "alignment"] = 0.5

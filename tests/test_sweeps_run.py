@@ -280,7 +280,7 @@ def test_progress_counts_up_to_the_end_and_knows_the_best(tmp_path):
     assert seen[0].best is None
     best = seen[-1].best
     assert (best.task, best.method, best.strength) == ("toy", "L1", 0.1)
-    assert best.test_mse == pytest.approx(0.1 + (0 + 1) / 2 / 7)  # validation seeds 0 and 1
+    assert best.test_error == pytest.approx(0.1 + (0 + 1) / 2 / 7)  # validation seeds 0 and 1
     assert seen[-1].left == pytest.approx(0.0)
     assert seen[-1].rate > 0
     again = []
@@ -325,7 +325,7 @@ def test_a_method_does_not_win_because_its_failures_vanished(tmp_path, monkeypat
     run_sweep(all_lost, tmp_path, executor="in-process", progress=seen.append).close()
     row = status(tmp_path).best.iloc[0]
     assert row[["seeds", "lost"]].tolist() == [2, 2]
-    assert np.isnan(row["test_mse"])
+    assert np.isnan(row["test_error"])
     assert seen[-1].best is None
     assert "2, 2 diverged" in command(monkeypatch, capsys, "status", str(tmp_path))
 

@@ -65,7 +65,7 @@ def toy(monkeypatch):
             + n.seed / 1000
             for n in networks
         ]
-        return Outcome(pd.DataFrame({"test_mse": errors}), {}, {"train": 0.0})
+        return Outcome(pd.DataFrame({"test_error": errors}), {}, {"train": 0.0})
 
     monkeypatch.setattr(TaskSetting, "run", run)
     return ran
@@ -83,15 +83,15 @@ def test_it_finds_better_than_chance_and_trains_report_seeds_for_the_best_alone(
         rows = store.networks("mine search")
     assert len(trials) == 80
     for method, rest in trials.groupby("method"):
-        best = rest.loc[rest["test_mse"].idxmin()]
+        best = rest.loc[rest["test_error"].idxmin()]
         # what it tries once it knows something is better than the ten random trials that it begins with
-        assert rest["test_mse"][20:].median() < 0.7 * rest["test_mse"][:10].median()
-        assert best["test_mse"] < rest["test_mse"][:10].min()
+        assert rest["test_error"][20:].median() < 0.7 * rest["test_error"][:10].median()
+        assert best["test_error"] < rest["test_error"][:10].min()
         mine = final[final["method"] == method]
         assert mine["role"].tolist() == ["validation"] * 2 + ["report"] * 2
         assert (mine["strength"] == best["strength"]).all()
-        mean = mine.loc[mine["role"] == "validation", "test_mse"].mean()
-        assert mean == pytest.approx(best["test_mse"], rel=1e-12)
+        mean = mine.loc[mine["role"] == "validation", "test_error"].mean()
+        assert mean == pytest.approx(best["test_error"], rel=1e-12)
     assert {seed for _, _, seed in toy if seed >= 10} == {10, 11}
     assert sum(seed >= 10 for _, _, seed in toy) == 4
     assert len(toy) == len(set(toy)) == rows["key"].nunique() + 4
@@ -104,7 +104,7 @@ def test_real_training_beats_the_worst_point_of_a_grid(tmp_path):
     changes = {"training": {"hidden": 6, "steps": 60, "batch": 32}, "methods": [{"recipe": "l1"}]}
     changes["search"] = {"strength": {"low": 1e-4, "high": 10.0, "log": True}}
     with search(study(**changes), tmp_path, trials=8, executor="in-process") as store:
-        best, final = trial_table(store)["test_mse"].min(), store.networks()
+        best, final = trial_table(store)["test_error"].min(), store.networks()
     grid = hl.train(
         task,
         hl.recipes.l1(),
@@ -114,13 +114,13 @@ def test_real_training_beats_the_worst_point_of_a_grid(tmp_path):
         steps=60,
         batch=32,
     ).metrics
-    worst = grid.groupby("strength")["test_mse"].mean().max()
+    worst = grid.groupby("strength")["test_error"].mean().max()
     assert best < 0.9 * worst
     chosen = final["strength"].iloc[0]
     again = hl.train(
         task, hl.recipes.l1(), seeds=[0, 1], strengths=[chosen], hidden=6, steps=60, batch=32
     ).metrics
-    assert again["test_mse"].mean() == pytest.approx(best, rel=1e-5)
+    assert again["test_error"].mean() == pytest.approx(best, rel=1e-5)
 
 
 def test_seed_determines_all_choices_whatever_runs_them(tmp_path, toy):
@@ -197,7 +197,7 @@ def test_several_searches_share_a_store(tmp_path, toy):
             trials, found = trial_table(store, ident), store.networks(best)
         ids |= {(seed, ident)}
         for method, rows in trials.groupby("method"):
-            least = rows.loc[rows["test_mse"].idxmin(), "strength"]
+            least = rows.loc[rows["test_error"].idxmin(), "strength"]
             assert (found.loc[found["method"] == method, "strength"] == least).all()
     assert len(ids) == 2
     assert len(toy) == len(set(toy))
@@ -217,7 +217,7 @@ def test_diverged_trials_count_as_infinite_and_failed_ones_are_told(tmp_path, mo
             raise ArithmeticError("no luck")
         found = run(self, networks)
         if self.settings.lr >= 0.02:
-            found.frame.loc[1, "test_mse"] = float("nan")
+            found.frame.loc[1, "test_error"] = float("nan")
         return found
 
     monkeypatch.setattr(TaskSetting, "run", sometimes)
@@ -227,8 +227,8 @@ def test_diverged_trials_count_as_infinite_and_failed_ones_are_told(tmp_path, mo
         trials = trial_table(store)
         failures = store.failures("mine search")
         assert set(failures["reason"]) == {"ArithmeticError: no luck"}
-        assert trials["test_mse"].isna().equals(trials["lr"] >= 0.02)
-        assert (store.networks()["test_mse"].notna()).all()
+        assert trials["test_error"].isna().equals(trials["lr"] >= 0.02)
+        assert (store.networks()["test_error"].notna()).all()
         assert len(trials) + len(failures) == 30
     monkeypatch.setattr(TaskSetting, "run", lambda self, networks: 1 / 0)
     with (
@@ -257,7 +257,7 @@ def test_lists_and_every_setting_may_be_searched(tmp_path, toy):
     values = {
         "strength": [0.1, 0.01],
         "hidden": [3, 5],
-        "activation": ["tanh", "relu"],
+        "cell": ["tanh", "relu"],
         "batch": {"low": 2, "high": 64, "log": True},
         "steps": [1, 2],
         "leak": {"low": 0.5, "high": 1.0},
@@ -267,7 +267,7 @@ def test_lists_and_every_setting_may_be_searched(tmp_path, toy):
     with search(study(search=values), tmp_path, trials=8, executor="in-process") as store:
         trials = trial_table(store)
     assert set(trials["hidden"]) <= {3, 5}
-    assert set(trials["activation"]) == {"tanh", "relu"}
+    assert set(trials["cell"]) == {"tanh", "relu"}
     assert set(trials.loc[trials["method"] == "L1", "strength"]) == {0.1, 0.01}
     assert trials["leak"].between(0.5, 1.0).all()
     assert trials["batch"].between(2, 64).all()

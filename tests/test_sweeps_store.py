@@ -110,7 +110,7 @@ def test_rows_hold_configuration_measures_times_and_versions(tmp_path):
         frame = store.networks(details=True)
         assert list(frame.columns[:7]) == ["part", "task", "method", "strength", "seed", "role", "key"]
         assert len(frame) == 16
-        np.testing.assert_array_equal(frame["test_mse"], frame["strength"] + frame["seed"] / 7)
+        np.testing.assert_array_equal(frame["test_error"], frame["strength"] + frame["seed"] / 7)
         assert frame["odd"].isna().all()
         assert frame["odd"].dtype == float
         assert (frame["big"] == np.inf).all()
@@ -172,7 +172,7 @@ def test_changed_configuration_never_overwrites(tmp_path):
 def test_queries_are_answered_and_mistakes_explained(tmp_path):
     with sweep(toy_plan(), tmp_path) as store:
         found = store.query(
-            "SELECT seed, json_extract(metrics, '$.test_mse') AS e FROM networks WHERE seed = ?", [3]
+            "SELECT seed, json_extract(metrics, '$.test_error') AS e FROM networks WHERE seed = ?", [3]
         )
         assert set(found["e"]) == {0.1 + 3 / 7, 0.2 + 3 / 7}
         with pytest.raises(ParameterError, match="no such table"):
@@ -193,7 +193,7 @@ def test_table_goes_to_parquet_and_csv_and_back(tmp_path):
         frame = store.networks(details=True)
         pd.testing.assert_frame_equal(pd.read_parquet(store.export(tmp_path / "t.parquet")), frame)
         back = pd.read_csv(store.export(tmp_path / "t.csv"))
-        np.testing.assert_array_equal(back["test_mse"], frame["test_mse"])
+        np.testing.assert_array_equal(back["test_error"], frame["test_error"])
         with pytest.raises(UnknownNameError, match="known: csv, parquet"):
             store.export(tmp_path / "t.xls")
 
@@ -215,7 +215,7 @@ def test_kept_weights_are_the_trained_ones(tmp_path):
     alone = train_networks(chosen.task, networks, chosen.settings)
     n = next(n for n, network in enumerate(networks) if network.seed == 1)
     assert torch.equal(ensemble.weight[0], alone.ensemble.weight[n])
-    assert ensemble.activation == "tanh"
+    assert ensemble.cell == "tanh"
 
 
 # -- versions of the schema

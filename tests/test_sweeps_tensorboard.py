@@ -48,9 +48,9 @@ def test_runs_hold_settings_means_and_every_network(tmp_path):
     events = read(tmp_path / "runs" / runs[1])
     mine = table[(table["method"] == "L1") & (table["strength"] == 1e-2)]
     for role, rows in mine.groupby("role"):
-        points = events.Scalars(f"{role}/test_mse")
+        points = events.Scalars(f"{role}/test_error")
         assert [point.step for point in points] == rows["seed"].tolist()
-        assert [point.value for point in points] == rows["test_mse"].astype(np.float32).tolist()
+        assert [point.value for point in points] == rows["test_error"].astype(np.float32).tolist()
         (mean,) = events.Scalars(f"mean/{role}/alignment")
         assert mean.value == pytest.approx(rows["alignment"].mean(), rel=1e-6)
     found = hyperparameters(events)
@@ -70,7 +70,7 @@ def test_what_is_not_finite_is_left_out_and_names_become_folders(tmp_path):
         f"{mean}{role}/{name}"
         for mean in ("", "mean/")
         for role in ("validation", "report")
-        for name in ("test_mse", "diverged_at")
+        for name in ("test_error", "diverged_at")
     }
 
 

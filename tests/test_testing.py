@@ -308,7 +308,7 @@ def test_own_penalties_keep_the_contract_and_their_mode(penalty):
     assert penalty.training
 
 
-# dropout is for hl.train_sequences, which has tests of its own
+# dropout is for hl.train, which has tests of its own
 FOR_TASKS = [make() for name, make in hl.recipes.BUILT_IN.items() if name != "dropout"]
 
 

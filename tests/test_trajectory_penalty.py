@@ -8,8 +8,8 @@ from test_sequence_cells import draw_inputs, each_cell, random_ensemble
 from twins import assert_near
 
 import hoplens as hl
+from hoplens.models.ensemble import Ensemble
 from hoplens.penalties.flow import FlowPenalty, TrajectorySpec
-from hoplens.training.sequences.ensemble import SequenceEnsemble
 
 
 def source(seed=0):
@@ -79,7 +79,7 @@ def test_the_gradient_by_the_weights_passes_gradcheck(cell):
     inputs, lengths = draw_inputs(4, 2, 2, 3), torch.tensor([[4, 2, 3], [4, 4, 1]])
 
     def value(weight, readout):
-        moved = SequenceEnsemble(weight, readout, ensemble.offset, ensemble.cell, ensemble.leak)
+        moved = Ensemble(weight, readout, ensemble.offset, ensemble.cell, ensemble.leak)
         penalty = FlowPenalty(0.9, sequences=2, generator=source(3))  # the same draws each time
         return penalty.along(moved, inputs, lengths)
 

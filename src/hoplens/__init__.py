@@ -58,8 +58,8 @@ from hoplens.penalties import (
 from hoplens.studies import extensions
 from hoplens.training import callbacks, recipes
 from hoplens.training.recipes import Recipe
-from hoplens.training.sequences import SequenceEnsemble, SequenceResult, train_sequences
-from hoplens.training.training import TrainingResult, train
+from hoplens.training.result import TrainingResult
+from hoplens.training.training import train
 from hoplens.version import __version__ as __version__
 
 if typing.TYPE_CHECKING:
@@ -88,8 +88,6 @@ __all__ = [
     "Recipe",
     "RecurrentModel",
     "Resolvent",
-    "SequenceEnsemble",
-    "SequenceResult",
     "Stack",
     "TrainingResult",
     "TrajectoryMaps",
@@ -141,7 +139,6 @@ __all__ = [
     "testing",
     "top_paths",
     "train",
-    "train_sequences",
     "trajectory_maps",
     "truncate",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -129,14 +129,7 @@ def gather(ensemble: Ensemble, done: Sequence[Pruned]) -> PrunedEnsemble:
     """
     import pandas as pd
 
-    weights = []
-    for one in done:
-        state = one.model.state_dict()
-        bias = state["core.bias_ih_l0"] + state["core.bias_hh_l0"]
-        weights.append(torch.cat([state["core.weight_hh_l0"].mT, state["core.weight_ih_l0"].mT, bias[None]]))
-    readouts = torch.stack([one.readout.weight.detach() for one in done])
-    offsets = torch.stack([one.readout.bias.detach()[:, None] for one in done])
-    own = replace(ensemble, weight=torch.stack(weights), readout=readouts, offset=offsets)
+    own = ensemble.with_models([one.model for one in done])
     masks = {str(block_of(name)): torch.stack([one.masks[name] for one in done]) for name in done[0].masks}
     report = pd.concat([one.report.assign(network=n) for n, one in enumerate(done)], ignore_index=True)
     return PrunedEnsemble(own, masks, report)

@@ -21,7 +21,7 @@ from hoplens.compress.tuning import loss as default_loss
 from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count, check_number
 from hoplens.models.ensemble import Ensemble
 from hoplens.models.readers.copies import as_model, plain_copy
-from hoplens.models.recurrent_model import RecurrentModel, models_of
+from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.models.tensors import as_sequences, check_targets, numbers
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.seeds import generator
@@ -210,9 +210,10 @@ def prune(
     inputs = None if inputs is None else numbers(inputs, "inputs")
     if targets is not None and inputs is not None:
         targets = check_targets(targets, len(inputs))
-    models = (
-        models_of(model) if isinstance(model, Ensemble) else [as_model(model, readout, needs="weight_hh")]
-    )
+    if isinstance(model, Ensemble):
+        models = model.models()
+    else:
+        models = [as_model(model, readout, needs="weight_hh")]
     data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, loss or default_loss, generator("random scores", seed), seed)
     tune = None

@@ -23,7 +23,7 @@ Policy = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 @runtime_checkable
 class Advances(Protocol):
-    """What acting needs of an ensemble that goes on by one time step, as `SequenceEnsemble` does."""
+    """What acting needs of an ensemble that goes on by one time step, as `Ensemble` does."""
 
     weight: Tensor
     readout: Tensor
@@ -73,8 +73,8 @@ def closed_loop_return(
 
     Parameters
     ----------
-    policy : RecurrentModel, SequenceEnsemble or callable
-        A model, the networks of an ensemble (``train_sequences(...).ensemble``), or a function
+    policy : RecurrentModel, Ensemble or callable
+        A model, the networks of an ensemble (``train(...).ensemble``), or a function
         ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) in the first step, or
         (..., episodes, I) where the outputs had leading axes, e.g. (E, episodes, I) for an ensemble, always
         standardised as ``data``; state is None first, then what the policy returned; outputs
@@ -151,7 +151,7 @@ def step_by_step(model: RecurrentModel | Advances) -> Policy:
 
     Parameters
     ----------
-    model : RecurrentModel or SequenceEnsemble
+    model : RecurrentModel or Ensemble
         A model must run one way. It is left as it is.
 
     Returns
@@ -176,7 +176,7 @@ def step_by_step(model: RecurrentModel | Advances) -> Policy:
         return together
     if not isinstance(model, RecurrentModel):
         raise UnsupportedModelError(
-            f"a policy must be a RecurrentModel, a SequenceEnsemble or a callable, got {type(model).__name__}"
+            f"a policy must be a RecurrentModel, a Ensemble or a callable, got {type(model).__name__}"
         )
     core = model.core
     if getattr(core, "bidirectional", False):

@@ -24,8 +24,7 @@ from torch import Tensor
 from hoplens.errors import ParameterError, UnsupportedModelError
 from hoplens.export.nir_simulation import load_nir
 from hoplens.export.source import Source
-from hoplens.models.cells import RnnCell
-from hoplens.models.ensemble import activate
+from hoplens.models.cells import TENSORS, RnnCell
 
 GRID = 201  # drives at which a population's response is fitted
 RIDGE = 1e-3  # of the fit, times the largest response: spikes are noisy, so weights must stay small
@@ -170,7 +169,7 @@ def population(nonlinearity: str, largest: Any, neurons: int, method: str) -> Po
     current = 1.0 + slope * (drive[:, None] * sign - start * sign)  # (GRID, n)
     rates = _rates(current, share)
     largest = np.maximum(np.asarray(largest, dtype=np.float64), 1e-6)
-    wanted = activate(torch.as_tensor(drive[:, None] * largest), nonlinearity).numpy()  # (GRID, H)
+    wanted = TENSORS.apply(nonlinearity, torch.as_tensor(drive[:, None] * largest)).numpy()  # (GRID, H)
     gram = rates.T @ rates
     ridge = RIDGE * GRID * (rates.max() ** 2) * np.eye(neurons)
     decoder = np.linalg.solve(gram + ridge, rates.T @ wanted).T  # (H, n)

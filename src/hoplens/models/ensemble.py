@@ -2,58 +2,77 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hoplens.errors import ShapeError, check_choice, check_number
-from hoplens.graph.parts import Leak
+from hoplens.errors import ParameterError, ShapeError, check_choice, check_number
+from hoplens.graph.chain import thin_products
 from hoplens.graph.pathways import Pathways
 from hoplens.graph.scores import saliency, top_mask
-from hoplens.seeds import generator
+from hoplens.models.cells import CELLS, Kernel, LeakyRNN, make_cell
+from hoplens.models.linearise import linearise
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 
-ACTIVATIONS = ("tanh", "relu", "linear")
-INITS = ("gaussian", "orthogonal", "delay")
+State = tuple[Tensor, Tensor | None]  # h and, of an LSTM, c
 
 
 @dataclass(eq=False)
 class Ensemble:
-    """E networks ``h_t = (1 - a) h_(t-1) + a f(W_rec h_(t-1) + W_in x_t + b)``, ``y_t = W_out h_t + c``.
+    """E networks of one recurrent cell with a linear read-out, ``y_t = W_out h_t + c``.
 
     Attributes
     ----------
-    weight : Tensor, shape (E, H + I + 1, H)
-        Rows: from hidden units, from inputs, bias; columns: to hidden units. One block, so that a time
-        step is one matrix product.
+    weight : Tensor, shape (E, H + I + 1, K)
+        Rows: from hidden units, from inputs, bias; columns: to the rows of the cell, K = H without gates, or
+        4 H. One block, so that a time step is one matrix product. A GRU's columns are r, z, the
+        input's part and the state's part of the candidate n, the last two with zeros where the other has its
+        weights; an LSTM's are i, f, o, g.
     readout : Tensor, shape (E, O, H)
         W_out.
     offset : Tensor, shape (E, O, 1)
         c.
-    activation : {"tanh", "relu", "linear"}
-        f.
+    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm"}, default "tanh"
+        Cells without gates are ``h_t = (1 - a) h_(t-1) + a f(W_rec h_(t-1) + W_in x_t + b)``, "leaky" with
+        f = tanh; GRU and LSTM follow the equations of torch's modules.
     leak : float, default 1
-        a, above 0 and at most 1: how much of the state is renewed each time step (dt / tau).
+        a of a cell without gates, above 0 and at most 1: how much of the state is renewed each time step
+        (dt / tau).
     """
 
     weight: Tensor
     readout: Tensor
     offset: Tensor
-    activation: str = "tanh"
+    cell: str = "tanh"
     leak: float = 1.0
 
     def __post_init__(self) -> None:
-        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("cell", self.cell, CELLS)
         check_number("leak", self.leak, above=0.0, most=1.0)
         weight, readout, offset = (tuple(tensor.shape) for tensor in self.tensors)
-        fits = len(weight) == 3 and len(readout) == 3 and weight[1] > weight[2] + 1
-        if not fits or readout[::2] != weight[::2] or offset != (*readout[:2], 1):
+        fits = len(weight) == 3 and len(readout) == 3 and weight[0] == readout[0]
+        fits = fits and weight[2] == readout[2] * self.kernel.blocks and weight[1] >= readout[2] + 2
+        if not fits or offset != (*readout[:2], 1):
+            wide = "H" if self.kernel.blocks == 1 else f"{self.kernel.blocks} H"
             raise ShapeError(
-                "an ensemble needs weight (E, H + I + 1, H), readout (E, O, H) and offset (E, O, 1), "
-                f"got {weight}, {readout} and {offset}"
+                f"an ensemble of {self.cell} cells needs weight (E, H + I + 1, {wide}), readout (E, O, H) "
+                f"and offset (E, O, 1), got {weight}, {readout} and {offset}"
             )
+        if self.leak != 1 and not self.plain:
+            raise ParameterError(f"a {self.cell} cell has no leak; leave it out")
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The cell's time step."""
+        return make_cell(self.cell, self.leak)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the cell has one recurrent matrix and no gates."""
+        return self.kernel.blocks == 1
 
     @property
     def size(self) -> int:
@@ -63,12 +82,17 @@ class Ensemble:
     @property
     def n_hidden(self) -> int:
         """Number of hidden units, H."""
-        return self.weight.shape[-1]
+        return self.readout.shape[-1]
 
     @property
     def n_inputs(self) -> int:
         """Number of inputs, I."""
-        return self.weight.shape[-2] - self.n_hidden - 1
+        return self.weight.shape[1] - self.n_hidden - 1
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs, O."""
+        return self.readout.shape[1]
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,60 +100,25 @@ class Ensemble:
         return self.weight, self.readout, self.offset
 
     def recurrent(self) -> Tensor:
-        """Return W_rec transposed, as stored: a view of shape (E, H from, H to)."""
+        """Return the recurrent weights of all gates as stored: a view of shape (E, H from, K to)."""
         return self.weight[:, : self.n_hidden]
 
-    def keep(self, rows: slice, share: Tensor, *, by: str = "magnitude", horizon: int = 1) -> Tensor:
-        """Return which recurrent weights stay when each network loses the share with the lowest scores.
+    def structure(self) -> Tensor:
+        """Return 1 where the cell has a weight and 0 where it has none, shape (H + I + 1, K)."""
+        h = self.n_hidden
+        there = torch.ones_like(self.weight[0])
+        places = zip(self.kernel.from_input, self.kernel.from_state, strict=True)
+        for block, (by_x, by_h) in enumerate(places):
+            rows = slice(block * h, (block + 1) * h)
+            if by_h is None:
+                there[:h, rows] = 0.0
+            if by_x is None:
+                there[h:-1, rows] = 0.0
+        return there
 
-        Parameters
-        ----------
-        rows : slice
-            Which networks.
-        share : Tensor, shape (rows,)
-            Share of all H * H weights.
-        by : {"magnitude", "pathway"}
-            See `hoplens.graph.saliency`.
-        horizon : int
-            Time steps, for "pathway".
-
-        Returns
-        -------
-        Tensor of bool, shape (rows, H from, H to)
-            As ``recurrent()`` lies.
-        """
-        return top_mask(self.select(rows).scores(by, horizon=horizon), share).mT
-
-    def scores(self, by: str = "magnitude", *, horizon: int | None = None) -> Tensor:
-        """Return the scores of all recurrent weights, shape (E, H to, H from); see `hoplens.graph.saliency`.
-
-        Parameters
-        ----------
-        by : {"magnitude", "pathway"}
-        horizon : int, optional
-            Time steps, for "pathway".
-        """
-        own = self.leak * self.blocks()[1]  # the self-loops of a leak are no weights
-        return saliency(self.pathways(), by, horizon=horizon, removable=own)
-
-    def pathways(self) -> Pathways:
-        """Return the graph of all networks, leading axis E: W_rec and W_in as views of the weights.
-
-        With a leak a below 1 the graph is that of the linearised update, ``(1 - a) I + a W_rec`` and
-        ``a W_in``: each unit has a self-loop.
-        """
-        w_in, w_rec, _ = self.blocks()
-        leak, provenance = None, "raw weights"
-        if self.leak < 1:
-            leak = Leak(*(w_rec.new_full((self.n_hidden,), part) for part in (1 - self.leak, self.leak)))
-            w_in, w_rec = self.leak * w_in, torch.diag_embed(leak.kept) + self.leak * w_rec
-            provenance = f"leak {self.leak:g}"
-        return Pathways(w_in, w_rec, self.readout, leak=leak, provenance=f"{provenance} ({self.activation})")
-
-    def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return views of the weights without leak: W_in (E, H, I), W_rec (E, H, H), W_out (E, O, H)."""
-        h, i = self.n_hidden, self.n_inputs
-        return self.weight[:, h : h + i].mT, self.recurrent().mT, self.readout
+    def nonzero(self) -> Tensor:
+        """Return the number of recurrent weights that are not zero, int64, shape (E,)."""
+        return (self.recurrent() != 0).sum(dim=(1, 2))
 
     def clone(self) -> Ensemble:
         """Return a copy with its own memory."""
@@ -147,25 +136,154 @@ class Ensemble:
         weight, readout, offset = (tensor[rows] for tensor in self.tensors)
         return replace(self, weight=weight, readout=readout, offset=offset)
 
-    def predict(self, inputs: Tensor) -> Tensor:
+    def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views of the weights: W_in (E, K, I), W_rec (E, K, H), W_out (E, O, H)."""
+        h = self.n_hidden
+        return self.weight[:, h:-1].mT, self.recurrent().mT, self.readout
+
+    def keep(self, rows: slice, share: Tensor, *, by: str = "magnitude", horizon: int = 1) -> Tensor:
+        """Return which recurrent weights stay when each network loses the share with the lowest scores.
+
+        Parameters
+        ----------
+        rows : slice
+            Which networks.
+        share : Tensor, shape (rows,)
+            Share of all recurrent weights of all gates.
+        by : {"magnitude", "pathway"}
+            See `scores`.
+        horizon : int
+            Time steps, for "pathway".
+
+        Returns
+        -------
+        Tensor of bool, shape (rows, H from, K to)
+            As ``recurrent()`` lies.
+        """
+        share = share.double()
+        if not self.plain:  # what does not exist is not counted among the low
+            share = share * float(self.structure()[: self.n_hidden].mean())
+        return top_mask(self.select(rows).scores(by, horizon=horizon), share)
+
+    def scores(self, by: str = "magnitude", *, horizon: int | None = None) -> Tensor:
+        """Return the scores of all recurrent weights, shape (E, H from, K to), as ``recurrent()`` lies.
+
+        Parameters
+        ----------
+        by : {"magnitude", "pathway"}
+            ``|W|``, or ``|W dS/dW|`` with S half the squared hop maps of the graph. Weights that the cell
+            does not have score infinity.
+        horizon : int, optional
+            Time steps, for "pathway".
+        """
+        if self.plain:
+            own = self.leak * self.blocks()[1]  # the self-loops of a leak are no weights
+            return saliency(self.pathways(), by, horizon=horizon, removable=own).mT
+        h = self.n_hidden
+        scores = self.recurrent().detach().abs()
+        if check_choice("score", by, ("magnitude", "pathway")) == "pathway":
+            if horizon is None:
+                raise ParameterError('scores by "pathway" need horizon=, the time steps considered')
+            with torch.enable_grad():
+                weight = self.weight.detach().requires_grad_()
+                net = replace(self, weight=weight).pathways()
+                maps = thin_products(net.w_in, net.w_rec, net.w_out.detach(), horizon)
+                (slope,) = torch.autograd.grad(0.5 * maps.square().sum(), weight)
+            scores = (scores * slope[:, :h]).abs()
+        return scores.masked_fill(self.structure()[:h] == 0, torch.inf)
+
+    def pathways(
+        self, at: str | None = None, *, state: Tensor | None = None, x: Tensor | None = None
+    ) -> Pathways:
+        """Return the graph of all networks, leading axis E, differentiable by the weights.
+
+        Parameters
+        ----------
+        at : {"raw", "origin", "point"}, optional
+            Where the step is linearised. "raw": the weights themselves, slopes taken as 1 (cells without
+            gates only, their default): W_in and W_rec as views, or with a leak a below 1 ``a W_in`` and
+            ``(1 - a) I + a W_rec``, where each unit has a self-loop. "origin": state and input zero (default
+            of gated cells). "point": at ``state`` and ``x``.
+        state : Tensor, shape (E, S)
+            h, or [h, c] of an LSTM.
+        x : Tensor, shape (E, I)
+
+        Returns
+        -------
+        Pathways
+            w_rec of shape (E, S, S); an LSTM's S = 2 H states are [h, c].
+        """
+        return linearise(self, at, state=state, x=x)
+
+    def states(self, inputs: Tensor) -> Iterator[Tensor]:
+        """Yield h (E, H, B) after every time step; plain PyTorch, differentiable.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (L, 1 or E, I, B)
+        """
+        for state in self.run(inputs):
+            yield state[0]
+
+    def run(self, inputs: Tensor) -> Iterator[State]:
+        """Yield the state after every time step; see `advance` and `states`.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (L, 1 or E, I, B)
+        """
+        state: State | None = None
+        for x in inputs.unbind(0):
+            state = self.advance(x, state)
+            yield state
+
+    def advance(self, x: Tensor, state: State | None = None) -> State:
+        """Take one time step; plain PyTorch, differentiable.
+
+        Parameters
+        ----------
+        x : Tensor, shape (1 or E, I, B)
+        state : (Tensor, Tensor or None), optional
+            h and, of an LSTM, c, each (E, H, B); what the step before returned. Default zeros.
+
+        Returns
+        -------
+        (Tensor, Tensor or None)
+        """
+        h, cell = self.n_hidden, self.kernel
+        w_rec, w_in, bias = (part.mT for part in self.weight.split([h, self.n_inputs, 1], dim=1))
+        if state is None:
+            zeros = self.weight.new_zeros(self.size, h, x.shape[-1])
+            state = zeros, zeros if cell.memories else None
+        entering = torch.baddbmm(bias, w_in, x.expand(self.size, -1, -1))
+        return cell.step(torch.baddbmm(entering, w_rec, state[0]), *state)
+
+    def predict(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run all networks on the same sequences.
 
         Parameters
         ----------
         inputs : Tensor, shape (B, L, I), or (E, B, L, I) for own sequences a network
+        lengths : Tensor of int64, shape (B,) or (E, B), optional
+            Valid steps; default all.
 
         Returns
         -------
         Tensor, shape (E, B, O)
-            Read-out after the last time step. Plain PyTorch, differentiable.
+            Read-out after the last valid step. Differentiable.
 
         Raises
         ------
         ShapeError
             If the inputs do not fit the networks.
         """
-        *_, state = self._states(inputs)
-        return state @ self.readout.mT + self.offset.mT
+        states = torch.stack(list(self.states(self._batch_last(inputs))))  # (L, E, H, B)
+        if lengths is None:
+            last = states[-1]
+        else:
+            ends = lengths.expand(self.size, -1) - 1
+            last = states.gather(0, ends[None, :, None].expand(1, -1, self.n_hidden, -1))[0]
+        return torch.baddbmm(self.offset, self.readout, last).mT
 
     def predict_steps(self, inputs: Tensor) -> Tensor:
         """Run all networks on the same sequences and read out after every time step.
@@ -177,142 +295,107 @@ class Ensemble:
         Returns
         -------
         Tensor, shape (E, B, L, O)
-            Plain PyTorch, differentiable.
+            Differentiable.
 
         Raises
         ------
         ShapeError
             If the inputs do not fit the networks.
         """
-        reads = [state @ self.readout.mT + self.offset.mT for state in self._states(inputs)]
+        reads = [
+            torch.baddbmm(self.offset, self.readout, h).mT for h in self.states(self._batch_last(inputs))
+        ]
         return torch.stack(reads, dim=2)
 
-    def _states(self, inputs: Tensor) -> Iterator[Tensor]:
-        """Yield the hidden states (E, B, H) after every time step."""
-        h, i = self.n_hidden, self.n_inputs
+    def _batch_last(self, inputs: Tensor) -> Tensor:
+        """Return (E or 1, B, L, I) inputs as (L, E or 1, I, B)."""
         own = inputs.dim() == 4 and inputs.shape[0] == self.size
-        if not (own or inputs.dim() == 3) or inputs.shape[-1] != i or inputs.dtype != self.weight.dtype:
+        fits = inputs.shape[-1] == self.n_inputs and inputs.dtype == self.weight.dtype
+        if not (own or inputs.dim() == 3) or not fits:
             raise ShapeError(
-                f"inputs must be {self.weight.dtype} of shape (B, L, I={i}) or (E={self.size}, B, L, I={i}), "
-                f"got {inputs.dtype} of shape {tuple(inputs.shape)}"
+                f"inputs must be {self.weight.dtype} of shape (B, L, I={self.n_inputs}) or "
+                f"(E={self.size}, B, L, I={self.n_inputs}), got {inputs.dtype} of shape {tuple(inputs.shape)}"
             )
-        w_rec, w_in, bias = self.weight.split([h, i, 1], dim=1)
-        state = self.weight.new_zeros(self.size, inputs.shape[-3], h)
-        for x in inputs.unbind(dim=-2):
-            renewed = activate(torch.baddbmm(x @ w_in + bias, state, w_rec), self.activation)
-            state = renewed if self.leak == 1 else torch.lerp(state, renewed, self.leak)
-            yield state
+        return (inputs if own else inputs[None]).permute(2, 0, 3, 1)
+
+    def model(self, n: int, info: ModelInfo | None = None) -> RecurrentModel:
+        """Return one network as a module of its own: nn.RNN, LeakyRNN, nn.GRU or nn.LSTM with its read-out.
+
+        Parameters
+        ----------
+        n : int
+            Which network.
+        info : ModelInfo, optional
+            What the model says of itself.
+        """
+        if not -self.size <= n < self.size:
+            raise ParameterError(f"there are {self.size} networks, got number {n}")
+        w_ih, w_hh, b_ih, b_hh = self._torch_blocks(n)
+        sizes = (self.n_inputs, self.n_hidden)
+        core: nn.Module
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+            if self.plain and (self.cell != "tanh" or self.leak != 1):
+                core = LeakyRNN(*sizes, self.leak, nonlinearity="tanh" if self.cell == "leaky" else self.cell)
+            else:
+                kinds = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+                core = kinds[self.cell](*sizes, batch_first=True)
+            readout = nn.Linear(self.n_hidden, self.n_outputs)
+        core, readout = core.to(self.weight), readout.to(self.weight)
+        with torch.no_grad():
+            for name, value in zip(
+                ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), (w_ih, w_hh, b_ih, b_hh), strict=True
+            ):
+                getattr(core, f"{name}_l0").copy_(value)
+            readout.weight.copy_(self.readout[n])
+            readout.bias.copy_(self.offset[n, :, 0])
+        return RecurrentModel(core, readout, info)
+
+    def models(self) -> list[RecurrentModel]:
+        """Return all networks as modules, in evaluation mode; see `model`."""
+        return [self.model(n).eval() for n in range(self.size)]
+
+    def with_models(self, models: Sequence[RecurrentModel]) -> Ensemble:
+        """Return an ensemble like this one of models of the same cell and sizes.
+
+        Parameters
+        ----------
+        models : sequence of RecurrentModel
+            As `model` returns them; changed by fine-tuning, for example.
+        """
+        weights, kernel, h = [], self.kernel, self.n_hidden
+        for model in models:
+            state = {
+                name.removesuffix("_l0"): value.detach() for name, value in model.core.state_dict().items()
+            }
+            rows = self.weight.new_zeros(kernel.blocks, h, self.weight.shape[1])
+            for row, by_x, by_h in zip(rows, kernel.from_input, kernel.from_state, strict=True):
+                for place, kind, columns in ((by_x, "ih", slice(h, -1)), (by_h, "hh", slice(0, h))):
+                    if place is not None:
+                        block = slice(place * h, (place + 1) * h)
+                        row[:, columns] = state[f"weight_{kind}"][block]
+                        row[:, -1] += state[f"bias_{kind}"][block]
+            weights.append(rows.flatten(0, 1).mT)
+        readouts = torch.stack([model.readout.weight.detach() for model in models])
+        offsets = torch.stack([model.readout.bias.detach()[:, None] for model in models])
+        return replace(self, weight=torch.stack(weights).contiguous(), readout=readouts, offset=offsets)
+
+    def _torch_blocks(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the weights and biases as PyTorch's module of this cell has them."""
+        h, kernel = self.n_hidden, self.kernel
+        rows = self.weight[n].detach().mT.unflatten(0, (kernel.blocks, h))  # (blocks, H, H + I + 1)
+        by_input, by_state = (
+            sorted(p for p in order if p is not None) for order in (kernel.from_input, kernel.from_state)
+        )
+        entering = [rows[kernel.from_input.index(place)] for place in by_input]
+        looping = [kernel.from_state.index(place) for place in by_state]
+        # a row that hears both has its bias once, beside the inputs
+        own = [rows[row][:, -1] * (kernel.from_input[row] is None) for row in looping]
+        return (
+            torch.cat([row[:, h:-1] for row in entering]),
+            torch.cat([rows[row][:, :h] for row in looping]),
+            torch.cat([row[:, -1] for row in entering]),
+            torch.cat(own),
+        )
 
 
-def activate(z: Tensor, activation: str) -> Tensor:
-    """Apply a named activation."""
-    if activation == "tanh":
-        return z.tanh()
-    return z.relu() if activation == "relu" else z
-
-
-def create_ensemble(
-    seeds: Sequence[int],
-    inits: Sequence[str],
-    *,
-    n_inputs: int,
-    hidden: int,
-    n_outputs: int,
-    length: int,
-    activation: str = "tanh",
-    leak: float = 1.0,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Ensemble:
-    """Draw the initial weights of an ensemble; each network depends on its own seed and init only.
-
-    Parameters
-    ----------
-    seeds : sequence of int
-        One a network.
-    inits : sequence of {"gaussian", "orthogonal", "delay"}
-        One a network. ``gaussian``: W_rec ~ N(0, 1/H). ``orthogonal``: W_rec a random rotation.
-        ``delay``: delay lines as long as the horizon in one half of the units, a rotation in the other
-        (see `delay_lines`).
-    n_inputs, hidden, n_outputs, length : int
-        Sizes I, H, O and L.
-    activation : {"tanh", "relu", "linear"}
-    leak : float, default 1
-        See `Ensemble`.
-    dtype, device
-        Of the weights. Numbers are drawn on the CPU, so that they do not depend on the device.
-    """
-    check_choice("activation", activation, ACTIVATIONS)
-    weights, readouts = [], []
-    for seed, init in zip(seeds, inits, strict=True):
-        check_choice("init", init, INITS)
-        source = generator("initial weights", seed)
-        # always drawn in this order, so that networks of one seed share W_in and W_out over inits
-        w_in = torch.randn(hidden, n_inputs, generator=source, dtype=torch.float64) / math.sqrt(n_inputs)
-        w_out = torch.randn(n_outputs, hidden, generator=source, dtype=torch.float64) / math.sqrt(hidden)
-        w_rec = torch.randn(hidden, hidden, generator=source, dtype=torch.float64)
-        if init == "gaussian":
-            w_rec = w_rec / math.sqrt(hidden)
-        elif init == "orthogonal":
-            w_rec = rotation(w_rec)
-        else:
-            w_rec, entries = delay_lines(w_rec, length)
-            w_in = w_in * entries[:, None]
-        weights.append(torch.cat([w_rec.mT, w_in.mT, torch.zeros(1, hidden, dtype=torch.float64)]))
-        readouts.append(w_out)
-    return Ensemble(
-        torch.stack(weights).to(device, dtype),
-        torch.stack(readouts).to(device, dtype),
-        torch.zeros(len(weights), n_outputs, 1, dtype=dtype, device=device),
-        activation,
-        leak,
-    )
-
-
-def delay_lines(noise: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return a recurrent matrix made half of delay lines, half of a random rotation.
-
-    A delay line of ``length`` units hands its content on by one unit a time step with gain 1, so that its
-    unit d holds what entered it d steps ago: nothing fades, and no two lags share a unit. As many lines as
-    fit into half of the units are laid (at least one, which may take all of them); the units left over are
-    linked by a random rotation, so that the network can also mix and combine.
-
-    Parameters
-    ----------
-    noise : Tensor, shape (H, H)
-        Standard normal numbers, the source of the rotation.
-    length : int
-        Time steps L that a line should hold.
-
-    Returns
-    -------
-    w_rec : Tensor, shape (H, H)
-        In torch's orientation.
-    entries : Tensor, shape (H,)
-        1 for the first unit of each line and for every unit of the rotation, else 0: who hears the input.
-    """
-    hidden = noise.shape[-1]
-    span, taken = min(length, hidden), line_units(hidden, length)
-    w_rec = torch.diag(noise.new_ones(hidden - 1), -1) if hidden > 1 else noise.new_zeros(1, 1)
-    w_rec[taken:] = 0.0
-    w_rec[taken:, taken:] = rotation(noise[taken:, taken:])
-    w_rec[:taken:span] = 0.0
-    entries = noise.new_ones(hidden)
-    entries[:taken] = 0.0
-    entries[:taken:span] = 1.0
-    return w_rec, entries
-
-
-def line_units(hidden: int, length: int) -> int:
-    """Return how many units, the first ones, delay lines take; see `delay_lines`."""
-    span = min(length, hidden)
-    return max(1, hidden // (2 * span)) * span
-
-
-def rotation(noise: Tensor) -> Tensor:
-    """Return a uniformly random orthogonal matrix made from standard normal numbers (Mezzadri 2007)."""
-    if noise.numel() == 0:
-        return noise
-    factors: tuple[Tensor, Tensor] = torch.linalg.qr(noise)
-    q, r = factors
-    return q * r.diagonal().sign()
+__all__ = ["Ensemble", "State"]

@@ -13,8 +13,7 @@ from hoplens.errors import (
     ShapeError,
     UnsupportedModelError,
 )
-from hoplens.models.cells import CORES, CellModule, LeakyRNN
-from hoplens.models.ensemble import Ensemble
+from hoplens.models.cells import CORES, CellModule
 from hoplens.models.tensors import check_lengths, check_sequences
 
 FORMAT = 1  # of descriptions
@@ -168,26 +167,6 @@ def last_steps(inputs: Tensor, window: int, lengths: Tensor | None = None) -> tu
     return inputs.gather(1, places), lengths.clamp_max(window)
 
 
-def models_of(ensemble: Ensemble) -> list[RecurrentModel]:
-    """Return the networks of an ensemble as modules."""
-    h, i = ensemble.n_hidden, ensemble.n_inputs
-    models = []
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        for weight, readout, offset in zip(*ensemble.tensors, strict=True):
-            core = LeakyRNN(i, h, ensemble.leak, nonlinearity=ensemble.activation).to(weight)
-            linear = nn.Linear(h, len(readout)).to(weight)
-            w_rec, w_in, bias = weight.detach().split([h, i, 1])
-            with torch.no_grad():
-                core.weight_hh_l0.copy_(w_rec.mT)
-                core.weight_ih_l0.copy_(w_in.mT)
-                core.bias_ih_l0.copy_(bias[0])
-                core.bias_hh_l0.zero_()
-                linear.weight.copy_(readout)
-                linear.bias.copy_(offset[:, 0])
-            models.append(RecurrentModel(core, linear).eval())
-    return models
-
-
 def at_steps(values: Tensor, before: Tensor, steps: int) -> Tensor:
     """Put what belongs to the last steps of sequences (`last_steps`) at these steps, zeros before and after.
 
@@ -274,12 +253,10 @@ def _info(said: dict[str, Any], n_inputs: int, n_outputs: int) -> ModelInfo:
 
 
 __all__ = [
-    "LeakyRNN",
     "ModelInfo",
     "RecurrentModel",
     "at_steps",
     "build_model",
     "describe_model",
     "last_steps",
-    "models_of",
 ]

@@ -15,7 +15,7 @@ from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.penalties.base import Penalty
 
 if TYPE_CHECKING:
-    from hoplens.training.sequences.ensemble import SequenceEnsemble
+    from hoplens.models.ensemble import Ensemble
 
 
 class FlowPenalty(Penalty):
@@ -101,12 +101,12 @@ class FlowPenalty(Penalty):
             weights = torch.where(hops >= 2, self.damping**hops, 0.0)
             return self._flow(outputs.T, x, weights[:, :, None])[0] / len(x)
 
-    def along(self, ensemble: SequenceEnsemble, inputs: Tensor, lengths: Tensor) -> Tensor:
+    def along(self, ensemble: Ensemble, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return the penalty of every network of an ensemble on its batch, shape (E,).
 
         Parameters
         ----------
-        ensemble : SequenceEnsemble
+        ensemble : Ensemble
             With weights that require gradients.
         inputs : Tensor, shape (L, E, I, B)
         lengths : Tensor of int64, shape (E, B)

@@ -47,7 +47,7 @@ def plot_comparison(summary: pd.DataFrame, measure: str, *, ax: Axes | None = No
         ``<measure>_high``; or what `hoplens.statistics.compare` returned for this measure, whose columns are
         called mean, low and high, and which has no task where it compared all rows at once.
     measure : str
-        A column, e.g. ``test_mse``; one that was registered with a ``plot`` is drawn by that.
+        A column, e.g. ``test_error``; one that was registered with a ``plot`` is drawn by that.
     ax : Axes, optional
         Where, without legend; default a new figure with one.
 

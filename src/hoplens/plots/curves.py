@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HEIGHT = 2.5
 LOG_FROM = 20.0  # a measure that spans more than this factor is drawn on a log scale
-CHANCE = {"test_mse": (1.0, "predicts the mean"), "accuracy": (0.5, "guesses")}
+CHANCE = {"test_error": (1.0, "predicts the mean"), "accuracy": (0.5, "guesses")}
 Points = dict[str, list[tuple[float, Interval]]]
 
 
@@ -47,7 +47,7 @@ def plot_strength_sweep(networks: pd.DataFrame, measure: str, *, ax: Axes | None
     networks : DataFrame
         One row a network of one task: method, strength, the measure, and role if there are several.
     measure : str
-        A column, e.g. ``test_mse``.
+        A column, e.g. ``test_error``.
     ax : Axes, optional
         Where, without legend; default a new figure with one.
 
@@ -92,7 +92,7 @@ def plot_pruning(networks: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     networks : DataFrame
-        One row a network of one task: method, strength and ``kept_10`` .. ``kept_90``; and test_mse where
+        One row a network of one task: method, strength and ``kept_10`` .. ``kept_90``; and test_error where
         a method has several strengths, and role if there are several.
     ax : Axes, optional
         Where, without legend; default a new figure with one.
@@ -133,7 +133,7 @@ def plot_reach(reach: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     reach : DataFrame
-        One row a network: method, lag, strength, test_mse, and role if there are several.
+        One row a network: method, lag, strength, test_error, and role if there are several.
     ax : Axes, optional
         Where, without legend; default a new figure with one.
 
@@ -153,8 +153,8 @@ def plot_reach(reach: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for method, style in method_styles(points).items():
         _line(axes, points[method], style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    _value_scale(axes, points, "test_mse")
-    name_axes(axes, "lag of the signal (time steps)", measure_info("test_mse").label)
+    _value_scale(axes, points, "test_error")
+    name_axes(axes, "lag of the signal (time steps)", measure_info("test_error").label)
     return axes
 
 

@@ -76,9 +76,9 @@ def sweep_points(networks: pd.DataFrame, measure: str) -> dict[str, list[tuple[f
 
 
 def reach_points(reach: pd.DataFrame) -> dict[str, list[tuple[float, Interval]]]:
-    """Return, for each method, (lag, interval of test_mse) at the strength best on validation seeds."""
-    check_frame(reach, ["method", "lag", "strength", "test_mse"])
-    return _points(at_best_strength(reach, ["method", "lag"]), "lag", "test_mse")
+    """Return, for each method, (lag, interval of test_error) at the strength best on validation seeds."""
+    check_frame(reach, ["method", "lag", "strength", "test_error"])
+    return _points(at_best_strength(reach, ["method", "lag"]), "lag", "test_error")
 
 
 def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[tuple[float, Interval]]]:
@@ -115,9 +115,9 @@ def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
     if len(tried) == 1:
         return report
     seen = others[others["strength"].isin(tried)]
-    if not len(seen) or "test_mse" not in seen.columns:
+    if not len(seen) or "test_error" not in seen.columns:
         raise ParameterError(
-            f"{rows['method'].iloc[0]} has {len(tried)} strengths and no test_mse of validation seeds to "
+            f"{rows['method'].iloc[0]} has {len(tried)} strengths and no test_error of validation seeds to "
             'choose one by; add rows of role "validation", or keep one strength'
         )
     return report[report["strength"] == best_strength(seen)]

@@ -30,8 +30,8 @@ ROW = 0.5  # inches a set
 REFERENCE = "L1"
 # pick, measure, axis label, whether it is a multiple of the reference's test error
 PANELS = (
-    (BEST, "error", "test error / that of L1", True),
-    (PRUNED, "error_90", "90 % of recurrent weights removed:\ntest error / that of L1 unpruned", True),
+    (BEST, "test_error", "test error / that of L1", True),
+    (PRUNED, "test_error_90", "90 % of recurrent weights removed:\ntest error / that of L1 unpruned", True),
     (LEAN, "active_hops", "active hops of networks\nas good as L1", False),
 )
 
@@ -77,13 +77,13 @@ def _panel(
 ) -> None:
     quiet(axes, grid="x")
     axes.tick_params(axis="y", length=0)
-    if measure != "error":  # whole networks differ little: no need for a logarithm
+    if measure != "test_error":  # whole networks differ little: no need for a logarithm
         axes.set_xscale("log")
     styles = method_styles(methods)
     for t, task in enumerate(tasks):
         own = summary[(summary["task"] == task) & (summary["pick"] == pick)].set_index("method")
         base = summary[(summary["task"] == task) & (summary["pick"] == BEST)].set_index("method")
-        unit = base["error"].get(REFERENCE, np.nan) if relative else 1.0
+        unit = base["test_error"].get(REFERENCE, np.nan) if relative else 1.0
         if t:
             axes.axhline(t - 0.5, color=RULE, linewidth=0.6)
         for m, method in enumerate(methods):

@@ -22,9 +22,9 @@ from hoplens.studies.measures import kept_columns, measure_info
 if TYPE_CHECKING:
     import pandas as pd
 
-COMPARED = ("test_mse", "alignment", "active_hops", "accuracy", "resolvent_corr", "kept_70")
+COMPARED = ("test_error", "alignment", "active_hops", "accuracy", "resolvent_corr", "kept_70")
 FEW_TASKS = 6  # of more tasks the first measures only: the others are in the table
-SWEPT = ("test_mse", "alignment")
+SWEPT = ("test_error", "alignment")
 Points = dict[str, list[tuple[float, Interval]]]
 
 
@@ -156,14 +156,14 @@ def _sweeps(networks: pd.DataFrame, measure: str) -> Group | None:
 
 
 def _hop_fronts(networks: pd.DataFrame) -> Group | None:
-    if not len(networks) or not all(_has(networks, m) for m in ("test_mse", "active_hops")):
+    if not len(networks) or not all(_has(networks, m) for m in ("test_error", "active_hops")):
         return None
     figures = []
     for n, (task, own) in enumerate(_by_task(networks)):
         lines, front = hop_front(own)
         data = {
             "x": {"name": "active hops a pair", "zero": True},
-            "y": {"name": measure_info("test_mse").label, "log": True},
+            "y": {"name": measure_info("test_error").label, "log": True},
             "lines": lines,
             "front": front,
             "target": _target(own, "active_hops"),
@@ -181,7 +181,7 @@ def _hop_fronts(networks: pd.DataFrame) -> Group | None:
 
 def _weight_fronts(networks: pd.DataFrame) -> Group | None:
     columns = kept_columns(map(str, networks.columns))
-    if not len(networks) or not columns or not _has(networks, "test_mse"):
+    if not len(networks) or not columns or not _has(networks, "test_error"):
         return None
     figures = []
     for n, (task, own) in enumerate(_by_task(networks)):
@@ -236,7 +236,7 @@ def _reach(reach: pd.DataFrame) -> Group | None:
     if not len(reach):
         return None
     axis = {"name": "lag of the signal (time steps)"}
-    figure = _curves("reach", "", reach_points(reach), axis, "test_mse")
+    figure = _curves("reach", "", reach_points(reach), axis, "test_error")
     text = (
         "How far back a signal may lie. At each lag every method has the strength that did best on "
         "validation seeds."
@@ -256,7 +256,7 @@ def _curves(key: str, title: str, points: Points, x: dict[str, Any], measure: st
     means = [p.mean for line in points.values() for _, p in line if math.isfinite(p.mean)]
     name = "performance kept" if measure == "kept" else measure_info(measure).label
     level = {"value": CHANCE[measure][0], "text": CHANCE[measure][1]} if measure in CHANCE else None
-    zero = measure in ("kept", "test_mse")
+    zero = measure in ("kept", "test_error")
     y = {"name": name, "log": _spread(means, measure), "zero": zero, **_whole(measure)}
     said = "; ".join(
         f"{method_label(m)} " + ", ".join(f"{number(p.mean)} at {strength(at)}" for at, p in line)

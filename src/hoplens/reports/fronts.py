@@ -33,7 +33,7 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
         The front: (active hops, error) by rising hops.
     """
     rows = fair_rows(networks, ["method", "strength"])
-    columns = ["active_hops", "test_mse"]
+    columns = ["active_hops", "test_error"]
     groups = rows.groupby(["method", "strength"], sort=True)[columns]
     means = groups.mean().where(groups.count().eq(groups.size(), axis=0))
     lines: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[st
         points = []
         for column in reversed(["kept_0", *columns]):
             kept = 1.0 if column == "kept_0" else own[column]
-            pruned = own.assign(error=1 - kept * (1 - own["test_mse"]))
+            pruned = own.assign(error=1 - kept * (1 - own["test_error"]))
             best = best_strength(pruned, "error")
             lost, error = standing(pruned.loc[pruned["strength"] == best, "error"])
             if not lost:

@@ -31,7 +31,7 @@ class StudyLike(Protocol):
     paired : DataFrame
         Differences by seed: task, method, reference, measure, difference, low, high, p, n.
     reach : DataFrame
-        method, lag, strength, seed, role, test_mse.
+        method, lag, strength, seed, role, test_error.
     ablation : DataFrame
         Like ``summary``; the methods are the arms of the ablation.
     anchors : DataFrame
@@ -105,12 +105,12 @@ def duels(results: StudyLike) -> list[Duel]:
     The better reference is the one that lost the smaller share of its networks, then the one of less error.
     """
     summary = results.summary
-    if not len(summary) or "test_mse" not in summary.columns:
+    if not len(summary) or "test_error" not in summary.columns:
         return []
     found = []
     for task in dict.fromkeys(summary["task"]):
         rows = summary[summary["task"] == task].to_dict("records")
-        sides = {str(row["method"]): (lost_share(row), float(row["test_mse"])) for row in rows}
+        sides = {str(row["method"]): (lost_share(row), float(row["test_error"])) for row in rows}
         sides = {name: side for name, side in sides.items() if math.isfinite(side[1])}
         references = [name for name in REFERENCES if name in sides]
         if OURS in sides and references:
@@ -132,7 +132,7 @@ def _duel(
     ratio = ours / theirs if theirs else math.nan
     row: dict[Any, Any] = {}
     if len(paired):
-        wanted = {"task": task, "method": OURS, "reference": reference, "measure": "test_mse"}
+        wanted = {"task": task, "method": OURS, "reference": reference, "measure": "test_error"}
         rows = paired[(paired[list(wanted)] == list(wanted.values())).all(axis=1)]
         row = rows.iloc[0].to_dict() if len(rows) else {}
     names = ("difference", "low", "high", "p", "p_holm")
@@ -151,12 +151,12 @@ def _duel(
 
 def leaders(summary: pd.DataFrame) -> str:
     """Say which method has the least test error on how many tasks; empty where nothing is compared."""
-    if not len(summary) or "test_mse" not in summary.columns or summary["method"].nunique() < 2:
+    if not len(summary) or "test_error" not in summary.columns or summary["method"].nunique() < 2:
         return ""
     wins: dict[str, int] = {}
     for _, rows in summary.groupby("task", sort=False):
         sides = {
-            str(row["method"]): (lost_share(row), float(row["test_mse"])) for row in rows.to_dict("records")
+            str(row["method"]): (lost_share(row), float(row["test_error"])) for row in rows.to_dict("records")
         }
         sides = {name: side for name, side in sides.items() if math.isfinite(side[1])}
         if len(sides) > 1:

@@ -149,7 +149,7 @@ def _kept(level: int) -> Measure:
 
 BUILT_IN = (
     Measure(
-        "test_mse",
+        "test_error",
         "test error",
         "lower",
         "Mean squared error on unseen sequences as a share of the targets' variance: 0 is perfect, 1 is no "
@@ -241,7 +241,7 @@ def measure_info(name: str) -> Measure:
     Parameters
     ----------
     name : str
-        A column such as ``test_mse`` or ``kept_70``.
+        A column such as ``test_error`` or ``kept_70``.
     """
     share = kept_share(name)
     if share is not None:

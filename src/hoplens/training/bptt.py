@@ -1,65 +1,133 @@
-"""Hand-written backpropagation through time for an `Ensemble`: loss and gradients without autograd.
+"""Recurrences of an ensemble, forwards and backwards, in memory that is made once a training run.
 
-Everything is preallocated once a training run. The state buffer holds ``[s; x; 1]`` for every time step,
-so that a step is one batched product with ``[W_rec; W_in; b]`` and its weight gradient is another.
-
-For tanh the state holds ``s = sigmoid(2 z)`` in place of ``h = tanh(z) = 2 s - 1``, with the affine map
-folded into the weights: PyTorch's vectorised sigmoid is many times faster than its tanh on CPUs, and the
-result is the same function. A leaky state is an affine mean of such values, so that the fold holds for it
-too.
+The state buffer holds ``[h; x; 1]`` for every time step, so that a step is one batched product with
+``[W_h; W_x; b]`` and its weight gradient is another. Three ways to go through it: `PlainRecurrence` for cells
+without gates, `GatedRecurrence` for cells with a hand-written step, and `AutogradRecurrence`, the plain way
+that both are tested against.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from hoplens.models.ensemble import Ensemble
+from hoplens.models.ensemble import Ensemble, State
 
 TURN_FROM = 256  # from so many hidden units on, weights stored (H, F) are multiplied faster: worth a copy
 TURN_ROWS = 32
 
+Slopes = Sequence[Tensor | None]  # (E, O, B) by the outputs after each step; None where there is no read-out
 
-class Backprop:
-    """Workspace for the loss and gradient of an ensemble on batches of one fixed size.
+
+class Recurrence:
+    """Workspace for runs of an ensemble on batches up to one size.
 
     Parameters
     ----------
     ensemble : Ensemble
         The networks; read at every call.
     batch, length : int
-        Samples B and time steps L of a batch.
-    form : {"regression", "sign"}
-        Mean squared error, or binary cross-entropy on logits.
-    every_step : bool, default False
-        Whether the loss reads out after every time step, or after the last one only.
+        Sequences B of a batch, and the most time steps L.
+
+    Attributes
+    ----------
+    hidden : list of Tensor
+        What is kept of the states after 0, 1, ... steps, (E, H, B): ``h = scale * kept + shift``.
+    grad_weight : Tensor, shape (E, H + I + 1, K)
+        What ``backward`` fills; always the same memory.
     """
 
-    def __init__(
-        self,
-        ensemble: Ensemble,
-        batch: int,
-        length: int,
-        form: str = "regression",
-        *,
-        every_step: bool = False,
-    ) -> None:
-        self.ensemble, self.length, self.form = ensemble, length, form
-        self.first_read = 0 if every_step else length - 1
-        e, f, h = ensemble.weight.shape
-        new = ensemble.weight.new_empty
-        self.folded = ensemble.activation == "tanh"
-        self.states = new(length + 1, e, f, batch)  # the last one has no inputs
+    scale, shift = 1.0, 0.0
+    hidden: list[Tensor]
+    cells: list[Tensor]  # c of an LSTM, after 0, 1, ... steps
+
+    def __init__(self, ensemble: Ensemble, batch: int, length: int) -> None:
+        self.ensemble, self.batch, self.length = ensemble, batch, length
+        self.grad_weight = torch.empty_like(ensemble.weight)
+        self.cells = []
+
+    def _buffer(self, start: float = 0.0) -> None:
+        """Make the state buffer, and its views: made every step they would cost a small network a tenth."""
+        e, f, _ = self.ensemble.weight.shape
+        h = self.ensemble.n_hidden
+        self.states = self.ensemble.weight.new_empty(self.length + 1, e, f, self.batch)
         self.states[:, :, -1] = 1.0
-        self.states[0, :, :h] = 0.5 if self.folded else 0.0
-        # views are made once: on small networks making them costs a tenth of a step
+        self.states[0, :, :h] = start
         self.before = list(self.states.unbind(0))
         self.hidden = list(self.states[:, :, :h].unbind(0))
+
+    def _enter(self, inputs: Tensor) -> None:
+        h = self.ensemble.n_hidden
+        self.states[: len(inputs), :, h : h + self.ensemble.n_inputs].copy_(inputs)
+
+    def forward(self, inputs: Tensor) -> None:
+        """Run all networks; the states are in ``hidden`` until the next call.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (L, E, I, B)
+            L may be less than the workspace's.
+        """
+        raise NotImplementedError
+
+    def backward(self, slopes: Slopes, mask: Tensor | None = None) -> None:
+        """Fill ``grad_weight`` for the last ``forward``.
+
+        Parameters
+        ----------
+        slopes : sequence of Tensor (E, O, B) or None
+            Gradient of the loss by the outputs after each step.
+        mask : Tensor, shape (E, H, B), optional
+            What the states are multiplied by before they are read out (dropout).
+        """
+        raise NotImplementedError
+
+    def _into(self, grad: Tensor, slope: Tensor, mask: Tensor | None, *, first: bool) -> None:
+        """Add to the gradient by h what comes from the outputs; ``first`` overwrites."""
+        from_output = self.ensemble.readout.mT
+        if mask is None:
+            if first:
+                torch.bmm(from_output, slope, out=grad)
+            else:
+                grad.baddbmm_(from_output, slope)
+        elif first:
+            torch.mul(torch.bmm(from_output, slope), mask, out=grad)
+        else:
+            grad.addcmul_(torch.bmm(from_output, slope), mask)
+
+
+def _steps(slopes: Slopes) -> int:
+    """Return how many steps count: none after the last read-out."""
+    steps = len(slopes)
+    while steps and slopes[steps - 1] is None:
+        steps -= 1
+    return steps
+
+
+class PlainRecurrence(Recurrence):
+    """Cells without gates.
+
+    For tanh the state holds ``s = sigmoid(2 z)`` in place of ``h = tanh(z) = 2 s - 1``, with the affine map
+    folded into the weights: PyTorch's vectorised sigmoid is many times faster than its tanh on CPUs, and the
+    result is the same function. A leaky state is an affine mean of such values, so that the fold holds for it
+    too.
+    """
+
+    def __init__(self, ensemble: Ensemble, batch: int, length: int) -> None:
+        super().__init__(ensemble, batch, length)
+        e, f, h = ensemble.weight.shape
+        new = ensemble.weight.new_empty
+        self.function = getattr(ensemble.kernel, "nonlinearity", "tanh")
+        self.folded = self.function == "tanh"
+        if self.folded:
+            self.scale, self.shift = 2.0, -1.0
+        self._buffer(0.5 if self.folded else 0.0)
         # what the activation returned, where the state itself is a mean of that and the state before
         self.renewed = self.hidden[1:] if ensemble.leak == 1 else list(new(length, e, h, batch).unbind(0))
-        self.pre = new(e, h, batch)
-        self.delta = new(e, h, batch)
+        self.pre, self.grad, self.delta = (new(e, h, batch) for _ in range(3))
         self.delta_t = self.delta.mT
         # the weights of the forward pass, (E, F, H): those of the ensemble, or a copy
         self.copied = self.folded or h >= TURN_FROM
@@ -67,65 +135,9 @@ class Backprop:
             self.effective = new(e, h, f).mT
         else:
             self.effective = new(e, f, h) if self.folded else ensemble.weight
-        self.grad_weight = torch.empty_like(ensemble.weight)
-        self.grad_readout = torch.empty_like(ensemble.readout)
-        self.grad_offset = torch.empty_like(ensemble.offset)
 
-    @property
-    def inputs(self) -> Tensor:
-        """Where the batch's inputs go: a view of shape (L, E, I, B)."""
-        h = self.ensemble.n_hidden
-        return self.states[: self.length, :, h : h + self.ensemble.n_inputs]
-
-    @property
-    def grads(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of the mean loss of each network, in the order of ``Ensemble.tensors``."""
-        return self.grad_weight, self.grad_readout, self.grad_offset
-
-    def run(self, targets: Tensor) -> Tensor:
-        """Compute the loss of each network on ``inputs`` and fill ``grads``.
-
-        Parameters
-        ----------
-        targets : Tensor, shape (R, E, O, B)
-            R = L with ``every_step``, else 1.
-
-        Returns
-        -------
-        Tensor, shape (E,)
-            Mean loss over read-outs, outputs and samples.
-        """
-        self._forward()
-        loss, slopes = self._loss(targets)
-        self._backward(slopes)
-        return loss
-
-    def _loss(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the losses (E,) and their slopes (R, E, O, B); fill the gradients of the read-out."""
-        readout, offset = self.ensemble.readout, self.ensemble.offset
-        if self.folded:  # W (2 s - 1) + c
-            offset = offset - readout.sum(dim=2, keepdim=True)
-            readout = 2.0 * readout
-        reads = self.hidden[1 + self.first_read :]
-        outputs = torch.stack([torch.baddbmm(offset, readout, state) for state in reads])  # (R, E, O, B)
-        share = 1.0 / (outputs.shape[0] * outputs.shape[2] * outputs.shape[3])
-        if self.form == "sign":
-            loss = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(
-                dim=(0, 2, 3)
-            )
-            slopes = (outputs.sigmoid() - targets).mul_(share)
-        else:
-            slopes = outputs - targets
-            loss = slopes.square().mean(dim=(0, 2, 3))
-            slopes.mul_(2 * share)
-        torch.sum(slopes, dim=(0, 3), out=self.grad_offset.squeeze(2))
-        for n, (slope, state) in enumerate(zip(slopes, reads, strict=True)):
-            self.grad_readout.baddbmm_(slope, state.mT, beta=float(n > 0))
-        if self.folded:
-            self.grad_readout.mul_(2.0).sub_(self.grad_offset)
-        return loss, slopes
-
-    def _forward(self) -> None:
+    def forward(self, inputs: Tensor) -> None:
+        self._enter(inputs)
         leak = self.ensemble.leak
         if self.copied:
             self._copy_weights(2.0 if self.folded else 1.0)
@@ -133,8 +145,8 @@ class Backprop:
             from_hidden = self.effective[:, : self.ensemble.n_hidden]
             self.effective[:, -1].sub_(from_hidden.sum(dim=1))
             from_hidden.mul_(2.0)
-        pre, to_hidden, relu = self.pre, self.effective.mT, self.ensemble.activation == "relu"
-        for t in range(self.length):
+        pre, to_hidden, relu = self.pre, self.effective.mT, self.function == "relu"
+        for t in range(len(inputs)):
             torch.bmm(to_hidden, self.before[t], out=pre)
             out = self.renewed[t]
             if self.folded:
@@ -155,34 +167,130 @@ class Backprop:
         for some, part in zip(weight.split(TURN_ROWS, dim=1), copy.split(TURN_ROWS, dim=1), strict=True):
             torch.mul(some, factor, out=part)
 
-    def _backward(self, slopes: Tensor) -> None:
-        """Backpropagate the slopes (R, E, O, B) of the loss by the outputs.
+    def backward(self, slopes: Slopes, mask: Tensor | None = None) -> None:
+        """Fill ``grad_weight``.
 
         The factors that all steps share are left to the end or to the products: ``delta`` is the slope by
         z divided by the leak and, for tanh, by 4, since d tanh(z) = 1 - h^2 = 4 s (1 - s).
         """
-        h, leak, relu = self.ensemble.n_hidden, self.ensemble.leak, self.ensemble.activation == "relu"
-        delta, delta_t, from_output = self.delta, self.delta_t, self.ensemble.readout.mT
+        steps = _steps(slopes)
+        if not steps:
+            self.grad_weight.zero_()
+            return
+        h, leak, relu = self.ensemble.n_hidden, self.ensemble.leak, self.function == "relu"
+        grad, delta, delta_t = self.grad, self.delta, self.delta_t
         from_hidden = self.ensemble.recurrent()  # (E, H from, H to)
         factor = leak * (4.0 if self.folded else 1.0)
         sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
         threshold_backward = torch.ops.aten.threshold_backward.grad_input
-        grad = torch.bmm(from_output, slopes[-1])  # by the state after step t
-        for t in range(self.length - 1, -1, -1):
+        for t in range(steps - 1, -1, -1):
+            slope = slopes[t]
+            if slope is not None:
+                self._into(grad, slope, mask, first=t == steps - 1)
             if self.folded:
                 sigmoid_backward(grad, self.renewed[t], grad_input=delta)
             elif relu:
                 threshold_backward(grad, self.renewed[t], 0.0, grad_input=delta)
             else:
                 delta.copy_(grad)
-            self.grad_weight.baddbmm_(self.before[t], delta_t, beta=float(t + 1 < self.length))
+            self.grad_weight.baddbmm_(self.before[t], delta_t, beta=float(t + 1 < steps))
             if t:
                 grad.baddbmm_(from_hidden, delta, beta=1.0 - leak, alpha=factor)
-            if t > self.first_read:
-                grad.baddbmm_(from_output, slopes[t - 1 - self.first_read])
         if factor != 1:
             self.grad_weight[:, h:].mul_(factor)
         if self.folded:  # sum delta h^T = 2 sum delta s^T - sum delta 1^T
             self.grad_weight[:, :h].mul_(2.0 * factor).sub_(self.grad_weight[:, -1:])
         elif leak != 1:
             self.grad_weight[:, :h].mul_(leak)
+
+
+class GatedRecurrence(Recurrence):
+    """Cells whose step and its gradient are written by hand; see `hoplens.models.cells.kernels.Kernel`."""
+
+    def __init__(self, ensemble: Ensemble, batch: int, length: int) -> None:
+        super().__init__(ensemble, batch, length)
+        self._buffer()
+        e, _, k = ensemble.weight.shape
+        h, new = ensemble.n_hidden, ensemble.weight.new_empty
+        self.gates = list(new(length, e, k, batch).unbind(0))
+        self.delta, self.grad = new(e, k, batch), new(e, h, batch)
+        self.delta_t = self.delta.mT
+        self.squashed: list[Tensor] = []  # tanh c of an LSTM after each step
+        if ensemble.kernel.memories:
+            self.cells = list(new(length + 1, e, h, batch).unbind(0))
+            self.cells[0].zero_()
+            self.squashed = list(new(length, e, h, batch).unbind(0))
+            self.grad_c = new(e, h, batch)
+
+    def forward(self, inputs: Tensor) -> None:
+        self._enter(inputs)
+        weight, cell = self.ensemble.weight.mT, self.ensemble.kernel
+        for t in range(len(inputs)):
+            z = self.gates[t]
+            torch.bmm(weight, self.before[t], out=z)
+            memory = (self.cells[t], self.cells[t + 1], self.squashed[t]) if self.cells else ()
+            cell.forward(z, self.hidden[t], self.hidden[t + 1], memory)
+
+    def backward(self, slopes: Slopes, mask: Tensor | None = None) -> None:
+        steps = _steps(slopes)
+        if not steps:
+            self.grad_weight.zero_()
+            return
+        grad, delta, cell = self.grad, self.delta, self.ensemble.kernel
+        from_hidden = self.ensemble.recurrent()  # (E, H, K)
+        if self.cells:
+            self.grad_c.zero_()
+        for t in range(steps - 1, -1, -1):
+            slope = slopes[t]
+            if slope is not None:
+                self._into(grad, slope, mask, first=t == steps - 1)
+            memory = (self.cells[t], self.squashed[t], self.grad_c) if self.cells else ()
+            kept = cell.backward(self.gates[t], self.hidden[t], grad, delta, memory)
+            self.grad_weight.baddbmm_(self.before[t], self.delta_t, beta=float(t + 1 < steps))
+            if t:
+                grad.baddbmm_(from_hidden, delta, beta=float(kept))
+
+
+class AutogradRecurrence(Recurrence):
+    """Any cell, by autograd through its differentiable run: for cells without a step written by hand."""
+
+    def forward(self, inputs: Tensor) -> None:
+        with torch.enable_grad():
+            self.leaf = self.ensemble.weight.detach().requires_grad_()
+            found: list[State] = list(replace(self.ensemble, weight=self.leaf).run(inputs))
+        self.tracked = [h for h, _ in found]
+        zeros = torch.zeros_like(self.tracked[0])
+        self.hidden = [zeros, *(h.detach() for h in self.tracked)]
+        self.cells = [] if found[0][1] is None else [zeros, *(c.detach() for _, c in found if c is not None)]
+
+    def backward(self, slopes: Slopes, mask: Tensor | None = None) -> None:
+        reads = [(h, slope) for h, slope in zip(self.tracked, slopes, strict=True) if slope is not None]
+        if not reads:
+            self.grad_weight.zero_()
+            return
+        given = []
+        for h, slope in reads:
+            grad = torch.empty_like(h)
+            self._into(grad, slope, mask, first=True)
+            given.append(grad)
+        (found,) = torch.autograd.grad([h for h, _ in reads], self.leaf, given)
+        self.grad_weight.copy_(found)
+
+
+def make_recurrence(ensemble: Ensemble, batch: int, length: int, *, eager: bool = False) -> Recurrence:
+    """Return the fastest workspace that knows the ensemble's cell; with ``eager`` the plain one."""
+    if eager:
+        return AutogradRecurrence(ensemble, batch, length)
+    if ensemble.plain:
+        return PlainRecurrence(ensemble, batch, length)
+    kind = GatedRecurrence if ensemble.kernel.fused else AutogradRecurrence
+    return kind(ensemble, batch, length)
+
+
+__all__ = [
+    "AutogradRecurrence",
+    "GatedRecurrence",
+    "PlainRecurrence",
+    "Recurrence",
+    "make_recurrence",
+]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hoplens.data.sets import Split
 from hoplens.data.streams import TrainingTask
 from hoplens.models.ensemble import Ensemble
 from hoplens.seeds import generator
+from hoplens.training.losses import measures
 
+EVALUATION_CELLS = 1 << 22  # states (L * E * H * B) computed at once, to bound memory
 EVALUATION_BATCH = 512  # test sequences run at once, to bound memory
 
 
@@ -50,3 +53,27 @@ def evaluate(
     variance = targets.flatten(0, -2).var(dim=0, correction=0).mean()
     error = (outputs - targets).square().mean(dim=axes) / variance
     return error, accuracy
+
+
+def evaluate_split(ensemble: Ensemble, split: Split, form: str) -> dict[str, Tensor]:
+    """Return measures of every network on a split of a data set, each of shape (E,).
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    split : Split
+    form : str
+        See `SequenceData`.
+    """
+    inputs = split.inputs.to(ensemble.weight)
+    lengths = split.lengths.to(inputs.device)
+    size = max(1, EVALUATION_CELLS // (split.length * ensemble.size * ensemble.n_hidden))
+    with torch.no_grad():
+        parts = [
+            ensemble.predict(x, n) if form == "class" else ensemble.predict_steps(x)
+            for x, n in zip(inputs.split(size), lengths.split(size), strict=True)
+        ]
+        return measures(torch.cat(parts, dim=1), split, form)
+
+
+__all__ = ["evaluate", "evaluate_split"]

@@ -1,69 +1,26 @@
-"""The loop that trains many networks as one batch, whatever they are made of."""
+"""The loop that trains many networks as one batch."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from hoplens.data.streams import Stream
+from hoplens.models.ensemble import Ensemble
+from hoplens.training.objective import Objective
 from hoplens.training.recipes import Recipe, Term
 from hoplens.training.settings import Network, Settings
 
 T = TypeVar("T")
-Self = TypeVar("Self", bound="Trainable")
 
 CHECK_EVERY = 25  # steps between looks at the loss: each look waits for the device
 SMOOTH_STEPS = 50  # training error is averaged over so many steps before pruning looks at it
 THIN_EVERY = 0.01  # share of training between two removals of weights
-
-
-class Trainable(Protocol):
-    """What the loop needs of an ensemble of networks."""
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The trained tensors, each with three axes, networks first."""
-        ...
-
-    def recurrent(self) -> Tensor:
-        """Return the recurrent weights that pruning and masks act on: a view of shape (E, H from, K to)."""
-        ...
-
-    def keep(self, rows: slice, share: Tensor, *, by: str, horizon: int) -> Tensor:
-        """Return, of shape (rows, H, K), which of these weights stay when each network loses a share."""
-        ...
-
-    def clone(self: Self) -> Self:
-        """Return a copy with its own memory."""
-        ...
-
-
-class Batches(Protocol):
-    """Where batches come from."""
-
-    def batch(self, step: int) -> tuple[Tensor, ...]:
-        """Return the data of a step; steps come in order from 0."""
-        ...
-
-
-class Target(Protocol):
-    """Loss and gradients of a batch."""
-
-    @property
-    def grads(self) -> tuple[Tensor, ...]:
-        """Gradients in the order of ``Trainable.tensors``; always the same memory."""
-        ...
-
-    def run(self, *batch: Any, **progress: Any) -> Tensor:
-        """Fill ``grads`` for a batch and return the losses without penalty, shape (E,).
-
-        Called as ``run(*batch, progress=share of training done)``.
-        """
-        ...
 
 
 class Loop:
@@ -71,10 +28,10 @@ class Loop:
 
     Parameters
     ----------
-    ensemble : Trainable
+    ensemble : Ensemble
         The networks, trained in place.
-    data : Batches
-    objective : Target
+    data : Stream
+    objective : Objective
         Loss and gradients of these networks.
     networks : sequence of Network
         What each is trained with, in the ensemble's order. Networks of one recipe, and recipes of the same
@@ -98,9 +55,9 @@ class Loop:
 
     def __init__(
         self,
-        ensemble: Trainable,
-        data: Batches,
-        objective: Target,
+        ensemble: Ensemble,
+        data: Stream,
+        objective: Objective,
         networks: Sequence[Network],
         settings: Settings,
         *,
@@ -108,7 +65,7 @@ class Loop:
         horizon: int,
         wiring: Tensor | None = None,
     ) -> None:
-        self.trained, self.batches, self.target = ensemble, data, objective
+        self.ensemble, self.data, self.objective = ensemble, data, objective
         self.settings, self.chance, self.horizon = settings, chance, horizon
         self.groups = runs(networks, lambda network: network.recipe)
         for tensor, grad in zip(ensemble.tensors, objective.grads, strict=True):
@@ -145,27 +102,27 @@ class Loop:
         """
         steps = self.settings.steps
         for step in range(steps):
-            self.step(step, *self.batches.batch(step))
+            self.step(step, *self.data.batch(step))
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
                 self._set_aside_diverged(step)
                 if progress is not None:
                     progress(step + 1, steps)
 
     @torch.no_grad()
-    def step(self, step: int, *batch: Tensor) -> None:
+    def step(self, step: int, *batch: Any) -> None:
         """Do one step of the optimiser; waits for nothing on the device, except where weights are removed.
 
         Parameters
         ----------
         step : int
             Its number, from 0.
-        *batch : Tensor
-            What the objective takes.
+        *batch
+            What the stream returned for it.
         """
-        steps, trained = self.settings.steps, self.trained
-        self.losses[step] = self.target.run(*batch, progress=step / steps)
+        steps, trained = self.settings.steps, self.ensemble
+        self.losses[step] = self.objective.run(*batch, progress=step / steps)
         if self.wiring is not None:  # what does not exist shall not count in the norm of the gradient
-            self.target.grads[0][:, : self.wiring.shape[1]].mul_(self.wiring)
+            self.objective.grads[0][:, : self.wiring.shape[1]].mul_(self.wiring)
         self._clip()
         rate = self.settings.learning_rate(step)
         self.optimiser.param_groups[0]["lr"] = rate
@@ -184,7 +141,7 @@ class Loop:
         trained.recurrent().mul_(self.mask)
 
     def _clip(self) -> None:
-        grads = self.target.grads
+        grads = self.objective.grads
         # double, so that a large gradient's square does not overflow to a factor of 0
         norms = [torch.linalg.vector_norm(grad, dim=(1, 2), dtype=torch.float64) for grad in grads]
         norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
@@ -208,12 +165,12 @@ class Loop:
             learnt &= self.strengths[rows] >= pruning.least_strength
             self.clock[rows] += learnt * (interval / (pruning.stop - pruning.start))
             share = pruning.share(self.clock[rows])
-            kept = self.trained.keep(rows, share, by=pruning.by, horizon=self.horizon).to(self.mask.dtype)
+            kept = self.ensemble.keep(rows, share, by=pruning.by, horizon=self.horizon).to(self.mask.dtype)
             self.mask[rows] = kept if self.wiring is None else kept * self.wiring[rows]
 
     def _set_aside_diverged(self, step: int) -> None:
         """Record networks whose loss is no longer finite and put them back to their last finite weights."""
-        tensors = self.trained.tensors
+        tensors = self.ensemble.tensors
         running = self.diverged_at < 0
         since = max(0, step + 1 - CHECK_EVERY)
         bad = ~torch.isfinite(self.losses[since : step + 1])
@@ -254,4 +211,4 @@ def runs(networks: Sequence[Network], key: Callable[[Network], T]) -> list[tuple
     return found
 
 
-__all__ = ["CHECK_EVERY", "Batches", "Loop", "Target", "Trainable", "neighbours", "runs"]
+__all__ = ["CHECK_EVERY", "Loop", "neighbours", "runs"]

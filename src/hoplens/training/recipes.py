@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hoplens.errors import ParameterError, check_choice
-from hoplens.models.ensemble import INITS
+from hoplens.models.initial import INITS
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.pathway import PathwayPenalty, Penalty, WeightPenalty
 from hoplens.penalties.schedules import Schedule, ScheduledPenalty, constant
@@ -135,7 +135,7 @@ class Recipe:
     uses : {"penalty", "weight decay", "dropout"}, default "penalty"
         What the strength is: the factor of the terms; a decoupled weight decay (a step with learning rate r
         multiplies all weights but biases by 1 - r strength); or a dropout rate below 1 on inputs and read-out
-        (`hoplens.train_sequences` only). The latter two take no terms.
+        (`hoplens.train` only). The latter two take no terms.
     """
 
     name: str
@@ -218,7 +218,7 @@ def weight_decay() -> Recipe:
 def dropout() -> Recipe:
     """Return dropout on inputs and read-out, one mask a sequence (Gal and Ghahramani 2016).
 
-    The strength is the rate. For `hoplens.train_sequences` only.
+    The strength is the rate. For `hoplens.train` only.
     """
     return Recipe("dropout", uses="dropout")
 

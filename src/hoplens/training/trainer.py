@@ -1,108 +1,130 @@
-"""The training run of an ensemble on a task."""
+"""The training run of an ensemble on a task or a data set."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hoplens.data.streams import DataStream, TrainingTask
-from hoplens.models.ensemble import Ensemble, create_ensemble
+from hoplens.data.sets import SequenceData
+from hoplens.data.streams import TrainingTask, make_stream
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.initial import create_ensemble
 from hoplens.training.loop import Loop, neighbours, runs
-from hoplens.training.objective import EagerObjective, FusedObjective, Objective, PenaltyGroup
+from hoplens.training.losses import chance_loss
+from hoplens.training.objective import Objective, PenaltyGroup
 from hoplens.training.settings import Network, Settings
 
 
 class Trainer(Loop):
-    """One training run of an ensemble on a task, step by step.
+    """One training run of an ensemble, step by step.
 
     Parameters
     ----------
-    task : TrainingTask
-        Source of data.
+    source : TrainingTask or SequenceData
+        What is learnt.
     networks : sequence of Network
         Networks of one recipe, and recipes of the same terms, are neighbours (see `neighbours`): each
         penalty is computed on one slice.
     settings : Settings
     device, dtype
         Where and in what precision to train.
-    mask : Tensor of bool, shape (H, H) or (E, H, H), optional
-        Recurrent weights that exist, in the orientation of W_rec; the others are 0 from start to end.
+    mask, w_rec, input_units, output_units : Tensor, optional
+        See `hoplens.train`; in the order of the networks here.
 
     Attributes
     ----------
     ensemble : Ensemble
         The networks as they are now.
-    data : DataStream
-        Batches: inputs (L, E, I, B) and targets (R, E, O, B), where R is 1 (read out after the last step) or
-        L (after every step).
+    data : Stream
+        Batches; see `hoplens.data.streams.make_stream`.
     """
 
     def __init__(
         self,
-        task: TrainingTask,
+        source: TrainingTask | SequenceData,
         networks: Sequence[Network],
         settings: Settings,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         mask: Tensor | None = None,
+        w_rec: Tensor | None = None,
+        input_units: Tensor | None = None,
+        output_units: Tensor | None = None,
     ) -> None:
-        device = torch.device(device)
-        self.ensemble = create_ensemble(
-            [n.seed for n in networks],
+        device, seeds = torch.device(device), [n.seed for n in networks]
+        horizon = settings.horizon or source.length
+        # of sequences of any length, delay lines take half of the units, no more
+        lines = min(horizon, max(1, settings.hidden // 2)) if isinstance(source, SequenceData) else horizon
+        ensemble = create_ensemble(
+            seeds,
             [n.recipe.init for n in networks],
-            n_inputs=task.n_inputs,
+            cell=settings.cell,
+            n_inputs=source.n_inputs,
             hidden=settings.hidden,
-            n_outputs=task.n_outputs,
-            length=task.length,
-            activation=settings.activation,
+            n_outputs=source.n_outputs,
+            length=lines,
             leak=settings.leak,
+            w_rec=w_rec,
             dtype=dtype,
             device=device,
         )
-        self.data = DataStream(task, [n.seed for n in networks], settings.batch, device, dtype)
+        stream = make_stream(source, seeds, settings.batch, device, dtype)
         strengths = torch.tensor([n.strength for n in networks], dtype=dtype, device=device)
-        self.objective = _objective(self.ensemble, self.data, networks, strengths, settings)
-        existing = torch.ones_like(self.ensemble.recurrent())
+        dropped = torch.tensor([n.recipe.uses == "dropout" for n in networks], device=device)
+        options: dict[str, Any] = (
+            {"readouts": "every", "length": source.length} if stream.every_step else {"readouts": "last"}
+        )
+        groups = [
+            PenaltyGroup(rows, networks[rows.start].recipe.penalty(horizon, **options), strengths[rows])
+            for terms, rows in runs(networks, lambda network: network.recipe.terms)
+            if terms
+        ]
+        objective = Objective(
+            ensemble,
+            stream,
+            groups,
+            length=source.length,
+            at=settings.at,
+            rates=strengths * dropped if bool(dropped.any()) else None,
+            there=_terminals(ensemble, input_units, output_units),
+            eager=settings.eager,
+        )
         super().__init__(
-            self.ensemble,
-            self.data,
-            self.objective,
+            ensemble,
+            stream,
+            objective,
             networks,
             settings,
-            chance=math.log(2.0) if task.form == "sign" else 1.0,
-            horizon=task.length,
-            wiring=None if mask is None else existing * mask.mT.to(existing),
+            chance=chance_loss(source),
+            horizon=horizon,
+            wiring=None if mask is None else _wiring(ensemble, mask),
         )
 
 
-def _objective(
-    ensemble: Ensemble,
-    data: DataStream,
-    networks: Sequence[Network],
-    strengths: Tensor,
-    settings: Settings,
-) -> Objective:
-    task, readouts = data.task, "every" if data.every_step else "last"
-    groups = [
-        PenaltyGroup(
-            rows, networks[rows.start].recipe.penalty(task.length, readouts=readouts), strengths[rows]
-        )
-        for _, rows in runs(networks, lambda network: network.recipe.terms)
-    ]
-    if settings.eager:
-        return EagerObjective(ensemble, groups, form=task.form)
-    return FusedObjective(
-        ensemble,
-        groups,
-        batch=settings.batch,
-        length=task.length,
-        form=task.form,
-        every_step=data.every_step,
-    )
+def _wiring(ensemble: Ensemble, mask: Tensor) -> Tensor:
+    """Return which recurrent weights exist, as ``ensemble.recurrent()`` lies: the mask in every gate."""
+    wide = mask.mT.to(ensemble.weight).repeat(*([1] * (mask.dim() - 1)), ensemble.kernel.blocks)
+    return torch.ones_like(ensemble.recurrent()) * wide * ensemble.structure()[: ensemble.n_hidden]
+
+
+def _terminals(
+    ensemble: Ensemble, input_units: Tensor | None, output_units: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """Set the weights between inputs or read-out and other units to 0; return what is there."""
+    if input_units is None and output_units is None:
+        return None
+    h, weight, readout = ensemble.n_hidden, ensemble.structure(), torch.ones_like(ensemble.readout[0])
+    if input_units is not None:
+        weight[h:-1] *= input_units.to(weight).repeat(ensemble.kernel.blocks)
+    if output_units is not None:
+        readout *= output_units.to(readout)
+    ensemble.weight.mul_(weight)
+    ensemble.readout.mul_(readout)
+    return weight, readout
 
 
 __all__ = ["Trainer", "neighbours"]

@@ -1,106 +1,71 @@
-"""Train many networks as one batch."""
+"""Train many networks as one batch, on a task or on a data set."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from hoplens.data import registry as data_sets
+from hoplens.data.sets import SequenceData
 from hoplens.data.streams import TrainingTask
-from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count, check_number
-from hoplens.graph.pathways import Pathways
+from hoplens.data.tasks.registry import make as make_task
+from hoplens.data.tasks.registry import names as task_names
+from hoplens.errors import (
+    ParameterError,
+    ShapeError,
+    UnsupportedModelError,
+    check_count,
+    check_number,
+    unknown_name,
+)
+from hoplens.lookup import look_up
 from hoplens.memory import check_memory
 from hoplens.models.ensemble import Ensemble
-from hoplens.training.evaluation import evaluate
+from hoplens.models.recurrent_model import ModelInfo
+from hoplens.progress import Progress, reporting
+from hoplens.training.evaluation import evaluate, evaluate_split
 from hoplens.training.recipes import Recipe
+from hoplens.training.result import TrainingResult
 from hoplens.training.settings import Network, Settings
 from hoplens.training.trainer import Trainer, neighbours
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
-    """Trained networks and how they did.
-
-    Attributes
-    ----------
-    task : TrainingTask
-        What they were trained on.
-    networks : tuple of Network
-        Recipe, strength and seed of each, in the order of every E axis.
-    ensemble : Ensemble
-        The trained weights. A network that diverged holds its last finite weights.
-    losses : Tensor, shape (steps, E)
-        Training loss without penalty; NaN after a divergence.
-    diverged_at : Tensor of int64, shape (E,)
-        First step whose loss was not finite; -1 if none.
-    metrics : pandas.DataFrame
-        One row a network: penalty, strength, seed, test_mse (share of the target variance), accuracy
-        (share of outputs on the right side of 0), diverged_at.
-    """
-
-    task: TrainingTask
-    networks: tuple[Network, ...]
-    ensemble: Ensemble
-    losses: Tensor
-    diverged_at: Tensor
-    metrics: pd.DataFrame = field(repr=False)
-
-    @property
-    def pathways(self) -> Pathways:
-        """The trained graphs, leading axis E in the order of ``metrics``."""
-        net, task = self.ensemble.pathways(), self.task
-        return Pathways(
-            net.w_in,
-            net.w_rec,
-            net.w_out,
-            leak=net.leak,
-            input_modules=getattr(task, "input_modules", None),
-            output_modules=getattr(task, "output_modules", None),
-            provenance=net.provenance,
-        )
-
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Run all networks on the same sequences, without gradients.
-
-        Parameters
-        ----------
-        inputs : Tensor, shape (B, L, I)
-
-        Returns
-        -------
-        Tensor, shape (E, B, O)
-            Read-out after the last time step; ``ensemble.predict_steps`` gives all.
-        """
-        with torch.no_grad():
-            return self.ensemble.predict(inputs)
+Source = TrainingTask | SequenceData
+LEAK = 0.5  # of the cell "leaky", where none is given
+# a data set is gone through again and again, in batches that it fills; a task never repeats itself
+STEPS, BATCH = {"task": 2000, "data": 1000}, {"task": 64, "data": 32}
 
 
 def train(
-    task: TrainingTask,
-    recipe: Recipe | Sequence[Recipe],
+    source: Source | str,
+    recipe: Recipe | str | Sequence[Recipe | str],
     *,
-    seeds: Sequence[int] = (0,),
-    strengths: Sequence[float] = (1e-3,),
+    seeds: int | Sequence[int] = 1,
+    strengths: float | Sequence[float] = 1e-3,
+    cell: str = "tanh",
     hidden: int = 32,
-    steps: int = 2000,
-    batch: int = 64,
+    steps: int | None = None,
+    batch: int | None = None,
     lr: float = 6e-3,
     decay: float = 0.7,
     clip: float = 1.0,
-    activation: str = "tanh",
-    leak: float = 1.0,
+    leak: float | None = None,
+    horizon: int | None = None,
+    at: str | None = None,
     eager: bool = False,
     mask: Tensor | None = None,
+    w_rec: Tensor | None = None,
+    input_units: Tensor | None = None,
+    output_units: Tensor | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Progress = None,
 ) -> TrainingResult:
     """Train one network for every (recipe, strength, seed), all as one batch.
 
@@ -110,23 +75,35 @@ def train(
 
     Parameters
     ----------
-    task : Task
-        From `hoplens.tasks.make`; or an own one that follows `hoplens.data.streams.TrainingTask`.
-    recipe : Recipe or sequence of Recipe
-        From `hoplens.recipes`. A recipe without penalty is trained once a seed, with strength 0.
-    seeds : sequence of int
-        Seeds of weights and data.
-    strengths : sequence of float
-        Factors of the penalty.
-    hidden, steps, batch, lr, decay, clip, activation, leak, eager
+    source : Task, SequenceData or str
+        From `hoplens.tasks.make` or `hoplens.data.load`; an own task that follows
+        `hoplens.data.streams.TrainingTask`; or the name of a task or data set.
+    recipe : Recipe, str, or sequence of them
+        From `hoplens.recipes`, or by name. A recipe without penalty is trained once a seed, with strength 0.
+    seeds : int or sequence of int, default 1
+        Seeds of weights, data and dropout; a number n stands for 0 .. n - 1.
+    strengths : float or sequence of float, default 1e-3
+        Factors of the penalty; coefficients of weight decay; dropout rates.
+    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm"}, default "tanh"
+    hidden, lr, decay, clip, horizon, at, eager
         See `hoplens.training.settings.Settings`.
+    steps : int, optional
+        Optimiser steps; default 2000 on a task, 1000 on a data set.
+    batch : int, optional
+        Sequences a step; default 64 of a task, 32 of a data set, at most its training split.
+    leak : float, optional
+        Of a cell without gates; default 1, of "leaky" 0.5.
     mask : Tensor of bool, shape (H, H) or (E, H, H), optional
-        Recurrent weights that exist, ``mask[i, j]`` for the edge j -> i; the others are 0 from start to
-        end. Networks come in the order of ``metrics``.
+        Recurrent weights that exist, ``mask[i, j]`` for the edge j -> i, in every gate; the others are 0 from
+        start to end. Networks come in the order of ``metrics``.
+    w_rec : Tensor, shape (H, H) or (E, H, H), optional
+        Recurrent matrix to start from (of a gated cell, that of its candidate).
+    input_units, output_units : Tensor of bool, shape (H,), optional
+        Units that the inputs enter, and that the read-out sees; default all.
     device, dtype
         Where and in what precision to train.
-    progress : callable, optional
-        Called as ``progress(steps done, steps)`` now and then.
+    progress : bool or callable, optional
+        True: a bar; a callable is called as ``progress(steps done, steps)`` now and then.
 
     Returns
     -------
@@ -137,81 +114,148 @@ def train(
     ParameterError
         For settings out of range, or no network at all.
     ShapeError
-        If the mask does not fit.
+        If a sequence is shorter than the horizon asks, or mask, w_rec or units do not fit.
+    UnknownNameError
+        For a name of a task, data set, recipe or cell that does not exist, with the nearest one.
     """
-    recipes = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
+    source = _source(source)
+    kind = "data" if isinstance(source, SequenceData) else "task"
     settings = Settings(
         hidden=hidden,
-        steps=steps,
-        batch=batch,
+        steps=STEPS[kind] if steps is None else steps,
+        batch=BATCH[kind] if batch is None else batch,
         lr=lr,
         decay=decay,
         clip=clip,
-        activation=activation,
-        leak=leak,
+        cell=cell,
+        leak=leak if leak is not None else LEAK if cell == "leaky" else 1.0,
         eager=eager,
+        horizon=horizon,
+        at=at,
     )
-    count = sum(len(seeds) * (len(strengths) if r.has_strength else 1) for r in recipes)
+    with reporting(progress, "training") as call:
+        return train_networks(
+            source,
+            _networks(recipe, seeds, strengths),
+            settings,
+            mask=mask,
+            w_rec=w_rec,
+            input_units=input_units,
+            output_units=output_units,
+            device=device,
+            dtype=dtype,
+            progress=call,
+        )
+
+
+def _source(source: Source | str) -> Source:
+    if isinstance(source, str):
+        if source in task_names():
+            return make_task(source)
+        if source in data_sets.names():
+            return data_sets.load(source)
+        raise unknown_name("task or data set", source, [*task_names(), *data_sets.names()])
+    if not isinstance(source, SequenceData | TrainingTask):
+        raise UnsupportedModelError(
+            "what is learnt must be a task of hoplens.tasks.make, a data set of hoplens.data, or the name of "
+            f"one, got {type(source).__name__}; an own task needs n_inputs, n_outputs, length, form and "
+            "sample(n, generator=, dtype=)"
+        )
+    return source
+
+
+def _networks(
+    recipe: Recipe | str | Sequence[Recipe | str],
+    seeds: int | Sequence[int],
+    strengths: float | Sequence[float],
+) -> list[Network]:
+    listed = [recipe] if isinstance(recipe, Recipe | str) else list(recipe)
+    # registered recipes are known to a layer above
+    recipes = [
+        look_up("hoplens.studies.extensions:make_recipe")(r) if isinstance(r, str) else r for r in listed
+    ]
+    if isinstance(seeds, int):
+        seeds = range(check_count("seeds", seeds))
+    factors = tuple(strengths) if isinstance(strengths, Iterable) else (strengths,)
+    count = sum(len(seeds) * (len(factors) if r.has_strength else 1) for r in recipes)
     check_memory(f"a list of {count} networks", 200 * count, "take fewer seeds, strengths or recipes")
-    networks = [
+    return [
         Network(r, float(strength), int(seed))
         for r in recipes
-        for strength in (strengths if r.has_strength else (0.0,))
+        for strength in (factors if r.has_strength else (0.0,))
         for seed in seeds
     ]
-    return train_networks(task, networks, settings, mask=mask, device=device, dtype=dtype, progress=progress)
 
 
 def train_networks(
-    task: TrainingTask,
+    source: Source,
     networks: Sequence[Network],
     settings: Settings,
     *,
     mask: Tensor | None = None,
+    w_rec: Tensor | None = None,
+    input_units: Tensor | None = None,
+    output_units: Tensor | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Any = None,
 ) -> TrainingResult:
     """Train any mixture of networks of one shape as one batch; see `train`."""
-    if not isinstance(task, TrainingTask):
-        raise UnsupportedModelError(
-            f"task must come from hoplens.tasks.make, got {type(task).__name__}; an own task needs "
-            "n_inputs, n_outputs, length, form and sample(n, generator=, dtype=)"
-        )
-    if not networks:
-        raise ParameterError("nothing to train: give at least one recipe, strength and seed")
-    for network in networks:
-        if network.recipe.uses == "dropout":
-            raise UnsupportedModelError(
-                f"recipe {network.recipe.name!r} uses dropout, which only hoplens.train_sequences knows"
-            )
-        check_number("strength", network.strength, least=0.0)
-        check_count("seed", network.seed, least=0)
+    _check(_source(source), networks, settings)
     settings.check_memory(
         len(networks),
-        n_inputs=task.n_inputs,
-        n_outputs=task.n_outputs,
-        length=task.length,
+        n_inputs=source.n_inputs,
+        n_outputs=source.n_outputs,
+        length=source.length,
         dtype=dtype,
         device=device,
     )
     order = torch.tensor(neighbours(networks))
-    mask = check_mask(mask, len(networks), settings.hidden)
+
+    def ordered(given: Tensor | None) -> Tensor | None:
+        return given[order] if given is not None and given.dim() == 3 and len(given) == len(order) else given
+
     run = Trainer(
-        task,
+        source,
         [networks[n] for n in order.tolist()],
         settings,
         device=device,
         dtype=dtype,
-        mask=mask[order] if mask is not None and mask.dim() == 3 else mask,
+        mask=ordered(check_mask(mask, len(networks), settings.hidden)),
+        w_rec=ordered(w_rec),
+        input_units=_check_units("input_units", input_units, settings.hidden),
+        output_units=_check_units("output_units", output_units, settings.hidden),
     )
     run.train(progress)
     back = torch.argsort(order).to(run.losses.device)
-    ensemble = run.ensemble.select(back)
-    losses, diverged = run.losses[:, back], run.diverged_at[back]
+    ensemble, diverged = run.ensemble.select(back), run.diverged_at[back]
     return TrainingResult(
-        task, tuple(networks), ensemble, losses, diverged, _metrics(task, networks, ensemble, diverged)
+        ensemble=ensemble,
+        losses=run.losses[:, back],
+        diverged_at=diverged,
+        metrics=_metrics(source, networks, ensemble, diverged),
+        info=_info(source, run.data.every_step),
+        length=source.length,
+        modules=(getattr(source, "input_modules", None), getattr(source, "output_modules", None)),
+        task=source,
+        networks=tuple(networks),
     )
+
+
+def _check(source: Source, networks: Sequence[Network], settings: Settings) -> None:
+    if not networks:
+        raise ParameterError("nothing to train: give at least one recipe, strength and seed")
+    if settings.horizon is not None and settings.horizon > source.length:
+        name = getattr(source, "name", type(source).__name__)
+        raise ShapeError(
+            f"horizon must be at most the {source.length} steps of the longest sequence of {name}, got "
+            f"{settings.horizon}"
+        )
+    for network in networks:
+        check_number("strength", network.strength, least=0.0)
+        if network.recipe.uses == "dropout":
+            check_number("dropout rate", network.strength, least=0.0, below=1.0)
+        check_count("seed", network.seed, least=0)
 
 
 def check_mask(mask: Tensor | None, networks: int, hidden: int) -> Tensor | None:
@@ -227,21 +271,54 @@ def check_mask(mask: Tensor | None, networks: int, hidden: int) -> Tensor | None
     return mask
 
 
+def _check_units(name: str, units: Tensor | None, hidden: int) -> Tensor | None:
+    if units is None:
+        return None
+    units = torch.as_tensor(units)
+    if units.dtype != torch.bool or tuple(units.shape) != (hidden,) or not bool(units.any()):
+        raise ShapeError(
+            f"{name} must be a bool tensor of shape ({hidden},) with at least one True, got {units.dtype} of "
+            f"shape {tuple(units.shape)}"
+        )
+    return units
+
+
+def _info(source: Source, every_step: bool) -> ModelInfo:
+    if not isinstance(source, SequenceData):
+        return ModelInfo(every_step=every_step)
+    return ModelInfo(
+        every_step=every_step,
+        input_names=source.input_names,
+        output_names=source.output_names,
+        input_mean=tuple(source.mean.tolist()),
+        input_scale=tuple(source.scale.tolist()),
+    )
+
+
 def _metrics(
-    task: TrainingTask, networks: Sequence[Network], ensemble: Ensemble, diverged: Tensor
+    source: Source, networks: Sequence[Network], ensemble: Ensemble, diverged: Tensor
 ) -> pd.DataFrame:
     import pandas as pd
 
-    error, accuracy = evaluate(task, ensemble)
     lost = diverged >= 0
-    frame = pd.DataFrame(
+    measured: dict[str, Tensor] = {}
+    if isinstance(source, SequenceData):
+        for split in ("test", "validation"):
+            for name, values in evaluate_split(ensemble, getattr(source, split), source.form).items():
+                plain = split == "test" and name in ("accuracy", "f1")
+                measured[name if plain else f"{split}_{name}"] = values
+    else:
+        measured["test_error"], measured["accuracy"] = evaluate(source, ensemble)
+    return pd.DataFrame(
         {
-            "penalty": [n.recipe.name for n in networks],
+            "method": [n.recipe.name for n in networks],
             "strength": [n.strength for n in networks],
             "seed": [n.seed for n in networks],
-            "test_mse": error.masked_fill(lost, math.nan).double().cpu().numpy(),
-            "accuracy": accuracy.masked_fill(lost, math.nan).double().cpu().numpy(),
+            **{k: v.double().masked_fill(lost, math.nan).cpu().numpy() for k, v in measured.items()},
+            "nonzero": ensemble.nonzero().cpu().numpy(),
             "diverged_at": diverged.cpu().numpy(),
         }
     )
-    return frame
+
+
+__all__ = ["check_mask", "train", "train_networks"]

@@ -59,7 +59,7 @@ def progress_bar(console: Console, title: str, *, stopped: str) -> Iterator[Call
                 if seen.best is not None:
                     b = seen.best
                     names = printable(b.method), printable(b.task)
-                    best = f"best so far: {names[0]} {b.strength:g} on {names[1]}: error {b.test_mse:.4f}"
+                    best = f"best so far: {names[0]} {b.strength:g} on {names[1]}: error {b.test_error:.4f}"
                     best += f" ({b.lost} diverged)" if b.lost else ""
 
             yield show

@@ -18,7 +18,7 @@ from hoplens.studies.sweeps.store import DATABASE
 SHOWN_MEASURES = (
     "seed",
     "strength",
-    "test_mse",
+    "test_error",
     "accuracy",
     "alignment",
     "active_hops",

@@ -61,7 +61,7 @@ def print_comparison(console: Console, results: StudyResults) -> None:
             table.add_column(heading, justify="right", no_wrap=True)
         for row in rows.to_dict("records"):
             strength = f"{row['strength']:g}" if row["strength"] else ""
-            error = f"{row['test_mse']:.4f} [{row['test_mse_low']:.4f}, {row['test_mse_high']:.4f}]"
+            error = f"{row['test_error']:.4f} [{row['test_error_low']:.4f}, {row['test_error_high']:.4f}]"
             cells = [f"{row[name]:.{digits}f}" for name, digits in SHOWN]
             style = "bold" if row["method"] == "recommended" else ""
             table.add_row(row["method"], strength, error, *cells, style=style)
@@ -92,9 +92,9 @@ def write_results(results: StudyResults, out: Path) -> Path:
 def write_figures(results: StudyResults, folder: Path) -> None:
     """Write the study's figures as SVG."""
     make_folder(folder)
-    figures = {"comparison": plots.plot_comparison(results.summary, "test_mse")}
+    figures = {"comparison": plots.plot_comparison(results.summary, "test_error")}
     for task, rows in results.networks.groupby("task", sort=False):
-        figures[f"strengths-{_slug(task)}"] = plots.plot_strength_sweep(rows, "test_mse")
+        figures[f"strengths-{_slug(task)}"] = plots.plot_strength_sweep(rows, "test_error")
         figures[f"pruning-{_slug(task)}"] = plots.plot_pruning(rows)
     if len(results.reach):
         figures["reach"] = plots.plot_reach(results.reach)

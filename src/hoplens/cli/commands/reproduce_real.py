@@ -60,9 +60,9 @@ def _comparison(results: RealResults, task: str) -> Table:
         table.add_row(
             str(method),
             f"{row['strength']:g}" if row["strength"] else "",
-            f"{row['error']:.4f} [{row['error_low']:.4f}, {row['error_high']:.4f}]",
-            f"{pruned['error_90'][method]:.4f}",
-            f"{row['error_int8']:.4f}",
+            f"{row['test_error']:.4f} [{row['test_error_low']:.4f}, {row['test_error_high']:.4f}]",
+            f"{pruned['test_error_90'][method]:.4f}",
+            f"{row['test_error_int8']:.4f}",
             f"{row['active_hops']:.1f}",
             f"{lean['active_hops'][method]:.1f}",
             style="bold" if method == OURS else "",
@@ -79,7 +79,7 @@ def _wiring(wiring: pd.DataFrame) -> Table:
             row["task"],
             row["arm"],
             str(row["n"]),
-            f"{row['error']:.4f} [{row['low']:.4f}, {row['high']:.4f}]",
+            f"{row['test_error']:.4f} [{row['low']:.4f}, {row['high']:.4f}]",
             f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]",
         )
     return table

@@ -16,7 +16,7 @@ from hoplens.studies.sweeps.searching import Search, search_estimate, trial_tabl
 from hoplens.studies.sweeps.store import RunStore
 from hoplens.text import printable
 
-SEARCHED = ("strength", "hidden", "steps", "batch", "lr", "decay", "clip", "leak", "activation")
+SEARCHED = ("strength", "hidden", "steps", "batch", "lr", "decay", "clip", "leak", "cell")
 
 
 def run_search(
@@ -61,9 +61,9 @@ def _best(store: RunStore, search: str) -> Table:
     for heading in (*searched, "test error", "trials"):
         shown.add_column(heading, justify="right")
     for (task, method), rows in trials.groupby(["task", "method"], sort=False):
-        if rows["test_mse"].notna().any():
-            best = rows.sort_values("test_mse", kind="stable").iloc[0]
-            cells = [_word(best[name]) for name in (*searched, "test_mse")]
+        if rows["test_error"].notna().any():
+            best = rows.sort_values("test_error", kind="stable").iloc[0]
+            cells = [_word(best[name]) for name in (*searched, "test_error")]
             shown.add_row(escape(printable(task)), escape(printable(method)), *cells, str(len(rows)))
     return shown
 

@@ -43,7 +43,7 @@ def run_status(
         for heading in ("strength", "test error", "seeds"):
             shown.add_column(heading, justify="right")
         for row in found.best.to_dict("records"):
-            error = f"{row['test_mse']:.4f}" if row["lost"] < row["seeds"] else "none"
+            error = f"{row['test_error']:.4f}" if row["lost"] < row["seeds"] else "none"
             seeds = f"{row['seeds']}, {row['lost']} diverged" if row["lost"] else str(row["seeds"])
             names = (escape(printable(row[name])) for name in ("task", "method"))
             shown.add_row(*names, f"{row['strength']:g}", error, seeds)

@@ -19,7 +19,7 @@ from hoplens.studies.paper.saved import save_run
 from hoplens.training.training import train
 
 SHOWN = {
-    "test_mse": "error",
+    "test_error": "error",
     "accuracy": "accuracy",
     "active_hops": "hops",
     "target_active_hops": "true",

@@ -57,6 +57,11 @@ class Kernel(Equations):
         """Number of rows of H units each."""
         return len(self.from_input)
 
+    @property
+    def fused(self) -> bool:
+        """Whether ``forward`` and ``backward`` are written by hand."""
+        return type(self).forward is not Kernel.forward
+
     def step(self, z: Tensor, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the next h and memory; differentiable."""
         state: Sequence[Tensor] = (h,) if memory is None else (h, memory)

@@ -15,14 +15,16 @@ from hoplens.models.cells.module import CellModule
 from hoplens.models.cells.rnn import LeakyRNN, RnnKernel
 
 MAKERS: dict[str, Callable[[float], Kernel]] = {
-    "tanh": lambda _: RnnKernel(),
+    "tanh": RnnKernel,
+    "relu": lambda leak: RnnKernel(leak, "relu"),
+    "linear": lambda leak: RnnKernel(leak, "linear"),
     "leaky": RnnKernel,
     "gru": lambda _: GruKernel(),
     "lstm": lambda _: LstmKernel(),
     "mingru": lambda _: MinGruKernel(),
     "lru": lambda _: LruKernel(),
 }
-CELLS = tuple(MAKERS)[:4]
+CELLS = tuple(MAKERS)
 OWN = [make(1.0).module for make in MAKERS.values()]
 # what a saved model calls its core
 CORES: dict[str, type[nn.Module]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM, "leaky": LeakyRNN}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hoplens.errors import ParameterError, check_choice, check_number
 from hoplens.graph.parts import Leak
 from hoplens.models.cells.algebra import Ops, V
-from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
+from hoplens.models.cells.kernels import Kernel, Slopes
 from hoplens.models.cells.module import CellModule
 from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
@@ -150,41 +150,34 @@ class LeakyRNN(CellModule):
 
 
 class RnnKernel(RnnEquations, Kernel):
-    """``h' = (1 - a) h + a tanh(z)``: the plain (a = 1) and the leaky cell."""
+    """``h' = (1 - a) h + a f(z)``; an ensemble runs it by `hoplens.training.bptt.PlainRecurrence`.
 
-    def __init__(self, leak: float = 1.0) -> None:
+    Parameters
+    ----------
+    leak : float, default 1
+        a.
+    nonlinearity : {"tanh", "relu", "linear"}
+        f.
+    """
+
+    def __init__(self, leak: float = 1.0, nonlinearity: str = "tanh") -> None:
         self.leak: float = leak
         self.leaky = leak != 1
+        self.nonlinearity = nonlinearity
 
     @property
     def module(self) -> type[nn.Module]:  # type: ignore[override]
         """The module that one network becomes."""
         return LeakyRNN if self.leaky or self.nonlinearity != "tanh" else nn.RNN
 
-    def forward(self, z: Tensor, h: Tensor, out: Tensor, memory: tuple[Tensor, ...]) -> None:
-        """Turn ``z`` into the activations, in place, and write the next h."""
-        tanh_(z)
-        if self.leak == 1:
-            out.copy_(z)
-        else:
-            torch.lerp(h, z, self.leak, out=out)
-
-    def backward(self, z: Tensor, h: Tensor, grad: Tensor, delta: Tensor, memory: tuple[Tensor, ...]) -> bool:
-        """Write the gradient by the pre-activations to ``delta`` and what goes past them to ``grad``.
-
-        Returns whether ``grad`` holds something.
-        """
-        torch.ops.aten.tanh_backward.grad_input(grad, z, grad_input=delta)
-        if self.leak == 1:
-            return False
-        delta.mul_(self.leak)
-        grad.mul_(1 - self.leak)
-        return True
-
     def slopes(self, z: Tensor, h: Tensor, memory: Tensor | None) -> Slopes:
         """Return the Jacobian where the pre-activations (E, K) and the state (E, H) are these."""
-        gate = self.leak * (1 - z.tanh().square())
-        return Slopes(gate.unsqueeze(1), torch.full_like(h, 1 - self.leak))
+        slope = {
+            "tanh": lambda: 1 - z.tanh().square(),
+            "relu": lambda: (z > 0).to(z),
+            "linear": lambda: torch.ones_like(z),
+        }[self.nonlinearity]()
+        return Slopes((self.leak * slope).unsqueeze(1), torch.full_like(h, 1 - self.leak))
 
 
 def leak_of(dt: Any, tau: Any) -> Tensor:

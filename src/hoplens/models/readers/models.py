@@ -22,7 +22,7 @@ from hoplens.models.guard import untouched
 from hoplens.models.readers.modules import has_readout, leaky, read_core, readout_matrix, unreadable
 from hoplens.models.readers.own import find_reader
 from hoplens.models.readers.weights import effective_weight
-from hoplens.models.recurrent_model import ModelInfo, RecurrentModel, models_of
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 from hoplens.models.rollout import Batch, run
 from hoplens.models.stack import Stack
 from hoplens.models.tensors import check_weight
@@ -197,7 +197,7 @@ def _returned(model: Any) -> RecurrentModel | None:
                 f"this takes one network, got an ensemble of {model.size}; take one with "
                 "ensemble.select(slice(n, n + 1))"
             )
-        return models_of(model)[0]
+        return model.model(0).eval()
     if isinstance(model, nn.Module):
         return model if isinstance(model, RecurrentModel) else None
     inner = getattr(model, "model", None)  # Pruned, Quantised, Reduced

@@ -34,8 +34,10 @@ def check(summary: pd.DataFrame, reach: pd.DataFrame, plan: Plan) -> pd.DataFram
     tasks = tasks_of(plan, MAIN)
     table = {name: rows.set_index("task") for name, rows in summary.groupby("method")}
     ours = table[OURS]
-    best_rival = pd.concat([table[name]["test_mse"] for name in RIVALS if name in table], axis=1).min(axis=1)
-    ratio = ours["test_mse"] / best_rival
+    best_rival = pd.concat([table[name]["test_error"] for name in RIVALS if name in table], axis=1).min(
+        axis=1
+    )
+    ratio = ours["test_error"] / best_rival
     sparse_signal = _labels(tasks, lambda t: t.signal != "every")
     sparse = _labels(tasks, lambda t: t.signal == "sparse")
     linear = _labels(tasks, lambda t: t.is_linear)
@@ -80,7 +82,7 @@ def reach_means(reach: pd.DataFrame) -> pd.DataFrame:
     """
     chosen = choose_strengths(reach)
     report = chosen.merge(reach[reach["role"] == "report"], on=["task", "method", "strength"])
-    return report.pivot_table(index="method", columns="lag", values="test_mse", aggfunc="mean", sort=False)
+    return report.pivot_table(index="method", columns="lag", values="test_error", aggfunc="mean", sort=False)
 
 
 def longest_lags(reach: pd.DataFrame) -> pd.Series[float]:

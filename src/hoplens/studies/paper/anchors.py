@@ -80,7 +80,7 @@ def _pair(
 
 def _every_strength(networks: pd.DataFrame) -> Row:
     report = networks[networks["role"] == "report"]
-    error = report.groupby(["task", "strength", "method"])["test_mse"].mean().unstack("method")
+    error = report.groupby(["task", "strength", "method"])["test_error"].mean().unstack("method")
     both = error[["L1", "paper"]].dropna()
     lower = both["paper"] < both["L1"]
     share = float(np.mean(lower))

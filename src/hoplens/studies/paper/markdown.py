@@ -50,9 +50,9 @@ def _errors(summary: pd.DataFrame) -> str:
     rows = []
     for task, group in summary.groupby("task", sort=False):
         by = group.set_index("method")
-        error = by["test_mse"]
+        error = by["test_error"]
         others = [f"{error[name]:.4f}" if name in error else "" for name in OTHERS]
-        ours = f"{error[OURS]:.4f} [{by['test_mse_low'][OURS]:.4f}, {by['test_mse_high'][OURS]:.4f}]"
+        ours = f"{error[OURS]:.4f} [{by['test_error_low'][OURS]:.4f}, {by['test_error_high'][OURS]:.4f}]"
         rows.append([task, *others, ours, f"{error[OURS] / error.reindex(list(RIVALS)).min():.2f}"])
     return table(
         ["task", *OTHERS, f"{OURS} [95 %]", "ratio to the better of L1 and the paper's recipe"], rows
@@ -73,7 +73,7 @@ def _structure(summary: pd.DataFrame) -> str:
 def _ablation(ablation: pd.DataFrame) -> str:
     if ablation.empty:
         return ""
-    shown = ["test_mse", "accuracy", "alignment", "kept_70", "kept_90"]
+    shown = ["test_error", "accuracy", "alignment", "kept_70", "kept_90"]
     records = ablation[["task", "method", *shown]].itertuples(index=False)
     rows = [
         [task, arm, *(f"{value:.{4 if n == 0 else 3}f}" for n, value in enumerate(values))]

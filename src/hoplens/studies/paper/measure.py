@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hoplens.data.streams import TrainingTask
 from hoplens.errors import ParameterError
 from hoplens.graph.scores import top_mask
 from hoplens.models.ensemble import Ensemble
 from hoplens.studies.measures import BUILT_IN, MEASURES, PRUNING_LEVELS, TARGET, apply_measures
 from hoplens.training.evaluation import evaluate
-from hoplens.training.training import TrainingResult
+from hoplens.training.result import TrainingResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,16 +56,17 @@ def measure(result: TrainingResult, measures: Sequence[str] = ()) -> pd.DataFram
 def pruning_curve(result: TrainingResult) -> dict[str, Tensor]:
     """Return the performance kept after one-shot magnitude pruning of the recurrent weights.
 
-    Performance is the explained share of the target variance, 1 - test_mse; kept is its ratio after to
+    Performance is the explained share of the target variance, 1 - test_error; kept is its ratio after to
     before, not below 0. A network that explains less than nothing has nothing to keep: 0.
     """
     task = result.task
+    assert isinstance(task, TrainingTask)  # data sets have a study of their own
     before = 1 - evaluate(task, result.ensemble, samples=PRUNING_SAMPLES)[0]
     scores = result.ensemble.scores()
     kept = {}
     for level in PRUNING_LEVELS:
         pruned: Ensemble = result.ensemble.clone()
-        pruned.recurrent().mul_(top_mask(scores, level / 100).mT)
+        pruned.recurrent().mul_(top_mask(scores, level / 100))
         after = 1 - evaluate(task, pruned, samples=PRUNING_SAMPLES)[0]
         kept[f"kept_{level}"] = torch.where(before > 0, after.clamp_min(0) / before, torch.zeros_like(before))
     return kept

@@ -17,7 +17,7 @@ class StudyResults:
     ----------
     networks : DataFrame
         One row a trained network of the main comparison: task, method, strength, seed, role
-        ("validation" or "report"), test_mse (share of the target variance), accuracy, resolvent_corr,
+        ("validation" or "report"), test_error (share of the target variance), accuracy, resolvent_corr,
         weight_corr, active_hops, target_active_hops, alignment, temporal_sparsity, signal_share,
         kept_10 .. kept_90, diverged_at.
     summary : DataFrame
@@ -25,7 +25,7 @@ class StudyResults:
     paired : DataFrame
         Differences by seed: task, method, reference, measure, difference, low, high, p, n, p_holm.
     reach : DataFrame
-        One row a network of the reach part: method, lag, strength, seed, role, test_mse.
+        One row a network of the reach part: method, lag, strength, seed, role, test_error.
     ablation : DataFrame
         Like ``summary``, one row a (task, arm).
     anchors : DataFrame

@@ -21,7 +21,7 @@ from hoplens.studies.sweeps.running import Progress
 from hoplens.studies.sweeps.store import RunStore
 
 MEASURES = tuple(measure.name for measure in (*BUILT_IN, TARGET, *KEPT))
-COMPARED = ("test_mse", "accuracy", "alignment", "kept_70", "kept_90")
+COMPARED = ("test_error", "accuracy", "alignment", "kept_70", "kept_90")
 
 
 def run_study(
@@ -98,7 +98,7 @@ def assemble(plan: Plan, store: RunStore, study: str, *, seconds: float | None =
 
 def reach_table(plan: Plan, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the reach part's networks with their lag."""
-    columns = ["method", "lag", "strength", "seed", "role", "test_mse"]
+    columns = ["method", "lag", "strength", "seed", "role", "test_error"]
     if rows.empty:
         return pd.DataFrame(columns=columns)
     lags = {label: task.length - 1 - task.signal_steps[0] for label, task in tasks_of(plan, REACH).items()}

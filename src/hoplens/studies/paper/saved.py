@@ -26,7 +26,7 @@ from hoplens.studies.sweeps.checked import damaged, read_object
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.plan import MAIN, Plan
 from hoplens.studies.sweeps.store import RunStore, open_store
-from hoplens.training.training import TrainingResult
+from hoplens.training.result import TrainingResult
 
 RUN_MARK = "run.json"
 RUN_FORMAT = 1
@@ -56,7 +56,7 @@ class Run:
     @property
     def best(self) -> int:
         """The network of least test error; the first where all diverged."""
-        errors = self.networks["test_mse"].to_numpy(dtype=float)
+        errors = self.networks["test_error"].to_numpy(dtype=float)
         return int(np.where(np.isnan(errors), np.inf, errors).argmin())
 
 
@@ -122,7 +122,7 @@ def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title
     write_atomically(folder / "pathways.safetensors", save_tensors(tensors))
     write_atomically(folder / "networks.csv", csv_bytes(networks))
     # the mark comes last and says that the run is whole
-    mark = {"format": RUN_FORMAT, "title": title, "horizon": result.task.length}
+    mark = {"format": RUN_FORMAT, "title": title, "horizon": result.length}
     mark |= {name: getattr(net, name) for name in LABELS}
     write_atomically(folder / RUN_MARK, json.dumps(mark, indent=2).encode())
 
@@ -139,7 +139,7 @@ def load_run(folder: Path) -> Run:
     try:
         tensors = load_tensors((folder / "pathways.safetensors").read_bytes())
         networks = pd.read_csv(folder / "networks.csv")
-        networks["test_mse"] = networks["test_mse"].astype(float)
+        networks["test_error"] = networks["test_error"].astype(float)
         labels: dict[str, Any] = {name: mark.get(name) for name in LABELS}
         net = Pathways(tensors["w_in"], tensors["w_rec"], tensors["w_out"], **labels)
         horizon = check_count("horizon", mark["horizon"])

@@ -18,7 +18,7 @@ from hoplens.studies.sweeps.plan import MAIN
 from hoplens.studies.sweeps.store import RunStore
 
 LABELS = ("task", "method", "strength", "seed", "role")
-COMPARED = ("test_mse", "accuracy", "alignment", "kept_70", "kept_90")
+COMPARED = ("test_error", "accuracy", "alignment", "kept_70", "kept_90")
 TRIAL = re.compile(r"(?:(.*), )?trial \d+")  # what a search calls its parts
 LONGEST = 1000  # hops of an example's maps
 
@@ -47,7 +47,7 @@ def read_tables(store: RunStore, study: str) -> StudyResults:
             f"{store.folder} holds no network of the study {about['name']} yet; `hoplens sweep --resume "
             f"--store {store.folder}` trains them"
         )
-    lacking = [name for name in ("test_mse", "diverged_at") if name not in rows.columns]
+    lacking = [name for name in ("test_error", "diverged_at") if name not in rows.columns]
     if lacking:
         raise FileError(
             f"the networks of {about['name']} in {store.folder} have no {lacking[0]}, which a page needs; "
@@ -97,7 +97,7 @@ def _best_trials(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
         return rows, 0
     kept = [rows[~is_trial]]
     for _, own in rows[is_trial].groupby(["task", "method"], sort=False):
-        order = {part: standing(trial["test_mse"]) for part, trial in own.groupby("part", sort=False)}
+        order = {part: standing(trial["test_error"]) for part, trial in own.groupby("part", sort=False)}
         kept.append(own[own["part"] == min(order, key=lambda part: order[part])])
     return pd.concat(kept), rows.loc[is_trial, ["part", "task", "method"]].drop_duplicates().shape[0]
 

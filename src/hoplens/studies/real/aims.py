@@ -37,7 +37,7 @@ def check(summary: pd.DataFrame, lean: pd.DataFrame, paired: pd.DataFrame) -> pd
 def best_rival(summary: pd.DataFrame) -> pd.DataFrame:
     """Return the row of the rival of least mean test error for every task, indexed by task."""
     rivals = summary[(summary["pick"] == BEST) & summary["method"].isin(RIVALS)]
-    least = rivals.sort_values("error", kind="stable").drop_duplicates("task")
+    least = rivals.sort_values("test_error", kind="stable").drop_duplicates("task")
     return least.set_index("task")
 
 
@@ -51,9 +51,9 @@ def _as_good(summary: pd.DataFrame) -> Row:
     missed = []
     for rival in best.reset_index().to_dict("records"):
         task = rival["task"]
-        if not ours["error"][task] <= rival["error_high"]:
-            least = f"{rival['method']} {rival['error']:.4f} (up to {rival['error_high']:.4f})"
-            missed.append(f"{task}: {ours['error'][task]:.4f} against {least}")
+        if not ours["test_error"][task] <= rival["test_error_high"]:
+            least = f"{rival['method']} {rival['test_error']:.4f} (up to {rival['test_error_high']:.4f})"
+            missed.append(f"{task}: {ours['test_error'][task]:.4f} against {least}")
     count = len(ours) - len(missed)
     aim = "test error within the 95 % interval of the best other method, or below"
     return aim, "on every set", f"{count} of {len(ours)}", not missed, "; ".join(missed)
@@ -62,7 +62,7 @@ def _as_good(summary: pd.DataFrame) -> Row:
 def _better_pruned(paired: pd.DataFrame) -> Row:
     """Return on how many sets the paired interval of our error minus L1's lies below 0 at 90 % zeros."""
     seen = paired[
-        (paired["pick"] == PRUNED) & (paired["reference"] == L1) & (paired["measure"] == "error_90")
+        (paired["pick"] == PRUNED) & (paired["reference"] == L1) & (paired["measure"] == "test_error_90")
     ]
     missed = [
         f"{row['task']}: {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"

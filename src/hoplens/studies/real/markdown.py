@@ -61,8 +61,8 @@ def _errors(results: RealResults) -> str:
     rows = []
     for task in _tasks(results.summary):
         own = _of(results.summary, task, BEST)
-        others = [_mean(own, method, "error") for method in RIVALS]
-        rows.append([task, results.units.get(task, ""), *others, _with_interval(own, OURS, "error")])
+        others = [_mean(own, method, "test_error") for method in RIVALS]
+        rows.append([task, results.units.get(task, ""), *others, _with_interval(own, OURS, "test_error")])
     return table(["set", "error is", *RIVALS, f"{OURS} [95 %]"], rows)
 
 
@@ -71,7 +71,7 @@ def _pruned(results: RealResults) -> str:
     gaps = results.paired[
         (results.paired["pick"] == PRUNED)
         & (results.paired["reference"] == L1)
-        & (results.paired["measure"] == "error_90")
+        & (results.paired["measure"] == "test_error_90")
     ].set_index("task")
     for task in _tasks(results.summary):
         own = _of(results.summary, task, PRUNED)
@@ -79,8 +79,8 @@ def _pruned(results: RealResults) -> str:
         if task in gaps.index:
             row = gaps.loc[task]
             gap = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
-        others = [_mean(own, method, "error_90") for method in ("none", L1, "paper", *ABLATIONS)]
-        rows.append([task, *others, _with_interval(own, OURS, "error_90"), gap])
+        others = [_mean(own, method, "test_error_90") for method in ("none", L1, "paper", *ABLATIONS)]
+        rows.append([task, *others, _with_interval(own, OURS, "test_error_90"), gap])
     return table(["set", "none", L1, "paper", *ABLATIONS, f"{OURS} [95 %]", f"minus {L1}, paired"], rows)
 
 
@@ -94,8 +94,8 @@ def _hops(results: RealResults) -> str:
         rows.append(
             [
                 task,
-                _mean(best, L1, "error"),
-                _mean(lean, OURS, "error"),
+                _mean(best, L1, "test_error"),
+                _mean(lean, OURS, "test_error"),
                 _with_interval(best, L1, "active_hops", 1),
                 _with_interval(lean, OURS, "active_hops", 1),
                 f"{ratio:.2f}",
@@ -111,7 +111,7 @@ def _rounded(results: RealResults) -> str:
     for task in _tasks(results.summary):
         own = _of(results.summary, task, BEST)
         cells = [
-            f"{own['error_int8'][m] - own['error'][m]:+.4f}" if m in own.index else ""
+            f"{own['test_error_int8'][m] - own['test_error'][m]:+.4f}" if m in own.index else ""
             for m in (*RIVALS, OURS)
         ]
         rows.append([task, *cells])
@@ -168,7 +168,7 @@ def _wiring(wiring: pd.DataFrame) -> str:
             row["arm"],
             row["n"],
             f"{row['nonzero']:.0f}",
-            f"{row['error']:.4f} [{row['low']:.4f}, {row['high']:.4f}]",
+            f"{row['test_error']:.4f} [{row['low']:.4f}, {row['high']:.4f}]",
             f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]",
         ]
         for row in wiring.to_dict("records")

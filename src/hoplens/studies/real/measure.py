@@ -16,8 +16,9 @@ from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.data import SequenceData, closed_loop_return
 from hoplens.graph.pathways import Pathways
 from hoplens.models.cells import LeakyRNN
+from hoplens.models.ensemble import Ensemble
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.training.sequences import SequenceEnsemble, SequenceResult
+from hoplens.training.result import TrainingResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,22 +31,22 @@ CONTROL = ("cartpole", "pendulum")
 EPISODES = 32
 
 
-def measure_validation(result: SequenceResult) -> pd.DataFrame:
+def measure_validation(result: TrainingResult) -> pd.DataFrame:
     """Return what strengths are chosen by: error whole and with 90 % removed, and active hops."""
     frame = result.metrics[["method", "strength", "seed", "validation_error", "validation_loss"]].copy()
     for level in (70, 90):
         found = result.evaluate("validation", prune(result.ensemble, level / 100))
-        frame[f"validation_error_{level}"] = numbers(found["error"], result)
+        frame[f"validation_error_{level}"] = numbers(found["test_error"], result)
     frame["active_hops"] = numbers(count_hops(result), result)
     frame["diverged_at"] = result.metrics["diverged_at"]
     return frame
 
 
-def measure_report(result: SequenceResult, followed: tuple[int, ...]) -> pd.DataFrame:
+def measure_report(result: TrainingResult, followed: tuple[int, ...]) -> pd.DataFrame:
     """Return one row a network.
 
-    Columns: method, strength, seed, error, loss and accuracy or f1 on the test split; error_50, error_70,
-    error_90 with so much of the recurrent weights removed; error_int8 with weights rounded to 8 bits; score
+    Columns: method, strength, seed, test_error, test_loss and accuracy or f1; test_error_50, _70, _90 with so
+    much of the recurrent weights removed; test_error_int8 with weights rounded to 8 bits; score
     in closed loop (control; also score_90, pruned); active_hops of the weights-only maps; nonzero; saturated
     (share of states near their bounds) and gate (mean of a GRU's update or an LSTM's forget gate); and of
     networks whose seed is in ``followed``, along 8 test sequences: explained (share of the flow that the
@@ -53,14 +54,14 @@ def measure_report(result: SequenceResult, followed: tuple[int, ...]) -> pd.Data
     lag of the weights-only maps and of the flow, weighted by size).
     """
     kept = [str(c) for c in result.metrics if not str(c).startswith("validation_")]
-    frame = result.metrics[kept].rename(columns={c: c.removeprefix("test_") for c in kept})
-    ensembles = {f"error_{level}": prune(result.ensemble, level / 100) for level in PRUNED}
-    ensembles[f"error_int{BITS}"] = quantise(result.ensemble)
+    frame = result.metrics[kept].copy()
+    ensembles = {f"test_error_{level}": prune(result.ensemble, level / 100) for level in PRUNED}
+    ensembles[f"test_error_int{BITS}"] = quantise(result.ensemble)
     for name, ensemble in ensembles.items():
-        frame[name] = numbers(result.evaluate("test", ensemble)["error"], result)
-    if result.data.name in CONTROL:
-        frame["score"] = numbers(play(result.ensemble, result.data), result)
-        frame["score_90"] = numbers(play(ensembles["error_90"], result.data), result)
+        frame[name] = numbers(result.evaluate("test", ensemble)["test_error"], result)
+    if _data(result).name in CONTROL:
+        frame["score"] = numbers(play(result.ensemble, _data(result)), result)
+        frame["score_90"] = numbers(play(ensembles["test_error_90"], _data(result)), result)
     frame["active_hops"] = numbers(count_hops(result), result)
     for name, values in look_at_states(result).items():
         frame[name] = numbers(values, result)
@@ -72,17 +73,22 @@ def measure_report(result: SequenceResult, followed: tuple[int, ...]) -> pd.Data
     return frame
 
 
-def numbers(values: Tensor, result: SequenceResult) -> Any:
+def _data(result: TrainingResult) -> SequenceData:
+    assert isinstance(result.task, SequenceData)  # this study knows no other
+    return result.task
+
+
+def numbers(values: Tensor, result: TrainingResult) -> Any:
     """Return values (E,) as an array, NaN for networks that diverged."""
     return values.double().cpu().masked_fill((result.diverged_at >= 0).cpu(), math.nan).numpy()
 
 
-def prune(ensemble: SequenceEnsemble, amount: float) -> SequenceEnsemble:
+def prune(ensemble: Ensemble, amount: float) -> Ensemble:
     """Return the networks without the share of recurrent weights that is smallest.
 
     Parameters
     ----------
-    ensemble : SequenceEnsemble
+    ensemble : Ensemble
     amount : float
         Share of all recurrent weights of all gates.
     """
@@ -92,7 +98,7 @@ def prune(ensemble: SequenceEnsemble, amount: float) -> SequenceEnsemble:
     return pruned
 
 
-def quantise(ensemble: SequenceEnsemble, bits: int = BITS) -> SequenceEnsemble:
+def quantise(ensemble: Ensemble, bits: int = BITS) -> Ensemble:
     """Return the networks with weights rounded to integers times one scale a row, biases as they are.
 
     Symmetric, one scale for every row of W_h, of W_x and of the read-out: what int8 weights would compute, in
@@ -100,7 +106,7 @@ def quantise(ensemble: SequenceEnsemble, bits: int = BITS) -> SequenceEnsemble:
 
     Parameters
     ----------
-    ensemble : SequenceEnsemble
+    ensemble : Ensemble
     bits : int, default 8
     """
     rounded = ensemble.clone()
@@ -113,13 +119,13 @@ def quantise(ensemble: SequenceEnsemble, bits: int = BITS) -> SequenceEnsemble:
     return rounded
 
 
-def count_hops(result: SequenceResult) -> Tensor:
+def count_hops(result: TrainingResult) -> Tensor:
     """Return the mean number of active hops a pair of input and output, shape (E,)."""
-    maps = hop_maps(result.pathways.to(torch.float64), result.data.length)
+    maps = hop_maps(result.pathways.to(torch.float64), result.length)
     return active_hops(maps).double().mean(dim=(-2, -1))
 
 
-def play(ensemble: SequenceEnsemble, data: SequenceData) -> Tensor:
+def play(ensemble: Ensemble, data: SequenceData) -> Tensor:
     """Return the closed-loop score of every network, shape (E,): 0 as random actions, 1 as the expert."""
 
     def policy(seen: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -130,9 +136,9 @@ def play(ensemble: SequenceEnsemble, data: SequenceData) -> Tensor:
     return closed_loop_return(policy, data, episodes=EPISODES).score
 
 
-def look_at_states(result: SequenceResult) -> dict[str, Tensor]:
+def look_at_states(result: TrainingResult) -> dict[str, Tensor]:
     """Return the share of saturated states, and the mean memory gate where there is one, each (E,)."""
-    ensemble, split = result.ensemble, result.data.test
+    ensemble, split = result.ensemble, _data(result).test
     inputs = split.inputs[: 8 * FOLLOWED_SEQUENCES].to(ensemble.weight)
     valid = split.mask[: len(inputs)].T[:, None, None]  # (L, 1, 1, B)
     h, i = ensemble.n_hidden, ensemble.n_inputs
@@ -158,10 +164,10 @@ def look_at_states(result: SequenceResult) -> dict[str, Tensor]:
         }
 
 
-def follow(result: SequenceResult, n: int) -> dict[str, float]:
+def follow(result: TrainingResult, n: int) -> dict[str, float]:
     """Return how one network's flow along test sequences compares with its weights-only view."""
     net = result.pathways[n]
-    model, split = result.model(n), result.data.test
+    model, split = result.model(n), _data(result).test
     count = min(FOLLOWED_SEQUENCES, len(split))
     flow = flow_along(model, [split.inputs[b, : int(split.lengths[b])] for b in range(count)])
     found = fidelity(net, flow)

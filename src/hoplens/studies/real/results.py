@@ -31,7 +31,7 @@ class RealResults:
     aims : DataFrame
         aim, target, measured, met, where.
     units : dict
-        What "error" is, by task.
+        What "test_error" is, by task.
     settings : dict
         How it was run.
     """

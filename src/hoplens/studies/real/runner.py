@@ -21,7 +21,7 @@ from hoplens.studies.sweeps.plan import Plan
 from hoplens.studies.sweeps.running import Progress
 from hoplens.studies.sweeps.store import RunStore
 
-PAIRED = ("error", "error_70", "error_90", "error_int8", "active_hops")
+PAIRED = ("test_error", "test_error_70", "test_error_90", "test_error_int8", "active_hops")
 KEYS = ("task", "method", "strength", "seed", "diverged_at")
 UNITS = {
     "class": "share of wrong classes",
@@ -136,16 +136,16 @@ def _lean_gaps(choices: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
     """Return our lean networks' test error minus that of L1's best ones, seed by seed."""
     ours, theirs = rows_of(choices, networks, LEAN), rows_of(choices, networks, BEST)
     both = pd.concat([ours[ours["method"] == OURS], theirs[theirs["method"] == aims.L1]])
-    return pair_chosen(both, OURS, [aims.L1], ["error"])
+    return pair_chosen(both, OURS, [aims.L1], ["test_error"])
 
 
 def wiring_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return mean and interval of the test error for every arm, and its paired difference to its null."""
     if rows.empty:
-        return pd.DataFrame(columns=["task", "arm", "n", "nonzero", "error", "low", "high"])
+        return pd.DataFrame(columns=["task", "arm", "n", "nonzero", "test_error", "low", "high"])
     found = []
     for task, group in rows.groupby("task", sort=False):
-        by_arm = {arm: own.set_index("seed")["error"] for arm, own in group.groupby("arm")}
+        by_arm = {arm: own.set_index("seed")["test_error"] for arm, own in group.groupby("arm")}
         for arm in ARMS:
             own = by_arm[arm]
             null = by_arm["rewired start" if arm.endswith("start") else "rewired"]
@@ -153,7 +153,7 @@ def wiring_table(rows: pd.DataFrame) -> pd.DataFrame:
             nonzero = float(np.mean(group.loc[group["arm"] == arm, "nonzero"]))
             found.append((task, arm, len(own), nonzero, *bootstrap_mean(own.to_numpy()), *gap))
     gaps = ["difference", "difference_low", "difference_high"]
-    return pd.DataFrame(found, columns=["task", "arm", "n", "nonzero", "error", "low", "high", *gaps])
+    return pd.DataFrame(found, columns=["task", "arm", "n", "nonzero", "test_error", "low", "high", *gaps])
 
 
 def _settings(plan: RealPlan) -> dict[str, object]:

@@ -12,12 +12,12 @@ import torch
 
 import hoplens.data as data_sets
 from hoplens.data import SequenceData
-from hoplens.models.cells import make_cell
 from hoplens.studies.real.measure import measure_report, measure_validation
 from hoplens.studies.real.wiring import make_wiring, worm
 from hoplens.studies.sweeps.work import Outcome, Setting
-from hoplens.training.sequences import SequenceResult, SequenceSettings, train_sequence_networks
-from hoplens.training.settings import Network
+from hoplens.training.result import TrainingResult
+from hoplens.training.settings import Network, Settings
+from hoplens.training.training import train_networks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ class RealSet:
     options : tuple of (str, value)
         Its options.
     hidden, steps, batch : int
-        See `SequenceSettings`.
+        See `Settings`.
     """
 
     name: str
@@ -58,10 +58,14 @@ class RealSet:
         return _load(self.loader, self.options)
 
     @property
-    def settings(self) -> SequenceSettings:
+    def settings(self) -> Settings:
         """What all networks of the set are trained with."""
-        return SequenceSettings(
-            hidden=self.hidden, steps=self.steps, batch=self.batch, cell=self.cell, leak=LEAK
+        return Settings(
+            hidden=self.hidden,
+            steps=self.steps,
+            batch=self.batch,
+            cell=self.cell,
+            leak=LEAK if self.cell == "leaky" else 1.0,
         )
 
 
@@ -80,7 +84,7 @@ class RealSetting(Setting):
     stage : {"validation", "report", "wiring"}
         Says what is measured.
     data : RealSet
-    settings : SequenceSettings
+    settings : Settings
     arm : str, optional
         Of the wiring stage: see `hoplens.studies.real.wiring.make_wiring`.
     followed : tuple of int, optional
@@ -89,7 +93,7 @@ class RealSetting(Setting):
 
     stage: str
     data: RealSet
-    settings: SequenceSettings
+    settings: Settings
     arm: str = ""
     followed: tuple[int, ...] = ()
 
@@ -110,7 +114,7 @@ class RealSetting(Setting):
     def run(self, networks: Sequence[Network]) -> Outcome:
         """Train and measure networks; see `hoplens.studies.real.measure`."""
         started = time.perf_counter()
-        result = train_sequence_networks(self.data.load(), networks, self.settings, **self._wiring(networks))
+        result = train_networks(self.data.load(), networks, self.settings, **self._wiring(networks))
         trained = time.perf_counter()
         frame = self._measure(result).drop(columns=["method", "strength", "seed"])
         return Outcome(frame, seconds={"train": trained - started, "measure": time.perf_counter() - trained})
@@ -128,12 +132,12 @@ class RealSetting(Setting):
             "output_units": motor,
         }
 
-    def _measure(self, result: SequenceResult) -> pd.DataFrame:
+    def _measure(self, result: TrainingResult) -> pd.DataFrame:
         if self.stage == VALIDATION:
             return measure_validation(result)
         if self.stage == REPORT:
             return measure_report(result, self.followed)
-        names = {"test_error": "error", "test_loss": "loss"}
+        names = {"test_error": "test_error", "test_loss": "loss"}
         kept = ["method", "strength", "seed", *names.values(), "nonzero", "diverged_at"]
         return result.metrics.rename(columns=names)[kept]
 
@@ -143,7 +147,7 @@ class RealSetting(Setting):
 
     @property
     def _blocks(self) -> int:
-        return make_cell(self.settings.cell, self.settings.leak).blocks
+        return self.settings.blocks
 
     @property
     def state_bytes(self) -> int:

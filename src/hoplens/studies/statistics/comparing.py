@@ -160,7 +160,7 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def compare(
     networks: pd.DataFrame,
-    metric: str = "test_mse",
+    metric: str = "test_error",
     *,
     better: Better = "lower",
     reference: str | None = None,
@@ -180,7 +180,7 @@ def compare(
     networks : DataFrame
         One row a network: method, strength, seed, role ("validation" or "report", see `assign_roles`), the
         metric, and task or the columns of ``by``.
-    metric : str, default "test_mse"
+    metric : str, default "test_error"
         Column to compare.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
@@ -262,7 +262,7 @@ def paired_differences(
     Parameters
     ----------
     networks : DataFrame
-        One row a network, both roles; strengths are chosen by test_mse.
+        One row a network, both roles; strengths are chosen by test_error.
     method : str
         The method whose differences are taken (method minus reference).
     references : sequence of str

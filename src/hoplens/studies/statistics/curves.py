@@ -79,7 +79,7 @@ def near_best(
 
 def robustness(
     networks: pd.DataFrame,
-    metric: str = "test_mse",
+    metric: str = "test_error",
     *,
     better: Better = "lower",
     within: float = 0.05,
@@ -93,7 +93,7 @@ def robustness(
     ----------
     networks : DataFrame
         One row a network, as for `compare`.
-    metric : str, default "test_mse"
+    metric : str, default "test_error"
         Column to look at.
     better : {"lower", "higher"}, default "lower"
         Which values are good.

@@ -68,7 +68,7 @@ def pareto_front(frame: pd.DataFrame, better: Mapping[str, Better]) -> pd.DataFr
     """
     if not better:
         raise ParameterError(
-            'name the measures that count, e.g. {"test_mse": "lower", "active_hops": "lower"}'
+            'name the measures that count, e.g. {"test_error": "lower", "active_hops": "lower"}'
         )
     signs = [1.0 if check_choice("better", side, BETTER) == "lower" else -1.0 for side in better.values()]
     for name in better:

@@ -71,7 +71,7 @@ def standing(values: ArrayLike, *, better: Better = "lower") -> tuple[float, flo
 
 
 def best_strength(
-    rows: pd.DataFrame, metric: str | Sequence[str] = "test_mse", *, better: Better = "lower"
+    rows: pd.DataFrame, metric: str | Sequence[str] = "test_error", *, better: Better = "lower"
 ) -> float:
     """Return the best strength, by `standing`: the fewest networks lost, then the best mean of the others.
 
@@ -79,7 +79,7 @@ def best_strength(
     ----------
     rows : DataFrame
         Networks of one method on one task that may be used to choose: columns strength and the metric.
-    metric : str or sequence of str, default "test_mse"
+    metric : str or sequence of str, default "test_error"
         Column to choose by; a further one decides between strengths that are equal in those before. Where
         all are equal, the least strength is taken.
     better : {"lower", "higher"}, default "lower"
@@ -108,7 +108,7 @@ def values_of(values: pd.Series[float], lost: float | None) -> pd.Series[float]:
 
 def choose_strengths(
     networks: pd.DataFrame,
-    metric: str = "test_mse",
+    metric: str = "test_error",
     *,
     better: Better = "lower",
     by: Sequence[str] = ("task",),
@@ -121,7 +121,7 @@ def choose_strengths(
     ----------
     networks : DataFrame
         Columns method, strength, role, the metric, and those of ``by``.
-    metric : str, default "test_mse"
+    metric : str, default "test_error"
         Column to choose by.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
@@ -154,7 +154,7 @@ def choose_strengths(
 
 def chosen_report(
     networks: pd.DataFrame,
-    metric: str = "test_mse",
+    metric: str = "test_error",
     *,
     better: Better = "lower",
     by: Sequence[str] = ("task",),
@@ -179,7 +179,7 @@ def summarise(networks: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     networks : DataFrame
-        One row a network, both roles; chosen by test_mse.
+        One row a network, both roles; chosen by test_error.
     measures : sequence of str
         Columns to summarise.
 

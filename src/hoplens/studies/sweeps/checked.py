@@ -20,6 +20,9 @@ WHOLES = frozenset({"seed", "position", "attempts", "slot", "networks", "rows", 
 EMPTY = frozenset({"finished", "tensors"})  # columns that may be NULL
 
 
+OLD_NAMES = {"test_mse": "test_error"}  # of measures, in stores of earlier versions
+
+
 def damaged(folder: Path, what: str) -> FileError:
     """Return the error that says what is wrong with a store."""
     return FileError(
@@ -105,7 +108,7 @@ def read_measures(text: object, folder: Path) -> dict[str, float | int | str | N
     for name, value in found.items():
         if not (value is None or isinstance(value, bool | int | float | str)):
             raise damaged(folder, f"the measure {printable(name)} is {printable(repr(value), most=40)}")
-    return found
+    return {OLD_NAMES.get(name, name): value for name, value in found.items()}
 
 
 def read_keys(text: object, folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ class Best:
     ----------
     task, method : str
     strength : float
-    test_mse : float
+    test_error : float
         Mean test error of the networks that did not diverge.
     lost : int
         Networks that diverged.
@@ -30,7 +30,7 @@ class Best:
     task: str
     method: str
     strength: float
-    test_mse: float
+    test_error: float
     lost: int = 0
 
 
@@ -96,7 +96,7 @@ class SweepCounter:
         self.cost_done += shard.cost
         self.cost_left -= shard.cost
         for key, record in zip(shard.keys, found.records, strict=True):
-            self._note(key, record.get("test_mse"))
+            self._note(key, record.get("test_error"))
 
     def _note(self, key: str, error: object) -> None:
         member = self.plan.by_key.get(key)

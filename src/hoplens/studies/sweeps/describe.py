@@ -16,7 +16,9 @@ from hoplens.studies.extensions.files import PREFIX
 
 FORMAT = 2  # of descriptions; a change of what the same description computes needs a new number
 # Renamed classes and fields go by their first name in stores: the key of a network is a hash of this text.
-NAMES_IN_STORES = {"GradualPruning": "Thinning", "Recipe.pruning": "thinning"}
+NAMES_IN_STORES = {"GradualPruning": "Thinning", "Recipe.pruning": "thinning", "Settings.cell": "activation"}
+# Fields that came later count only where they say something: without them a network is what it was.
+LATER = {"Settings.horizon", "Settings.at"}
 
 
 def describe(value: Any) -> Any:
@@ -42,7 +44,12 @@ def describe(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): describe(part) for name, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {_stored(value, f.name): describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kind = type(value).__qualname__
+        told = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        told = {
+            name: part for name, part in told.items() if part is not None or f"{kind}.{name}" not in LATER
+        }
+        fields = {_stored(value, name): describe(part) for name, part in told.items()}
         return {**_place(type(value)), **fields}
     if inspect.isclass(value) or inspect.isfunction(value):
         return _place(value)

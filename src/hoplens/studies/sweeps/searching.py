@@ -90,7 +90,7 @@ def search(
 
     Each method on each task is searched by itself with a tree-structured Parzen estimator (optuna's
     ``TPESampler``), so that methods are compared at their best. A trial trains the study's validation seeds
-    as one batch, and what is minimised is their mean ``test_mse``; one that diverges counts as infinite.
+    as one batch, and what is minimised is their mean ``test_error``; one that diverges counts as infinite.
     The report seeds are trained for the best trial alone.
 
     The store gets two studies: "NAME search" has a row for each network of each trial (``part`` says which
@@ -185,7 +185,7 @@ def trial_table(store: RunStore, study: str | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns part (with the trial's number), task, method, strength, the settings of training, test_mse
+        Columns part (with the trial's number), task, method, strength, the settings of training, test_error
         (NaN where a network diverged) and seeds; in the order in which trials were asked for.
     """
     import pandas as pd
@@ -205,9 +205,9 @@ def trial_table(store: RunStore, study: str | None = None) -> pd.DataFrame:
     keys = ["part", "task", "method", "strength", *tried.columns]
     if len(set(keys)) < len(keys):
         raise damaged(store.folder, "a setting of a trial is called as another column")
-    frame = pd.concat([rows[[*keys[:4], "test_mse"]].reset_index(drop=True), tried], axis=1)
-    groups = frame.groupby(keys, sort=False)["test_mse"]
-    return groups.agg(test_mse=lambda values: values.mean(skipna=False), seeds="size").reset_index()
+    frame = pd.concat([rows[[*keys[:4], "test_error"]].reset_index(drop=True), tried], axis=1)
+    groups = frame.groupby(keys, sort=False)["test_error"]
+    return groups.agg(test_error=lambda values: values.mean(skipna=False), seeds="size").reset_index()
 
 
 def _settings_in(config: str, folder: Path) -> dict[str, Value]:

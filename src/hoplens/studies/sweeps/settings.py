@@ -13,8 +13,9 @@ from torch import Tensor
 from hoplens.data.streams import CHUNK, TrainingTask
 from hoplens.studies.sweeps.plugins import OwnMeasure, check_current
 from hoplens.studies.sweeps.work import Outcome, Setting
+from hoplens.training.result import TrainingResult
 from hoplens.training.settings import Network, Settings
-from hoplens.training.training import TrainingResult, train_networks
+from hoplens.training.training import train_networks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ class TaskSetting(Setting):
             self.task, networks, self.settings, device=self.device, dtype=DTYPES[self.dtype]
         )
         trained = time.perf_counter()
-        frame = self._measured(result).drop(columns=["penalty", "strength", "seed"])
+        frame = self._measured(result).drop(columns=["method", "strength", "seed"])
         seconds = {"train": trained - started, "measure": time.perf_counter() - trained}
         return Outcome(frame, self._kept(result), seconds)
 

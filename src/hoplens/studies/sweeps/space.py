@@ -93,7 +93,7 @@ class SearchSpec(Strict):
     ----------
     strength : Span, optional
         Of every method that has one; those that the study lists otherwise.
-    hidden, steps, batch, lr, decay, clip, leak, activation : optional
+    hidden, steps, batch, lr, decay, clip, leak, cell : optional
         As in ``[training]``, whose value holds for what is left out.
     """
 
@@ -105,7 +105,7 @@ class SearchSpec(Strict):
     decay: Numbers = None
     clip: Numbers = None
     leak: Numbers = None
-    activation: Annotated[Words | None, BeforeValidator(_listed)] = None
+    cell: Annotated[Words | None, BeforeValidator(_listed)] = None
 
     @model_validator(mode="after")
     def _fits(self) -> SearchSpec:

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from hoplens.data import tasks
 from hoplens.data.streams import TrainingTask
 from hoplens.errors import HoplensError, ParameterError, check_choice, check_count
-from hoplens.models.ensemble import INITS
+from hoplens.models.initial import INITS
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.schedules import Schedule
 from hoplens.studies.extensions.kinds import TASKS
@@ -243,7 +243,7 @@ class TrainingSpec(Strict):
     lr: Positive = 6e-3
     decay: Share = 0.7
     clip: Positive = 1.0
-    activation: Literal["tanh", "relu", "linear"] = "tanh"
+    cell: Literal["tanh", "relu", "linear", "leaky", "gru", "lstm"] = "tanh"
     leak: Annotated[float, Field(gt=0, le=1)] = 1.0
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"

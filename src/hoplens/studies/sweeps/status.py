@@ -40,8 +40,8 @@ class Status:
         Estimated seconds to the end, if a sweep is running.
     best : DataFrame
         One row a task: the best method and strength over the validation seeds there are, by
-        `hoplens.statistics.standing`; columns task, method, strength, test_mse (mean of the networks that did
-        not diverge; NaN where all did), seeds, lost (networks that diverged).
+        `hoplens.statistics.standing`; columns task, method, strength, test_error (mean of the networks that
+        did not diverge; NaN where all did), seeds, lost (networks that diverged).
     failures : DataFrame
         Shards that failed, with the reason.
     """
@@ -118,19 +118,20 @@ def _best(store: RunStore, study: str) -> pd.DataFrame:
     import pandas as pd
 
     rows = store.query(
-        "SELECT m.part, m.task, m.method, m.strength, json_extract(n.metrics, '$.test_mse') AS test_mse "
+        "SELECT m.part, m.task, m.method, m.strength, COALESCE(json_extract(n.metrics, '$.test_error'), "
+        "json_extract(n.metrics, '$.test_mse')) AS test_error "
         "FROM members m JOIN networks n ON n.key = m.key WHERE m.study = ? AND m.role = 'validation'",
         [study],
     )
     found: dict[str, tuple[tuple[float, float], dict[str, object]]] = {}
     for (_, name, method, strength), own in rows.groupby(["part", "task", "method", "strength"], sort=False):
         task = str(name)
-        share, mean = order = standing(pd.to_numeric(own["test_mse"], errors="coerce"))
+        share, mean = order = standing(pd.to_numeric(own["test_error"], errors="coerce"))
         if task not in found or order < found[task][0]:
             error, lost = mean if share < 1 else math.nan, round(share * len(own))
             row = {"task": task, "method": method, "strength": strength}
-            found[task] = order, {**row, "test_mse": error, "seeds": len(own), "lost": lost}
-    columns = ["task", "method", "strength", "test_mse", "seeds", "lost"]
+            found[task] = order, {**row, "test_error": error, "seeds": len(own), "lost": lost}
+    columns = ["task", "method", "strength", "test_error", "seeds", "lost"]
     return pd.DataFrame([row for _, row in found.values()], columns=columns)
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from hoplens.models.ensemble import Ensemble
 
-NUMERIC = ("test_mse", "diverged_at")  # measures that every store has, and that are numbers
+NUMERIC = ("test_error", "diverged_at")  # measures that every store has, and that are numbers
 PATIENCE = 20.0  # seconds to wait for a writer's commit
 
 NETWORKS = """
@@ -331,7 +331,8 @@ class RunStore:
         try:
             weight, readout, offset = (found[name][None] for name in WEIGHTS)
             settings = config["setting"]["settings"]
-            return Ensemble(weight, readout, offset, settings["activation"], settings["leak"])
+            cell = settings.get("cell") or settings["activation"]  # as older stores call it
+            return Ensemble(weight, readout, offset, cell, settings["leak"])
         except (HoplensError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             reason = printable(f"{type(error).__name__}: {error}")
             raise damaged(self.folder, f"network {printable(key)} is no network: {reason}") from None

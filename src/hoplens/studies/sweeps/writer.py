@@ -89,7 +89,7 @@ class StoreWriter:
     def _errors(self, sql: str, values: Sequence[object]) -> dict[str, float]:
         found: dict[str, float] = {}
         for key, text in self._read(sql, values):
-            error = read_measures(text, self.folder).get("test_mse")
+            error = read_measures(text, self.folder).get("test_error")
             if isinstance(error, str):
                 raise damaged(self.folder, f"the test error of a network is {printable(error, most=40)!r}")
             found[key] = math.nan if error is None else float(error)

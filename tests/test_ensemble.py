@@ -9,9 +9,9 @@ import torch
 from twins import assert_near
 
 import hoplens as hl
-from hoplens.models.cells import CELLS, LeakyRNN
-from hoplens.training.sequences.ensemble import SequenceEnsemble
-from hoplens.training.sequences.recurrence import Recurrence
+from hoplens.models.cells import CELLS, LeakyRNN, make_cell
+from hoplens.models.ensemble import Ensemble
+from hoplens.training.bptt import make_recurrence
 
 each_cell = pytest.mark.parametrize("cell", CELLS)
 
@@ -19,13 +19,13 @@ each_cell = pytest.mark.parametrize("cell", CELLS)
 def random_ensemble(cell, *, networks=3, hidden=5, inputs=2, outputs=4, seed=0, scale=0.7):
     """Draw a float64 ensemble, all weights and biases away from zero."""
     source = torch.Generator().manual_seed(seed)
-    blocks = 1 if cell in ("tanh", "leaky") else 4
+    blocks = make_cell(cell).blocks
 
     def draw(*shape):
         return scale * torch.randn(shape, generator=source, dtype=torch.float64)
 
     leak = 0.3 if cell == "leaky" else 1.0
-    ensemble = SequenceEnsemble(
+    ensemble = Ensemble(
         draw(networks, hidden + inputs + 1, blocks * hidden),
         draw(networks, outputs, hidden),
         draw(networks, outputs, 1),
@@ -49,7 +49,8 @@ def test_a_network_equals_torchs_module(cell, lengths):
     got, steps = ensemble.predict(inputs, lengths), ensemble.predict_steps(inputs)
     for n in range(ensemble.size):
         model = ensemble.model(n)
-        kind = {"tanh": torch.nn.RNN, "leaky": LeakyRNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell]
+        kinds = {"tanh": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+        kind = kinds.get(cell, LeakyRNN)
         assert isinstance(model.core, kind)
         with torch.no_grad():
             assert_near(got[n], model(inputs, lengths))
@@ -69,25 +70,31 @@ def test_own_sequences_for_each_network(cell):
 @pytest.mark.parametrize("steps", [1, 6])
 def test_the_hand_written_recurrence_is_the_plain_one(cell, steps):
     ensemble = random_ensemble(cell)
-    work = Recurrence(ensemble, batch=4, length=8)
-    for seed in (1, 2):  # twice: the memory is used again
-        inputs = draw_inputs(steps, 3, 2, 4, seed=seed)
-        leaf = ensemble.clone()
-        leaf.weight.requires_grad_()
-        wanted = torch.stack(list(leaf.states(inputs)))
-        assert_near(torch.stack(work.forward(inputs)), wanted)
-        slopes = draw_inputs(steps, 3, 5, 4, seed=9)
-        slopes[steps // 2 :: 2] = 0.0
-        given = [None if not bool(slope.any()) else slope for slope in slopes]
-        (twin,) = torch.autograd.grad((slopes * wanted).sum(), leaf.weight)
-        assert_near(work.backward(given) * ensemble.structure(), twin * ensemble.structure())
+    for work in (make_recurrence(ensemble, 4, 8), make_recurrence(ensemble, 4, 8, eager=True)):
+        for seed in (1, 2):  # twice: the memory is used again
+            inputs = draw_inputs(steps, 3, 2, 4, seed=seed)
+            leaf = ensemble.clone()
+            leaf.weight.requires_grad_()
+            wanted = torch.stack(list(leaf.states(inputs)))
+            work.forward(inputs)
+            assert_near(work.scale * torch.stack(work.hidden[1 : steps + 1]) + work.shift, wanted)
+            slopes = draw_inputs(steps, 3, 4, 4, seed=9)
+            slopes[steps // 2 :: 2] = 0.0
+            given = [None if not bool(slope.any()) else slope for slope in slopes]
+            mask = draw_inputs(3, 5, 4, seed=8) if seed == 2 else None
+            shown = wanted if mask is None else wanted * mask
+            (twin,) = torch.autograd.grad((slopes * (ensemble.readout @ shown)).sum(), leaf.weight)
+            work.backward(given, mask)
+            assert_near(work.grad_weight * ensemble.structure(), twin * ensemble.structure())
 
 
 @each_cell
 def test_nothing_to_go_back_is_no_gradient(cell):
-    work = Recurrence(random_ensemble(cell), batch=4, length=3)
-    work.forward(draw_inputs(3, 3, 2, 4))
-    assert not bool(work.backward([None] * 3).any())
+    for eager in (False, True):
+        work = make_recurrence(random_ensemble(cell), 4, 3, eager=eager)
+        work.forward(draw_inputs(3, 3, 2, 4))
+        work.backward([None] * 3)
+        assert not bool(work.grad_weight.any())
 
 
 @each_cell
@@ -104,7 +111,7 @@ def test_the_graph_is_that_of_the_reader(cell, at):
         if at == "point":
             own = state[n].split(5) if cell == "lstm" else state[n]
             place = (own, x[n])
-        if cell == "leaky":
+        if isinstance(model.core, LeakyRNN):
             twin = hl.read(model.core.to_hoplens(), readout=model.readout.weight, at=place)
         else:
             twin = hl.read(model.core, readout=model.readout, at=place)
@@ -125,7 +132,7 @@ def test_a_penalty_on_the_graph_passes_gradcheck(cell, across):
     state, x = 0.3 * draw_inputs(2, 6 if cell == "lstm" else 3), draw_inputs(2, 2)
 
     def value(weight, readout):
-        moved = SequenceEnsemble(weight, readout, ensemble.offset, ensemble.cell, ensemble.leak)
+        moved = Ensemble(weight, readout, ensemble.offset, ensemble.cell, ensemble.leak)
         return penalty(moved.pathways(place, state=state, x=x))
 
     leaves = (ensemble.weight.requires_grad_(), ensemble.readout.requires_grad_())
@@ -159,7 +166,15 @@ def test_keep_counts_the_weights_that_exist(cell):
 def test_an_ensemble_is_checked(change, message):
     fields = {"weight": torch.zeros(3, 8, 5), "readout": torch.zeros(3, 1, 5), "offset": torch.zeros(3, 1, 1)}
     with pytest.raises(hl.HoplensError, match=re.escape(message)):
-        SequenceEnsemble(**{**fields, **change})
+        Ensemble(**{**fields, **change})
+
+
+@each_cell
+def test_models_become_the_ensemble_again(cell):
+    ensemble = random_ensemble(cell)
+    again = ensemble.with_models(ensemble.models())
+    for one, other in zip(again.tensors, ensemble.tensors, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_inputs_and_places_are_checked():

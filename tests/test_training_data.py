@@ -13,21 +13,16 @@ from twins import assert_near
 
 import hoplens as hl
 from hoplens.data.sets import SequenceData, Split
-from hoplens.models.cells import CELLS
+from hoplens.data.streams import SetStream
+from hoplens.models.cells import CELLS, make_cell
+from hoplens.models.initial import create_ensemble
 from hoplens.penalties.flow import TrajectorySpec
-from hoplens.training.objective import PenaltyGroup
+from hoplens.training.evaluation import evaluate_split
+from hoplens.training.losses import chance_loss, losses, measures
+from hoplens.training.objective import Objective, PenaltyGroup
 from hoplens.training.recipes import PathwaySpec, Term
-from hoplens.training.sequences.batches import SequenceStream
-from hoplens.training.sequences.initial import create_sequence_ensemble
-from hoplens.training.sequences.losses import chance_loss, losses, measures
-from hoplens.training.sequences.objective import SequenceObjective
-from hoplens.training.sequences.training import (
-    SequenceSettings,
-    evaluate,
-    train_sequence_networks,
-    train_sequences,
-)
-from hoplens.training.settings import Network
+from hoplens.training.settings import Network, Settings
+from hoplens.training.training import train_networks
 
 FORMS = ("class", "step class", "step labels", "step values")
 each_form = pytest.mark.parametrize("form", FORMS)
@@ -147,7 +142,7 @@ def test_chance_is_the_loss_of_the_best_constant_guess(form):
 def objective_of(data, recipes, cell, *, at=None, strength=0.3, leak=0.4, batch=5):
     networks = [Network(recipe, strength, seed) for recipe in recipes for seed in (0, 1)]
     seeds = [n.seed for n in networks]
-    ensemble = create_sequence_ensemble(
+    ensemble = create_ensemble(
         seeds,
         [n.recipe.init for n in networks],
         cell=cell,
@@ -155,10 +150,10 @@ def objective_of(data, recipes, cell, *, at=None, strength=0.3, leak=0.4, batch=
         hidden=4,
         n_outputs=2,
         length=data.length,
-        leak=leak,
+        leak=leak if make_cell(cell).blocks == 1 and cell != "tanh" else 1.0,
         dtype=torch.float64,
     )
-    stream = SequenceStream(data, seeds, batch, torch.device("cpu"), torch.float64)
+    stream = SetStream(data, seeds, batch, torch.device("cpu"), torch.float64)
     options = {"readouts": "every", "length": data.length} if data.every_step else {}
     groups = [
         PenaltyGroup(
@@ -168,7 +163,7 @@ def objective_of(data, recipes, cell, *, at=None, strength=0.3, leak=0.4, batch=
         )
         for n, recipe in enumerate(recipes)
     ]
-    return ensemble, stream, SequenceObjective(ensemble, stream, groups, length=data.length, at=at)
+    return ensemble, stream, Objective(ensemble, stream, groups, length=data.length, at=at)
 
 
 def plain_loss(ensemble, inputs, targets, lengths, form):
@@ -223,8 +218,9 @@ def test_the_mean_point_is_that_of_the_batch(cell):
         model = ensemble.model(n)
         sequences = [inputs[: int(lengths[n, b]), n, :, b] for b in range(5)]
         packed = torch.nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False)
-        core = model.core.to_hoplens() if cell == "leaky" else model.core
-        readout = model.readout.weight if cell == "leaky" else model.readout
+        own = hasattr(model.core, "to_hoplens")
+        core = model.core.to_hoplens() if own else model.core
+        readout = model.readout.weight if own else model.readout
         net = hl.read(core, readout=readout, at="mean", trajectory=packed)
         values.append(hl.PathwayPenalty(data.length)(net))
     state, x = objective._mean_point(slice(0, 2), inputs, lengths)
@@ -238,7 +234,7 @@ def test_the_mean_point_is_that_of_the_batch(cell):
 @each_form
 def test_it_learns(cell, form):
     data = make_data(form, whole=True, train=400)
-    result = train_sequences(data, hl.recipes.none(), seeds=(0, 1), cell=cell, hidden=8, steps=300, lr=3e-2)
+    result = hl.train(data, hl.recipes.none(), seeds=(0, 1), cell=cell, hidden=8, steps=300, lr=3e-2)
     assert result.metrics["test_loss"].max() < 0.7 * chance_loss(data)
     assert (result.metrics["diverged_at"] == -1).all()
 
@@ -246,9 +242,7 @@ def test_it_learns(cell, form):
 @pytest.fixture(scope="module")
 def mixed():
     recipes = [hl.recipes.l1(), hl.recipes.dropout(), hl.recipes.none(), hl.recipes.recommended()]
-    return train_sequences(
-        make_data(), recipes, seeds=(3, 4), strengths=(1e-3, 0.2), cell="gru", hidden=6, steps=60
-    )
+    return hl.train(make_data(), recipes, seeds=(3, 4), strengths=(1e-3, 0.2), cell="gru", hidden=6, steps=60)
 
 
 def test_there_is_one_network_for_every_recipe_strength_and_seed(mixed):
@@ -262,21 +256,21 @@ def test_there_is_one_network_for_every_recipe_strength_and_seed(mixed):
 @pytest.mark.parametrize("row", [1, 5, 8, 12])
 def test_a_network_trained_alone_comes_out_the_same(mixed, row):
     network = mixed.networks[row]
-    alone = train_sequence_networks(mixed.data, [network], mixed.settings)
+    alone = train_networks(mixed.task, [network], Settings(hidden=6, steps=60, batch=32, cell="gru"))
     for own, other in zip(alone.ensemble.tensors, mixed.ensemble.tensors, strict=True):
         torch.testing.assert_close(own[0], other[row], rtol=1e-3, atol=1e-4)
     assert_near(alone.losses[:5, 0], mixed.losses[:5, row], 1e-5)
 
 
 def test_metrics_are_those_of_the_models(mixed):
-    split = mixed.data.test
+    split = mixed.task.test
     for row in (0, 9, 13):
         model = mixed.model(row)
         assert model.info.input_names == ("a", "b")
         with torch.no_grad():
             outputs = model(split.inputs, split.lengths)
         right = (outputs.argmax(1) == split.targets).float().mean()
-        assert mixed.metrics["test_accuracy"][row] == pytest.approx(float(right))
+        assert mixed.metrics["accuracy"][row] == pytest.approx(float(right))
         assert mixed.metrics["test_error"][row] == pytest.approx(1 - float(right))
         loss = functional.cross_entropy(outputs, split.targets)
         assert mixed.metrics["test_loss"][row] == pytest.approx(float(loss), rel=1e-4)
@@ -296,16 +290,16 @@ def test_the_global_random_state_is_neither_used_nor_touched():
     before = torch.get_rng_state()
     options = {"seeds": (0,), "strengths": (0.3,), "steps": 3, "hidden": 4}
     recipes = [hl.recipes.dropout(), hl.Recipe("flow", (Term(TrajectorySpec()),))]
-    first = train_sequences(make_data("step class"), recipes, **options)
+    first = hl.train(make_data("step class"), recipes, **options)
     torch.manual_seed(99)
-    again = train_sequences(make_data("step class"), recipes, **options)
+    again = hl.train(make_data("step class"), recipes, **options)
     torch.set_rng_state(before)
     assert torch.equal(first.ensemble.weight, again.ensemble.weight)
 
 
 def test_every_sequence_comes_once_before_any_comes_again():
     data = make_data(train=12)
-    stream = SequenceStream(data, [0, 1], 4, torch.device("cpu"), torch.float32)
+    stream = SetStream(data, [0, 1], 4, torch.device("cpu"), torch.float32)
     flat = data.train.inputs.flatten(1)
     seen = {0: [], 1: []}
     for step in range(6):
@@ -341,8 +335,8 @@ def test_dropout_keeps_the_mean_and_has_one_mask_a_sequence():
 
 def test_weight_decay_shrinks_all_weights_but_biases():
     data = make_data()
-    plain = train_sequences(data, hl.recipes.none(), steps=1, hidden=4, lr=0.1, decay=0.0)
-    decayed = train_sequences(
+    plain = hl.train(data, hl.recipes.none(), steps=1, hidden=4, lr=0.1, decay=0.0)
+    decayed = hl.train(
         data, hl.recipes.weight_decay(), strengths=(0.5,), steps=1, hidden=4, lr=0.1, decay=0.0
     )
     for n, factor in enumerate((0.95, 0.95, 1.0)):
@@ -355,7 +349,7 @@ def test_weight_decay_shrinks_all_weights_but_biases():
 @each_cell
 def test_gradual_pruning_reaches_its_amount_in_all_gates_together(cell):
     recipe = hl.Recipe("thin", pruning=hl.GradualPruning(0.75, start=0.2, stop=0.8))
-    result = train_sequences(make_data(), recipe, cell=cell, hidden=8, steps=50)
+    result = hl.train(make_data(), recipe, cell=cell, hidden=8, steps=50)
     real = int(result.ensemble.structure()[:8].sum())
     assert result.metrics["nonzero"].tolist() == [real - round(0.75 * real)]
 
@@ -364,7 +358,7 @@ def test_gradual_pruning_reaches_its_amount_in_all_gates_together(cell):
 def test_weights_outside_a_mask_stay_zero_in_every_gate(cell):
     mask = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) < 0.3
     recipes = [hl.recipes.none(), hl.recipes.recommended()]
-    result = train_sequences(make_data(), recipes, cell=cell, hidden=8, steps=30, mask=mask)
+    result = hl.train(make_data(), recipes, cell=cell, hidden=8, steps=30, mask=mask)
     for n in range(2):
         core = result.model(n).core
         for block in core.weight_hh_l0.detach().split(8):
@@ -375,7 +369,7 @@ def test_weights_outside_a_mask_stay_zero_in_every_gate(cell):
 @each_cell
 def test_training_may_start_from_a_given_recurrent_matrix(cell):
     start = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)) / 6
-    ensemble = create_sequence_ensemble(
+    ensemble = create_ensemble(
         [0, 1], ["orthogonal"] * 2, cell=cell, n_inputs=2, hidden=6, n_outputs=1, length=5, w_rec=start
     )
     for n in range(2):
@@ -386,8 +380,9 @@ def test_training_may_start_from_a_given_recurrent_matrix(cell):
 @each_cell
 def test_delay_lines_are_there_in_every_cells_linearisation(cell):
     options = {"n_inputs": 2, "hidden": 16, "n_outputs": 3, "length": 4, "dtype": torch.float64}
-    plain = create_sequence_ensemble([4], ["delay"], cell="tanh", **options).pathways()
-    other = create_sequence_ensemble([4], ["delay"], cell=cell, leak=0.4, **options).pathways()
+    plain = create_ensemble([4], ["delay"], cell="tanh", **options).pathways()
+    leak = 0.4 if cell == "leaky" else 1.0
+    other = create_ensemble([4], ["delay"], cell=cell, leak=leak, **options).pathways()
     lines = slice(0, 8)  # two lines of four
     rows = slice(16, 24) if cell == "lstm" else lines  # of an LSTM its cells c hand on what they hold
 
@@ -410,7 +405,7 @@ def test_delay_lines_are_there_in_every_cells_linearisation(cell):
 @each_cell
 def test_units_outside_delay_lines_start_as_without_them(cell):
     options = {"n_inputs": 2, "hidden": 16, "n_outputs": 3, "length": 4, "cell": cell, "leak": 0.4}
-    lines, without = (create_sequence_ensemble([4], [init], **options) for init in ("delay", "orthogonal"))
+    lines, without = (create_ensemble([4], [init], **options) for init in ("delay", "orthogonal"))
     blocks = lines.kernel.blocks
     for one, other in zip(lines.weight.chunk(blocks, 2), without.weight.chunk(blocks, 2), strict=True):
         torch.testing.assert_close(one[:, 16:, 8:], other[:, 16:, 8:])
@@ -442,19 +437,55 @@ def test_units_outside_delay_lines_start_as_without_them(cell):
 def test_options_are_checked(options, error, message):
     recipe = options.pop("recipe", hl.recipes.none())
     with pytest.raises(error, match=re.escape(message)):
-        train_sequences(make_data(), recipe, steps=2, **options)
+        hl.train(make_data(), recipe, steps=2, **options)
 
 
 def test_data_sets_and_settings_are_checked():
-    with pytest.raises(hl.errors.UnsupportedModelError, match="data must be a SequenceData"):
-        train_sequences(hl.tasks.make("averaging"), hl.recipes.none())
-    with pytest.raises(hl.errors.ParameterError, match="tanh cells"):
-        SequenceSettings(activation="relu")
+    with pytest.raises(hl.errors.UnsupportedModelError, match=r"a task of hoplens\.tasks\.make, a data set"):
+        hl.train(torch.zeros(3), hl.recipes.none())
+    with pytest.raises(hl.errors.ParameterError, match="a gru cell has no leak"):
+        Settings(cell="gru", leak=0.5)
+    with pytest.raises(
+        hl.errors.UnknownNameError, match=r"unknown task or data set 'vowel'.*did you mean 'vowels'"
+    ):
+        hl.train("vowel", "none")
 
 
-def test_a_recipe_with_dropout_is_refused_on_a_task():
-    with pytest.raises(hl.errors.UnsupportedModelError, match="train_sequences"):
-        hl.train(hl.tasks.make("averaging"), hl.recipes.dropout(), steps=2)
+def test_every_recipe_and_cell_learns_a_task_too():
+    task = hl.tasks.make("averaging", modules=2, module_size=1, length=4)
+    for cell in CELLS:
+        result = hl.train(task, ["none", "dropout", "paper"], cell=cell, hidden=6, steps=150, lr=2e-2)
+        assert (result.metrics["test_error"] < 0.9).all()
+        x = torch.randn(3, 4, 2)
+        with torch.no_grad():
+            assert_near(result.model(1)(x), result.predict(x)[1], 1e-5)
+
+
+def test_names_and_numbers_stand_for_lists():
+    task = hl.tasks.make("averaging", modules=2, module_size=1, length=3)
+    few = {"hidden": 3, "steps": 3, "batch": 2}
+    short = hl.train(task, "l1", seeds=2, strengths=0.1, **few)
+    long = hl.train(task, [hl.recipes.l1()], seeds=[0, 1], strengths=[0.1], **few)
+    assert short.metrics.equals(long.metrics)
+    assert hl.train("averaging", "none", **few).metrics["method"].tolist() == ["none"]
+
+
+def test_a_result_is_saved_and_loaded_whole(mixed, tmp_path):
+    loaded = hl.TrainingResult.load(mixed.save(tmp_path / "run.safetensors"))
+    assert loaded.metrics.equals(mixed.metrics)
+    assert torch.equal(loaded.losses, mixed.losses)
+    x = torch.randn(2, 6, 2)
+    assert torch.equal(loaded.predict(x), mixed.predict(x))
+    assert loaded.model(3).info == mixed.model(3).info
+    assert loaded.pathways.output_names == ("no", "yes")
+    assert loaded.best == mixed.best == int(mixed.metrics["test_error"].argmin())
+    assert "14 gru networks of 6 units" in repr(loaded)
+    (tmp_path / "cut").write_bytes((tmp_path / "run.safetensors").read_bytes()[:700])
+    for wrong in (tmp_path / "cut", tmp_path / "nowhere"):
+        with pytest.raises(hl.errors.FileError):
+            hl.TrainingResult.load(wrong)
+    figure = loaded.plot()
+    assert len(figure.axes) >= 2
 
 
 def test_other_uses_of_the_strength_take_no_terms():
@@ -463,15 +494,15 @@ def test_other_uses_of_the_strength_take_no_terms():
 
 
 def test_evaluation_in_parts_is_evaluation_in_one(mixed, monkeypatch):
-    whole = evaluate(mixed.ensemble, mixed.data.test, "class")
-    monkeypatch.setattr("hoplens.training.sequences.training.EVALUATION_CELLS", 1)
-    for name, values in evaluate(mixed.ensemble, mixed.data.test, "class").items():
+    whole = evaluate_split(mixed.ensemble, mixed.task.test, "class")
+    monkeypatch.setattr("hoplens.training.evaluation.EVALUATION_CELLS", 1)
+    for name, values in evaluate_split(mixed.ensemble, mixed.task.test, "class").items():
         assert_near(values, whole[name], 1e-5)
 
 
 def test_a_network_that_diverges_is_recorded():
     options = {"seeds": (0,), "strengths": (1e30,), "steps": 40, "hidden": 4, "lr": 1e18, "clip": 1e30}
-    result = train_sequences(make_data("step values"), hl.recipes.l2(), **options)
+    result = hl.train(make_data("step values"), hl.recipes.l2(), **options)
     assert int(result.diverged_at[0]) >= 0
     assert math.isnan(result.metrics["test_error"][0])
 
@@ -489,15 +520,16 @@ def test_other_weights_and_splits_can_be_evaluated(mixed):
 def test_inputs_enter_and_read_outs_see_the_given_units_only(cell):
     entered, shown = torch.arange(8) < 3, torch.arange(8) >= 5
     recipes = [hl.recipes.none(), hl.recipes.recommended(), hl.recipes.weight_decay()]
-    result = train_sequences(
+    result = hl.train(
         make_data(), recipes, cell=cell, hidden=8, steps=20, input_units=entered, output_units=shown
     )
     for n in range(3):
         model = result.model(n)
         for block in model.core.weight_ih_l0.detach().split(8):
             assert not bool(block[~entered].any())
-            assert bool(block[entered].all())
+            # a relu unit that is never active has no gradient, and lines start with inputs of 0
+            assert bool(block[entered].any() if cell == "relu" else block[entered].all())
         assert not bool(model.readout.weight.detach()[:, ~shown].any())
         assert bool(model.readout.weight.detach()[:, shown].all())
     with pytest.raises(hl.errors.ShapeError, match=r"input_units must be a bool tensor of shape \(8,\)"):
-        train_sequences(make_data(), recipes, hidden=8, steps=2, input_units=entered[:4])
+        hl.train(make_data(), recipes, hidden=8, steps=2, input_units=entered[:4])

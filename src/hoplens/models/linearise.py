@@ -10,18 +10,18 @@ from torch import Tensor
 from hoplens.errors import ParameterError, check_choice
 from hoplens.graph.parts import Leak, numbered
 from hoplens.graph.pathways import Pathways
-from hoplens.models.cells import Slopes
+from hoplens.models.cells.kernels import Slopes
 
 if TYPE_CHECKING:
-    from hoplens.training.sequences.ensemble import SequenceEnsemble
+    from hoplens.models.ensemble import Ensemble
 
 PLACES = ("raw", "origin", "point")
 
 
 def linearise(
-    ensemble: SequenceEnsemble, at: str | None, *, state: Tensor | None = None, x: Tensor | None = None
+    ensemble: Ensemble, at: str | None, *, state: Tensor | None = None, x: Tensor | None = None
 ) -> Pathways:
-    """Return the graph of E networks at a point; see `SequenceEnsemble.pathways`.
+    """Return the graph of E networks at a point; see `Ensemble.pathways`.
 
     With the pre-activations ``z = W_h h + W_x x + b`` at the point and primes for slopes there:
 
@@ -31,17 +31,12 @@ def linearise(
     * LSTM: for c ``J_c = [diag(g i') W_i + diag(c f') W_f + diag(i (1 - g^2)) W_g, diag(f)]``, and for h
       ``J_h = diag(o (1 - tanh^2 c')) J_c + [diag(tanh(c') o') W_o, 0]``; B alike with W_x.
     """
-    default = "raw" if ensemble.kernel.blocks == 1 else "origin"
+    default = "raw" if ensemble.plain else "origin"
     place = check_choice("at", at or default, PLACES)
     if (place == "point") != (state is not None or x is not None):
         raise ParameterError('state= and x= go with at="point", and at="point" needs them')
     if place == "raw":
-        if ensemble.kernel.blocks != 1:
-            raise ParameterError(f'a {ensemble.cell} cell has no single recurrent matrix; use at="origin"')
-        ones = ensemble.weight.new_ones(ensemble.size, ensemble.n_hidden)
-        slopes = Slopes((ensemble.leak * ones).unsqueeze(1), (1 - ensemble.leak) * ones)
-        where = "raw weights" if ensemble.leak == 1 else f"raw weights, leak {ensemble.leak:g}"
-        return _assemble(ensemble, slopes, f"{where} ({ensemble.cell} cell)")
+        return _raw(ensemble)
     h, i = ensemble.n_hidden, ensemble.n_inputs
     width = h * (1 + ensemble.kernel.memories)
     zeros = ensemble.weight.new_zeros
@@ -55,15 +50,30 @@ def linearise(
     return _assemble(ensemble, slopes, f"Jacobian of {ensemble.cell} cells at {where}")
 
 
-def _assemble(ensemble: SequenceEnsemble, slopes: Slopes, provenance: str) -> Pathways:
+def _raw(ensemble: Ensemble) -> Pathways:
+    if not ensemble.plain:
+        raise ParameterError(f'a {ensemble.cell} cell has no single recurrent matrix; use at="origin"')
+    w_in, w_rec, _ = ensemble.blocks()
+    leak, where = None, "raw weights"
+    if ensemble.leak < 1:
+        leak = Leak(
+            *(w_rec.new_full((ensemble.n_hidden,), part) for part in (1 - ensemble.leak, ensemble.leak))
+        )
+        w_in, w_rec = ensemble.leak * w_in, torch.diag_embed(leak.kept) + ensemble.leak * w_rec
+        where = f"leak {ensemble.leak:g}"
+    return Pathways(w_in, w_rec, ensemble.readout, leak=leak, provenance=f"{where} ({ensemble.cell})")
+
+
+def _assemble(ensemble: Ensemble, slopes: Slopes, provenance: str) -> Pathways:
     h, i = ensemble.n_hidden, ensemble.n_inputs
     from_hidden, from_input, _ = ensemble.weight.mT.split([h, i, 1], dim=2)  # (E, K, H), (E, K, I)
     rec, inp = (_weigh(slopes.gates, part) for part in (from_hidden, from_input))
     keep = torch.diag_embed(slopes.keep)
     if slopes.shown is None or slopes.output is None:
-        w_rec = rec + keep if ensemble.cell != "tanh" else rec
+        leaky = ensemble.plain and ensemble.leak < 1
+        w_rec = rec if ensemble.plain and not leaky else rec + keep
         leak = None
-        if ensemble.cell == "leaky":  # what a gate keeps is learnt, what a leak keeps is not
+        if leaky:  # what a gate keeps is learnt, what a leak keeps is not
             leak = Leak(slopes.keep, ensemble.leak * torch.ones_like(slopes.keep))
         return Pathways(inp, w_rec, ensemble.readout, leak=leak, provenance=provenance)
     shown, output = slopes.shown.unsqueeze(2), slopes.output.unsqueeze(2)

@@ -1,4 +1,4 @@
-"""What a data set's targets ask of the outputs: losses, the loss of a best guess, and measures."""
+"""What targets ask of the outputs: losses and their slopes, the loss of a best guess, and measures."""
 
 from __future__ import annotations
 
@@ -9,39 +9,67 @@ from torch import Tensor
 from torch.nn import functional
 
 from hoplens.data.sets import SequenceData, Split
+from hoplens.data.streams import TrainingTask
 
 
-def losses(outputs: Tensor, targets: Tensor, lengths: Tensor, form: str) -> Tensor:
+def losses(outputs: Tensor, targets: Tensor, lengths: Tensor | None, form: str) -> Tensor:
     """Return the mean loss of every network over its valid read-outs, differentiable.
 
-    Cross-entropy (nats) for classes; the sum over labels of binary cross-entropies for "step labels"; the
-    mean over values of squared errors for "step values".
+    Of tasks: "regression", the mean squared error; "sign", the mean binary cross-entropy of logits. Of data
+    sets: cross-entropy (nats) for classes; the sum over labels of binary cross-entropies for "step labels";
+    the mean over values of squared errors for "step values".
 
     Parameters
     ----------
     outputs : Tensor, shape (R, E, O, B)
-        R = 1 for form "class", else L.
+        R = 1 where only the end of a sequence is read out, else L.
     targets : Tensor
-        (E, B) for "class", (L, E, B) for "step class", (L, E, O, B) else.
-    lengths : Tensor of int64, shape (E, B)
+        (E, B) for "class", (L, E, B) for "step class", (R, E, O, B) else.
+    lengths : Tensor of int64, shape (E, B), or None
+        Valid steps; None: all.
     form : str
-        See `SequenceData`.
+        See `SequenceData` and `hoplens.data.streams.TrainingTask`.
 
     Returns
     -------
     Tensor, shape (E,)
     """
+    if form == "regression":
+        return (outputs - targets).square().mean(dim=(0, 2, 3))
+    if form == "sign":
+        cost = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        return cost.mean(dim=(0, 2, 3))
     if form == "class":
-        cost = _cross_entropy(outputs, targets[None])
-        return cost.mean(dim=(0, 2))
+        return _cross_entropy(outputs, targets[None]).mean(dim=(0, 2))
     if form == "step class":
         cost = _cross_entropy(outputs, targets.clamp_min(0))
     elif form == "step labels":
         cost = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(dim=2)
     else:
         cost = (outputs - targets).square().mean(dim=2)
-    valid = valid_steps(lengths, len(outputs))
-    return (cost * valid).sum(dim=(0, 2)) / lengths.sum(dim=1)
+    assert lengths is not None  # data sets have them
+    return (cost * valid_steps(lengths, len(outputs))).sum(dim=(0, 2)) / lengths.sum(dim=1)
+
+
+def loss_and_slopes(
+    outputs: Tensor, targets: Tensor, lengths: Tensor | None, form: str
+) -> tuple[Tensor, Tensor]:
+    """Return the losses (E,) and their slopes by the outputs (R, E, O, B); see `losses`.
+
+    Those of tasks are written out: autograd's own work would be a good part of a small network's step.
+    """
+    if form in ("regression", "sign"):
+        share = 1.0 / (outputs.shape[0] * outputs.shape[2] * outputs.shape[3])
+        if form == "sign":
+            slopes = (outputs.sigmoid() - targets).mul_(share)
+            return losses(outputs, targets, lengths, form), slopes
+        slopes = outputs - targets
+        return slopes.square().mean(dim=(0, 2, 3)), slopes.mul_(2 * share)
+    with torch.enable_grad():
+        outputs.requires_grad_()
+        loss = losses(outputs, targets, lengths, form)
+        (slopes,) = torch.autograd.grad(loss.sum(), outputs)
+    return loss.detach(), slopes
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -60,14 +88,16 @@ def valid_steps(lengths: Tensor, steps: int) -> Tensor:
     return torch.arange(steps, device=lengths.device)[:, None, None] < lengths
 
 
-def chance_loss(data: SequenceData) -> float:
+def chance_loss(source: TrainingTask | SequenceData) -> float:
     """Return the training loss of the best constant guess.
 
     Parameters
     ----------
-    data : SequenceData
+    source : TrainingTask or SequenceData
     """
-    split = data.train
+    if not isinstance(source, SequenceData):
+        return math.log(2.0) if source.form == "sign" else 1.0
+    data, split = source, source.train
     if data.form in ("class", "step class"):
         seen = split.targets[split.mask] if data.form == "step class" else split.targets
         share = torch.bincount(seen, minlength=data.n_outputs).double() / len(seen)
@@ -125,4 +155,4 @@ def measures(outputs: Tensor, split: Split, form: str) -> dict[str, Tensor]:
     return found
 
 
-__all__ = ["chance_loss", "losses", "measures", "valid_steps"]
+__all__ = ["chance_loss", "loss_and_slopes", "losses", "measures", "valid_steps"]
