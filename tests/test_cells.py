@@ -136,7 +136,7 @@ def test_a_linear_recurrent_unit_follows_its_equations():
         x = turn * x + gamma * (u[:, t].to(b) @ b.mT)
         wanted = torch.tanh((x @ c.mT).real + u[:, t] @ unit.d.mT + unit.bias_y)
         assert_near(y[:, t], wanted)
-    assert_near(last[0], torch.cat([x.real, x.imag, wanted], dim=-1))
+    assert_near(last[0], torch.cat([wanted, x.real, x.imag], dim=-1))
     ahead = u.permute(1, 2, 0).unsqueeze(1)
     assert_near(torch.view_as_real(unit.weights().last_state(ahead)[0].mT), torch.view_as_real(x))
 

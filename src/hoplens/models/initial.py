@@ -47,6 +47,9 @@ def create_ensemble(
       (GRU), ``(D - f I) / (i o)`` (LSTM), ``(D - (1 - a) I) / a`` (leaky), and those of the input are divided
       by 1 - u, i and a. All other units start as in "orthogonal", free to keep things with their gates.
 
+    Cells whose units do not hear of each other ("mingru", "lru") know one start, whatever the name: see
+    `hoplens.models.cells.mingru` and `hoplens.models.cells.lru`.
+
     Parameters
     ----------
     seeds, inits : sequence
@@ -74,7 +77,10 @@ def create_ensemble(
     in_line = torch.zeros(len(seeds), 1, hidden, dtype=torch.bool)
     for n, init in enumerate(inits):
         in_line[n, :, : line_units(hidden, span) if init == "delay" else 0] = True
-    if cell == "leaky":
+    own = make_cell(cell, leak).start(weight, [generator("initial gates", seed) for seed in seeds], length)
+    if own is not None:
+        weight = own
+    elif cell == "leaky":
         weight = torch.where(in_line, _rescaled(weight, hidden, keep=1 - leak, gain=leak), weight)
     elif not plain:
         weight, readout = _gated(weight, readout, seeds, in_line, cell)
