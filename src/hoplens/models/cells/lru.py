@@ -24,7 +24,8 @@ from hoplens.models.cells.kernels import Kernel, State
 from hoplens.models.cells.module import CellModule
 from hoplens.models.cells.weights import Equations, WeightCell
 
-RADII = (0.9, 0.999)  # of the eigenvalues at the start: between half-lives of 7 and of 700 steps
+LENGTH = 100  # time steps that a module is made for
+KEPT = (0.1, 0.99)  # of |lambda|^length at the start
 
 
 class LruEquations(Equations):
@@ -236,11 +237,11 @@ class LRU(CellModule):
         return y.squeeze(1).permute(2, 0, 1), last.mT
 
 
-def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any) -> LruWeights:
+def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any, length: int = LENGTH) -> LruWeights:
     """Return the weights of a unit before training, no leading axis.
 
-    Eigenvalues have squared radii uniform between those of `RADII`, as in Orvieto et al. 2023, and phases
-    spread evenly over (0, pi): with numbers drawn at random many would coincide, and lags with them.
+    What is left of x after the sequence, ``|lambda|^length``, is uniform between the two of `KEPT`, and phases
+    are spread evenly over (0, pi): with numbers drawn at random many would coincide, and lags with them.
     B and C are normal with variance 1 / (2 I) and 1 / H, D with variance 1 / I.
 
     Parameters
@@ -251,9 +252,11 @@ def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any) -> Lru
         H and I.
     normal : callable
         Draws standard normal numbers of a shape.
+    length : int, default 100
+        Time steps that things are to be kept for.
     """
-    low, high = (radius**2 for radius in RADII)
-    nu = (-0.5 * (low + (high - low) * radii).log()).log()
+    kept = KEPT[0] + (KEPT[1] - KEPT[0]) * radii
+    nu = (-kept.log() / length).log()
     theta = (math.pi * (torch.arange(hidden, dtype=radii.dtype) + 0.5) / hidden).log()
 
     def draw(size: float, *shape: int) -> Tensor:
@@ -344,14 +347,14 @@ class LruKernel(LruEquations, Kernel):
         """Return the block of weights of a module's."""
         return self.pack(LruWeights(*(state[name].unsqueeze(0) for name in LruWeights._fields)))[0]
 
-    def start(self, weight: Tensor, sources: Sequence[torch.Generator], length: int) -> Tensor:  # noqa: ARG002
+    def start(self, weight: Tensor, sources: Sequence[torch.Generator], length: int) -> Tensor:
         """Return the weights before training, see `initial_weights`."""
         hidden = weight.shape[2]
         drawn = []
         for source in sources:
             radii = torch.rand(hidden, generator=source, dtype=weight.dtype)
             normal = partial(torch.randn, generator=source, dtype=weight.dtype)
-            drawn.append(initial_weights(radii, hidden, weight.shape[1] - hidden - 1, normal))
+            drawn.append(initial_weights(radii, hidden, weight.shape[1] - hidden - 1, normal, length))
         return self.pack(LruWeights(*(torch.stack(parts) for parts in zip(*drawn, strict=True))))
 
 
