@@ -105,7 +105,7 @@ def main(folder: str | None = None, steps: int = 1200, hidden: int = 64, moments
         horizon=16,
     )
     print(f"nats a chord from the frequency of each pitch: {frequency_loss(data):.2f}")
-    print(result.metrics[["method", "strength", "test_loss", "test_f1"]].round(4).to_string(index=False))
+    print(result.metrics[["method", "strength", "test_loss", "f1"]].round(4).to_string(index=False))
     lines = {}
     maps = hl.hop_maps(result.pathways, LAGS).values
     for n, name in enumerate(("no penalty", "pathway penalty")):

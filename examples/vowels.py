@@ -71,7 +71,7 @@ def main(folder: str | None = None, steps: int = 600, cell: str = "tanh") -> Non
         data, [hl.recipes.none(), hl.recipes.recommended()], strengths=[1e-3], steps=steps, cell=cell
     )
     print(
-        result.metrics[["method", "strength", "validation_accuracy", "test_accuracy"]]
+        result.metrics[["method", "strength", "validation_accuracy", "accuracy"]]
         .round(3)
         .to_string(index=False)
     )

@@ -27,7 +27,8 @@ COMMANDS: dict[str, list[Callable[..., Any]]] = {
 }
 # what differs, and why
 REASONS = {
-    ("train", "seeds"): "a number of networks on the command line, a list of seeds in Python",
+    ("train", "seeds"): "the command shows how networks differ; Python trains one unless asked for more",
+    ("train", "steps"): "the command trains on tasks; in Python the default follows the kind of data",
     ("sweep", "workers"): "0 stands for None, one process a core: options have no None",
     ("explain", "output"): "the largest output of the one sample; Python takes many samples at once",
     ("explain", "baseline"): "named on the command line, a tensor in Python; both start from zeros",
@@ -66,7 +67,7 @@ def test_options_have_the_defaults_of_the_function(name: str) -> None:
 
 
 def test_strength_and_strengths_agree() -> None:
-    assert (defaults(commands()["train"])["strength"],) == tuple(defaults(hl.train)["strengths"])
+    assert defaults(commands()["train"])["strength"] == defaults(hl.train)["strengths"]
 
 
 def test_every_reason_is_needed() -> None:

@@ -171,5 +171,5 @@ def test_the_leak_of_a_unit_protects_none_of_its_weights(by):
             step[0, i, j] = 1e-6
             slope = (squared(weight + step) - squared(weight - step)) / 2e-6
             torch.testing.assert_close(
-                scores[0, j, i], (slope * weight[0, i, j]).abs(), rtol=1e-6, atol=1e-12
+                scores[0, i, j], (slope * weight[0, i, j]).abs(), rtol=1e-6, atol=1e-12
             )

@@ -15,6 +15,8 @@ import hoplens as hl
 from hoplens import recipes
 from hoplens.data import closed_loop_return
 from hoplens.plots.real_study import PANELS, plot_real_summary
+from hoplens.reports import render_study_report
+from hoplens.studies.paper.saved import load_study
 from hoplens.studies.real import RealPlan, full_real_plan, quick_real_plan, run_real_study
 from hoplens.studies.real.aims import check
 from hoplens.studies.real.choosing import BEST, LEAN, PRUNED, choose, pairs_of, rows_of
@@ -265,9 +267,9 @@ def test_pruning_removes_the_smallest_of_the_weights_that_exist(trained):
 
 
 def test_an_ensemble_plays_as_its_models_do(trained):
-    scores = play(trained.ensemble, trained.data)
+    scores = play(trained.ensemble, trained.task)
     for n in (0, 3):
-        alone = closed_loop_return(trained.model(n), trained.data, episodes=32).score
+        alone = closed_loop_return(trained.model(n), trained.task, episodes=32).score
         assert float(scores[n]) == pytest.approx(float(alone), abs=1e-6)
 
 
@@ -302,7 +304,7 @@ def test_the_flow_is_measured_for_followed_seeds_only(trained):
     assert frame.loc[frame["seed"] == 1, "explained"].notna().all()
     found = follow(trained, 1)
     model = trained.model(1)
-    maps = hl.trajectory_maps(model.core, trained.data.test.inputs[:8], readout=model.readout)
+    maps = hl.trajectory_maps(model.core, trained.task.test.inputs[:8], readout=model.readout)
     agreed = hl.fidelity(trained.pathways[1], maps)
     assert found["explained"] == pytest.approx(float(agreed.explained.mean()))
     assert found["flow_hops"] == pytest.approx(float(hl.active_hops(maps.by_lag()).double().mean()))
@@ -444,12 +446,11 @@ def test_a_folder_of_another_study_is_refused(tiny):
         run_real_study(tiny_plan(validation_seeds=(0,)), tiny[0], workers=1)
 
 
-def test_a_folder_of_a_real_study_is_no_page_but_has_a_status(tiny):
+def test_a_folder_of_a_real_study_has_a_page_and_a_status(tiny):
     folder, results = tiny
-    from hoplens.studies.paper.saved import load_study
-
-    with pytest.raises(hl.errors.FileError, match="have no test_error, which a page needs; `hoplens status"):
-        load_study(folder)
+    page = render_study_report(load_study(folder))
+    for name in ("cartpole", "recommended"):
+        assert name in page
     found = status(folder)
     assert found.name == "real tiny, report"
     assert found.done == found.total == len(results.networks)

@@ -152,7 +152,7 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
         ("steps = 10", "decay = 2", "line 10: training.decay must be at most 1, got 2"),
         (
             "steps = 10",
-            'activation = "gelu"',
+            'cell = "gelu"',
             "line 10: training.cell must be",
         ),
         ("steps = 10", 'device = "gpu"', "line 8: training: device must be cpu or cuda, got 'gpu'"),

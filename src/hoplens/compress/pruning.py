@@ -210,10 +210,7 @@ def prune(
     inputs = None if inputs is None else numbers(inputs, "inputs")
     if targets is not None and inputs is not None:
         targets = check_targets(targets, len(inputs))
-    if isinstance(model, Ensemble):
-        models = model.models()
-    else:
-        models = [as_model(model, readout, needs="weight_hh")]
+    models = model.models() if isinstance(model, Ensemble) else [as_model(model, readout, needs="weight_hh")]
     data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, loss or default_loss, generator("random scores", seed), seed)
     tune = None

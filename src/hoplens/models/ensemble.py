@@ -348,9 +348,12 @@ class Ensemble:
         models : sequence of RecurrentModel
             As `model` returns them; changed by fine-tuning, for example.
         """
-        kernel, h = self.kernel, self.n_hidden
+        kernel = self.kernel  # units may have been removed
         weights = [
-            kernel.from_module({k: v.detach() for k, v in model.core.state_dict().items()}, h)
+            kernel.from_module(
+                {key: value.detach() for key, value in model.core.state_dict().items()},
+                model.readout.in_features,
+            )
             for model in models
         ]
         readouts = torch.stack([model.readout.weight.detach() for model in models])

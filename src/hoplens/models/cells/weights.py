@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hoplens.errors import ShapeError
+from hoplens.graph.parts import numbered
 from hoplens.models.cells.algebra import CHANGES, TENSORS, Change, Ops, V, leaf
 from hoplens.models.cells.base import Cell, Saved
 from hoplens.models.tensors import check_weight
@@ -172,8 +173,10 @@ class WeightCell(Equations, Cell):
     @property
     def unit_names(self) -> tuple[str, ...]:
         """Names ``h0, h1, ...`` of the units of each part."""
+        if len(self.parts) == 1:
+            return numbered(self.parts[0], self.sizes[0])
         named = zip(self.parts, self.sizes, strict=True)
-        return tuple(f"{part}{n}" for part, size in named for n in range(size))
+        return tuple(name for part, size in named for name in numbered(part, size))
 
     def emission(self) -> Tensor | None:
         """Return the selection of the part that is passed on; None where it is all there is."""

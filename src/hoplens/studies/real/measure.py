@@ -36,7 +36,7 @@ def measure_validation(result: TrainingResult) -> pd.DataFrame:
     frame = result.metrics[["method", "strength", "seed", "validation_error", "validation_loss"]].copy()
     for level in (70, 90):
         found = result.evaluate("validation", prune(result.ensemble, level / 100))
-        frame[f"validation_error_{level}"] = numbers(found["test_error"], result)
+        frame[f"validation_error_{level}"] = numbers(found["error"], result)
     frame["active_hops"] = numbers(count_hops(result), result)
     frame["diverged_at"] = result.metrics["diverged_at"]
     return frame
@@ -58,7 +58,7 @@ def measure_report(result: TrainingResult, followed: tuple[int, ...]) -> pd.Data
     ensembles = {f"test_error_{level}": prune(result.ensemble, level / 100) for level in PRUNED}
     ensembles[f"test_error_int{BITS}"] = quantise(result.ensemble)
     for name, ensemble in ensembles.items():
-        frame[name] = numbers(result.evaluate("test", ensemble)["test_error"], result)
+        frame[name] = numbers(result.evaluate("test", ensemble)["error"], result)
     if _data(result).name in CONTROL:
         frame["score"] = numbers(play(result.ensemble, _data(result)), result)
         frame["score_90"] = numbers(play(ensembles["test_error_90"], _data(result)), result)

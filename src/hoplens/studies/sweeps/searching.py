@@ -21,7 +21,7 @@ from hoplens.studies.sweeps import executors
 from hoplens.studies.sweeps.checked import damaged, read_object
 from hoplens.studies.sweeps.complaints import complain
 from hoplens.studies.sweeps.config import Study
-from hoplens.studies.sweeps.describe import content_hash
+from hoplens.studies.sweeps.describe import NAMES_IN_STORES, content_hash
 from hoplens.studies.sweeps.limits import check_memory
 from hoplens.studies.sweeps.method_search import MethodSearch, cells_of, load_optuna
 from hoplens.studies.sweeps.plan import Member, Plan
@@ -216,7 +216,10 @@ def _settings_in(config: str, folder: Path) -> dict[str, Value]:
     settings = setting.get("settings") if isinstance(setting, dict) else None
     if not isinstance(settings, dict) or not all(isinstance(v, int | float | str) for v in settings.values()):
         raise damaged(folder, "a trial's configuration has no settings of training")
-    return {name: value for name, value in settings.items() if name not in ("is", "eager")}
+    own = {str(stored): name.removeprefix("Settings.") for name, stored in NAMES_IN_STORES.items()}
+    return {
+        str(own.get(name, name)): value for name, value in settings.items() if name not in ("is", "eager")
+    }
 
 
 def _plan(whole: Search, first: list[Member]) -> SearchPlan:
