@@ -240,8 +240,8 @@ class LRU(CellModule):
 def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any, length: int = LENGTH) -> LruWeights:
     """Return the weights of a unit before training, no leading axis.
 
-    What is left of x after ``length`` steps, ``|lambda|^length``, is uniform between the two of `KEPT`; phases
-    are spread evenly over (0, pi): with numbers drawn at random many would coincide, and lags with them.
+    ``|lambda|^length`` is uniform between the two of `KEPT`; phases are spread evenly over (0, pi): with numbers
+    drawn at random many would coincide, and lags with them.
     B and C are normal with variance 1 / (2 I) and 1 / H, D with variance 1 / I.
 
     Parameters
