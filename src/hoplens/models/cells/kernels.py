@@ -36,10 +36,13 @@ class Kernel(Equations):
         What one network becomes.
     unbiased : tuple of int
         Rows without a bias.
+    mixes : bool
+        Whether units hear of each other by recurrent weights (H, H).
     """
 
     module: type[nn.Module]
     unbiased: tuple[int, ...] = ()
+    mixes = True
 
     @property
     def memories(self) -> int:
@@ -140,10 +143,11 @@ class Kernel(Equations):
         totals = []
         for weight in weights:
             total = weight.new_zeros(len(weight), hidden, weight.shape[2])
+            ones = weight.new_ones(len(weight), hidden)  # some slopes are one number
             for n, block in enumerate(weight.split(hidden, dim=1)):
                 if n in part.by:
                     slope = part.by[n]
-                    total = total + (block if slope is None else slope.unsqueeze(2) * block)
+                    total = total + (block if slope is None else (slope * ones).unsqueeze(2) * block)
             totals.append(total)
         return totals
 

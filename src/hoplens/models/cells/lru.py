@@ -102,11 +102,8 @@ class LruWeights(NamedTuple):
         inputs = torch.cat([entering.real, entering.imag], dim=-2)
         w_ih = torch.cat([self.shown @ inputs + self.d, inputs], dim=-2)
         w_hh = torch.cat([self.shown @ states, states], dim=-2)
-        return (
-            w_ih,
-            w_hh,
-            torch.cat([torch.zeros_like(self.nu), torch.zeros_like(self.nu), self.bias_y], dim=-1),
-        )
+        zeros = torch.zeros_like(self.nu)
+        return w_ih, w_hh, torch.cat([self.bias_y, zeros, zeros], dim=-1)
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Return ``gamma B u``, complex, for inputs (..., E or 1, I, B)."""
@@ -240,8 +237,8 @@ class LRU(CellModule):
 def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any, length: int = LENGTH) -> LruWeights:
     """Return the weights of a unit before training, no leading axis.
 
-    ``|lambda|^length`` is uniform between the two of `KEPT`; phases are spread evenly over (0, pi): with numbers
-    drawn at random many would coincide, and lags with them.
+    ``|lambda|^length`` is uniform between the two of `KEPT`, and phases are spread evenly over (0, pi): with
+    numbers drawn at random many would coincide, and lags with them.
     B and C are normal with variance 1 / (2 I) and 1 / H, D with variance 1 / I.
 
     Parameters
@@ -312,6 +309,7 @@ class LruKernel(LruEquations, Kernel):
     from_input = (0, 1, 2, None)
     from_state = (0, None, None, 1)
     unbiased = (3,)
+    mixes = False
     module = LRU
 
     def unpack(self, weight: Tensor, hidden: int) -> LruWeights:

@@ -88,6 +88,7 @@ class MinGruKernel(MinGruEquations, Kernel):
     """The step of many minimal GRUs; rows z, n."""
 
     module = MinGRU
+    mixes = False
 
     def start(self, weight: Tensor, sources: Sequence[torch.Generator], length: int) -> Tensor:
         """Return the weights before training: gates that keep things for 1 .. ``length`` steps.
