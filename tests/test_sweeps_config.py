@@ -12,7 +12,8 @@ from hoplens.cli.commands import example
 from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError
 from hoplens.penalties.gradual_pruning import GradualPruning
-from hoplens.studies.sweeps import Plan, load_study, make_study, parse_study
+from hoplens.studies.statistics import choose_strengths
+from hoplens.studies.sweeps import Plan, load_study, make_study, parse_study, run_sweep
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.lines import line_of
 from hoplens.studies.sweeps.plan import MOST_NETWORKS, SHARD_BYTES, SHARD_SECONDS, cut, shard_size
@@ -177,7 +178,11 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
             "report = { first = 3 }",
             "a range of seeds has count and, if you like, first, got first",
         ),
-        ('name = "subtraction"', 'name = "substraction"', "line 16: tasks[2]: unknown task 'substraction'"),
+        (
+            'name = "subtraction"',
+            'name = "substraction"',
+            "line 16: tasks[2]: unknown task or data set 'substraction'",
+        ),
         ('name = "subtraction"', 'name = "substraction"', "did you mean 'subtraction'?"),
         ("lag = 2", "lag = 9", "line 16: tasks[2]: lag must be below the length 4, got 9"),
         ('recipe = "l1"', 'recipe = "l3"', "line 25: methods[2]: unknown recipe 'l3'"),
@@ -352,3 +357,67 @@ def test_shards_are_short_enough_to_show_progress(hidden, length, steps, count):
     assert len(shards) > 1
     long = TaskSetting(make("averaging", length=8), Settings(hidden=512, steps=100_000))
     assert max(len(shard.networks) for shard in cut(long, shards[0].networks)) < 10
+
+
+REAL = """
+strengths = [1e-3]
+seeds = { validation = [0], report = [1, 2] }
+training = { hidden = 6, steps = 5, batch = 8 }
+
+[[tasks]]
+name = "vowels"
+training = { cell = "gru", hidden = [4, 6] }
+
+[[tasks]]
+name = "averaging"
+length = 4
+
+[[methods]]
+recipe = "l1"
+
+[[methods]]
+recipe = "dropout"
+strengths = [0.1, 0.2]
+"""
+
+
+def test_data_sets_are_tasks_of_a_study(tmp_path):
+    (tmp_path / "study.toml").write_text(REAL)
+    study = load_study(tmp_path / "study.toml")
+    cells = {(m.task, m.setting.settings.cell, m.setting.hidden) for m in study.plan().members}
+    assert cells == {
+        ("vowels, 4 hidden", "gru", 4),
+        ("vowels, 6 hidden", "gru", 6),
+        ("averaging, every", "tanh", 6),
+    }
+    with run_sweep(study, tmp_path / "store", executor="in-process") as store:
+        rows = store.networks()
+    sets = rows[rows["task"].str.startswith("vowels")]
+    assert (
+        sets[["test_error", "validation_error", "accuracy", "test_error_90", "active_hops"]].notna().all(axis=None)
+    )
+    assert rows.loc[rows["task"] == "averaging, every", "alignment"].notna().all()
+    # the test split of a data set may not choose
+    chosen = choose_strengths(sets).set_index(["task", "method"])["strength"]
+    for (task, method), own in sets[sets["role"] == "validation"].groupby(["task", "method"]):
+        least = own.sort_values(["validation_error", "strength"])["strength"].iloc[0]
+        assert chosen[task, method] == least
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"vowels"', '"vowel"', "unknown task or data set 'vowel'.*did you mean 'vowels'"),
+        ('cell = "gru"', 'cell = "gro"', "cell must be 'tanh', .*got 'gro'"),
+        ('cell = "gru"', 'cell = "gru", leak = 0.5', "a gru cell has no leak"),
+        ("training = { cell", "length = 3\ntraining = { cell", "not built in, so length goes into options"),
+        ("training = { cell", "options = { fraction = 1 }\ntraining = { cell", "did you mean 'fractions'"),
+        ("training = { cell", "options = { fractions = [2] }\ntraining = { cell", "fractions must"),
+        ("strengths = [0.1, 0.2]", "strengths = [1.5]", "dropout rate of method dropout must be"),
+    ],
+)
+def test_mistakes_about_data_sets_are_told(tmp_path, old, new, says):
+    assert old in REAL
+    (tmp_path / "study.toml").write_text(REAL.replace(old, new))
+    with pytest.raises(ParameterError, match=says):
+        load_study(tmp_path / "study.toml")

@@ -40,7 +40,7 @@ def run_status(
         shown = Table(title="Best so far, over the validation seeds that are there", title_justify="left")
         for heading in ("task", "method"):
             shown.add_column(heading)
-        for heading in ("strength", "test error", "seeds"):
+        for heading in ("strength", "error", "seeds"):
             shown.add_column(heading, justify="right")
         for row in found.best.to_dict("records"):
             error = f"{row['test_error']:.4f}" if row["lost"] < row["seeds"] else "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +15,12 @@ from hoplens.analysis.hops import hop_maps
 from hoplens.analysis.measures import active_hops
 from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.data import SequenceData, closed_loop_return
+from hoplens.errors import ParameterError
 from hoplens.graph.pathways import Pathways
 from hoplens.models.cells import LeakyRNN
 from hoplens.models.ensemble import Ensemble
 from hoplens.models.recurrent_model import RecurrentModel
+from hoplens.studies.measures import MEASURES, apply_measures
 from hoplens.training.result import TrainingResult
 
 if TYPE_CHECKING:
@@ -70,6 +73,29 @@ def measure_report(result: TrainingResult, followed: tuple[int, ...]) -> pd.Data
         if result.diverged_at[n] < 0:
             for name, value in follow(result, n).items():
                 frame.loc[n, name] = value
+    return frame
+
+
+def measure_set(result: TrainingResult, measures: Sequence[str] = ()) -> pd.DataFrame:
+    """Return what sweeps keep of networks trained on a data set: both measurements above, and own measures.
+
+    Parameters
+    ----------
+    result : TrainingResult
+    measures : sequence of str
+        Of `hoplens.extensions.register_measure`, which get the data set in place of a task.
+    """
+    frame = measure_report(result, ())
+    chosen = measure_validation(result)
+    for name in chosen:
+        if name not in frame:
+            frame[name] = chosen[name]
+    own = [name for name in measures if name not in MEASURES.built_in]
+    taken = [name for name in own if name in frame]
+    if taken:
+        raise ParameterError(f"the measure {taken[0]!r} has the name of a column of hoplens; rename it")
+    for name, values in apply_measures(own, result.pathways.to(torch.float64), result.task).items():
+        frame[name] = numbers(values, result)
     return frame
 
 
@@ -202,4 +228,4 @@ def profile(net: Pathways, length: int) -> Tensor:
     return mass / mass.sum(dim=-1, keepdim=True)
 
 
-__all__ = ["measure_report", "measure_validation", "play", "profile", "prune", "quantise"]
+__all__ = ["measure_report", "measure_set", "measure_validation", "play", "profile", "prune", "quantise"]

@@ -70,8 +70,18 @@ def standing(values: ArrayLike, *, better: Better = "lower") -> tuple[float, flo
     return lost, sign * float(kept.mean()) if len(kept) else math.inf
 
 
+def choosing_error(rows: pd.DataFrame) -> str:
+    """Return the error to choose by: that of the validation split where there is one, else that of the test.
+
+    Of a task both are drawn anew, so that seeds alone keep choice and report apart; a data set has one test
+    split, which may not choose.
+    """
+    own = "validation_error"
+    return own if own in rows.columns and rows[own].notna().any() else "test_error"
+
+
 def best_strength(
-    rows: pd.DataFrame, metric: str | Sequence[str] = "test_error", *, better: Better = "lower"
+    rows: pd.DataFrame, metric: str | Sequence[str] | None = None, *, better: Better = "lower"
 ) -> float:
     """Return the best strength, by `standing`: the fewest networks lost, then the best mean of the others.
 
@@ -79,9 +89,9 @@ def best_strength(
     ----------
     rows : DataFrame
         Networks of one method on one task that may be used to choose: columns strength and the metric.
-    metric : str or sequence of str, default "test_error"
-        Column to choose by; a further one decides between strengths that are equal in those before. Where
-        all are equal, the least strength is taken.
+    metric : str or sequence of str, optional
+        Column to choose by, default see `choosing_error`; a further one decides between strengths that are
+        equal in those before. Where all are equal, the least strength is taken.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
 
@@ -92,7 +102,8 @@ def best_strength(
     """
     if not len(rows):
         raise ParameterError("there is no network to choose a strength by; train some on validation seeds")
-    columns = [metric] if isinstance(metric, str) else list(metric)
+    given = choosing_error(rows) if metric is None else metric
+    columns = [given] if isinstance(given, str) else list(given)
     ranks = {
         float(str(strength)): [standing(own[name], better=better) for name in columns]
         for strength, own in rows.groupby("strength")
@@ -108,7 +119,7 @@ def values_of(values: pd.Series[float], lost: float | None) -> pd.Series[float]:
 
 def choose_strengths(
     networks: pd.DataFrame,
-    metric: str = "test_error",
+    metric: str | None = None,
     *,
     better: Better = "lower",
     by: Sequence[str] = ("task",),
@@ -121,8 +132,8 @@ def choose_strengths(
     ----------
     networks : DataFrame
         Columns method, strength, role, the metric, and those of ``by``.
-    metric : str, default "test_error"
-        Column to choose by.
+    metric : str, optional
+        Column to choose by, default see `choosing_error`.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
     by : sequence of str, default ("task",)
@@ -154,7 +165,7 @@ def choose_strengths(
 
 def chosen_report(
     networks: pd.DataFrame,
-    metric: str = "test_error",
+    metric: str | None = None,
     *,
     better: Better = "lower",
     by: Sequence[str] = ("task",),
@@ -179,7 +190,7 @@ def summarise(networks: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     networks : DataFrame
-        One row a network, both roles; chosen by test_error.
+        One row a network, both roles; chosen as in `choose_strengths`.
     measures : sequence of str
         Columns to summarise.
 
@@ -271,6 +282,7 @@ __all__ = [
     "best_strength",
     "check_networks",
     "choose_strengths",
+    "choosing_error",
     "chosen_report",
     "groups",
     "standing",

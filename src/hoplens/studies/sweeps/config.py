@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from hoplens.data.streams import TrainingTask
-from hoplens.errors import ParameterError
+from hoplens.errors import ParameterError, check_number
 from hoplens.files import read_text
 from hoplens.studies.sweeps.complaints import complain
 from hoplens.studies.sweeps.limits import STUDY_BYTES, check_networks
 from hoplens.studies.sweeps.plan import Member, Plan
 from hoplens.studies.sweeps.plugins import OwnMeasure, PluginSpec, read_plugins
-from hoplens.studies.sweeps.settings import MeasuredSetting, TaskSetting
+from hoplens.studies.sweeps.settings import DataSource, MeasuredSetting, TaskSetting
 from hoplens.studies.sweeps.space import SearchSpec, Value
 from hoplens.studies.sweeps.specs import (
     ROLES,
@@ -96,6 +96,10 @@ class Study(Strict):
             for method in block.methods:
                 if self.search is None or self.search.strength is None:
                     legal(lambda block=block, method=method: self.strengths_of(block, method))
+        for spec in (spec for block in self.blocks for spec in block.tasks if spec.training):
+            if self.search is not None:
+                raise ValueError("a search chooses the training of all tasks; take [tasks.training] out")
+            legal(lambda spec=spec: self.training_of(spec))
         legal(lambda: check_networks(self._count()))
         if self.search is None:
             legal(self.plan)
@@ -113,8 +117,9 @@ class Study(Strict):
             strengths = (
                 1 if self.search is not None else len(self.strengths_of(block, m)) for m in block.methods
             )
-            per_task += len(block.tasks) * sum(strengths)
-        return per_task * len(self.training.hidden) * seeds
+            sizes = sum(len(self.training_of(spec).hidden) for spec in block.tasks)
+            per_task += sizes * sum(strengths)
+        return per_task * seeds
 
     def trained_with(self, values: Mapping[str, Value]) -> TrainingSpec:
         """Return the training with some of its settings replaced.
@@ -148,16 +153,28 @@ class Study(Strict):
         seeds = [(seed, role) for role in ROLES for seed in getattr(self.seeds, role)]
         for block in self.blocks:
             methods = [(method.build(), self.strengths_of(block, method)) for method in block.methods]
-            for spec, hidden in product(block.tasks, self.training.hidden):
+            cells = [
+                (spec, own, hidden)
+                for spec in block.tasks
+                for own in (self.training_of(spec),)
+                for hidden in own.hidden
+            ]
+            for spec, training, hidden in cells:
                 task = spec.build()
-                setting, label = self.setting(task, hidden), spec.title(task)
-                if len(self.training.hidden) > 1:
+                setting, label = self.setting(task, hidden, training), spec.title(task)
+                if len(training.hidden) > 1:
                     label = f"{label}, {hidden} hidden"
                 for recipe, strengths in methods:
                     for strength, (seed, role) in product(strengths, seeds):
                         yield Member(block.name, label, Network(recipe, strength, seed), role, setting)
 
-    def setting(self, task: TrainingTask, hidden: int, training: TrainingSpec | None = None) -> TaskSetting:
+    def training_of(self, spec: TaskSpec) -> TrainingSpec:
+        """Return how the networks of a task are trained: as the study says, or as the task does."""
+        return self.trained_with(spec.training) if spec.training else self.training
+
+    def setting(
+        self, task: TrainingTask | DataSource, hidden: int, training: TrainingSpec | None = None
+    ) -> TaskSetting:
         """Return what all networks of one task and size share."""
         t = training or self.training
         given: dict[str, Any] = {"device": t.device, "dtype": t.dtype, "weights": self.weights}
@@ -187,6 +204,9 @@ class Study(Strict):
             raise ParameterError(
                 f"method {recipe.name} has no strengths; give it some, or the whole study{more}"
             )
+        if recipe.uses == "dropout":
+            for rate in found:
+                check_number(f"dropout rate of method {recipe.name}", rate, least=0.0, below=1.0)
         return found
 
 

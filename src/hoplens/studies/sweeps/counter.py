@@ -96,7 +96,7 @@ class SweepCounter:
         self.cost_done += shard.cost
         self.cost_left -= shard.cost
         for key, record in zip(shard.keys, found.records, strict=True):
-            self._note(key, record.get("test_error"))
+            self._note(key, record.get("validation_error", record.get("test_error")))
 
     def _note(self, key: str, error: object) -> None:
         member = self.plan.by_key.get(key)

@@ -10,6 +10,7 @@ from hoplens.errors import ParameterError
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.describe import content_hash
 from hoplens.studies.sweeps.plan import MAIN, Member
+from hoplens.studies.sweeps.settings import DataSource
 from hoplens.studies.sweeps.space import Span, Value, Words
 from hoplens.studies.sweeps.specs import MethodSpec, PartSpec
 from hoplens.studies.sweeps.work import Shard
@@ -51,7 +52,7 @@ class MethodSearch:
         study: Study,
         block: PartSpec,
         label: str,
-        task: TrainingTask,
+        task: TrainingTask | DataSource,
         hidden: int,
         method: MethodSpec,
         seed: int,

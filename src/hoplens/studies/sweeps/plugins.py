@@ -115,20 +115,20 @@ def own_task(name: str, options: Mapping[str, Any] | None) -> TrainingTask:
     ParameterError
         If it cannot be made, kept or sent.
     """
-    task: TrainingTask = _made("task", name, lambda: extensions.make_task(name, _frozen(options)))
+    task: TrainingTask = _made("task", name, lambda: extensions.make_task(name, frozen(options)))
     return task
 
 
 def own_recipe(name: str, options: Mapping[str, Any] | None) -> Recipe:
     """Return a recipe by name, a built-in or a registered one; see `own_task`."""
-    recipe: Recipe = _made("recipe", name, lambda: extensions.make_recipe(name, _frozen(options)))
+    recipe: Recipe = _made("recipe", name, lambda: extensions.make_recipe(name, frozen(options)))
     return recipe
 
 
 def own_penalty(name: str, options: Mapping[str, Any] | None) -> Callable[..., Penalty]:
     """Return a penalty by name, a built-in or a registered one; see `own_task`."""
-    frozen = _frozen(dict(options or {}))
-    penalty: Callable[..., Penalty] = _made("penalty", name, lambda: extensions.make_penalty(name, frozen))
+    given = frozen(dict(options or {}))
+    penalty: Callable[..., Penalty] = _made("penalty", name, lambda: extensions.make_penalty(name, given))
     return penalty
 
 
@@ -158,12 +158,12 @@ def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """Return lists of the file as tuples, so that a frozen dataclass which holds them can be hashed."""
     if isinstance(value, list | tuple):
-        return tuple(_frozen(part) for part in value)
+        return tuple(frozen(part) for part in value)
     if isinstance(value, dict):
-        return {name: _frozen(part) for name, part in value.items()}
+        return {name: frozen(part) for name, part in value.items()}
     return value
 
 

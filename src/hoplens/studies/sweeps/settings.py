@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+import hoplens.data.registry as data_sets
+from hoplens.data.sets import SequenceData
 from hoplens.data.streams import CHUNK, TrainingTask
 from hoplens.studies.sweeps.plugins import OwnMeasure, check_current
 from hoplens.studies.sweeps.work import Outcome, Setting
@@ -33,12 +36,44 @@ PRODUCTS = 3e10  # multiplications a second
 
 
 @dataclass(frozen=True)
-class TaskSetting(Setting):
-    """Networks trained on one task with one set of training settings.
+class DataSource:
+    """A data set by name, so that a study can keep it and send it: the numbers are read where they are used.
 
     Parameters
     ----------
-    task : TrainingTask
+    name : str
+        Of `hoplens.data.load`.
+    seed : int, default 0
+    fractions : tuple of float, optional
+        See `hoplens.data.load`.
+    """
+
+    name: str
+    seed: int = 0
+    fractions: tuple[float, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.name
+
+    def load(self) -> SequenceData:
+        """Return the data, read once a process."""
+        return _load(self)
+
+
+@functools.cache
+def _load(source: DataSource) -> SequenceData:
+    return data_sets.load(source.name, seed=source.seed, fractions=source.fractions)
+
+
+@dataclass(frozen=True)
+class TaskSetting(Setting):
+    """Networks trained on one task or data set with one set of training settings.
+
+    Parameters
+    ----------
+    task : TrainingTask or DataSource
         A frozen dataclass, e.g. of `hoplens.tasks.make`.
     settings : Settings
     device : str, default "cpu"
@@ -47,7 +82,7 @@ class TaskSetting(Setting):
         Whose weights are kept: nobody's, everybody's, or those of these seeds.
     """
 
-    task: TrainingTask
+    task: TrainingTask | DataSource
     settings: Settings
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
@@ -63,6 +98,11 @@ class TaskSetting(Setting):
         """Hidden units."""
         return self.settings.hidden
 
+    @property
+    def source(self) -> TrainingTask | SequenceData:
+        """What is learnt."""
+        return self.task.load() if isinstance(self.task, DataSource) else self.task
+
     def keeps(self, seed: int) -> bool:
         """Return whether the weights of networks of this seed are kept."""
         return self.weights == "all" or (isinstance(self.weights, tuple) and seed in self.weights)
@@ -75,7 +115,7 @@ class TaskSetting(Setting):
         """Train and measure networks as `hoplens.train` does."""
         started = time.perf_counter()
         result = train_networks(
-            self.task, networks, self.settings, device=self.device, dtype=DTYPES[self.dtype]
+            self.source, networks, self.settings, device=self.device, dtype=DTYPES[self.dtype]
         )
         trained = time.perf_counter()
         frame = self._measured(result).drop(columns=["method", "strength", "seed"])
@@ -83,9 +123,17 @@ class TaskSetting(Setting):
         return Outcome(frame, self._kept(result), seconds)
 
     def _measured(self, result: TrainingResult) -> pd.DataFrame:
-        from hoplens.studies.paper.measure import measure  # the study is built on sweeps
+        return self._with_measures(result, ())
 
-        return measure(result)
+    def _with_measures(self, result: TrainingResult, names: Sequence[str]) -> pd.DataFrame:
+        # studies are built on sweeps
+        if isinstance(self.task, DataSource):
+            from hoplens.studies.real.measure import measure_set
+
+            return measure_set(result, names)
+        from hoplens.studies.paper.measure import measure
+
+        return measure(result, names)
 
     def _kept(self, result: TrainingResult) -> dict[str, Tensor]:
         rows = [n for n, network in enumerate(result.networks) if self.keeps(network.seed)]
@@ -98,7 +146,7 @@ class TaskSetting(Setting):
 
     @property
     def _width(self) -> int:
-        return self.settings.hidden + self.task.n_inputs + 1
+        return self.settings.hidden + self.source.n_inputs + 1
 
     @property
     def _itemsize(self) -> int:
@@ -107,29 +155,29 @@ class TaskSetting(Setting):
     @property
     def state_bytes(self) -> int:
         """Memory of one network's states over a batch: (L, H + I + 1, B) numbers."""
-        return self.task.length * self._width * self.settings.batch * self._itemsize
+        return self.source.length * self._width * self.settings.batch * self._itemsize
 
     @property
     def network_bytes(self) -> int:
         """Memory of one network in all: states, what goes backwards through them, data, weights, losses."""
-        s, t = self.settings, self.task
-        weights = self._width * s.hidden + (s.hidden + 1) * t.n_outputs
+        s, t = self.settings, self.source
+        weights = self._width * s.hidden * s.blocks + (s.hidden + 1) * t.n_outputs
         data = CHUNK * s.batch * t.length * t.n_inputs
-        return 2 * self.state_bytes + self._itemsize * (
+        return (1 + s.blocks) * self.state_bytes + self._itemsize * (
             BUFFERS * weights + 2 * data + s.steps
         )  # data: as drawn, and laid out
 
     @property
     def cost(self) -> float:
         """Multiplications of one network's training, forwards and backwards."""
-        s, t = self.settings, self.task
-        return 3.0 * s.steps * s.batch * t.length * s.hidden * self._width
+        s, t = self.settings, self.source
+        return 3.0 * s.steps * s.batch * t.length * s.hidden * s.blocks * self._width
 
     @property
     def rough_seconds(self) -> tuple[float, float]:
         """About how long training takes on one busy core: a whole batch, and what each network adds."""
-        s, t = self.settings, self.task
-        numbers = t.length * self._width * s.batch  # of the states of one network
+        s, t = self.settings, self.source
+        numbers = t.length * self._width * s.batch * s.blocks  # of the states of one network
         each = NETWORK_SECONDS + NUMBER_SECONDS * numbers + self.cost / s.steps / PRODUCTS
         return s.steps * BATCH_SECONDS, s.steps * each
 
@@ -139,7 +187,7 @@ class TaskSetting(Setting):
 
         order = neighbours(networks)
         trainer = Trainer(
-            self.task,
+            self.source,
             [networks[n] for n in order],
             self.settings,
             device=self.device,
@@ -171,9 +219,7 @@ class MeasuredSetting(TaskSetting):
     measures: tuple[OwnMeasure, ...] = ()
 
     def _measured(self, result: TrainingResult) -> pd.DataFrame:
-        from hoplens.studies.paper.measure import measure  # the study is built on sweeps
-
-        return measure(result, check_current(self.measures))
+        return self._with_measures(result, check_current(self.measures))
 
 
-__all__ = ["DTYPES", "MeasuredSetting", "TaskSetting"]
+__all__ = ["DTYPES", "DataSource", "MeasuredSetting", "TaskSetting"]

@@ -8,19 +8,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
+from hoplens.data import registry as data_sets
 from hoplens.data import tasks
 from hoplens.data.streams import TrainingTask
-from hoplens.errors import HoplensError, ParameterError, check_choice, check_count
+from hoplens.errors import HoplensError, ParameterError, check_choice, check_count, unknown_name
 from hoplens.models.initial import INITS
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.schedules import Schedule
 from hoplens.studies.extensions.kinds import TASKS
 from hoplens.studies.sweeps.limits import MOST_SEED, check_networks, check_task
 from hoplens.studies.sweeps.plan import MAIN
-from hoplens.studies.sweeps.plugins import own_penalty, own_recipe, own_task
+from hoplens.studies.sweeps.plugins import frozen, own_penalty, own_recipe, own_task
+from hoplens.studies.sweeps.settings import DataSource
 from hoplens.studies.sweeps.strict import Strict, as_tuple, legal
 from hoplens.training.recipes import Recipe, Term
 from hoplens.training.settings import Settings
+from hoplens.training.training import LEAK
 
 ROLES = ("validation", "report")
 
@@ -62,7 +65,10 @@ Sizes = Annotated[
 
 
 class TaskSpec(Strict):
-    """One task: a built-in one, see `hoplens.tasks.make`, or a registered one with its ``options``."""
+    """One task: a built-in one (`hoplens.tasks.make`), a data set (`hoplens.data.load`), or a registered one.
+
+    The latter two take their keywords as ``options``. ``training`` replaces settings of the study for it.
+    """
 
     name: str
     signal: str = "every"
@@ -77,6 +83,7 @@ class TaskSpec(Strict):
     form: str = "regression"
     seed: Whole = 0
     options: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
     label: str | None = None
 
     @model_validator(mode="after")
@@ -84,8 +91,8 @@ class TaskSpec(Strict):
         legal(self.build)
         return self
 
-    def build(self) -> TrainingTask:
-        """Return the task."""
+    def build(self) -> TrainingTask | DataSource:
+        """Return the task, or the data set by its name."""
         if self.name in tasks.names():
             if self.options is not None:
                 raise ParameterError(
@@ -93,16 +100,26 @@ class TaskSpec(Strict):
                 )
             inputs, outputs = self.modules * self.module_size, self.modules * self.outputs_per_module
             check_task(self.length, inputs, outputs)
-            return tasks.make(**self.model_dump(exclude={"options", "label"}))
-        check_choice("task", self.name, TASKS.names())
-        alien = sorted(self.model_fields_set - {"name", "options", "label"})
+            return tasks.make(**self.model_dump(exclude={"options", "label", "training"}))
+        known = [*TASKS.names(), *data_sets.names()]
+        if self.name not in known:
+            raise unknown_name("task or data set", self.name, known)
+        alien = sorted(self.model_fields_set - {"name", "options", "label", "training"})
         if alien:
             raise ParameterError(
                 f"the task {self.name!r} is not built in, so {alien[0]} goes into options = {{...}}"
             )
-        return own_task(self.name, self.options)
+        if self.name in TASKS.names():
+            return own_task(self.name, self.options)
+        options = frozen(self.options or {})
+        alien = sorted(set(options) - {"seed", "fractions"})
+        if alien:
+            raise unknown_name(f"option of the data set {self.name!r}:", alien[0], ["seed", "fractions"])
+        source = DataSource(self.name, options.get("seed", 0), options.get("fractions"))
+        source.load()  # what is missing or wrong is said before anything is trained
+        return source
 
-    def title(self, task: TrainingTask) -> str:
+    def title(self, task: TrainingTask | DataSource) -> str:
         """Return what tables call the task."""
         if self.label is not None or self.options is None:
             return self.label or getattr(task, "label", None) or self.name
@@ -202,8 +219,6 @@ class MethodSpec(Strict):
         pruning = base.pruning
         if self.pruning is not None:
             pruning = self.pruning.build() if self.pruning else None
-        if base.uses == "dropout":
-            raise ParameterError("dropout is for sequences of real data, not for these tasks")
         return replace(base, name=self.name or base.name, init=self.init or base.init, pruning=pruning)
 
 
@@ -244,7 +259,7 @@ class TrainingSpec(Strict):
     decay: Share = 0.7
     clip: Positive = 1.0
     cell: Literal["tanh", "relu", "linear", "leaky", "gru", "lstm"] = "tanh"
-    leak: Annotated[float, Field(gt=0, le=1)] = 1.0
+    leak: Annotated[float, Field(gt=0, le=1)] | None = None
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
 
@@ -260,5 +275,6 @@ class TrainingSpec(Strict):
 
     def build(self, hidden: int) -> Settings:
         """Return the settings of networks of one size."""
-        given = self.model_dump(exclude={"hidden", "device", "dtype"})
-        return Settings(hidden=hidden, **given)
+        given = self.model_dump(exclude={"hidden", "device", "dtype", "leak"})
+        leak = self.leak if self.leak is not None else LEAK if self.cell == "leaky" else 1.0
+        return Settings(hidden=hidden, leak=leak, **given)

@@ -118,8 +118,9 @@ def _best(store: RunStore, study: str) -> pd.DataFrame:
     import pandas as pd
 
     rows = store.query(
-        "SELECT m.part, m.task, m.method, m.strength, COALESCE(json_extract(n.metrics, '$.test_error'), "
-        "json_extract(n.metrics, '$.test_mse')) AS test_error "
+        "SELECT m.part, m.task, m.method, m.strength, COALESCE("
+        "json_extract(n.metrics, '$.validation_error'), json_extract(n.metrics, '$.test_error'), "
+        "json_extract(n.metrics, '$.test_mse')) AS test_error "  # as `choosing_error`, and of older stores
         "FROM members m JOIN networks n ON n.key = m.key WHERE m.study = ? AND m.role = 'validation'",
         [study],
     )

@@ -82,14 +82,15 @@ class StoreWriter:
         )
 
     def errors_of(self, keys: Sequence[str]) -> dict[str, float]:
-        """Return the test errors of those of these networks that the store holds; NaN where lost."""
+        """Return the errors to choose by of those of these networks that the store holds; NaN where lost."""
         marks = ",".join("?" * len(keys))
         return self._errors(f"SELECT key, metrics FROM networks WHERE key IN ({marks})", keys)
 
     def _errors(self, sql: str, values: Sequence[object]) -> dict[str, float]:
         found: dict[str, float] = {}
         for key, text in self._read(sql, values):
-            error = read_measures(text, self.folder).get("test_error")
+            measures = read_measures(text, self.folder)
+            error = measures.get("validation_error", measures.get("test_error"))
             if isinstance(error, str):
                 raise damaged(self.folder, f"the test error of a network is {printable(error, most=40)!r}")
             found[key] = math.nan if error is None else float(error)
