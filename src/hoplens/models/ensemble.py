@@ -33,9 +33,9 @@ class Ensemble:
         W_out.
     offset : Tensor, shape (E, O, 1)
         c.
-    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm"}, default "tanh"
+    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm", "mingru", "lru"}, default "tanh"
         Cells without gates are ``h_t = (1 - a) h_(t-1) + a f(W_rec h_(t-1) + W_in x_t + b)``, "leaky" with
-        f = tanh; GRU and LSTM follow the equations of torch's modules.
+        f = tanh; GRU and LSTM follow the equations of torch's modules, the others `hoplens.models.cells`.
     leak : float, default 1
         a of a cell without gates, above 0 and at most 1: how much of the state is renewed each time step
         (dt / tau).

@@ -85,7 +85,7 @@ def train(
         Seeds of weights, data and dropout; a number n stands for 0 .. n - 1.
     strengths : float or sequence of float, default 1e-3
         Factors of the penalty; coefficients of weight decay; dropout rates.
-    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm"}, default "tanh"
+    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm", "mingru", "lru"}, default "tanh"
     hidden, lr, decay, clip, horizon, at, eager
         See `hoplens.training.settings.Settings`.
     steps : int, optional
