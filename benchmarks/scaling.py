@@ -1,4 +1,4 @@
-"""What training costs: fits the cost model of `hoplens.costs` and checks it on sizes that it has not seen.
+"""What training costs: fits the cost model of `costs.py` and checks it on sizes that it has not seen.
 
 Trainings of random sizes (networks, hidden units, time steps, inputs, outputs, batch, seeds, recipes) are
 timed in turn, on one thread, by processor time; the fastest round of each counts. Two thirds fit the model, a
@@ -14,11 +14,7 @@ from dataclasses import astuple, fields, replace
 import numpy as np
 import torch
 from contest import run, table
-
-from hoplens import recipes
-from hoplens.data.streams import CHUNK
-from hoplens.data.tasks import make
-from hoplens.studies.costs import (
+from costs import (
     Machine,
     StepTimer,
     calibrate,
@@ -27,6 +23,10 @@ from hoplens.studies.costs import (
     work_of_step,
     work_of_test,
 )
+
+from hoplens import recipes
+from hoplens.data.streams import CHUNK
+from hoplens.data.tasks import make
 from hoplens.training.evaluation import evaluate
 from hoplens.training.settings import Network, Settings
 from hoplens.training.training import train_networks

@@ -7,11 +7,7 @@ from dataclasses import astuple, dataclass, fields, replace
 import numpy as np
 import pytest
 import torch
-
-import hoplens as hl
-from hoplens import recipes
-from hoplens.penalties.schedules import window
-from hoplens.studies.costs import (
+from costs import (
     CALLS,
     NOTHING,
     REFERENCE,
@@ -23,6 +19,10 @@ from hoplens.studies.costs import (
     work_of_step,
     work_of_test,
 )
+
+import hoplens as hl
+from hoplens import recipes
+from hoplens.penalties.schedules import window
 from hoplens.training.recipes import PathwaySpec, Recipe, Term, WeightSpec
 from hoplens.training.settings import Network, Settings
 

@@ -393,11 +393,8 @@ def test_data_sets_are_tasks_of_a_study(tmp_path):
     with run_sweep(study, tmp_path / "store", executor="in-process") as store:
         rows = store.networks()
     sets = rows[rows["task"].str.startswith("vowels")]
-    assert (
-        sets[["test_error", "validation_error", "accuracy", "test_error_90", "active_hops"]]
-        .notna()
-        .all(axis=None)
-    )
+    measured = ["test_error", "validation_error", "accuracy", "test_error_90", "active_hops"]
+    assert sets[measured].notna().all(axis=None)
     assert rows.loc[rows["task"] == "averaging, every", "alignment"].notna().all()
     # the test split of a data set may not choose
     chosen = choose_strengths(sets).set_index(["task", "method"])["strength"]

@@ -12,6 +12,16 @@ from hoplens.cli.console import SafeConsole
 from hoplens.errors import HoplensError, ParameterError, check_choice
 
 HORIZON_HELP = "Time steps considered; those of the longest of the inputs, 20 without inputs."
+# options that several commands share
+Rnn = Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")]
+Readout = Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")]
+Inputs = Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")]
+Nonlinearity = Annotated[
+    str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
+]
+At = Annotated[str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")]
+Horizon = Annotated[int | None, typer.Option(help=HORIZON_HELP)]
+Model = Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")]
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 
 app = typer.Typer(
@@ -192,19 +202,15 @@ def analyze(
     model: Annotated[
         str, typer.Argument(help="A safetensors or state_dict file, or the example `celegans`.")
     ],
-    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
-    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
-    nonlinearity: Annotated[
-        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
-    ] = None,
-    at: Annotated[
-        str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
-    ] = None,
+    rnn: Rnn = None,
+    readout: Readout = None,
+    inputs: Inputs = None,
+    nonlinearity: Nonlinearity = None,
+    at: At = None,
     radius: Annotated[
         float | None, typer.Option(help="Scale recurrent weights to this spectral radius (celegans: 0.5).")
     ] = None,
-    horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
+    horizon: Horizon = None,
     out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
     table_format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
 ) -> None:
@@ -235,16 +241,12 @@ def report(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
-    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
-    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file with sequences (B, L, I).")] = None,
-    nonlinearity: Annotated[
-        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
-    ] = None,
-    at: Annotated[
-        str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")
-    ] = None,
-    horizon: Annotated[int | None, typer.Option(help=HORIZON_HELP)] = None,
+    rnn: Rnn = None,
+    readout: Readout = None,
+    inputs: Inputs = None,
+    nonlinearity: Nonlinearity = None,
+    at: At = None,
+    horizon: Horizon = None,
 ) -> None:
     """Write one HTML page about a study, a training run or a trained network."""
     from hoplens.cli.commands import run_report
@@ -270,11 +272,9 @@ def explain(
         typer.Option(help="An .npz file: inputs (B, L, I), and if you like input_names, output_names."),
     ],
     sample: Annotated[int, typer.Option(help="Which sequence, from 0.")] = 0,
-    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
-    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
-    nonlinearity: Annotated[
-        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
-    ] = None,
+    rnn: Rnn = None,
+    readout: Readout = None,
+    nonlinearity: Nonlinearity = None,
     output: Annotated[str | None, typer.Option(help="Name or number; default the largest output.")] = None,
     baseline: Annotated[str, typer.Option(help="zeros, or mean (over all sequences).")] = "zeros",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write.")] = None,
@@ -298,7 +298,7 @@ def explain(
 
 @app.command()
 def compress(
-    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    model: Model,
     data: Annotated[
         Path,
         typer.Option(help="Training .npz: inputs (N, L, I), targets, and lengths (N,) if sequences differ."),
@@ -313,11 +313,9 @@ def compress(
         float, typer.Option(help="Largest size of the ONNX file, as a share of the given model's.")
     ] = 0.25,
     max_loss: Annotated[float, typer.Option(help="Largest loss of accuracy or explained variance.")] = 0.01,
-    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
-    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
-    nonlinearity: Annotated[
-        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
-    ] = None,
+    rnn: Rnn = None,
+    readout: Readout = None,
+    nonlinearity: Nonlinearity = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each fine-tuning.")] = 300,
     lr: Annotated[float, typer.Option(help="Learning rate of fine-tuning.")] = 1e-3,
     batch: Annotated[int, typer.Option(help="Sequences an optimiser step.")] = 64,
@@ -352,7 +350,7 @@ def compress(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")],
+    model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     file_format: Annotated[
         str | None,
@@ -361,11 +359,9 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="An .npz file: inputs, and if you like targets, to compare on too.")
     ] = None,
-    rnn: Annotated[str | None, typer.Option(help="Prefix of the recurrent module's keys.")] = None,
-    readout: Annotated[str | None, typer.Option(help="Prefix of the read-out's keys.")] = None,
-    nonlinearity: Annotated[
-        str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
-    ] = None,
+    rnn: Rnn = None,
+    readout: Readout = None,
+    nonlinearity: Nonlinearity = None,
     every_step: Annotated[bool, typer.Option("--every-step", help="Read out after every step.")] = False,
     lengths: Annotated[bool, typer.Option("--lengths", help="ONNX: an input for valid steps.")] = False,
     stateful: Annotated[
