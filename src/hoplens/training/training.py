@@ -25,6 +25,7 @@ from hoplens.errors import (
 from hoplens.lookup import look_up
 from hoplens.memory import check_memory
 from hoplens.models.ensemble import Ensemble
+from hoplens.models.initial import check_mixes
 from hoplens.models.recurrent_model import ModelInfo
 from hoplens.progress import Progress, reporting
 from hoplens.training.evaluation import evaluate, evaluate_split
@@ -84,7 +85,7 @@ def train(
         Seeds of weights, data and dropout; a number n stands for 0 .. n - 1.
     strengths : float or sequence of float, default 1e-3
         Factors of the penalty; coefficients of weight decay; dropout rates.
-    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm"}, default "tanh"
+    cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm", "mingru", "lru"}, default "tanh"
     hidden, lr, decay, clip, horizon, at, eager
         See `hoplens.training.settings.Settings`.
     steps : int, optional
@@ -210,6 +211,8 @@ def train_networks(
         dtype=dtype,
         device=device,
     )
+    if mask is not None:
+        check_mixes(settings.cell, "mask")
     order = torch.tensor(neighbours(networks))
 
     def ordered(given: Tensor | None) -> Tensor | None:

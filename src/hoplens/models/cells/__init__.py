@@ -3,7 +3,7 @@
 from hoplens.models.cells.algebra import CHANGES, TENSORS, Ops, V
 from hoplens.models.cells.base import Cell, FunctionCell, Saved, computes_in
 from hoplens.models.cells.gru import GruCell
-from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
+from hoplens.models.cells.kernels import Kernel, State, tanh_
 from hoplens.models.cells.lru import LRU, LruCell
 from hoplens.models.cells.lstm import LstmCell
 from hoplens.models.cells.mingru import MinGRU, MinGruCell
@@ -32,7 +32,7 @@ __all__ = [
     "Ops",
     "RnnCell",
     "Saved",
-    "Slopes",
+    "State",
     "V",
     "WeightCell",
     "computes_in",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.models.cells.algebra import Ops, V
-from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
+from hoplens.models.cells.kernels import Kernel, tanh_
 from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
 
@@ -91,16 +91,6 @@ class GruKernel(GruEquations, Kernel):
         torch.ops.aten.sigmoid_backward.grad_input(gates, z[:, : 2 * size], grad_input=gates)
         grad.mul_(u)
         return True
-
-    def slopes(self, z: Tensor, h: Tensor, memory: Tensor | None) -> Slopes:
-        """Return the Jacobian where the pre-activations (E, K) and the state (E, H) are these."""
-        z_r, z_u, z_x, z_h = z.chunk(4, dim=1)
-        r, u = z_r.sigmoid(), z_u.sigmoid()
-        n = torch.tanh(z_x + r * z_h)
-        by_n = (1 - u) * (1 - n * n)
-        return Slopes(
-            torch.stack([by_n * z_h * r * (1 - r), (h - n) * u * (1 - u), by_n, by_n * r], dim=1), u
-        )
 
 
 __all__ = ["GruCell", "GruKernel"]

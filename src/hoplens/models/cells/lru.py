@@ -12,42 +12,44 @@ tanh in place of the stack of dense layers of that paper:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hoplens.models.cells.algebra import Ops, V
-from hoplens.models.cells.kernels import Kernel
+from hoplens.models.cells.kernels import Kernel, State
 from hoplens.models.cells.module import CellModule
 from hoplens.models.cells.weights import Equations, WeightCell
 
-RADII = (0.9, 0.999)  # of the eigenvalues at the start: between half-lives of 7 and of 700 steps
+LENGTH = 100  # time steps that a module is made for
+KEPT = (0.1, 0.99)  # of |lambda|^length at the start
 
 
 class LruEquations(Equations):
-    """``re' , im'`` and ``y' = tanh(.)``; one row each, as ``Re(C x')`` is a projection of x and u too."""
+    """``y' = tanh(.)`` and ``re', im'``; one row each, as ``Re(C x')`` is a projection of x and u too."""
 
-    from_input = from_state = (0, 1, 2)
-    parts = ("re", "im", "y")
-    fed = (0, 1)
-    shown_part = 2
+    from_input: tuple[int | None, ...] = (0, 1, 2)
+    from_state: tuple[int | None, ...] = (0, 1, 2)
+    parts = ("y", "re", "im")
+    fed = (1, 2)
 
     def update(self, ops: Ops[V], rows: Sequence[V], state: Sequence[V]) -> tuple[V, ...]:  # noqa: ARG002
-        """Return the next real and imaginary parts of x, and y."""
-        return rows[0], rows[1], ops.apply("tanh", rows[2])
+        """Return the next y, and real and imaginary parts of x."""
+        return ops.apply("tanh", rows[0]), rows[1], rows[2]
 
 
 class LruCell(LruEquations, WeightCell):
-    """A linear recurrent unit as readers see it: state [re x, im x, y], 2 x 2 blocks in place of lambda.
+    """A linear recurrent unit as readers see it: state [y, re x, im x], 2 x 2 blocks in place of lambda.
 
     Parameters
     ----------
     w_ih : Tensor, shape (3H, I)
-        ``gamma Re B``, ``gamma Im B`` and ``Re(C gamma B) + D``.
+        ``Re(C gamma B) + D``, ``gamma Re B`` and ``gamma Im B``.
     w_hh : Tensor, shape (3H, 2H)
-        ``[Re lambda, -Im lambda]``, ``[Im lambda, Re lambda]`` (diagonal), ``[Re(C lambda), -Im(C lambda)]``.
+        ``[Re(C lambda), -Im(C lambda)]``, ``[Re lambda, -Im lambda]``, ``[Im lambda, Re lambda]`` (diagonal).
     b_ih, b_hh : Tensor, shape (3H,), optional
     label : str
     """
@@ -98,13 +100,10 @@ class LruWeights(NamedTuple):
         re, im = torch.diag_embed(turn.real), torch.diag_embed(turn.imag)
         states = torch.cat([torch.cat([re, -im], dim=-1), torch.cat([im, re], dim=-1)], dim=-2)
         inputs = torch.cat([entering.real, entering.imag], dim=-2)
-        w_ih = torch.cat([inputs, self.shown @ inputs + self.d], dim=-2)
-        w_hh = torch.cat([states, self.shown @ states], dim=-2)
-        return (
-            w_ih,
-            w_hh,
-            torch.cat([torch.zeros_like(self.nu), torch.zeros_like(self.nu), self.bias_y], dim=-1),
-        )
+        w_ih = torch.cat([self.shown @ inputs + self.d, inputs], dim=-2)
+        w_hh = torch.cat([self.shown @ states, states], dim=-2)
+        zeros = torch.zeros_like(self.nu)
+        return w_ih, w_hh, torch.cat([self.bias_y, zeros, zeros], dim=-1)
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Return ``gamma B u``, complex, for inputs (..., E or 1, I, B)."""
@@ -227,19 +226,19 @@ class LRU(CellModule):
         return LruCell(*(block[0] for block in self.weights().projections()))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y (B, L, H) and the last state [re x, im x, y] (1, B, 3H) for inputs (B, L, I)."""
+        """Return y (B, L, H) and the last state [y, re x, im x] (1, B, 3H) for inputs (B, L, I)."""
         weights, ahead = self.weights(), inputs.permute(1, 2, 0).unsqueeze(1)
         x = weights.states(ahead)
         y = weights.show(x, ahead)
-        last = torch.cat([x[-1].real, x[-1].imag, y[-1]], dim=-2)  # (1, 3H, B)
+        last = torch.cat([y[-1], x[-1].real, x[-1].imag], dim=-2)  # (1, 3H, B)
         return y.squeeze(1).permute(2, 0, 1), last.mT
 
 
-def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any) -> LruWeights:
+def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any, length: int = LENGTH) -> LruWeights:
     """Return the weights of a unit before training, no leading axis.
 
-    Eigenvalues have squared radii uniform between those of `RADII`, as in Orvieto et al. 2023, and phases
-    spread evenly over (0, pi): with numbers drawn at random many would coincide, and lags with them.
+    ``|lambda|^length`` is uniform between the two of `KEPT`, and phases are spread evenly over (0, pi): with
+    numbers drawn at random many would coincide, and lags with them.
     B and C are normal with variance 1 / (2 I) and 1 / H, D with variance 1 / I.
 
     Parameters
@@ -250,9 +249,11 @@ def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any) -> Lru
         H and I.
     normal : callable
         Draws standard normal numbers of a shape.
+    length : int, default 100
+        Time steps that things are to be kept for.
     """
-    low, high = (radius**2 for radius in RADII)
-    nu = (-0.5 * (low + (high - low) * radii).log()).log()
+    kept = KEPT[0] + (KEPT[1] - KEPT[0]) * radii
+    nu = (-kept.log() / length).log()
     theta = (math.pi * (torch.arange(hidden, dtype=radii.dtype) + 0.5) / hidden).log()
 
     def draw(size: float, *shape: int) -> Tensor:
@@ -271,10 +272,88 @@ def initial_weights(radii: Tensor, hidden: int, inputs: int, normal: Any) -> Lru
     )
 
 
-class LruKernel(LruEquations, Kernel):
-    """The step of many linear recurrent units."""
+class LruRun(Sequence[State]):
+    """What units go through: y, and x as [re, im], of each step when it is asked for.
 
+    Only the last step asked for: x by `LruWeights.last_state`. Any other one: by a scan, once for all.
+    """
+
+    def __init__(self, weights: LruWeights, inputs: Tensor) -> None:
+        self.weights, self.inputs = weights, inputs
+        self.made: dict[int, State] = {}
+        self.x: Tensor | None = None
+        self.tracked = torch.is_grad_enabled()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, t: Any) -> Any:
+        t = range(len(self))[t]
+        if t not in self.made:
+            with torch.set_grad_enabled(self.tracked):
+                if self.x is None and t < len(self) - 1:
+                    self.x = self.weights.states(self.inputs)
+                x = self.weights.last_state(self.inputs) if self.x is None else self.x[t]
+                parts = torch.cat([x.real, x.imag], dim=-2)
+                self.made[t] = self.weights.show(x, self.inputs[t]), parts
+        return self.made[t]
+
+
+class LruKernel(LruEquations, Kernel):
+    """Many linear recurrent units; columns y, re, im, c of their weights.
+
+    Rows from hidden units hold Re C in y and Im C in c; rows from inputs D, Re B and Im B; the last row the
+    bias, nu and theta.
+    """
+
+    from_input = (0, 1, 2, None)
+    from_state = (0, None, None, 1)
+    unbiased = (3,)
+    mixes = False
     module = LRU
+
+    def unpack(self, weight: Tensor, hidden: int) -> LruWeights:
+        """Return the weights of E units of their block (E, H + I + 1, 4H)."""
+        states, inputs, last = weight.mT.split([hidden, weight.shape[1] - hidden - 1, 1], dim=2)
+        (c_re, _, _, c_im), (d, b_re, b_im, _) = states.chunk(4, dim=1), inputs.chunk(4, dim=1)
+        bias_y, nu, theta, _ = last[..., 0].chunk(4, dim=1)
+        return LruWeights(nu, theta, b_re, b_im, c_re, c_im, d, bias_y)
+
+    def pack(self, weights: LruWeights) -> Tensor:
+        """Return the block of weights (E, ...)."""
+        none_i, none_h = torch.zeros_like(weights.d), torch.zeros_like(weights.c_re)
+        states = torch.cat([weights.c_re, none_h, none_h, weights.c_im], dim=1)
+        inputs = torch.cat([weights.d, weights.b_re, weights.b_im, none_i], dim=1)
+        last = torch.cat([weights.bias_y, weights.nu, weights.theta, torch.zeros_like(weights.nu)], dim=1)
+        return torch.cat([states, inputs, last.unsqueeze(2)], dim=2).mT
+
+    def projections(self, weight: Tensor, hidden: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return W_x, W_h and the bias of the rows that `update` takes."""
+        w_x, w_h, bias = self.unpack(weight, hidden).projections()
+        return w_x, w_h, bias.unsqueeze(2)
+
+    def run(self, weight: Tensor, hidden: int, inputs: Tensor) -> Sequence[State]:
+        """Run all units over time."""
+        return LruRun(self.unpack(weight, hidden), inputs)
+
+    def to_module(self, weight: Tensor, hidden: int) -> dict[str, Tensor]:
+        """Return the weights of one unit by the names of the module."""
+        found = self.unpack(weight.unsqueeze(0), hidden)._asdict()
+        return {name: value[0] for name, value in found.items()}
+
+    def from_module(self, state: Mapping[str, Tensor], hidden: int) -> Tensor:  # noqa: ARG002
+        """Return the block of weights of a module's."""
+        return self.pack(LruWeights(*(state[name].unsqueeze(0) for name in LruWeights._fields)))[0]
+
+    def start(self, weight: Tensor, sources: Sequence[torch.Generator], length: int) -> Tensor:
+        """Return the weights before training, see `initial_weights`."""
+        hidden = weight.shape[2]
+        drawn = []
+        for source in sources:
+            radii = torch.rand(hidden, generator=source, dtype=weight.dtype)
+            normal = partial(torch.randn, generator=source, dtype=weight.dtype)
+            drawn.append(initial_weights(radii, hidden, weight.shape[1] - hidden - 1, normal, length))
+        return self.pack(LruWeights(*(torch.stack(parts) for parts in zip(*drawn, strict=True))))
 
 
 __all__ = ["LRU", "LruCell", "LruKernel", "LruWeights", "scan"]

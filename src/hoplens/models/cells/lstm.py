@@ -1,6 +1,5 @@
 """PyTorch's LSTM."""
 
-# ruff: noqa: ARG002 - all kernels share one signature
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.models.cells.algebra import Ops, V
-from hoplens.models.cells.kernels import Kernel, Slopes, tanh_
+from hoplens.models.cells.kernels import Kernel, tanh_
 from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
 
@@ -89,15 +88,6 @@ class LstmKernel(LstmEquations, Kernel):
         torch.ops.aten.tanh_backward.grad_input(d_g, g, grad_input=d_g)
         grad_c.mul_(f)
         return False
-
-    def slopes(self, z: Tensor, h: Tensor, memory: Tensor | None) -> Slopes:
-        """Return the Jacobian where the pre-activations (E, K) and the state (E, H) twice are these."""
-        z_i, z_f, z_o, z_g = z.chunk(4, dim=1)
-        assert memory is not None
-        i, f, o, g = z_i.sigmoid(), z_f.sigmoid(), z_o.sigmoid(), z_g.tanh()
-        squashed = torch.tanh(f * memory + i * g)
-        gates = [g * i * (1 - i), memory * f * (1 - f), torch.zeros_like(g), i * (1 - g * g)]
-        return Slopes(torch.stack(gates, dim=1), f, o * (1 - squashed * squashed), squashed * o * (1 - o))
 
 
 __all__ = ["LstmCell", "LstmKernel"]

@@ -88,6 +88,24 @@ class MinGruKernel(MinGruEquations, Kernel):
     """The step of many minimal GRUs; rows z, n."""
 
     module = MinGRU
+    mixes = False
+
+    def start(self, weight: Tensor, sources: Sequence[torch.Generator], length: int) -> Tensor:
+        """Return the weights before training: gates that keep things for 1 .. ``length`` steps.
+
+        The candidate's weights are those of a plain cell's inputs, normal with variance 1 / I as the gates'
+        are. Biases of gates are ``-log(u)``, u uniform between 1 and the length (Tallec & Ollivier 2018,
+        "Can recurrent neural networks warp time?").
+        """
+        hidden = weight.shape[2]
+        new, gate = weight.clone(), torch.zeros_like(weight)
+        new[:, :hidden] = 0.0
+        for part, source in zip(gate, sources, strict=True):
+            rows = part[hidden:-1]
+            rows.copy_(torch.randn(rows.shape, generator=source, dtype=weight.dtype) * len(rows) ** -0.5)
+            keeps = 1 + (length - 1) * torch.rand(hidden, generator=source, dtype=weight.dtype)
+            part[-1] = -keeps.log()
+        return torch.cat([gate, new], dim=2)
 
     def forward(self, z: Tensor, h: Tensor, out: Tensor, memory: tuple[Tensor, ...]) -> None:
         """Turn the first row into the gate in place, and write the next h."""

@@ -24,7 +24,7 @@ MAKERS: dict[str, Callable[[float], Kernel]] = {
     "mingru": lambda _: MinGruKernel(),
     "lru": lambda _: LruKernel(),
 }
-CELLS = tuple(MAKERS)[:6]
+CELLS = tuple(MAKERS)
 OWN = [make(1.0).module for make in MAKERS.values()]
 # what a saved model calls its core
 CORES: dict[str, type[nn.Module]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM, "leaky": LeakyRNN}

@@ -1,6 +1,5 @@
 """The plain and the leaky recurrent cell."""
 
-# ruff: noqa: ARG002 - all kernels share one signature
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from hoplens.errors import ParameterError, check_choice, check_number
 from hoplens.graph.parts import Leak
 from hoplens.models.cells.algebra import Ops, V
-from hoplens.models.cells.kernels import Kernel, Slopes
+from hoplens.models.cells.kernels import Kernel
 from hoplens.models.cells.module import CellModule
 from hoplens.models.cells.weights import Equations, Operator, WeightCell
 
@@ -169,15 +168,6 @@ class RnnKernel(RnnEquations, Kernel):
     def module(self) -> type[nn.Module]:  # type: ignore[override]
         """The module that one network becomes."""
         return LeakyRNN if self.leaky or self.nonlinearity != "tanh" else nn.RNN
-
-    def slopes(self, z: Tensor, h: Tensor, memory: Tensor | None) -> Slopes:
-        """Return the Jacobian where the pre-activations (E, K) and the state (E, H) are these."""
-        slope = {
-            "tanh": lambda: 1 - z.tanh().square(),
-            "relu": lambda: (z > 0).to(z),
-            "linear": lambda: torch.ones_like(z),
-        }[self.nonlinearity]()
-        return Slopes((self.leak * slope).unsqueeze(1), torch.full_like(h, 1 - self.leak))
 
 
 def leak_of(dt: Any, tau: Any) -> Tensor:

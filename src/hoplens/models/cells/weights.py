@@ -47,15 +47,15 @@ class Equations:
         it up; None where it has none.
     parts : tuple of str
         Names of the parts of the state, H units each.
-    fed, shown : tuple of int
-        Parts that ``W_hh`` sees, one after another; and the part that is passed on.
+        The first is passed on.
+    fed : tuple of int
+        Parts that ``W_hh`` sees, one after another.
     """
 
     from_input: tuple[int | None, ...] = (0,)
     from_state: tuple[int | None, ...] = (0,)
     parts: tuple[str, ...] = ("h",)
     fed: tuple[int, ...] = (0,)
-    shown_part: int = 0
 
     def update(self, ops: Ops[V], rows: Sequence[V], state: Sequence[V]) -> tuple[V, ...]:
         """Return the next parts of the state.
@@ -168,7 +168,7 @@ class WeightCell(Equations, Cell):
     @property
     def shown(self) -> int:
         """Number of values that are passed on."""
-        return self.sizes[self.shown_part]
+        return self.sizes[0]
 
     @property
     def unit_names(self) -> tuple[str, ...]:
@@ -178,16 +178,11 @@ class WeightCell(Equations, Cell):
         named = zip(self.parts, self.sizes, strict=True)
         return tuple(name for part, size in named for name in numbered(part, size))
 
-    @property
-    def _view(self) -> slice:
-        start = sum(self.sizes[: self.shown_part])
-        return slice(start, start + self.shown)
-
     def emission(self) -> Tensor | None:
         """Return the selection of the part that is passed on; None where it is all there is."""
         if len(self.parts) == 1:
             return None
-        return torch.eye(self.n_state, dtype=self.w_ih.dtype, device=self.w_ih.device)[self._view]
+        return torch.eye(self.shown, self.n_state, dtype=self.w_ih.dtype, device=self.w_ih.device)
 
     def emit(self, state: Tensor) -> Tensor:
         """Return the part that is passed on.
@@ -196,7 +191,7 @@ class WeightCell(Equations, Cell):
         ----------
         state : Tensor, shape (..., S)
         """
-        return state if len(self.parts) == 1 else state[..., self._view]
+        return state if len(self.parts) == 1 else state[..., : self.shown]
 
     def _split(self, state: Tensor) -> Sequence[Tensor]:
         return (state,) if len(self.sizes) == 1 else state.split_with_sizes(self.sizes, dim=-1)
