@@ -61,6 +61,7 @@ from hoplens.version import __version__ as __version__
 
 if typing.TYPE_CHECKING:
     from hoplens import plots
+    from hoplens.reports import report
     from hoplens.studies import statistics, sweeps, testing
     from hoplens.studies.sweeps import run_sweep
 
@@ -123,6 +124,7 @@ __all__ = [
     "read",
     "recipes",
     "reduce",
+    "report",
     "resolvent",
     "run_sweep",
     "save",
@@ -140,6 +142,7 @@ __all__ = [
 
 _LAZY = {  # loaded when used: pandas, pydantic, matplotlib and jinja2 take a while
     "plots": "hoplens.plots",
+    "report": "hoplens.reports:report",
     "run_sweep": "hoplens.studies.sweeps:run_sweep",
     "statistics": "hoplens.studies.statistics",
     "sweeps": "hoplens.studies.sweeps",

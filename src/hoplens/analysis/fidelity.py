@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hoplens.analysis.lags import lag_maps
 from hoplens.analysis.trajectories import TrajectoryMaps
+from hoplens.display import Shown
 from hoplens.errors import NonFiniteError, ShapeError
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 FAITHFUL, LOOSE = 0.9, 0.5  # explained share from which weights can be believed, and below which not
 
 
-@dataclass(frozen=True, eq=False)
-class Fidelity:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fidelity(Shown):
     """Agreement of weights-only maps with the exact maps on some inputs.
 
     Attributes

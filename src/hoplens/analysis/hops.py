@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.errors import RangeError, ShapeError, UnsupportedModelError, check_count
+from hoplens.display import Shown
+from hoplens.errors import (
+    ParameterError,
+    RangeError,
+    ShapeError,
+    UnsupportedModelError,
+    check_count,
+    unknown_name,
+)
 from hoplens.graph.chain import widen
 from hoplens.graph.factored import hop_products
 from hoplens.graph.implicit import takes_models
@@ -22,8 +31,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, eq=False)
-class HopMaps:
+def places(axis: str, wanted: Any, names: Sequence[Any]) -> list[int]:
+    """Return where what is wanted stands on an axis, by name or, on a named axis, by place."""
+    if wanted is None:
+        return list(range(len(names)))
+    found = []
+    for one in [wanted] if isinstance(wanted, str | int) else list(wanted):
+        if one in names:
+            found.append(list(names).index(one))
+        elif isinstance(one, int) and names and isinstance(names[0], str) and -len(names) <= one < len(names):
+            found.append(one % len(names))
+        elif isinstance(one, str):
+            raise unknown_name(axis, one, list(map(str, names)))
+        else:
+            raise ParameterError(f"there is no {axis} {one!r}; there are {len(names)}: {_span(names)}")
+    if not found:
+        raise ParameterError(f"{axis}= selects nothing; leave it out, or name one")
+    return found
+
+
+def _span(names: Sequence[Any]) -> str:
+    return f"{names[0]} .. {names[-1]}" if names else "none"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HopMaps(Shown):
     """Hop maps H_k of one or many networks.
 
     Attributes
@@ -119,6 +151,75 @@ class HopMaps:
                 select_networks(self.exact.exponents, index, 1),
             ),
             self.timed,
+        )
+
+    def sel(
+        self,
+        *,
+        hop: int | Sequence[int] | None = None,
+        lag: int | Sequence[int] | None = None,
+        input: str | int | Sequence[str | int] | None = None,
+        output: str | int | Sequence[str | int] | None = None,
+    ) -> HopMaps:
+        """Select hops, lags, inputs and outputs by number or name; every axis stays, whatever is selected.
+
+        Parameters
+        ----------
+        hop, lag : int or sequence of int, optional
+            Number of edges, or of time steps; one of the two.
+        input, output : str, int or sequence, optional
+            Names, or places from 0.
+
+        Raises
+        ------
+        ParameterError, UnknownNameError
+            For what these maps do not have.
+        """
+        if hop is not None and lag is not None:
+            raise ParameterError("a lag says the hop: give one of hop= and lag=")
+        numbers = self.hops if lag is None else self.lags
+        hops = places("hop" if lag is None else "lag", hop if lag is None else lag, numbers.tolist())
+        outputs = places("output", output, self.output_names)
+        inputs = places("input", input, self.input_names)
+
+        def of(names: tuple[str, ...] | None, chosen: list[int]) -> tuple[str, ...] | None:
+            return None if names is None else tuple(names[n] for n in chosen)
+
+        def cut(values: Tensor) -> Tensor:
+            return values[..., hops, :, :][..., outputs, :][..., inputs]
+
+        exact = self.exact and ScaledMaps(cut(self.exact.mantissas), self.exact.exponents[..., hops])
+        return HopMaps(
+            cut(self.values),
+            self.hops[hops],
+            of(self.input_names, inputs) or (),
+            of(self.output_names, outputs) or (),
+            of(self.input_modules, inputs),
+            of(self.output_modules, outputs),
+            self.levels,
+            self.shift,
+            exact,
+            self.timed,
+        )
+
+    def to_xarray(self) -> Any:
+        """Return the maps as an ``xarray.DataArray`` with axes network (if any), hop, output, input.
+
+        Its coordinates are the hops with their lags, and the names. Needs the extra ``xarray``.
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise ParameterError('to_xarray needs xarray: pip install "hoplens[xarray]"') from None
+        batch = len(self.batch_shape)
+        leading = ["network"] if batch == 1 else [f"axis{n}" for n in range(batch)]
+        coords: dict[str, Any] = {"hop": self.hops.tolist()}
+        coords |= {"output": list(self.output_names), "input": list(self.input_names)}
+        if self.timed:
+            coords["lag"] = ("hop", self.lags.tolist())
+        values = self.values.detach().cpu().numpy()
+        return xarray.DataArray(
+            values, dims=[*leading, "hop", "output", "input"], coords=coords, name="weight"
         )
 
     def scaled(self) -> ScaledMaps:

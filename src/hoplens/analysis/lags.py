@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hoplens.analysis.hops import HopMaps, hop_maps
+from hoplens.display import Shown
 from hoplens.errors import UnsupportedModelError, check_count
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class LagMaps:
+@dataclass(frozen=True, eq=False, repr=False)
+class LagMaps(Shown):
     """Maps by lag: how an output responds to the input of n time steps before.
 
     Attributes

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hoplens.analysis.hops import hop_maps
 from hoplens.analysis.walks import flow
+from hoplens.display import Shown
 from hoplens.errors import ParameterError, ShapeError
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class Blocks:
+@dataclass(frozen=True, eq=False, repr=False)
+class Blocks(Shown):
     """Hop maps between modules.
 
     Attributes

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hoplens.analysis.hops import hop_maps
+from hoplens.display import Shown
 from hoplens.errors import RangeError, UnstableError, check_count, check_number
 from hoplens.graph.chain import widen
 from hoplens.graph.implicit import takes_models
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, eq=False)
-class Resolvent:
+@dataclass(frozen=True, eq=False, repr=False)
+class Resolvent(Shown):
     """The input-output block of a resolvent, with its numerical quality.
 
     Attributes

@@ -16,6 +16,7 @@ from hoplens.analysis.lesions import lesion, lesion_estimate
 from hoplens.analysis.measures import active_hops, dominant_hop
 from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.analysis.walks import flow, top_paths
+from hoplens.display import Shown
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
 from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.graph.pathways import Pathways
@@ -44,8 +45,8 @@ FORMATS = ("csv", "parquet")
 LEAST_SHARE = 0.005  # hops that would be printed as 0 % are left out
 
 
-@dataclass(frozen=True, eq=False)
-class Analysis:
+@dataclass(frozen=True, eq=False, repr=False)
+class Analysis(Shown):
     """What is routed where, when, and over which units.
 
     Attributes
@@ -112,6 +113,9 @@ class Analysis:
 
     def __str__(self) -> str:
         return self.to_text()
+
+    def __repr__(self) -> str:
+        return f"Analysis of {self.net!r}: spectral radius {self.spectral_radius:.3g}; print it for all"
 
     def _trust(self) -> str:
         if self.fidelity is not None:

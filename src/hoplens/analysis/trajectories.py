@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from hoplens.display import Shown
 from hoplens.errors import HoplensError, ParameterError, ShapeError, UnsupportedModelError
 from hoplens.graph.pathways import Pathways
 from hoplens.models.cells import Cell
@@ -35,8 +36,8 @@ OTHER_LAYERS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class TrajectoryMaps:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrajectoryMaps(Shown):
     """Jacobians of the last output with respect to the input of every step.
 
     Attributes

@@ -21,6 +21,7 @@ from hoplens.graph.parts import (
     labels,
     select_networks,
 )
+from hoplens.lookup import look_up
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -239,6 +240,62 @@ class Pathways:
                     "check the training run or the file that the weights come from"
                 )
         return self
+
+    def rename(
+        self,
+        *,
+        input_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+        hidden_names: Sequence[str] | None = None,
+    ) -> Pathways:
+        """Return the same graph with other names; what is left out keeps its own.
+
+        Parameters
+        ----------
+        input_names, output_names, hidden_names : sequence of str, optional
+            I, O and H names.
+        """
+        return Pathways(
+            self.w_in,
+            self.w_rec if self.factors is None else self.factors,
+            self.w_out,
+            self.w_skip,
+            input_names=self.input_names if input_names is None else input_names,
+            output_names=self.output_names if output_names is None else output_names,
+            hidden_names=self.hidden_names if hidden_names is None else hidden_names,
+            input_modules=self.input_modules,
+            output_modules=self.output_modules,
+            hidden_modules=self.hidden_modules,
+            layers=self.layers,
+            leak=self.leak,
+            provenance=self.provenance,
+        )
+
+    def plot(self, horizon: int = 20) -> Any:
+        """Draw the hop maps of the graph; see `hoplens.plots.plot_hops`.
+
+        Parameters
+        ----------
+        horizon : int, default 20
+            Time steps considered.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        maps = look_up("hoplens.analysis.hops:hop_maps")(self, horizon)
+        return look_up("hoplens.plots.maps:plot_hops")(maps)
+
+    def summary(self, horizon: int = 20) -> str:
+        """Return what one network routes, in a few lines: those of `hoplens.analyze`.
+
+        Parameters
+        ----------
+        horizon : int, default 20
+            Time steps considered.
+        """
+        text: str = look_up("hoplens.analysis.summary:analyze")(self, horizon=horizon).to_text()
+        return text
 
     def adjacency(self) -> Tensor:
         """Return the whole graph's adjacency matrix in the graph convention.

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from hoplens.display import Shown
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_number
 from hoplens.graph.chain import thin_products
 from hoplens.graph.pathways import Pathways
@@ -18,8 +19,8 @@ from hoplens.models.linearise import linearise
 from hoplens.models.recurrent_model import ModelInfo, RecurrentModel
 
 
-@dataclass(eq=False)
-class Ensemble:
+@dataclass(eq=False, repr=False)
+class Ensemble(Shown):
     """E networks of one recurrent cell with a linear read-out, ``y_t = W_out h_t + c``.
 
     Attributes

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hoplens.display import Shown
 from hoplens.errors import ShapeError, UnsupportedModelError
 from hoplens.graph.parts import Layer, Leak, numbered
 from hoplens.graph.pathways import Pathways
@@ -17,8 +18,8 @@ from hoplens.models.cells import Cell, computes_in
 Point = list[tuple[Tensor, Tensor]]  # (state, input) of every cell, in the order of Stack.cells
 
 
-@dataclass(frozen=True, eq=False)
-class Stack:
+@dataclass(frozen=True, eq=False, repr=False)
+class Stack(Shown):
     """Levels of cells, each one direction or (forward, backward), and the read-out on top.
 
     Attributes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from hoplens.analysis.hops import HopMaps
 from hoplens.plots.methods import OURS, REFERENCES, method_label, method_order
@@ -18,6 +18,7 @@ SIGNIFICANT = 0.05
 TARGET = "target"
 
 
+@runtime_checkable
 class StudyLike(Protocol):
     """The attributes of a study's results that a report is made of; any frame may be empty.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hoplens.data.sets import SequenceData
 from hoplens.data.streams import TrainingTask
+from hoplens.display import Shown
 from hoplens.errors import FileError, HoplensError, ParameterError, check_choice
 from hoplens.files import regular_file, write_atomically
 from hoplens.graph.pathways import Pathways
@@ -32,8 +33,8 @@ KEY = "hoplens_training"  # of the description in a file's metadata
 FORMAT = 1
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingResult(Shown):
     """Trained networks and how they did.
 
     Attributes
@@ -79,6 +80,10 @@ class TrainingResult:
             f"TrainingResult: {size} {cell} networks of {self.ensemble.n_hidden} units ({methods})\n"
             f"least test error {best:.4g}; .metrics has all"
         )
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return ``metrics``, as a notebook shows them."""
+        return self.metrics
 
     @property
     def pathways(self) -> Pathways:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoplens.display import Shown
 from hoplens.errors import ParameterError, ShapeError, check_count
 from hoplens.lookup import look_up
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of to_dict; raised when a key changes its meaning
 
 
-@dataclass(frozen=True, eq=False)
-class Explanation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation(Shown):
     """Contributions to the change of one output from a baseline to an input.
 
     Attributes

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoplens.display import Shown
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count, check_number
 from hoplens.graph.pathways import Pathways
 from hoplens.models.readers.models import to_stack
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class FixedPoints:
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedPoints(Shown):
     """States that a step leaves where they are.
 
     Attributes

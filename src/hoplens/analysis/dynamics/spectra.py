@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hoplens.analysis.dynamics.linear import state_space
+from hoplens.display import Shown
 from hoplens.errors import ShapeError, check_count, check_number
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, eq=False)
-class Pseudospectrum:
+@dataclass(frozen=True, eq=False, repr=False)
+class Pseudospectrum(Shown):
     """The smallest singular value of ``z I - a`` over a grid of the complex plane.
 
     Attributes

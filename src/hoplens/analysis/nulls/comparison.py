@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hoplens.analysis.hops import HopMaps, hop_maps
 from hoplens.analysis.nulls.networks import NULLS, null_network, shuffle_lags, strength_error
+from hoplens.display import Shown
 from hoplens.errors import NonFiniteError, ShapeError, check_choice, check_count, check_number
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
@@ -27,8 +28,8 @@ CORRECTIONS = ("min-p", "holm", "none")
 Measure = Callable[[HopMaps], Any]
 
 
-@dataclass(frozen=True, eq=False)
-class NullComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class NullComparison(Shown):
     """A measure of a network against the same measure of random networks.
 
     Attributes
