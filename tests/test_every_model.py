@@ -41,7 +41,7 @@ GATED = tuple(
     or name in ("RecurrentModel", "Pruned", "masks held", "Reduced", "low rank", "ragged", "Stack", "Cell")
     or name == "module of core and head"
 )
-REMAKE = ("prune", "quantise", "truncate", "effective_window", "measure_latency", "save_model")
+REMAKE = ("prune", "quantise", "truncate", "effective_window", "measure_latency", "save")
 SMALLER = ("reduce", "low_rank", "remove_units")
 COMMANDS = tuple(name for name in COLUMNS if name.startswith("hoplens "))
 OBJECTS = tuple(name for name in NAMES if name not in PATHS)
@@ -62,7 +62,7 @@ REFUSED = (
     (("export_onnx", "export_nir", "event_cost"), PATHS, "open it with hoplens.load"),
     (("export_int8",), tuple(name for name in NAMES if name != "Quantised"), "hl.quantise returns"),
     (("write_network_report",), NAMES, "of what hoplens.analyze returns"),
-    (("read_model",), OBJECTS, "expected a path"),
+    (("load",), OBJECTS, "expected a path"),
     (("fixed_points", "event_cost"), TWO_WAYS, "forward"),
     (("export_onnx", "export_nir", "event_cost"), ("own cell",), "can be exported"),
     (("export_nir", "hoplens export nir"), GATED, "no gates|runs forward in time"),
@@ -119,8 +119,7 @@ def test_every_cell_is_right_or_refused_in_one_line(column, tmp_path, few):
 
 # Public functions that take a model or a file and are no columns of their own, and why.
 NO_COLUMN = {
-    "load_model": "in save_model and read_model",
-    "load_stack": "in read_model",
+    "report": "analyze and its page: in analyze and hoplens report",
     "fidelity": "in trajectory_maps",
     "simulate_nir": "in export_nir",
     "strength_error": "of a graph and one drawn after it",

@@ -196,8 +196,8 @@ def places(folder: Path) -> dict[str, Path | str]:
 
 READERS = {
     "read": hl.read,
-    "read_model": hl.load,
-    "load_model": hl.load,
+    "load": hl.load,
+    "load_model": hl.models.load_model,
     "load_stack": hl.models.load_stack,
     "analyze": hl.analyze,
     "explain": lambda path: hl.explain(path, torch.zeros(1, 2, 3)),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from size import full
 
 import hoplens as hl
 from hoplens.studies.extensions import kinds
@@ -198,6 +199,7 @@ def test_store_goes_on_without_the_files(tmp_path):
     assert again.plan().source == source
 
 
+@full
 def test_entry_points_work_in_studies(tmp_path):
     package = tmp_path / "site"
     info = package / "theirs-1.0.dist-info"
@@ -264,7 +266,7 @@ def test_the_example_may_be_named_in_a_study(tmp_path):
         (
             '"delayed copy"',
             '"delayed cop"',
-            "line 9: tasks[1]: unknown task 'delayed cop'; known: addition, averaging, delayed copy",
+            "line 9: tasks[1]: unknown task or data set 'delayed cop'",
         ),
         (
             "options = { lag = 1 }",

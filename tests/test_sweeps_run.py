@@ -74,6 +74,7 @@ def test_counts_are_checked_before_anything_is_written(tmp_path, option):
     assert not (tmp_path / "store").exists()
 
 
+@full
 def test_lost_shards_are_run_again_at_most_so_often_and_the_others_go_on(tmp_path, whole):
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -142,6 +143,7 @@ def test_lost_worker_is_not_blamed_for_ever(tmp_path):
     assert store.failures()["reason"].tolist() == ["its worker was lost 3 times (ConnectionError: gone)"] * 4
 
 
+@full
 def test_pool_of_processes_starts_anew_where_one_died():
     with ProcessLanes(1) as lanes:
         first = lanes.submit(os.getpid).result()

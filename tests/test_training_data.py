@@ -464,7 +464,7 @@ def test_data_sets_and_settings_are_checked():
 def test_every_recipe_and_cell_learns_a_task_too():
     task = hl.tasks.make("averaging", modules=2, module_size=1, length=4)
     for cell in CELLS:
-        result = hl.train(task, ["none", "dropout", "paper"], cell=cell, hidden=6, steps=150, lr=2e-2)
+        result = hl.train(task, ["none", "dropout", "paper"], cell=cell, hidden=6, steps=60, lr=3e-2)
         assert (result.metrics["test_error"] < 0.9).all()
         x = torch.randn(3, 4, 2)
         with torch.no_grad():

@@ -167,11 +167,11 @@ def test_options_that_would_be_ignored_are_refused(tmp_path):
 
 def test_each_opener_names_the_other_for_its_files(folder):
     place, *_ = folder
-    with pytest.raises(hl.errors.FileError, match=r"open a state_dict of torch with hoplens\.read_model"):
-        hl.load(place / "net.pt")
+    with pytest.raises(hl.errors.FileError, match=r"open a state_dict of torch with hoplens\.load"):
+        hl.models.load_model(place / "net.pt")
     (place / "named.safetensors").write_bytes((place / "net.pt").read_bytes())
-    with pytest.raises(hl.errors.FileError, match=r"hoplens\.read_model"):
-        hl.load(place / "named.safetensors")
+    with pytest.raises(hl.errors.FileError, match=r"hoplens\.load"):
+        hl.models.load_model(place / "named.safetensors")
     assert hl.load(place / "named.safetensors", nonlinearity="relu").core.nonlinearity == "relu"
     assert hl.load(place / "net.safetensors").core.nonlinearity == "relu"
 

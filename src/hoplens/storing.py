@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from hoplens.files import regular_file
 from hoplens.models.readers.files import is_safetensors
 from hoplens.models.readers.opening import read_model
 from hoplens.models.readers.saved import save_model
@@ -70,9 +72,10 @@ def load(
     UnsupportedModelError, ParameterError
         If there is no recurrent module or no read-out in it, or several fit.
     """
-    file = Path(path)
-    if file.is_file() and is_safetensors(file) and is_result(file):
-        return TrainingResult.load(file)
+    if isinstance(path, str | os.PathLike):  # what is none is refused by name below
+        file = regular_file(path, "file that hoplens or torch saved")
+        if is_safetensors(file) and is_result(file):
+            return TrainingResult.load(file)
     return read_model(path, rnn=rnn, readout=readout, nonlinearity=nonlinearity, every_step=every_step)
 
 
