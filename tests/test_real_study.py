@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from in_process import hoplens
 
 import hoplens as hl
 from hoplens import recipes
@@ -464,3 +465,12 @@ def test_a_missing_package_is_said_before_anything_is_trained(tmp_path, monkeypa
     with pytest.raises(hl.errors.ParameterError, match="aeon"):
         run_real_study(tiny_plan(), tmp_path, workers=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_prints_and_writes_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr("hoplens.cli.commands.reproduce_real.quick_real_plan", tiny_plan)
+    out = tmp_path / "out"
+    shown = hoplens("reproduce", "--quick", "--suite", "real", "--out", out, "--workers", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert "recommended" in shown.stdout
+    assert (out / "summary.csv").is_file()

@@ -9,6 +9,7 @@ from itertools import product
 import pandas as pd
 import pytest
 import torch
+from in_process import hoplens
 
 from hoplens import recipes
 from hoplens.analysis.hops import hop_maps
@@ -438,3 +439,13 @@ def test_aims_name_the_task_that_misses(tiny):
     missed = check(summary, results.reach.iloc[:0], plan).query("not met")
     assert missed["aim"].tolist() == ["alignment, linear tasks"]
     assert "averaging, every: 0.500" in missed["where"].iloc[0]
+
+
+def test_the_command_prints_and_writes_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr("hoplens.cli.commands.reproduce.quick_plan", tiny_plan)
+    shown = hoplens("reproduce", "--quick", "--out", tmp_path / "out", "--workers", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert "Each method at its own best strength; means over 3 report seeds" in shown.stdout
+    assert "Aims of the recommended recipe" in shown.stdout
+    for name in ("report.html", "summary.csv", "networks.csv", "aims.csv"):
+        assert (tmp_path / "out" / name).is_file()

@@ -517,3 +517,11 @@ def test_a_task_too_long_for_memory_is_refused():
         hl.errors.ParameterError, match=r"this task would take at least .* take a smaller length"
     ):
         hl.tasks.make("averaging", length=10**9)
+
+
+def test_progress_is_a_bar_or_a_function(capsys):
+    few = {"hidden": 3, "steps": 3, "batch": 2}
+    hl.train("averaging", "none", progress=True, **few)
+    assert capsys.readouterr().out == ""  # results are printed there, bars are not
+    with pytest.raises(hl.errors.ParameterError, match="progress must be True, False or a function"):
+        hl.train("averaging", "none", progress="bar", **few)
