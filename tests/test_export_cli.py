@@ -106,11 +106,12 @@ def test_a_registered_format_is_exported_and_written_by_compress(files, tmp_path
         hl.save(model, path)
         return path
 
-    def run(path, inputs):
-        return hl.load(path)(inputs).detach()
+    def opened(path):
+        model = hl.load(path)
+        return lambda inputs: model(inputs).detach()
 
     own = Exporter(
-        "copy", ".copy", "a copy", write, run, lambda path: f"copied to {path}", takes=lambda _: True
+        "copy", ".copy", "a copy", write, opened, lambda path: f"copied to {path}", takes=lambda _: True
     )
     hl.extensions.register_exporter(own)
     try:
@@ -132,3 +133,14 @@ def test_a_registered_format_is_exported_and_written_by_compress(files, tmp_path
     unknown = hoplens("export", str(folder / "net.pt"), "-o", str(tmp_path / "m.copy"))
     assert unknown.returncode == 2
     assert "unknown format 'copy'" in unknown.stderr
+
+
+@pytest.mark.parametrize("kind", ["onnx", "nir"])
+def test_a_written_file_runs_as_its_model(kind, tmp_path):
+    if kind == "nir":
+        pytest.importorskip("nir")
+    model = hl.RecurrentModel(hl.LeakyRNN(3, 6, 0.2, nonlinearity="linear"), nn.Linear(6, 2))
+    exporter, x = EXPORTERS.get(kind), torch.randn(4, 7, 3)
+    exporter.write(model, tmp_path / f"m{exporter.suffix}")
+    run = exporter.open(tmp_path / f"m{exporter.suffix}")
+    torch.testing.assert_close(run(x).float(), model(x).detach(), atol=1e-4, rtol=1e-3)

@@ -455,3 +455,13 @@ def test_tasks_make_finds_registered_tasks():
         hl.tasks.make("averaging", options={"length": 5})
     with pytest.raises(hl.errors.UnknownNameError, match="did you mean 'an own average'"):
         hl.tasks.make("an own averag")
+
+
+def test_measures_of_one_study_share_their_hop_maps(monkeypatch):
+    task = hl.tasks.make("averaging", modules=2, module_size=1, length=3)
+    run = hl.train(task, hl.recipes.none(), hidden=4, steps=3)
+    made = []
+    real = hl.hop_maps
+    monkeypatch.setattr("hoplens.studies.measures.hop_maps", lambda *given: made.append(1) or real(*given))
+    measure(run)
+    assert len(made) == 1

@@ -11,6 +11,7 @@ from hoplens import recipes
 from hoplens.cli.commands import example
 from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError
+from hoplens.models.cells import CELLS
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.studies.statistics import choose_strengths
 from hoplens.studies.sweeps import Plan, load_study, make_study, parse_study, run_sweep
@@ -154,7 +155,7 @@ def test_name_is_that_of_the_file_unless_given(tmp_path):
         (
             "steps = 10",
             'cell = "gelu"',
-            "line 10: training.cell must be",
+            "line 10: training.cell: unknown cell 'gelu'; known: gru, leaky, linear, lru",
         ),
         ("steps = 10", 'device = "gpu"', "line 8: training: device must be cpu or cuda, got 'gpu'"),
         ("hidden = [8, 16]", "hidden = [8, -1]", "line 9: training.hidden[2] must be at least 1, got -1"),
@@ -407,7 +408,7 @@ def test_data_sets_are_tasks_of_a_study(tmp_path):
     ("old", "new", "says"),
     [
         ('"vowels"', '"vowel"', "unknown task or data set 'vowel'.*did you mean 'vowels'"),
-        ('cell = "gru"', 'cell = "gro"', "cell must be 'tanh', .*got 'gro'"),
+        ('cell = "gru"', 'cell = "gro"', "unknown cell 'gro'.*did you mean 'gru'"),
         ('cell = "gru"', 'cell = "gru", leak = 0.5', "a gru cell has no leak"),
         ("training = { cell", "length = 3\ntraining = { cell", "not built in, so length goes into options"),
         ("training = { cell", "options = { fraction = 1 }\ntraining = { cell", "did you mean 'fractions'"),
@@ -420,3 +421,16 @@ def test_mistakes_about_data_sets_are_told(tmp_path, old, new, says):
     (tmp_path / "study.toml").write_text(REAL.replace(old, new))
     with pytest.raises(ParameterError, match=says):
         load_study(tmp_path / "study.toml")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_study_may_train_every_cell_of_the_registry(cell):
+    values = {
+        "name": "cells",
+        "strengths": [1e-3],
+        "seeds": {"validation": [0], "report": [1]},
+        "training": {"cell": cell, "hidden": 4},
+        "tasks": [{"name": "averaging", "length": 3}],
+        "methods": [{"recipe": "l1"}],
+    }
+    assert {m.setting.settings.cell for m in make_study(values).plan().members} == {cell}

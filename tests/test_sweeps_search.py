@@ -291,7 +291,7 @@ def test_without_a_searched_size_each_size_is_a_search(tmp_path, toy):
         ("low = 3, high = 5", "low = 0, high = 5", "search: hidden[1] must be at least 1, got 0"),
         ("low = 3, high = 5", "low = 2.5, high = 5", "line 10: search.hidden.low must be a whole number"),
         ("hidden = {", "depth = {", "line 10: unknown key search.depth; known here: strength, hidden"),
-        ("hidden = { low = 3, high = 5 }", 'cell = ["gelu"]', "cell must be 'tanh', 'relu'"),
+        ("hidden = { low = 3, high = 5 }", 'cell = ["gelu"]', "unknown cell 'gelu'"),
         ("hidden = { low = 3, high = 5 }", "hidden = []", "search.hidden.choices must hold at least 1"),
         ("strength = {", "clip = {", "method L1 has no strengths"),
     ],

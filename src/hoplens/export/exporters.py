@@ -38,8 +38,8 @@ class Exporter:
         ``(model, path, *, inputs=None, targets=None, **options) -> result``: build the file, compare it with
         the model, on ``inputs`` as well where they are given, and write it; a
         `hoplens.errors.ExportError`, and no file, where they differ.
-    run : callable
-        ``(path, inputs (B, L, I)) -> Tensor``: outputs (B, O) or (B, L, O) of a file.
+    open : callable
+        ``(path) -> run``: read a file once; ``run(inputs (B, L, I))`` gives its outputs (B, O) or (B, L, O).
     words : callable
         ``(result) -> str``: what was written and how it compares, in a few lines.
     options : tuple of str
@@ -52,23 +52,29 @@ class Exporter:
     suffix: str
     label: str
     write: Callable[..., Any]
-    run: Callable[[Path, Tensor], Tensor]
+    open: Callable[[Path], Callable[[Tensor], Tensor]]
     words: Callable[[Any], str] = str
     options: tuple[str, ...] = ()
     takes: Callable[[Any], bool] | None = None
 
 
-def _run_onnx(path: Path, inputs: Tensor) -> Tensor:
+def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     session = runtime()(path.read_bytes())
-    return torch.from_numpy(session.run(["outputs"], {"inputs": inputs.detach().float().numpy()})[0])
+    return lambda x: torch.from_numpy(session.run(["outputs"], {"inputs": x.detach().float().numpy()})[0])
 
 
-def _run_nir(path: Path, inputs: Tensor) -> Tensor:
-    told = read_nir(path).metadata
-    held = inputs.repeat_interleave(int(told["substeps"]), dim=1)
-    shown = simulate_nir(path, held, dt=float(told["dt"]), method=str(told["method"]))
-    steps = shown[:, int(told["substeps"]) - 1 :: int(told["substeps"])]
-    return steps if int(told["every_step"]) else steps[:, -1]
+def _open_nir(path: Path) -> Callable[[Tensor], Tensor]:
+    graph = read_nir(path)
+    told = graph.metadata
+    substeps = int(told["substeps"])
+
+    def run(inputs: Tensor) -> Tensor:
+        held = inputs.repeat_interleave(substeps, dim=1)
+        shown = simulate_nir(graph, held, dt=float(told["dt"]), method=str(told["method"]))
+        steps = shown[:, substeps - 1 :: substeps]
+        return steps if int(told["every_step"]) else steps[:, -1]
+
+    return run
 
 
 def _write_onnx(
@@ -123,19 +129,19 @@ def _nir_words(done: NirExport) -> str:
 
 BUILT_IN = (
     Exporter(
-        "onnx", ".onnx", "ONNX", _write_onnx, _run_onnx, _onnx_words, ("lengths", "stateful", "storage")
+        "onnx", ".onnx", "ONNX", _write_onnx, _open_onnx, _onnx_words, ("lengths", "stateful", "storage")
     ),
     Exporter(
         "int8",
         "-int8.onnx",
         "ONNX with integer products",
         _write_int8,
-        _run_onnx,
+        _open_onnx,
         _int8_words,
         ("stateful",),
-        lambda model: isinstance(model, Quantised) and bool(model.grids),
+        lambda model: isinstance(model, Quantised) and model.form == "int8" and bool(model.grids),
     ),
-    Exporter("nir", ".nir", "NIR", export_nir, _run_nir, _nir_words, ("dt", "method")),
+    Exporter("nir", ".nir", "NIR", export_nir, _open_nir, _nir_words, ("dt", "method")),
 )
 EXPORTERS: Registry[Exporter] = Registry("format", "hoplens.exporters", {one.name: one for one in BUILT_IN})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -62,12 +63,18 @@ class Measure:
         check_choice("better", self.better, BETTER)
 
 
+@lru_cache(maxsize=1)
+def _maps(net: Pathways, length: int) -> HopMaps:
+    """Return the hop maps that several measures of the same networks share; `apply_measures` lets them go."""
+    return hop_maps(net, length)
+
+
 def _task_maps(net: Pathways, task: Any) -> tuple[HopMaps, Tensor] | None:
     """Return the hop maps of networks and those of their task; None if it declares none."""
     target = getattr(task, "target_maps", None)
     if target is None:
         return None
-    return hop_maps(net, task.length), target.to(net.w_out.device)
+    return _maps(net, task.length), target.to(net.w_out.device)
 
 
 def _resolvent_corr(net: Pathways, task: Any) -> Tensor | None:
@@ -94,7 +101,7 @@ def _weight_corr(net: Pathways, task: Any) -> Tensor | None:
 
 
 def _active_hops(net: Pathways, task: Any) -> Tensor:
-    return of_maps.active_hops(hop_maps(net, task.length)).double().mean(dim=(-2, -1))
+    return of_maps.active_hops(_maps(net, task.length)).double().mean(dim=(-2, -1))
 
 
 def _target_active_hops(net: Pathways, task: Any) -> Tensor | None:
@@ -111,13 +118,13 @@ def _alignment(net: Pathways, task: Any) -> Tensor | None:
 
 
 def _temporal_sparsity(net: Pathways, task: Any) -> Tensor:
-    maps = hop_maps(net, task.length)
+    maps = _maps(net, task.length)
     return mass_weighted(of_maps.temporal_sparsity(maps), maps)
 
 
 def _signal_share(net: Pathways, task: Any) -> Tensor | None:
     signal = getattr(task, "signal_hops", None)
-    return None if signal is None else of_maps.signal_share(hop_maps(net, task.length), signal)
+    return None if signal is None else of_maps.signal_share(_maps(net, task.length), signal)
 
 
 def mass_weighted(per_pair: Tensor, maps: HopMaps) -> Tensor:
@@ -283,11 +290,14 @@ def apply_measures(names: Sequence[str], net: Pathways, task: Any) -> dict[str, 
         If a measure does not return one number a network.
     """
     found = {}
-    for name in names:
-        function = get_measure(name).function
-        value = None if function is None else function(net, task)
-        if value is not None or name not in MEASURES.built_in:  # an own measure must return a number
-            found[name] = one_number(value, net, name)
+    try:
+        for name in names:
+            function = get_measure(name).function
+            value = None if function is None else function(net, task)
+            if value is not None or name not in MEASURES.built_in:  # an own measure must return a number
+                found[name] = one_number(value, net, name)
+    finally:
+        _maps.cache_clear()
     return found
 
 

@@ -202,7 +202,8 @@ def train_networks(
     progress: Any = None,
 ) -> TrainingResult:
     """Train any mixture of networks of one shape as one batch; see `train`."""
-    _check(_source(source), networks, settings)
+    source = _source(source)
+    _check(source, networks, settings)
     settings.check_memory(
         len(networks),
         n_inputs=source.n_inputs,

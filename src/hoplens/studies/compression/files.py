@@ -15,7 +15,7 @@ BATCH = 256  # sequences run at once, to bound memory
 
 
 def run_file(path: Path, split: Split, exporter: Exporter | None = None) -> Tensor:
-    """Return the outputs of an exported file, run as its exporter runs it.
+    """Return the outputs of an exported file, opened once and run as its exporter runs it.
 
     Sequences of one length go together, without their padding.
 
@@ -30,15 +30,15 @@ def run_file(path: Path, split: Split, exporter: Exporter | None = None) -> Tens
     -------
     Tensor of float32, shape (N, O), or (N, L, O) with zeros where padded
     """
-    run = (exporter or EXPORTERS.get("onnx")).run
+    try:
+        run = (exporter or EXPORTERS.get("onnx")).open(path)
+    except OSError as error:
+        raise FileError(f"cannot read {path} ({error.strerror or type(error).__name__})") from None
     found: Tensor | None = None
     for length in split.lengths.unique().tolist():
         chosen = (split.lengths == length).nonzero()[:, 0]
         for part in chosen.split(BATCH):
-            try:
-                shown = run(path, split.inputs[part, :length]).float()
-            except OSError as error:
-                raise FileError(f"cannot read {path} ({error.strerror or type(error).__name__})") from None
+            shown = run(split.inputs[part, :length]).float()
             if found is None:
                 steps = (split.length,) if shown.dim() == 3 else ()
                 found = torch.zeros(len(split), *steps, shown.shape[-1])

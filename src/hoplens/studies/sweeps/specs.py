@@ -6,12 +6,13 @@ import math
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
 from hoplens.data import registry as data_sets
 from hoplens.data import tasks
 from hoplens.data.streams import TrainingTask
 from hoplens.errors import HoplensError, ParameterError, check_choice, check_count, unknown_name
+from hoplens.models.cells import CELLS
 from hoplens.models.initial import INITS
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.schedules import Schedule
@@ -32,6 +33,11 @@ Whole = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _known_cell(value: str) -> str:
+    legal(lambda: check_choice("cell", value, CELLS))
+    return value
 
 
 def _as_list(value: Any) -> Any:
@@ -258,7 +264,7 @@ class TrainingSpec(Strict):
     lr: Positive = 6e-3
     decay: Share = 0.7
     clip: Positive = 1.0
-    cell: Literal["tanh", "relu", "linear", "leaky", "gru", "lstm"] = "tanh"
+    cell: Annotated[str, AfterValidator(_known_cell)] = "tanh"
     leak: Annotated[float, Field(gt=0, le=1)] | None = None
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
