@@ -15,13 +15,12 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from hoplens.display import Shown
 from hoplens.errors import HoplensError, ParameterError, ShapeError, UnsupportedModelError
 from hoplens.graph.pathways import Pathways
-from hoplens.models.cells import Cell
+from hoplens.models.adjoint import pull_stack
 from hoplens.models.guard import untouched
 from hoplens.models.readers.models import first_tensor, is_recurrent, parts_of
 from hoplens.models.readers.modules import leaky, readout_matrix, unreadable
 from hoplens.models.recurrent_model import at_steps, last_steps
-from hoplens.models.rollout import Batch, Trace, as_batch, run
-from hoplens.models.stack import Stack
+from hoplens.models.rollout import Batch, as_batch, run
 
 MIXED = 1e-3  # of the largest output: rounding is far below, what other samples do far above
 # layers whose axes are not (B, L, I), or that are no model of sequences by themselves
@@ -128,66 +127,10 @@ def trajectory_maps(
         assert lengths is not None
         seen = Batch(last, lengths)
     with torch.no_grad():
-        values = _pull_stack(stack, run(stack, seen, state), seen)
+        values = pull_stack(stack, run(stack, seen, state), seen)
     if window is not None:  # steps before the window reach nothing
         values = at_steps(values, batch.lengths - seen.lengths, batch.inputs.shape[1])
     return TrajectoryMaps(values, batch.lengths, stack.label)
-
-
-def _pull_stack(stack: Stack, trace: Trace, batch: Batch) -> Tensor:
-    seed = stack.readout(trace.shown)  # (O, n)
-    size, steps, _ = trace.shown.shape
-
-    def pull(place: int, part: slice, above: Tensor | None) -> Tensor:
-        cell = stack.cells[place]
-        top = seed[:, part] if above is None else None
-        entering = _Entering(top, above, batch.lengths, cell.emission())
-        return _pull_cell(cell, trace.points[place], entering, place in stack.backward_cells)
-
-    rows = stack.pull_back(pull)  # (B, L, O, I)
-    return rows.reshape(size, steps, seed.shape[0], stack.n_inputs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Entering:
-    """Rows (B, O, S) that enter a cell's adjoint at each step: the read-out's seed, or the level above."""
-
-    seed: Tensor | None
-    rows: Tensor | None
-    lengths: Tensor
-    emission: Tensor | None
-
-    @property
-    def n_rows(self) -> int:
-        if self.rows is not None:
-            return self.rows.shape[-2]
-        assert self.seed is not None
-        return self.seed.shape[0]
-
-    def add(self, t: int, to: Tensor) -> Tensor:
-        if self.rows is not None:
-            here: Tensor | None = self.rows[:, t]
-        else:
-            assert self.seed is not None
-            ends = self.lengths == t + 1
-            here = self.seed * ends[:, None, None] if bool(ends.any()) else None
-        if here is None:
-            return to
-        return to + (here if self.emission is None else here @ self.emission.to(here))
-
-
-def _pull_cell(cell: Cell, point: tuple[Tensor, Tensor], entering: _Entering, reverse: bool) -> Tensor:
-    states, inputs = point
-    size, steps, _ = states.shape
-    saved = cell.save(states, inputs)
-    rows = states.new_zeros(size, entering.n_rows, cell.n_state)
-    reached = states.new_empty(size, steps, entering.n_rows, cell.n_inputs)
-    for t in range(steps) if reverse else range(steps - 1, -1, -1):
-        rows = entering.add(t, rows)
-        if reverse:  # padding never fed the state
-            rows = rows * (t < entering.lengths)[:, None, None]
-        rows, reached[:, t] = cell.pull(tuple(part[:, t] for part in saved), rows)
-    return reached
 
 
 def autograd_maps(model: Any, inputs: Any, readout: Any = None, state: Any = None) -> TrajectoryMaps:
