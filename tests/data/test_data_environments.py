@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 import hoplens as hl
 
-EXAMPLE = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "cognitive_tasks.py"))
+EXAMPLE = runpy.run_path(str(ROOT / "examples" / "cognitive_tasks.py"))
 
 
 class Steady:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import TESTS
 
 from hoplens.cli.app import main
 from hoplens.studies.sweeps import RunStore
 from hoplens.studies.sweeps.status import status
 
-OLD = Path(__file__).parent / "stores" / "format-1"
+OLD = TESTS / "stores" / "format-1"
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from size import full
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def test_own_reader(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 
 from hoplens.studies.extensions import kinds
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 GUIDES = {  # and the least number of blocks
     "reading.md": 4,
     "seeing.md": 4,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from quantisable import KINDS, draw, model_of
 from torch import nn
 
 import hoplens as hl
@@ -28,31 +28,6 @@ from hoplens.models.grids import (
 FORMS = tuple(LARGEST)
 
 
-def draw(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def cores():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return [
-            nn.RNN(3, 5, batch_first=True, nonlinearity="relu"),
-            nn.RNN(3, 5, num_layers=2, batch_first=True, bias=False),
-            hl.LeakyRNN(3, 5, 0.3),
-            nn.GRU(3, 5, num_layers=2, batch_first=True, bidirectional=True),
-            nn.LSTM(3, 5, batch_first=True),
-            nn.LSTM(3, 5, num_layers=2, batch_first=True, proj_size=4, bidirectional=True),
-        ]
-
-
-def model_of(core, **info):
-    width = (getattr(core, "proj_size", 0) or 5) * (2 if core.bidirectional else 1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        return hl.RecurrentModel(copy.deepcopy(core), nn.Linear(width, 2), hl.ModelInfo(**info))
-
-
-KINDS = pytest.mark.parametrize("core", cores(), ids=lambda core: str(core)[:60])
 matrices = st.builds(draw, st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 12))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from places import ROOT
 from rich.console import Console
 
 import hoplens as hl
@@ -22,7 +23,7 @@ from hoplens.studies.extensions import kinds
 from hoplens.studies.paper.measure import measure
 from hoplens.studies.testing import check_task
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "own_task.py"
+EXAMPLE = ROOT / "examples" / "own_task.py"
 
 FILE = """
 from dataclasses import dataclass

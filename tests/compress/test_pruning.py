@@ -2,12 +2,12 @@
 
 import copy
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 from size import few
 from torch import nn
 from torch.nn.utils import prune as torch_prune
@@ -489,7 +489,7 @@ def test_bad_models_are_refused():
 
 
 def test_the_benchmark_prunes_as_prune_does(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     benchmark, networks = importlib.import_module("pruning"), importlib.import_module("pruning_networks")
     task = hl.tasks.make("averaging", length=benchmark.LENGTH)
     ensemble = hl.train(task, hl.recipes.none(), seeds=[0], hidden=8, steps=20).ensemble
@@ -517,7 +517,7 @@ def test_the_benchmark_prunes_as_prune_does(monkeypatch):
 
 
 def test_fine_tuning_of_the_benchmark_holds_masks_and_starts_from_the_pruned_networks(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     networks = importlib.import_module("pruning_networks")
     task = hl.tasks.make("averaging", length=5)
     ensemble = hl.train(task, hl.recipes.none(), seeds=[0, 1], hidden=8, steps=200).ensemble

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_quantisation import draw, model_of
+from quantisable import draw, model_of
 from torch import nn
 
 import hoplens as hl

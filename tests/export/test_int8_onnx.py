@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_quantisation import KINDS, draw, model_of
+from quantisable import KINDS, draw, model_of
 from torch import nn
 
 import hoplens as hl

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+
+from places import ROOT
 
 import hoplens as hl
 
-PAGE = Path(__file__).parents[1] / "docs" / "explain.md"
+PAGE = ROOT / "docs" / "explain.md"
 
 
 def test_python_blocks_run(monkeypatch, tmp_path):

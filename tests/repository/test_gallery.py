@@ -8,8 +8,8 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 
 

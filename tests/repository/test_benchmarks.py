@@ -8,16 +8,16 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from size import full
 
 import hoplens as hl
 from hoplens.training.objective import Objective
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+FOLDER = ROOT / "benchmarks"
 CPU = torch.device("cpu")
 
 

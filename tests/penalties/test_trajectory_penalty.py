@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_ensemble import draw_inputs, each_cell, random_ensemble
+from ensembles import draw_inputs, each_cell, random_ensemble
 from twins import assert_near
 
 import hoplens as hl

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 import hoplens as hl
 from hoplens.data import chorales as chorale_loader
@@ -315,7 +314,7 @@ def table_row(data: hl.data.SequenceData, what: str, package: str) -> str:
 
 
 def test_the_guides_table_is_what_loads(sets: dict[str, hl.data.SequenceData]) -> None:
-    guide = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     for name, entry in hl.data.describe().iterrows():
         row = table_row(sets[str(name)], entry["what"], entry["package"])
         assert row in guide, f"docs/data.md should have this row:\n{row}"

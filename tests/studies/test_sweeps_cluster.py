@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from places import TESTS
 from size import full
 from sweep_toys import Toy, toy_plan
 
@@ -38,7 +39,7 @@ def paths(monkeypatch):
     """Let workers that are started by command find the tests and the package."""
     import hoplens
 
-    places = [str(Path(__file__).parent), str(Path(hoplens.__file__).parents[1])]
+    places = [str(TESTS), str(Path(hoplens.__file__).parents[1])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from places import ROOT
 from size import full
 
 import hoplens as hl
@@ -239,7 +240,7 @@ def test_entry_points_work_in_studies(tmp_path):
 def test_the_example_may_be_named_in_a_study(tmp_path):
     values = {
         "name": "example",
-        "plugins": [Path(__file__).parents[1] / "examples" / "own_task.py"],
+        "plugins": [ROOT / "examples" / "own_task.py"],
         "measures": ["senders"],
         "strengths": [1e-2],
         "seeds": {"validation": [0], "report": [1]},
