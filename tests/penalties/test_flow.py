@@ -9,7 +9,7 @@ from twins import assert_near
 
 import hoplens as hl
 from hoplens.models.ensemble import Ensemble
-from hoplens.penalties.flow import FlowPenalty, TrajectorySpec
+from hoplens.penalties.flow import FlowPenalty, FlowSpec
 
 
 def source(seed=0):
@@ -108,7 +108,7 @@ def test_a_users_own_model_learns_with_it(kind):
 
 
 def test_a_specification_draws_anew_for_each_training():
-    spec = TrajectorySpec(sequences=2)
+    spec = FlowSpec(sequences=2)
     first, second = spec(6, readouts="every"), spec(6)
     assert first.every_step
     assert not second.every_step
