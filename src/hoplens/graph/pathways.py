@@ -12,11 +12,13 @@ from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError
 from hoplens.graph.parts import (
+    Agreement,
     Layer,
     Leak,
     LowRank,
     as_tensor,
     check_layers,
+    check_leak,
     checked_blocks,
     labels,
     select_networks,
@@ -60,6 +62,10 @@ class Pathways:
         to the next takes none (`hoplens.lag_maps`). None: every edge between hidden units takes a step.
     leak : Leak, optional
         What of ``w_rec`` is the leak of leaky units and not their wiring.
+    steps : bool, default False
+        Whether the leading axis is time: entry n is the graph of the step n steps before the read-out.
+    agreement : Agreement, optional
+        How well the graph predicts the exact maps along the data that it was read on.
     provenance : str
         Where the weights come from: raw weights, or a Jacobian and the point it was taken at.
 
@@ -81,6 +87,8 @@ class Pathways:
     hidden_modules: tuple[str, ...] | None
     layers: tuple[Layer, ...] | None
     leak: Leak | None
+    steps: bool
+    agreement: Agreement | None
     provenance: str
     _recurrent: Tensor | None
 
@@ -99,6 +107,8 @@ class Pathways:
         hidden_modules: Sequence[str] | None = None,
         layers: Sequence[Layer] | None = None,
         leak: Leak | None = None,
+        steps: bool = False,
+        agreement: Agreement | None = None,
         provenance: str = RAW_WEIGHTS,
     ) -> None:
         blocks, factors = checked_blocks(w_in, w_rec, w_out, w_skip)
@@ -113,13 +123,20 @@ class Pathways:
             "hidden_names": labels("hidden_names", hidden_names, n_hidden, "h"),
             "hidden_modules": labels("hidden_modules", hidden_modules, n_hidden, None),
             "layers": check_layers(layers, n_hidden),
-            "leak": _checked_leak(leak, blocks["w_in"]),
+            "leak": check_leak(leak, blocks["w_in"]),
             "input_names": labels("input_names", input_names, n_inputs, "x"),
             "output_names": labels("output_names", output_names, n_outputs, "y"),
             "input_modules": labels("input_modules", input_modules, n_inputs, None),
             "output_modules": labels("output_modules", output_modules, n_outputs, None),
+            "steps": steps,
+            "agreement": agreement,
             "provenance": provenance,
         }
+        if steps and blocks["w_in"].dim() != 3:
+            raise ShapeError(
+                "a graph of each step needs blocks with one leading axis, time, got w_in of shape "
+                f"{tuple(blocks['w_in'].shape)}"
+            )
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -159,13 +176,15 @@ class Pathways:
         return self._recurrent is not None and self._recurrent.layout != torch.strided
 
     def __repr__(self) -> str:
-        batch = f", batch={tuple(self.batch_shape)}" if self.batch_shape else ""
+        axis = "steps" if self.steps else "batch"
+        batch = f", {axis}={tuple(self.batch_shape)}" if self.batch_shape else ""
         kind = "sparse" if self.is_sparse else "dense"
         if self.factors is not None:
             kind = f"rank {self.factors.u.shape[-1]}"
         return (
             f"Pathways({self.n_inputs} inputs -> {self.n_hidden} hidden ({kind}) -> {self.n_outputs} outputs"
-            f"{batch}, {str(self.w_in.dtype).removeprefix('torch.')}, {self.w_in.device}, {self.provenance})"
+            f"{batch}, {str(self.w_in.dtype).removeprefix('torch.')}, {self.w_in.device}, {self.provenance}"
+            + (f"; {self.agreement})" if self.agreement else ")")
         )
 
     def __getitem__(self, index: Any) -> Pathways:
@@ -174,7 +193,7 @@ class Pathways:
             raise ShapeError("this Pathways holds one network and has no leading axis to index")
         skip = None if self.w_skip is None else select_networks(self.w_skip, index, 2)
         w_in, w_out = (select_networks(w, index, 2) for w in (self.w_in, self.w_out))
-        return replace_blocks(
+        return replace_blocks(  # one step of several is a static graph
             self,
             w_in,
             self._map_recurrent(lambda w: select_networks(w, index, 2)),
@@ -199,6 +218,7 @@ class Pathways:
             self.w_out.to(target),
             skip,
             leak=self._map_leak(lambda part: part.to(target)),
+            agreement=self.agreement,
         )
 
     def detach(self) -> Pathways:
@@ -211,6 +231,7 @@ class Pathways:
             self.w_out.detach(),
             skip,
             leak=self._map_leak(Tensor.detach),
+            agreement=self.agreement,
         )
 
     def _map_leak(self, function: Callable[[Tensor], Tensor]) -> Leak | None:
@@ -268,6 +289,8 @@ class Pathways:
             hidden_modules=self.hidden_modules,
             layers=self.layers,
             leak=self.leak,
+            steps=self.steps,
+            agreement=self.agreement,
             provenance=self.provenance,
         )
 
@@ -343,19 +366,6 @@ class Pathways:
         return graph
 
 
-def _checked_leak(leak: Leak | None, like: Tensor) -> Leak | None:
-    if leak is None:
-        return None
-    wanted = like.shape[:-1]
-    parts = []
-    for name, part in zip(Leak._fields, leak, strict=True):
-        value = torch.as_tensor(part).to(like)
-        if value.dim() < 1 or value.shape[-1] != wanted[-1] or value.dim() > len(wanted):
-            raise ShapeError(f"leak's {name} must have shape (..., H={wanted[-1]}), got {tuple(value.shape)}")
-        parts.append(value.expand(wanted))
-    return Leak(*parts)
-
-
 def replace_blocks(
     net: Pathways,
     w_in: Tensor,
@@ -364,11 +374,13 @@ def replace_blocks(
     w_skip: Tensor | None,
     *,
     leak: Leak | None,
+    agreement: Agreement | None = None,
     provenance: str | None = None,
 ) -> Pathways:
     """Return ``net`` with other weights and the same names and modules; provenance too, unless given.
 
-    What of the new ``w_rec`` is leak must be said: it is scaled and cut as the weights are.
+    What of the new ``w_rec`` is leak must be said: it is scaled and cut as the weights are. How well other
+    weights agree with data is not known, unless it is given.
     """
     return Pathways(
         w_in,
@@ -383,12 +395,15 @@ def replace_blocks(
         hidden_modules=net.hidden_modules,
         layers=net.layers,
         leak=leak,
+        steps=net.steps and w_in.dim() == 3,
+        agreement=agreement,
         provenance=net.provenance if provenance is None else provenance,
     )
 
 
 __all__ = [
     "RAW_WEIGHTS",
+    "Agreement",
     "Layer",
     "Leak",
     "LowRank",

@@ -176,6 +176,18 @@ def parts_of(model: Any, readout: Any = None) -> ModelParts:
     return ModelParts(model, readout, ModelInfo())
 
 
+def recurrent_parts(model: Any, readout: Any = None) -> ModelParts | None:
+    """Return a model taken apart, or None for a module or function that only autograd can follow."""
+    if isinstance(model, ModelParts) or is_recurrent(model) or isinstance(model, str | os.PathLike):
+        return parts_of(model, readout)
+    if not isinstance(model, nn.Module) or not find_parts(model)[0]:
+        return None
+    try:
+        return parts_of(model, readout)
+    except UnsupportedModelError:  # it computes something else, or has several recurrent parts
+        return None
+
+
 def to_stack(model: Any, readout: Any = None, *, dt: Any = None, tau: Any = None) -> Stack | Pathways:
     """Return a model as cells; arguments and errors as of `parts_of` and `hoplens.read`."""
     return leaky(parts_of(model, readout).stack(), dt, tau)
@@ -334,5 +346,6 @@ __all__ = [
     "first_tensor",
     "is_recurrent",
     "parts_of",
+    "recurrent_parts",
     "to_stack",
 ]
