@@ -121,6 +121,7 @@ def test_every_cell_is_right_or_refused_in_one_line(column, tmp_path, few):
 NO_COLUMN = {
     "report": "analyze and its page: in analyze and hoplens report",
     "fidelity": "in trajectory_maps",
+    "hop_maps": "of a graph in read, along data in trajectory_maps",
     "simulate_nir": "in export_nir",
     "strength_error": "of a graph and one drawn after it",
 }

@@ -35,19 +35,19 @@ def mean_maps(
     ``lengths``, ``readout`` and ``inputs`` as of `trajectory_maps`; ``groups`` (B,) has a label a sample. The
     mean of a lag is over the samples that are longer than it. Computed some samples at a time, in float64.
     """
-    if isinstance(inputs, PackedSequence):
-        if lengths is not None:
-            raise ShapeError("a PackedSequence has its own lengths; leave lengths= out")
-        inputs, lengths = pad_packed_sequence(inputs, batch_first=True)
-    inputs = torch.as_tensor(inputs)
-    if inputs.dim() != 3:
-        raise ShapeError(f"inputs must have shape (B, L, I), got {tuple(inputs.shape)}")
     parts = recurrent_parts(model, readout)
     stack = None if parts is None else parts.stack()
     axis, levels = 0, 1  # of the samples; layers
-    if parts is not None and isinstance(stack, Stack):
+    if isinstance(stack, Stack):
         model, readout, levels = parts, None, len(stack.levels)
         axis = 0 if stack.batch_first else 1
+    if isinstance(inputs, PackedSequence):
+        if lengths is not None:
+            raise ShapeError("a PackedSequence has its own lengths; leave lengths= out")
+        inputs, lengths = pad_packed_sequence(inputs, batch_first=axis == 0)
+    inputs = torch.as_tensor(inputs)
+    if inputs.dim() != 3:
+        raise ShapeError(f"inputs must have shape (B, L, I), got {tuple(inputs.shape)}")
     count = inputs.shape[axis]
     labels, places = _groups(groups, count)
     samples = [inputs.narrow(axis, n, 1) for n in range(min(1, count))]
