@@ -68,4 +68,34 @@ def rows_back(net: Pathways, *, without: Tensor | None = None) -> Iterator[tuple
         rows = rows if keep is None else rows * keep
 
 
-__all__ = ["rows_back", "split_time", "timed_maps"]
+def timed_shares(net: Pathways, horizon: int) -> Tensor:
+    """Return the share of each unit in the mass of the walks of each lag, shape (L, H); 0 without any walk.
+
+    Mass is the magnitude of a walk's product; each visit of a unit gets the same part of it.
+    """
+    check_one_level(net)
+    w_rec, entering = net.w_rec.abs(), net.w_in.abs().sum(-1)  # (L, H, H), (L, H)
+    steps = min(horizon, len(w_rec))
+    leaving = [net.w_out[0].abs().sum(0)]  # of walks from each unit at step m
+    for m in range(steps - 1):
+        leaving.append(leaving[-1] @ w_rec[m])
+    passed = entering.new_zeros(horizon, net.n_hidden)
+    arrived = entering.new_zeros(net.n_hidden, steps)  # at step m, by the step entered at
+    for m in range(steps - 1, -1, -1):
+        arrived[:, m + 1 :] = w_rec[m] @ arrived[:, m + 1 :]
+        arrived[:, m] = entering[m]
+        passed[m:steps] += arrived[:, m:].mT * leaving[m]
+    total = passed.sum(1, keepdim=True)
+    return passed / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def check_one_level(net: Pathways) -> None:
+    """Raise for a graph of each step of a stack, whose walks take a step or none at each edge."""
+    if net.steps and net.layers is not None and net.layers[-1].level:
+        raise UnsupportedModelError(
+            "single walks through the steps of a network of several layers are not followed; read it with "
+            'at="flow" for the static graph'
+        )
+
+
+__all__ = ["check_one_level", "rows_back", "split_time", "timed_maps", "timed_shares"]
