@@ -282,7 +282,7 @@ def remove_units(kind: Kind, folder: Path) -> None:
 
 def effective_window(kind: Kind, folder: Path) -> None:
     more = {} if kind.lengths is None else {"lengths": kind.lengths}
-    found = hl.effective_window(kind.model, X, 1e-3, bound="measured", **more, **kind.options)
+    found = hl.effective_window(kind.model, X, 1e-3, **more, **kind.options)
     if kind.lengths is not None:
         return  # by plain PyTorch, the last steps of each: tests/test_window.py
     whole = getattr(inner(kind.model), "info", None) is None or inner(kind.model).info.window is None

@@ -118,9 +118,9 @@ def windows_to_try(model: RecurrentModel, data: Split) -> list[int | None]:
     with torch.no_grad():
         spread = float(model(data.inputs[few], some).std())
     tolerance = max(WINDOW_TOLERANCE * spread, 1e-9)
-    found = effective_window(model, data.inputs[few], tolerance, lengths=some, bound="measured")
-    short = {found.measured_window, -(-steps // 2)}
-    return [None, *sorted(short - {steps}, reverse=True)]
+    found = effective_window(model, data.inputs[few], tolerance, lengths=some)
+    short = {found.window, -(-steps // 2)} - {None}
+    return [None, *sorted(short, reverse=True)]
 
 
 def make_stage(
