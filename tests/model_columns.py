@@ -200,18 +200,13 @@ def fixed_points(kind: Kind, folder: Path) -> None:
 
 def prune(kind: Kind, folder: Path) -> None:
     none, half = (hl.prune(kind.model, amount, **kind.options) for amount in (0.0, 0.5))
-    if isinstance(half, hl.compress.PrunedEnsemble):
-        close(none.ensemble.predict(X)[0], kind.run(X))
-        masks, state = half.masks, None
-    else:
-        close(run(none.model, X), ends(none.model.core, none.model.readout)(last(none.model, X)))
-        close(valid(kind, none.model), kind.run(X))
-        masks, state = half.masks, half.model.state_dict()
-        close(run(half.model, X), ends(half.model.core, half.model.readout)(last(half.model, X)))
-    if state is not None:
-        for name, mask in masks.items():
-            assert bool((state[name][~mask.bool()] == 0).all())
-            assert abs(float(mask.float().mean()) - 0.5) < 0.1 or "Pruned" in str(type(kind.model))
+    close(run(none.model, X), ends(none.model.core, none.model.readout)(last(none.model, X)))
+    close(valid(kind, none.model), kind.run(X))
+    close(run(half.model, X), ends(half.model.core, half.model.readout)(last(half.model, X)))
+    state = half.model.state_dict()
+    for name, mask in half.masks.items():
+        assert bool((state[name][~mask.bool()] == 0).all())
+        assert abs(float(mask.float().mean()) - 0.5) < 0.1 or "Pruned" in str(type(kind.model))
 
 
 def valid(kind: Kind, model: Any, x: Tensor = X) -> Tensor:
@@ -245,20 +240,6 @@ def reduce(kind: Kind, folder: Path) -> None:
     small = hl.reduce(kind.model, 2, **kind.options)
     assert small.model.core.hidden_size == 2
     close(run(small.model, OTHER), ends(small.model.core, small.model.readout)(last(small.model, OTHER)))
-
-
-def low_rank(kind: Kind, folder: Path) -> None:
-    full = hl.compress.low_rank(kind.model, ranks(kind.model), **kind.options)
-    close(valid(kind, full.model), kind.run(X), 1e-4)
-    one = hl.compress.low_rank(kind.model, 1, **kind.options).model
-    weight = one.core.weight_hh_l0.detach()
-    blocks = weight.view(-1, weight.shape[1], weight.shape[1])
-    assert bool((torch.linalg.matrix_rank(blocks, rtol=1e-4) <= 1).all())
-
-
-def ranks(model: Any) -> int:
-    core = getattr(inner(model), "core", getattr(model, "rnn", model))
-    return int(getattr(core, "hidden_size", getattr(core, "n_hidden", 5)))
 
 
 def truncate(kind: Kind, folder: Path) -> None:
@@ -494,7 +475,6 @@ COLUMNS: dict[str, Column] = {
     "quantise": quantise,
     "export_int8": export_int8,
     "reduce": reduce,
-    "low_rank": low_rank,
     "truncate": truncate,
     "remove_units": remove_units,
     "effective_window": effective_window,

@@ -38,11 +38,11 @@ GATED = tuple(
         name.endswith(("gru", "lstm", "projected", "deep", "safetensors", "truncated", "Quantised"))
         and "mingru" not in name
     )
-    or name in ("RecurrentModel", "Pruned", "masks held", "Reduced", "low rank", "ragged", "Stack", "Cell")
+    or name in ("RecurrentModel", "Pruned", "masks held", "Reduced", "ragged", "Stack", "Cell")
     or name == "module of core and head"
 )
 REMAKE = ("prune", "quantise", "truncate", "effective_window", "measure_latency", "save")
-SMALLER = ("reduce", "low_rank", "remove_units")
+SMALLER = ("reduce", "remove_units")
 COMMANDS = tuple(name for name in COLUMNS if name.startswith("hoplens "))
 OBJECTS = tuple(name for name in NAMES if name not in PATHS)
 NO_FILE = r"core must be|nn\.Linear that follows"
@@ -69,7 +69,7 @@ REFUSED = (
     (("export_nir", "hoplens export nir"), TWO_WAYS, "no gates|runs forward in time"),
     (("export_nir", "hoplens export nir"), (*NO_NIR, *(f"saved {n}" for n in NO_NIR)), "the spiking network"),
     (("export_nir", "hoplens export nir"), tuple(f"bare {n}" for n in NO_NIR), "the spiking network"),
-    (("reduce", "low_rank"), ("projected", "deep", *TWO_WAYS), "for one layer that runs forward"),
+    (("reduce",), ("projected", "deep", *TWO_WAYS), "for one layer that runs forward"),
     (("remove_units",), ("projected", "saved projected", "bare projected"), "proj_size"),
     (("remove_units",), ("deep", *TWO_WAYS), "layer"),
 )
@@ -169,7 +169,6 @@ def test_a_readout_beside_one_that_it_has_is_refused_everywhere(name, tmp_path):
         lambda: hl.truncate(kind.model, 3, readout=head),
         lambda: hl.compress.remove_units(kind.model, [0], readout=head),
         lambda: hl.reduce(kind.model, 2, readout=head),
-        lambda: hl.compress.low_rank(kind.model, 2, readout=head),
         lambda: hl.effective_window(kind.model, X, 0.1, readout=head),
         lambda: hl.export.event_cost(kind.model, X, readout=head),
         lambda: hl.export_onnx(kind.model, tmp_path / "m.onnx", readout=head),

@@ -22,7 +22,8 @@ from hoplens.errors import (
 from hoplens.graph.chain import widen
 from hoplens.graph.factored import hop_products
 from hoplens.graph.implicit import takes_models
-from hoplens.graph.pathways import Pathways, select_networks
+from hoplens.graph.parts import select_networks
+from hoplens.graph.pathways import Pathways
 from hoplens.graph.scaled import ScaledMaps, assemble, times_power
 from hoplens.lookup import look_up
 

@@ -25,17 +25,10 @@ BLOCKS = ("in", "rec", "out")
 class Matrix:
     """One weight matrix along a set of sequences, in float64.
 
-    Attributes
-    ----------
-    name : str
-        Its key in the model's state_dict.
-    block : {"in", "rec", "out"}
-        Edges from inputs, between hidden units (those from layer to layer too), to outputs.
-    weight : Tensor, shape (R, C)
-    seen : Tensor, shape (B, L, C)
-        What the columns are multiplied with at each step.
-    adjoint : Tensor, shape (Q, B, L, R)
-        Derivative of each output (or mixture of outputs) by each row sum at each step.
+    ``name``: its key in the model's state_dict. ``block``: edges from inputs, between hidden units (those
+    from layer to layer too), to outputs. ``weight`` (R, C). ``seen`` (B, L, C): what the columns are
+    multiplied with at each step. ``adjoint`` (Q, B, L, R): derivative of each output (or mixture of outputs)
+    by each row sum at each step.
     """
 
     name: str
@@ -56,10 +49,6 @@ class Matrix:
         """Return the derivative of every output by the weights of some rows, shape (r, Q * B, C).
 
         ``d y / d W[i, j] = sum_t adjoint[t, i] seen[t, j]``: all walks that use the edge, along the data.
-
-        Parameters
-        ----------
-        rows : slice
         """
         adjoint = self.adjoint[..., rows].permute(1, 3, 0, 2)  # (B, r, Q, L)
         product = adjoint @ self.seen[:, None]  # (B, r, Q, C)
@@ -94,17 +83,10 @@ def sensitivities(
 ) -> dict[str, Matrix]:
     """Run a model and return all of its weight matrices with what they see and how they reach the outputs.
 
-    Parameters
-    ----------
-    model : RecurrentModel
-        Of plain parameters; left as it is.
-    inputs : Tensor, shape (B, L, I)
-    objective : callable, optional
-        Maps outputs to one number that is a sum over samples; then its derivatives take the place of the
-        outputs' (Q = 1).
-    seed : int
-        Of the mixtures that stand for more than `PROBES` outputs a sample: random signs, so that squared
-        derivatives keep their mean.
+    ``model``: of plain parameters; left as it is. ``inputs`` (B, L, I). ``objective``: maps outputs to one
+    number that is a sum over samples; then its derivatives take the place of the outputs' (Q = 1). ``seed``:
+    of the mixtures that stand for more than `PROBES` outputs a sample: random signs, so that squared
+    derivatives keep their mean.
     """
     work = copy.deepcopy(model).double().requires_grad_(False)
     x = inputs.to(work.readout.weight)
@@ -190,6 +172,3 @@ def _run_cell(cell: Any, inputs: list[Tensor], reverse: bool, suffix: str, tape:
         state = step.step(state, x)
         shown.append(cell.emit(state))
     return shown[::-1] if reverse else shown
-
-
-__all__ = ["BLOCKS", "CHUNK", "Matrix", "block_of", "sensitivities", "white_noise"]

@@ -30,23 +30,12 @@ def run_model(
 ) -> Tensor:
     """Run a model's structure on other weights, step by step, differentiable.
 
-    Parameters
-    ----------
-    model : RecurrentModel
-        Gives the structure: kind of core, layers, directions, ``info``.
-    tensors : mapping of str to Tensor
-        Weights under the model's own names; they may have leading axes (...), one network each.
-    inputs : Tensor, shape (B, L, I)
-    lengths : Tensor of int64, shape (B,), optional
-        As in `RecurrentModel.forward`.
-    tap : callable, optional
-        Sees every operand of a matrix product, by name: ``x_l0`` (inputs of a level), ``h_l0``,
-        ``h_l0_reverse`` (its states), ``p_l0`` (before a projection), ``shown`` (what is read out), each of
-        shape (..., B, n); what it returns is multiplied.
-
-    Returns
-    -------
-    Tensor, shape (..., B, O), or (..., B, L, O) where ``info.every_step``
+    ``model``: gives the structure: kind of core, layers, directions, ``info``. ``tensors``: weights under
+    the model's own names; they may have leading axes (...), one network each. ``inputs`` (B, L, I).
+    ``lengths`` (B,), optional: as in `RecurrentModel.forward`. ``tap``: sees every operand of a matrix
+    product, by name: ``x_l0`` (inputs of a level), ``h_l0``, ``h_l0_reverse`` (its states), ``p_l0`` (before
+    a projection), ``shown`` (what is read out), each of shape (..., B, n); what it returns is multiplied.
+    Returns (..., B, O), or (..., B, L, O) where ``info.every_step``.
     """
     see: Tap = (lambda _, values: values) if tap is None else tap
     info, core = model.info, model.core
@@ -130,6 +119,3 @@ def rounded(grids: Mapping[str, Grid]) -> Tap:
         return Grid(grid.scale[..., None, None], grid.zero[..., None, None])(values)
 
     return tap
-
-
-__all__ = ["Tap", "record", "rounded", "run_model"]

@@ -50,20 +50,9 @@ def cut(
 ) -> list[Array]:
     """Cut indices into parts at random, each group (class) by the same fractions.
 
-    Parameters
-    ----------
-    groups : array of shape (N,)
-        What each sequence belongs to; one value for all where there are no classes.
-    fractions : sequence of float
-        Positive and adding up to 1, one a part.
-    generator : numpy.random.Generator
-    names : str, optional
-        What an error calls the sequences.
-
-    Returns
-    -------
-    list of int arrays
-        Sorted indices, one array a part; together each index once.
+    ``groups`` (N,): what each sequence belongs to; one value for all where there are no classes.
+    ``fractions``: positive and adding up to 1, one a part. ``names``: what an error calls the sequences.
+    Returns sorted indices, one array a part; together each index once.
     """
     labels = np.asarray(groups)
     edges = np.cumsum(fractions)
@@ -123,15 +112,7 @@ def assemble(
 ) -> SequenceData:
     """Pad, standardise on the training part, and put together.
 
-    Parameters
-    ----------
-    sequences : sequence of N arrays (L_n, I)
-    targets : N classes, or N arrays of (L_n,) classes or (L_n, O) numbers
-    parts : three index arrays
-    origin : Origin
-    name, form, n_outputs, input_names, output_names : see `SequenceData`
-    standardise : bool
-        False where inputs are codes.
+    ``standardise``: False where inputs are codes.
     """
     shortest = min(len(sequence) for sequence in sequences)
     if shortest < 1:
@@ -292,16 +273,3 @@ def _check_targets(goals: list[Array], arrays: list[Array], form: str) -> int:
     if not np.equal(flat, np.rint(flat)).all() or flat.min() < 0:
         raise ParameterError(f"classes must be whole numbers 0, 1, ..., got {flat.min():g} .. {flat.max():g}")
     return int(flat.max()) + 1
-
-
-__all__ = [
-    "FRACTIONS",
-    "HELD_OUT",
-    "Origin",
-    "assemble",
-    "check_fractions",
-    "cut",
-    "from_sequences",
-    "split_official",
-    "split_three",
-]

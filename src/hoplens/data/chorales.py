@@ -144,6 +144,3 @@ def _code(chords: Chords, low: int, high: int) -> NDArray[np.float32]:
     for row, chord in zip(code, chords, strict=True):
         row[[pitch - low for pitch in chord]] = 1.0
     return code
-
-
-__all__ = ["PITCHES", "chorales", "chords_of", "transposition"]

@@ -194,6 +194,3 @@ def step_by_step(model: RecurrentModel | Advances) -> Policy:
         return model.readout(outputs[:, 0]), after
 
     return policy
-
-
-__all__ = ["ClosedLoop", "Policy", "closed_loop_return", "step_by_step"]

@@ -153,6 +153,3 @@ def demonstrations(
         done = torch.where(astray, random_actions(plant, (episodes,), generator), actions[-1])
         state = plant.step(state, done)[0]
     return torch.stack(shown, dim=1), torch.stack(actions, dim=1)
-
-
-__all__ = ["cartpole", "demonstrations", "pendulum", "random_actions"]

@@ -76,6 +76,3 @@ def _table(path: Path) -> NDArray[Any]:
     if table.shape[1] != 65 or not np.isin(table[:, 64], np.arange(10)).all():
         raise FileError(f"{str(path)!r} does not hold 64 pixels and a digit a line; reinstall scikit-learn")
     return table
-
-
-__all__ = ["digits"]

@@ -16,19 +16,10 @@ from hoplens.errors import check_choice
 class Plant:
     """A controlled system with fixed episodes; states in float64.
 
-    Attributes
-    ----------
-    name : str
-    steps : int
-        Length of an episode.
-    shown : tuple of str
-        Names of what a policy sees.
-    starts : tuple of float
-        Half-widths of the uniform distribution of starting states, around 0.
-    step : callable
-        State (..., S) and action (...) to the next state, the reward (...), and whether the episode goes on.
-    observe : callable
-        State (..., S) to what is shown (..., I).
+    ``steps``: length of an episode. ``shown``: names of what a policy sees. ``starts``: half-widths of the
+    uniform distribution of starting states, around 0. ``step``: state (..., S) and action (...) to the next
+    state, the reward (...), and whether the episode goes on. ``observe``: state (..., S) to what is shown
+    (..., I).
     """
 
     name: str
@@ -115,6 +106,3 @@ PLANTS = {
 def plant_of(name: str) -> Plant:
     """Return a plant by its name."""
     return PLANTS[check_choice("control task", name, PLANTS)]
-
-
-__all__ = ["PLANTS", "Plant", "cartpole_step", "pendulum_step", "plant_of", "wrapped"]

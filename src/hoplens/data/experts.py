@@ -109,6 +109,3 @@ def pendulum_expert(state: Tensor) -> Tensor:
     corners, weights = _corners(after)
     worth = reward + (pendulum_values().flatten()[corners] * weights).sum(dim=-1)
     return torque[worth.argmax(dim=-1)]
-
-
-__all__ = ["Expert", "cartpole_expert", "cartpole_gain", "expert", "pendulum_expert", "pendulum_values"]

@@ -35,21 +35,7 @@ class Score:
 
 
 def read_mxl(path: str | os.PathLike[str]) -> Score:
-    """Read a `.mxl` file. Grace notes and unpitched notes are left out, repeats are not played twice.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    Score
-
-    Raises
-    ------
-    FileError
-        If it is no such file, or damaged.
-    """
+    """Read a `.mxl` file. Grace notes and unpitched notes are left out, repeats are not played twice."""
     file = regular_file(path, ".mxl file")
     check_archive(file)
     try:
@@ -126,6 +112,3 @@ def _measures(part: ElementTree.Element) -> list[tuple[list[Note], float]]:
 def _midi(pitch: ElementTree.Element) -> int:
     inside = {child.tag: child.text or "" for child in pitch}
     return 12 * (int(inside["octave"]) + 1) + SEMITONES[inside["step"]] + round(float(inside.get("alter", 0)))
-
-
-__all__ = ["Note", "Score", "read_mxl"]

@@ -13,23 +13,7 @@ INSTALL = "pip install 'hoplens[data]'"
 def file_in_package(package: str, *parts: str) -> Path:
     """Return the path of a file or folder inside a package, which is looked up but not imported.
 
-    Parameters
-    ----------
-    package : str
-        Name under which it is imported.
-    *parts : str
-        Path below the package's folder.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ParameterError
-        If the package is not installed.
-    FileError
-        If it is, but this file is not in it.
+    ``package``: name under which it is imported. ``*parts``: path below the package's folder.
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -41,6 +25,3 @@ def file_in_package(package: str, *parts: str) -> Path:
             f"no {'/'.join(parts)} in the installed {package} ({folders[0]}); reinstall it: {INSTALL}"
         )
     return found[0]
-
-
-__all__ = ["INSTALL", "file_in_package"]

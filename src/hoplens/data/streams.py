@@ -66,15 +66,8 @@ class _Noise:
 class TaskStream(_Noise):
     """Batches of a task: each seed has its own stream, shared by all networks of that seed.
 
-    Parameters
-    ----------
-    task : TrainingTask
-    seeds : sequence of int
-        One a network.
-    batch : int
-        Samples B a step.
-    device, dtype
-        Where and in what precision to draw.
+    ``seeds``: one a network. ``batch``: samples B a step. ``device``, ``dtype``: where and in what precision
+    to draw.
     """
 
     def __init__(
@@ -128,15 +121,8 @@ class SetStream(_Noise):
     All networks of a seed see the same batches and the same dropout noise. Every sequence comes once before
     any comes again; the rest of a round that fills no batch is left out of that round.
 
-    Parameters
-    ----------
-    data : SequenceData
-    seeds : sequence of int
-        One a network.
-    batch : int
-        Sequences B a step; at most as many as there are.
-    device, dtype
-        Where and in what precision to train.
+    ``seeds``: one a network. ``batch``: sequences B a step; at most as many as there are. ``device``,
+    ``dtype``: where and in what precision to train.
     """
 
     def __init__(
@@ -206,6 +192,3 @@ def make_stream(
     """Return the batches of a task or a data set for an ensemble; see `TaskStream` and `SetStream`."""
     kind = SetStream if isinstance(source, SequenceData) else TaskStream
     return kind(source, seeds, batch, device, dtype)  # type: ignore[arg-type]
-
-
-__all__ = ["CHUNK", "SetStream", "Stream", "TaskStream", "TrainingTask", "make_stream"]

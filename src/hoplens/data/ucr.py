@@ -240,6 +240,3 @@ def power(*, seed: int = 0, fractions: Sequence[float] | None = None) -> Sequenc
     """
     halves = {"1": "October to March", "2": "April to September"}
     return _load("power", "ItalyPowerDemand", POWER, halves, ["demand"], seed=seed, fractions=fractions)
-
-
-__all__ = ["motions", "power", "read_ts", "vowels"]

@@ -144,5 +144,3 @@ BUILT_IN = (
     Exporter("nir", ".nir", "NIR", export_nir, _open_nir, _nir_words, ("dt", "method")),
 )
 EXPORTERS: Registry[Exporter] = Registry("format", "hoplens.exporters", {one.name: one for one in BUILT_IN})
-
-__all__ = ["BUILT_IN", "EXPORTERS", "Exporter"]

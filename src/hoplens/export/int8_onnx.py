@@ -143,10 +143,6 @@ def count_products(graph: Any) -> tuple[int, int]:
     """Return how many matrix products of an ONNX graph are in integers, and how many there are.
 
     An operator RNN, GRU or LSTM counts as two a direction; subgraphs count once.
-
-    Parameters
-    ----------
-    graph : onnx.GraphProto
     """
     integers = products = 0
     for node in graph.node:
@@ -299,6 +295,3 @@ def _build(quantised: Quantised, stateful: bool) -> Any:
     }
     helper.set_model_props(proto, {k: v if isinstance(v, str) else json.dumps(v) for k, v in told.items()})
     return proto
-
-
-__all__ = ["Int8Export", "count_products", "export_int8"]

@@ -110,13 +110,7 @@ def time_files(files: Mapping[str, Path], inputs: Tensor, *, seconds: float = 2.
 
     The files take turns, one measurement a round, on one thread.
 
-    Parameters
-    ----------
-    files : dict of str to Path
-        Contestants, by name.
-    inputs : Tensor, shape (B, L, I)
-    seconds : float, default 2
-        About how long to measure.
+    ``files``: contestants, by name. ``inputs`` (B, L, I). ``seconds``: about how long to measure.
     """
     runs = {(name, "onnx"): _onnx(path, [inputs], False) for name, path in files.items()}
     times = _take_turns(runs, check_number("seconds", seconds, above=0.0))
@@ -235,6 +229,3 @@ def _rows(
         row |= dict(zip(("ratio_low", "ratio", "ratio_high"), ratios, strict=True))
         rows.append(row | {"rounds": len(own)})
     return rows
-
-
-__all__ = ["RUNTIMES", "measure_latency", "time_files"]

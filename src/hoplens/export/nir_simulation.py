@@ -280,6 +280,3 @@ NODES: dict[str, Callable[[Number, Number, float], Step]] = {
     "CubaLI": _neuron(tau="tau_mem", synapse="tau_syn"),
     "CubaLIF": _neuron(tau="tau_mem", synapse="tau_syn", fires=True),
 }
-
-
-__all__ = ["METHODS", "load_nir", "read_nir", "simulate_nir"]

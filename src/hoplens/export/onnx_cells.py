@@ -30,10 +30,7 @@ def transposed(graph: Graph, levels: Mapping[str, Levels], name: str, weight: Te
 class Nodes:
     """The equations of a cell as nodes of a graph; constants go to the graph around it.
 
-    Parameters
-    ----------
-    body, graph : Graph
-        Of one time step, and the one around it.
+    ``body``, ``graph``: of one time step, and the one around it.
     """
 
     def __init__(self, body: Graph, graph: Graph) -> None:
@@ -80,21 +77,9 @@ def add_scan(
 ) -> str:
     """Add a Scan of a cell's equations over time; return what it shows, (L, B, n).
 
-    Parameters
-    ----------
-    graph : Graph
-    cell : WeightCell
-    number : int
-        Of the level.
-    entering : callable
-        Adds what the inputs contribute at all steps, outside the loop, biases included.
-    product : callable
-        Adds a product with a recurrent weight.
-    batch : str
-        Shape (1,) that holds the size of the batch.
-    stateful : bool
-        Whether states are inputs and outputs of the graph.
-    reverse : bool
+    ``number``: of the level. ``entering``: adds what the inputs contribute at all steps, outside the loop,
+    biases included. ``product``: adds a product with a recurrent weight. ``batch``: shape (1,) that holds
+    the size of the batch. ``stateful``: whether states are inputs and outputs of the graph.
     """
     from onnx import TensorProto, helper
 
@@ -155,13 +140,8 @@ def add_state(graph: Graph, part: str, number: int, size: int) -> str:
 class CellWriter:
     """Adds the cells of a network to a graph, level by level.
 
-    Parameters
-    ----------
-    graph : Graph
-    levels : mapping of str to Levels
-        Quantised weights by torch's names, e.g. ``weight_hh_l0_reverse``.
-    stateful : bool
-        Whether states are inputs and outputs of the graph.
+    ``levels``: quantised weights by torch's names, e.g. ``weight_hh_l0_reverse``. ``stateful``: whether
+    states are inputs and outputs of the graph.
     """
 
     def __init__(self, graph: Graph, levels: Mapping[str, Levels], stateful: bool) -> None:
@@ -270,6 +250,3 @@ def _in_order(cells: Sequence[WeightCell], part: str) -> Any:
 
 def _name(part: str, number: int, reverse: bool) -> str:
     return f"{NAMES[part]}_l{number}" + ("_reverse" if reverse else "")
-
-
-__all__ = ["CellWriter", "add_scan", "as_array", "transposed"]

@@ -266,6 +266,3 @@ def _difference(session: Any, source: Source, x: Tensor, lengths: bool, stateful
         states = dict(zip(states, found[1:], strict=True))
     outputs = torch.cat(shown, dim=1) if source.info.every_step else shown[-1]
     return relative_difference(outputs, source.outputs(x))
-
-
-__all__ = ["TOLERANCE", "OnnxExport", "export_onnx", "relative_difference", "runtime"]

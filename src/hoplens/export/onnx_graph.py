@@ -25,16 +25,9 @@ def build_graph(
 ) -> Any:
     """Return the ONNX model (a ModelProto without metadata) of a network.
 
-    Parameters
-    ----------
-    source : Source
-    lengths : bool, default False
-        Add an input ``lengths`` (batch,) of int64.
-    stateful : bool, default False
-        Add inputs ``h_l0`` (and ``c_l0`` of an LSTM), ..., shape (batch, H), the state to start from, and
-        outputs ``next_h_l0``, ..., for running a stream piece by piece.
-    storage : {"dense", "auto", "half"}
-        See `Graph`.
+    ``lengths``: add an input ``lengths`` (batch,) of int64. ``stateful``: add inputs ``h_l0`` (and ``c_l0``
+    of an LSTM), ..., shape (batch, H), the state to start from, and outputs ``next_h_l0``, ..., for running
+    a stream piece by piece. ``storage``: see `Graph`.
     """
     from onnx import TensorProto, helper
 
@@ -117,6 +110,3 @@ def _read_out(graph: Graph, source: Source, x: str) -> None:
         )
     if x != "outputs":
         graph.node("Identity", x, into="outputs")
-
-
-__all__ = ["IR_VERSION", "OPSET", "build_graph"]

@@ -26,11 +26,7 @@ DIGITS = {
 class Levels(NamedTuple):
     """A quantised weight: ``values * scales``.
 
-    Attributes
-    ----------
-    values : array of int8, shape (R, C)
-    scales : array of float32, shape (R, 1)
-    form : {"int8", "int4", "ternary"}
+    ``values`` (R, C); ``scales`` (R, 1).
     """
 
     values: Any
@@ -41,13 +37,9 @@ class Levels(NamedTuple):
 class Graph:
     """An ONNX graph in the making: nodes, weights, and names that are never given twice.
 
-    Parameters
-    ----------
-    storage : {"auto", "dense", "half"}
-        ``auto``: float32, packed where that makes the file smaller. ``dense``: float32. ``half``: float16,
-        packed where that makes the file smaller; computed in float32.
-    taken : dict, optional
-        Names of the graph around it, which must not come twice.
+    ``storage``: ``auto``: float32, packed where that makes the file smaller. ``dense``: float32. ``half``:
+    float16, packed where that makes the file smaller; computed in float32. ``taken``: names of the graph
+    around it, which must not come twice.
     """
 
     def __init__(self, storage: str = "dense", taken: dict[str, int] | None = None) -> None:
@@ -160,6 +152,3 @@ def _filled(flat: Any) -> Any:
 
 def _bytes(flat: Any, form: str) -> Any:
     return pack(torch.from_numpy(np.ascontiguousarray(flat)), form).numpy()
-
-
-__all__ = ["STORAGES", "Graph", "Levels"]

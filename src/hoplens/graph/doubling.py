@@ -15,14 +15,7 @@ class Doubling:
     ``S_(j+1) = [S_j; S_j P_j]`` and ``P_(j+1) = P_j P_j``. More arithmetic than one hop at a time
     (``6 log2(length) H^3``), fewer calls: worth it where a call costs more than its arithmetic.
 
-    Parameters
-    ----------
-    step : DenseStep
-        Of one network.
-    length : int
-        Number of hop maps.
-    factor : float
-        Multiplies every hop.
+    ``step``: of one network. ``length``: number of hop maps. ``factor``: multiplies every hop.
     """
 
     def __init__(self, step: DenseStep, length: int, factor: float = 1.0) -> None:
@@ -69,6 +62,3 @@ class Doubling:
             rec = self.step.new_rec() if above is None else (above * self.factor)[None]
             rec = rec.mT if self.step.from_inputs != self.step.turned else rec  # as `finish` expects it
         return self.step.finish(adjoint[None, :c], rec, other)
-
-
-__all__ = ["Doubling"]

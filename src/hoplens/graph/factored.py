@@ -15,19 +15,8 @@ def hop_products(net: Pathways, length: int, levels: int = 1) -> tuple[Tensor, T
     Powers below ``levels - 1`` are zero in a stack: no walk crosses all its layers in fewer edges. With
     ``W_rec = U V^T`` the powers are ``U (V^T U)^(n-1) V^T``, so a hop costs r^2, not H^2, per input.
 
-    Parameters
-    ----------
-    net : Pathways
-    length : int
-        Number of products.
-    levels : int, default 1
-        Layers of the stack.
-
-    Returns
-    -------
-    maps : Tensor, shape (..., length, O, I)
-        The products divided by ``2**exponents``.
-    exponents : Tensor of int64, shape (..., length)
+    ``length``: number of products. ``levels``: layers of the stack. ``maps`` (..., length, O, I): the
+    products divided by ``2**exponents``. ``exponents`` (..., length).
     """
     count = length + levels - 1
     if net.factors is None or net.factors.diagonal is not None:
@@ -41,6 +30,3 @@ def hop_products(net: Pathways, length: int, levels: int = 1) -> tuple[Tensor, T
             later, powers = scaled_products(v.mT @ net.w_in, v.mT @ u, net.w_out @ u, count - 1)
             maps, exponents = torch.cat([maps, later], dim=-3), torch.cat([exponents, powers], dim=-1)
     return maps[..., levels - 1 :, :, :], exponents[..., levels - 1 :]
-
-
-__all__ = ["hop_products"]

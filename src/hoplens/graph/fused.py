@@ -29,21 +29,10 @@ def pathway_size(
 ) -> Tensor:
     """Return the size of the damped hop maps of hops 2 .. length + 1, shape (...,).
 
-    Parameters
-    ----------
-    w_in, w_rec, w_out : Tensor
-        Blocks of shapes (..., H, I), (..., H, H) (or sparse CSR), (..., O, H).
-    length : int
-        Number of hop maps.
-    damping : float
-        Factor on every hop.
-    across : {"hops", "sum"}
-    norm : {"l1", "frobenius"}
-    doubling : bool, default False
-        Compute one dense network by repeated squaring.
-    steps : int, optional
-        Mean over read-outs after steps 1 .. ``steps`` (at least ``length``), each of which sees only what
-        came before it; by default one read-out that sees all hops.
+    ``w_in``, ``w_rec``, ``w_out``: blocks of shapes (..., H, I), (..., H, H) (or sparse CSR), (..., O, H).
+    ``length``: number of hop maps. ``damping``: factor on every hop. ``doubling``: compute one dense network
+    by repeated squaring. ``steps``: mean over read-outs after steps 1 .. ``steps`` (at least ``length``),
+    each of which sees only what came before it; by default one read-out that sees all hops.
     """
     blocks = (widen(w) for w in (w_in, w_rec, w_out))
     apply: Callable[..., Tensor] = _PathwaySize.apply
@@ -67,17 +56,9 @@ def pathway_gradients(
 
     Saves the calls of autograd, which cost more than the arithmetic of small networks.
 
-    Parameters
-    ----------
-    w_in, w_rec, w_out, length, damping, across, norm, doubling, steps
-        See `pathway_size`; single or double precision.
-    factors : Tensor, shape (...,)
-
-    Returns
-    -------
-    sizes : Tensor, shape (...,)
-    gradients : tuple of Tensor
-        Of the shapes of w_in, w_rec and w_out.
+    ``w_in``, ``w_rec``, ``w_out``, ``length``, ``damping``, ``across``, ``norm``, ``doubling``, ``steps``:
+    see `pathway_size`; single or double precision. ``factors`` (...,); ``sizes`` (...,). ``gradients``: of
+    the shapes of w_in, w_rec and w_out.
     """
     size = _Size(length, damping, across == "hops", norm == "l1", doubling, steps)
     with torch.no_grad():
@@ -163,6 +144,3 @@ class _PathwaySize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         maps: Tensor = ctx.saved_tensors[-1]
         return *ctx.chain.backward(ctx.size.slope(maps, grad), ctx.needs_input_grad[:3]), None
-
-
-__all__ = ["pathway_gradients", "pathway_size"]

@@ -16,12 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes_models(function: F) -> F:
-    """Let a function whose first parameter is a `Pathways` take a model too, which is read.
-
-    Parameters
-    ----------
-    function : callable
-    """
+    """Let a function whose first parameter is a `Pathways` take a model too, which is read."""
     first = next(iter(inspect.signature(function).parameters))
 
     @functools.wraps(function)
@@ -41,6 +36,3 @@ def pathways_of(model: Any, name: str) -> Pathways:
         raise ParameterError(f"{name} takes a network, got {type(model).__name__}; pass what it was made of")
     net: Pathways = look_up(READ)(model)
     return net
-
-
-__all__ = ["pathways_of", "takes_models"]

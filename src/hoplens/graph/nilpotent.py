@@ -23,15 +23,9 @@ def rounds_to_nilpotent(w: Tensor, radius: Tensor, size: Tensor, eps: float) -> 
     below that bound, both traces vanish up to rounding, and ``z I - W`` is singular up to rounding all around
     the circle of radius ``(1 + 1/H) r``, that is, where ``r^H`` is not known within a factor e.
 
-    Parameters
-    ----------
-    w : Tensor of float64, shape (..., H, H)
-    radius : Tensor, shape (...,)
-        Computed from the eigenvalues.
-    size : Tensor, shape (...,)
-        What entries are rounded relative to: `matrix_size`, or that of the factors of W.
-    eps : float
-        Of the dtype that the weights come in.
+    ``w`` (..., H, H). ``radius`` (...,): computed from the eigenvalues. ``size`` (...,): what entries are
+    rounded relative to: `matrix_size`, or that of the factors of W. ``eps``: of the dtype that the weights
+    come in.
     """
     w = w.detach()
     radius = radius.detach()
@@ -65,14 +59,8 @@ def _is_singular_around(w: Tensor, radius: float, noise: float) -> bool:
 def is_acyclic(heads: np.ndarray, tails: np.ndarray, weights: np.ndarray, hidden: int, eps: float) -> bool:
     """Say whether the edges of a graph, those left out that are rounding beside the largest, form no cycle.
 
-    Parameters
-    ----------
-    heads, tails : array of int, shape (E,)
-    weights : array, shape (E,)
-    hidden : int
-        Number of nodes.
-    eps : float
-        Of the dtype that the weights come in.
+    ``heads``, ``tails`` (E,); ``weights`` (E,). ``hidden``: number of nodes. ``eps``: of the dtype that the
+    weights come in.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
@@ -85,6 +73,3 @@ def is_acyclic(heads: np.ndarray, tails: np.ndarray, weights: np.ndarray, hidden
     graph = csr_array((np.ones(len(heads)), (heads, tails)), shape=(hidden, hidden))
     count, _ = connected_components(graph, connection="strong")
     return bool(count == hidden)
-
-
-__all__ = ["is_acyclic", "matrix_size", "rounds_to_nilpotent"]

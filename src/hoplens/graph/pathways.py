@@ -15,7 +15,6 @@ from hoplens.graph.parts import (
     Layer,
     Leak,
     LowRank,
-    as_tensor,
     check_layers,
     checked_blocks,
     labels,
@@ -385,15 +384,3 @@ def replace_blocks(
         leak=leak,
         provenance=net.provenance if provenance is None else provenance,
     )
-
-
-__all__ = [
-    "RAW_WEIGHTS",
-    "Layer",
-    "Leak",
-    "LowRank",
-    "Pathways",
-    "as_tensor",
-    "replace_blocks",
-    "select_networks",
-]

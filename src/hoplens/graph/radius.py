@@ -179,13 +179,9 @@ def dense_radius(matrix: Tensor, eps: float, size: Tensor | None = None) -> Tens
 
     Scaled first: LAPACK fails on matrices whose entries are all tiny or differ by hundreds of orders.
 
-    Parameters
-    ----------
-    matrix : Tensor, shape (..., n, n)
-    eps : float
-        Of the dtype that the weights come in: matrices that rounding makes nilpotent have radius 0.
-    size : Tensor, shape (...,), optional
-        What the entries are rounded relative to; default the size of the matrix.
+    ``matrix`` (..., n, n). ``eps``: of the dtype that the weights come in: matrices that rounding makes
+    nilpotent have radius 0. ``size`` (...,), optional: what the entries are rounded relative to; default the
+    size of the matrix.
     """
     wide = matrix.double()
     largest = wide.detach().abs().amax(dim=(-2, -1), keepdim=True)
@@ -220,6 +216,3 @@ def _leading_radius(w_rec: Tensor, eps: float) -> Tensor:
             raise
         return dense_radius(matrix, eps)  # minutes, but certain
     return torch.tensor(found.radius, dtype=torch.float64)
-
-
-__all__ = ["LeadingEigenvalue", "leading_eigenvalue", "spectral_radius"]

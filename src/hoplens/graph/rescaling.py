@@ -51,6 +51,3 @@ def rescale(net: Pathways, radius: float) -> Pathways:
     leak = None if net.leak is None else Leak(*(part * factor[..., None] for part in net.leak))
     provenance = f"{net.provenance}, w_rec scaled to spectral radius {wanted:g}"
     return replace_blocks(net, net.w_in, w_rec, net.w_out, net.w_skip, leak=leak, provenance=provenance)
-
-
-__all__ = ["rescale"]

@@ -48,17 +48,8 @@ def scaled_products(w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int) -> 
     Blocks are rescaled by powers of two, exactly, before they leave the range of the dtype. Differentiable
     in M; half precision is computed in float32.
 
-    Parameters
-    ----------
-    w_in : Tensor, shape (..., H, I)
-    w_rec : Tensor, shape (..., H, H), dense, or sparse CSR of shape (H, H)
-    w_out : Tensor, shape (..., O, H)
-    length : int
-
-    Returns
-    -------
-    M : Tensor, shape (..., length, O, I)
-    e : Tensor of int64, shape (..., length)
+    ``w_in`` (..., H, I); ``w_rec`` (..., H, H), dense, or sparse CSR of shape (H, H); ``w_out`` (..., O, H);
+    ``M`` (..., length, O, I); ``e`` (..., length).
     """
     w_in, e_in = _unit(widen(w_in))
     w_out, e_out = _unit(widen(w_out))
@@ -176,20 +167,10 @@ def assemble(
 ) -> tuple[Tensor, Tensor | None, ScaledMaps | None]:
     """Turn maps and exponents into ordinary values where these fit the dtype.
 
-    Parameters
-    ----------
-    maps : Tensor, shape (..., K, O, I)
-    exponents : Tensor of int64, shape (..., K)
-    dtype : torch.dtype
-        Of the result.
-
-    Returns
-    -------
-    values : Tensor, shape (..., K, O, I)
-        The maps divided by ``2**shift``; what is then below the range is 0.
-    shift : Tensor of int64, shape (...,), or None where it is 0 throughout
-        Where a network's maps overflow the dtype, the exponent that brings its largest entry to [0.5, 1).
-    exact : ScaledMaps, or None where ``values`` hold every map to full precision
+    ``maps`` (..., K, O, I); ``exponents`` (..., K). ``dtype``: of the result. ``values`` (..., K, O, I): the
+    maps divided by ``2**shift``; what is then below the range is 0. ``shift`` (...,), or None where it is 0
+    throughout: where a network's maps overflow the dtype, the exponent that brings its largest entry to
+    [0.5, 1).
     """
     top = maps.detach().abs().amax(dim=(-2, -1))
     own = torch.frexp(top)[1].long()
@@ -207,6 +188,3 @@ def assemble(
     values = times_power(mantissas, (powers - shift[..., None])[..., None, None])
     exact = ScaledMaps(mantissas.to(dtype), powers)
     return values.to(dtype), shift if bool(over.any()) else None, exact
-
-
-__all__ = ["ScaledMaps", "assemble", "scaled_products", "times_power"]

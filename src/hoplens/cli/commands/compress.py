@@ -178,6 +178,3 @@ def _show(console: Console, result: Result, choice: Choice, target_size: float, 
 
 def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-__all__ = ["run_compress"]

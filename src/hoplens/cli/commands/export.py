@@ -55,6 +55,3 @@ def run_export(
     targets = None if arrays is None else arrays.get("targets")
     done = exporter.write(own, out, inputs=inputs, targets=targets, **options)
     console.print(exporter.words(done) + assumed, markup=False, highlight=False, soft_wrap=True)
-
-
-__all__ = ["run_export"]

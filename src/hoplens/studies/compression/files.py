@@ -19,16 +19,7 @@ def run_file(path: Path, split: Split, exporter: Exporter | None = None) -> Tens
 
     Sequences of one length go together, without their padding.
 
-    Parameters
-    ----------
-    path : Path
-    split : Split
-    exporter : Exporter, optional
-        Default ONNX.
-
-    Returns
-    -------
-    Tensor of float32, shape (N, O), or (N, L, O) with zeros where padded
+    ``exporter``: default ONNX. Returns (N, O), or (N, L, O) with zeros where padded.
     """
     try:
         run = (exporter or EXPORTERS.get("onnx")).open(path)
@@ -56,14 +47,7 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     Classes: the share of wrong ones (weighted by valid steps). Values: the squared error over the variance
     of the targets.
 
-    Parameters
-    ----------
-    outputs, targets : Tensor
-        As in `hoplens.compress.tuning.score`.
-
-    Returns
-    -------
-    Tensor of float64, shape (N,)
+    ``outputs``, ``targets``: as in `hoplens.compress.tuning.score`. Returns (N,).
     """
     if not targets.is_floating_point():
         valid = (targets != IGNORED).double()
@@ -74,6 +58,3 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     variance = aimed.flatten(0, -2).var(dim=0, correction=0).mean()
     squared = (outputs.double() - aimed).square().reshape(len(targets), -1).mean(1)
     return squared / variance
-
-
-__all__ = ["losses", "run_file"]

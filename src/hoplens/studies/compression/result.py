@@ -49,25 +49,14 @@ class Line:
 class Result:
     """All measured figures of a finished search.
 
-    Attributes
-    ----------
-    lines : tuple of Line
-        Sizes, counts, latencies and events, before and after.
-    score_name : str
-        "accuracy", or "explained variance" (1 minus the error's share).
-    score_before, score_after : float
-        On ``n_report`` sequences that neither training nor the choice has seen.
-    loss : Interval
-        Their difference, with its 95 % bootstrap interval over sequences.
-    n_choose, n_report : int
-    size : float
-        Of the chosen ONNX file, as a share of that of the model as given.
-    extra_scores : dict of str to float
-        Of the chosen model in further formats, on the same sequences, by the name of the format.
-    table : DataFrame
-        All candidates: name, form, bytes, size, weights, nonzero, multiplications, ms (one sequence in
-        onnxruntime: the candidate's own file, all files taking turns), score (where the choice was
-        made), chosen.
+    ``lines``: sizes, counts, latencies and events, before and after. ``score_name``: "accuracy", or
+    "explained variance" (1 minus the error's share). ``score_before``, ``score_after``: on ``n_report``
+    sequences that neither training nor the choice has seen. ``loss``: their difference, with its 95 %
+    bootstrap interval over sequences. ``size``: of the chosen ONNX file, as a share of that of the model as
+    given. ``extra_scores``: of the chosen model in further formats, on the same sequences, by the name of
+    the format. ``table``: all candidates: name, form, bytes, size, weights, nonzero, multiplications, ms
+    (one sequence in onnxruntime: the candidate's own file, all files taking turns), score (where the choice
+    was made), chosen.
     """
 
     lines: tuple[Line, ...]
@@ -99,15 +88,8 @@ def measure(
 ) -> Result:
     """Measure the chosen candidate and the model as given on the sequences held back.
 
-    Parameters
-    ----------
-    search : CandidateSearch
-    records : sequence of CandidateRecord
-        Of ``search``; the first is the model as given.
-    choice : Choice
-    report : Split
-    seconds : float
-        How long each comparison of latencies takes.
+    ``records``: of ``search``; the first is the model as given. ``seconds``: how long each comparison of
+    latencies takes.
     """
     given, chosen = records[0], choice.record
     before, after = (
@@ -281,6 +263,3 @@ def files_of(folder: Path) -> list[str]:
     """Return the names of the model files in a results folder."""
     names = (ONNX, *(f"{STEM}{EXPORTERS.get(name).suffix}" for name in EXPORTERS.names()), MODEL, "model.pt")
     return [name for name in dict.fromkeys(names) if (folder / name).is_file()]
-
-
-__all__ = ["STEM", "Line", "Result", "files_of", "measure", "torch_bytes"]

@@ -39,21 +39,11 @@ MODEL, ONNX, RECORD = "model.safetensors", "model.onnx", "record.json"
 class CandidateRecord:
     """What was measured of one candidate.
 
-    Attributes
-    ----------
-    candidate : Candidate
-    key : str
-        Its folder under ``candidates``.
-    n_bytes : int
-        Size of its ONNX file.
-    weights, nonzero : int
-        Numbers in its matrices, and those that are not zero.
-    multiplications : int
-        Of one inference on hardware that skips no zeros: steps run times weights.
-    score : float
-        Of the file, in onnxruntime, on the sequences that the choice is made on.
-    doubt : float
-        Standard error of its difference from the score of the model as given, sequence by sequence.
+    ``key``: its folder under ``candidates``. ``n_bytes``: size of its ONNX file. ``weights``, ``nonzero``:
+    numbers in its matrices, and those that are not zero. ``multiplications``: of one inference on hardware
+    that skips no zeros: steps run times weights. ``score``: of the file, in onnxruntime, on the sequences
+    that the choice is made on. ``doubt``: standard error of its difference from the score of the model as
+    given, sequence by sequence.
     """
 
     candidate: Candidate
@@ -70,13 +60,8 @@ class CandidateRecord:
 class Choice:
     """Which candidate was taken, and why.
 
-    Attributes
-    ----------
-    record : CandidateRecord
-    met : bool
-        Whether some candidate is within both limits, on the sequences that the choice is made on.
-    why : str
-        The rule, or how near it came.
+    ``met``: whether some candidate is within both limits, on the sequences that the choice is made on.
+    ``why``: the rule, or how near it came.
     """
 
     record: CandidateRecord
@@ -87,23 +72,9 @@ class Choice:
 class CandidateSearch:
     """Candidates of one model on one data set, kept in a folder.
 
-    Parameters
-    ----------
-    model : RecurrentModel
-    train : Split
-        To fine-tune on.
-    choose, report : Split
-        To choose on, and to report on; both unseen by any training.
-    settings : TuningSettings
-    folder : Path
-        Made if missing; one that holds something else is refused.
-    quick : bool, default False
-        Try one amount of each kind of pruning instead of three.
-
-    Raises
-    ------
-    FileError
-        If the folder cannot be made, or holds something else.
+    ``train``: to fine-tune on. ``choose``, ``report``: to choose on, and to report on; both unseen by any
+    training. ``folder``: made if missing; one that holds something else is refused. ``quick``: try one
+    amount of each kind of pruning instead of three.
     """
 
     def __init__(
@@ -147,12 +118,8 @@ class CandidateSearch:
     ) -> list[CandidateRecord]:
         """Make all candidates that are not there yet; return the records of all, in order.
 
-        Parameters
-        ----------
-        give_up : float, default 0.05
-            A window that loses more than this by itself is not combined with anything.
-        progress : callable, optional
-            Called with each candidate when it is done or left out.
+        ``give_up``: a window that loses more than this by itself is not combined with anything.
+        ``progress``: called with each candidate when it is done or left out.
         """
         records: list[CandidateRecord] = []
         hopeless: set[int | None] = set()
@@ -244,13 +211,8 @@ def choose(records: Sequence[CandidateRecord], target_size: float, max_loss: flo
     score; if some are within the loss by a standard error, only among these, since a choice by a limit
     flatters the chosen. If there is none, the one that exceeds its limits by the least share.
 
-    Parameters
-    ----------
-    records : sequence of CandidateRecord
-    target_size : float
-        Largest size of the ONNX file, as a share of that of the model as given.
-    max_loss : float
-        Largest loss of the score.
+    ``target_size``: largest size of the ONNX file, as a share of that of the model as given. ``max_loss``:
+    largest loss of the score.
     """
     given = records[0]
 
@@ -291,16 +253,3 @@ def choose(records: Sequence[CandidateRecord], target_size: float, max_loss: flo
         f"the smallest that loses at most {max_loss:g} has {size(nearest):.1%} ({nearest.candidate.name})"
     )
     return Choice(min(records, key=excess), False, "no candidate is within both limits: " + "; ".join(parts))
-
-
-__all__ = [
-    "HOPELESS",
-    "MARK",
-    "MODEL",
-    "ONNX",
-    "CandidateRecord",
-    "CandidateSearch",
-    "Choice",
-    "choose",
-    "multiplications",
-]
