@@ -54,6 +54,7 @@ LACKING = {
 HIDDEN = tuple(kind for kind, module in OWN.items() if module(I, H).to_hoplens().emission() is not None)
 REFUSED = (
     (("prune", *SMALLER), LACKING["weight_hh"], "weights weight_hh of a core"),
+    (("hoplens compress",), tuple(f"saved {n}" for n in LACKING["weight_hh"]), "weights weight_hh of a core"),
     (("quantise",), LACKING["weight_ih"], "weights weight_ih of a core"),
     (("event_cost",), HIDDEN, "not what it shows"),
     (("export_nir", "hoplens export nir"), (*OWN, *(f"saved {kind}" for kind in OWN)), "no gates"),
