@@ -20,11 +20,10 @@ from hoplens.errors import (
     unknown_name,
 )
 from hoplens.graph.chain import widen
-from hoplens.graph.factored import hop_products
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.parts import select_networks
 from hoplens.graph.pathways import Pathways
-from hoplens.graph.scaled import ScaledMaps, assemble, times_power
+from hoplens.graph.scaled import ScaledMaps, assemble, hop_products, times_power
 from hoplens.lookup import look_up
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from hoplens.graph.parts import Layer, Leak, LowRank
 from hoplens.graph.pathways import Pathways
-from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
-from hoplens.graph.rescaling import rescale
+from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, rescale, spectral_radius
 from hoplens.graph.scaled import ScaledMaps
 from hoplens.graph.scores import saliency, top_mask
 

@@ -156,13 +156,14 @@ class Chain:
 
     def _stream(self, block: Tensor, begin: int, count: int, maps: list[Tensor]) -> Tensor:
         """Run hops without keeping their blocks; two blocks take turns."""
+        step: Any = self.step  # a sparse one, of which a run is a list
         spare = torch.empty_like(block)
-        maps.append(self.step.contract([block]))
+        maps.append(step.contract([block]))
         for n in range(begin + 1, begin + count):
-            self.step.advance(block, self.hop_factor, spare)
+            step.advance(block, self.hop_factor, spare)
             self._settle(spare, n)
             block, spare = spare, block if n > 1 else torch.empty_like(block)  # never write the first block
-            maps.append(self.step.contract([block]))
+            maps.append(step.contract([block]))
         return block
 
     def _hop(self, block: Tensor, n: int) -> Tensor:

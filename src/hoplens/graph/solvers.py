@@ -19,7 +19,6 @@ from hoplens.seeds import generator
 
 PROBES = 10  # Gaussian vectors of a norm bound that fails with probability 10^-PROBES
 PROBE_FACTOR = 10.0 * math.sqrt(2.0 / math.pi)
-PROBE_SEED = 20110217  # any fixed number: results depend on what is given and on nothing else
 TOLERANCE = 1e-11
 RESTART = 30
 Product = Callable[[Tensor], Tensor]
