@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoplens.export.source import READOUT, Source
 from hoplens.export.storage import Graph, Levels
 from hoplens.models.cells import Cell, WeightCell
 
@@ -140,12 +141,21 @@ def add_state(graph: Graph, part: str, number: int, size: int) -> str:
 class CellWriter:
     """Adds the cells of a network to a graph, level by level.
 
-    ``levels``: quantised weights by torch's names, e.g. ``weight_hh_l0_reverse``. ``stateful``: whether
-    states are inputs and outputs of the graph.
+    ``stateful``: whether states are inputs and outputs of the graph.
     """
 
-    def __init__(self, graph: Graph, levels: Mapping[str, Levels], stateful: bool) -> None:
-        self.graph, self.levels, self.stateful = graph, levels, stateful
+    def __init__(self, graph: Graph, source: Source, stateful: bool) -> None:
+        self.graph, self.source, self.levels, self.stateful = graph, source, source.levels, stateful
+
+    def read_out(self, x: str) -> str:
+        """Add the read-out, if there is one, of what the last level shows; return the outputs."""
+        graph, offset = self.graph, self.source.offset
+        if self.source.stack.w_out is not None:
+            weight = transposed(graph, self.levels, READOUT, self.source.stack.w_out, "readout")
+            x = str(graph.node("MatMul", x, weight))
+        if offset is not None:
+            x = str(graph.node("Add", x, graph.constant(as_array(offset), np.float32, "readout_bias")))
+        return x
 
     def level(self, cells: tuple[Cell, ...], number: int, x: str) -> str:
         """Add a level of one cell, or of a forward and a backward one; return what it shows."""

@@ -119,10 +119,10 @@ def export_onnx(
         source = replace(source, stack=_rounded(source.stack), levels={}, parts=None)
         _check_cells(told, inputs)
     proto = build_graph(source, lengths=lengths, stateful=stateful, storage=storage)
-    _describe(proto, source, lengths, stateful, storage)
+    describe(proto, source, lengths=lengths, stateful=stateful, storage=storage)
     data = proto.SerializeToString()
     session = session_of(data)
-    samples = _samples(source, inputs)
+    samples = samples_for(source, inputs)
     difference = max(_difference(session, source, x, lengths, stateful) for x in samples)
     if not difference <= TOLERANCE:
         raise ExportError(
@@ -175,7 +175,7 @@ def _check_options(source: Source, lengths: bool, stateful: bool) -> None:
 def _check_cells(told: Source, inputs: Any) -> None:
     """Raise unless the cells, whose weights are to be rounded, compute what the model does."""
     cells = replace(told, levels={}, parts=None)
-    apart = max(relative_difference(cells.outputs(x), told.outputs(x)) for x in _samples(told, inputs))
+    apart = max(relative_difference(cells.outputs(x), told.outputs(x)) for x in samples_for(told, inputs))
     if not apart <= TOLERANCE:
         raise ExportError(
             f"what was read of the model differs from it by {apart:.2g}, so no file was written"
@@ -200,7 +200,8 @@ def _rounded(stack: Stack) -> Stack:
     return Stack(tuple(levels), w_out, stack.label, stack.batch_first)
 
 
-def _describe(proto: Any, source: Source, lengths: bool, stateful: bool, storage: str) -> None:
+def describe(proto: Any, source: Source, **more: Any) -> None:
+    """Write into the file what it is, how it is fed, and ``more``."""
     from onnx import helper
 
     info = source.info
@@ -217,17 +218,15 @@ def _describe(proto: Any, source: Source, lengths: bool, stateful: bool, storage
         "output_names": info.output_names,
         "input_mean": info.input_mean,
         "input_scale": info.input_scale,
-        "lengths": lengths,
-        "stateful": stateful,
-        "storage": storage,
         "assumed": info.assumed,
+        **more,
     }
     helper.set_model_props(
         proto, {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
     )
 
 
-def _samples(source: Source, given: Any) -> list[Tensor]:
+def samples_for(source: Source, given: Any) -> list[Tensor]:
     """Return the sequences to compare on; drawn from a generator of their own."""
     draw = generator("samples", 0)
     further = source.info.window or 0
@@ -247,22 +246,22 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
 
 
 def _difference(session: Any, source: Source, x: Tensor, lengths: bool, stateful: bool) -> float:
-    feed = {"inputs": x.numpy()}
     if lengths:
         valid = 1 + torch.arange(len(x)) * (x.shape[1] - 1) // max(1, len(x) - 1)
-        feed["lengths"] = valid.numpy()
-        return relative_difference(
-            torch.from_numpy(session.run(["outputs"], feed)[0]), source.outputs(x, valid)
-        )
+        (shown,) = session.run(["outputs"], {"inputs": x.numpy(), "lengths": valid.numpy()})
+        return relative_difference(torch.from_numpy(shown), source.outputs(x, valid))
+    return relative_difference(outputs_of(session, x, stateful, source.info.every_step), source.outputs(x))
+
+
+def outputs_of(session: Any, x: Tensor, stateful: bool, every_step: bool) -> Tensor:
+    """Run a file; a stateful one in two pieces, the state handed on, which must be the same as in one."""
     if not stateful:
-        return relative_difference(torch.from_numpy(session.run(["outputs"], feed)[0]), source.outputs(x))
-    # in two pieces, the state handed on, must be the same as in one
+        return torch.from_numpy(session.run(["outputs"], {"inputs": x.numpy()})[0])
     states = {put.name: np.zeros((len(x), put.shape[1]), np.float32) for put in session.get_inputs()[1:]}
     shown = []
     for piece in x.tensor_split(2, dim=1):
         names = ["outputs", *(f"next_{name}" for name in states)]
-        found = session.run(names, {"inputs": piece.numpy(), **states})
-        shown.append(torch.from_numpy(found[0]))
-        states = dict(zip(states, found[1:], strict=True))
-    outputs = torch.cat(shown, dim=1) if source.info.every_step else shown[-1]
-    return relative_difference(outputs, source.outputs(x))
+        outputs, *after = session.run(names, {"inputs": piece.numpy(), **states})
+        shown.append(torch.from_numpy(outputs))
+        states = dict(zip(states, after, strict=True))
+    return torch.cat(shown, dim=1) if every_step else shown[-1]
