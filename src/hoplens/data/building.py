@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from hoplens.data.sets import FORMS, IGNORED, SequenceData, Split
-from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice
+from hoplens.errors import FileError, NonFiniteError, ParameterError, ShapeError, check_choice
 from hoplens.seeds import split_generator
 
 Array = NDArray[Any]
@@ -20,6 +22,7 @@ Parts = tuple[Array, Array, Array]  # indices of the training, validation and te
 FRACTIONS = (0.6, 0.2, 0.2)
 HELD_OUT = 0.2  # of official training sequences, for validation
 OWN = "your own"
+INSTALL = "pip install 'hoplens[data]'"
 
 
 @dataclass(frozen=True)
@@ -273,3 +276,20 @@ def _check_targets(goals: list[Array], arrays: list[Array], form: str) -> int:
     if not np.equal(flat, np.rint(flat)).all() or flat.min() < 0:
         raise ParameterError(f"classes must be whole numbers 0, 1, ..., got {flat.min():g} .. {flat.max():g}")
     return int(flat.max()) + 1
+
+
+def file_in_package(package: str, *parts: str) -> Path:
+    """Return the path of a file or folder inside a package, which is looked up but not imported.
+
+    ``package``: name under which it is imported. ``*parts``: path below the package's folder.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ParameterError(f"this data set is read from the package {package!r}: {INSTALL}")
+    folders = [Path(folder) for folder in spec.submodule_search_locations]
+    found = [folder.joinpath(*parts) for folder in folders if folder.joinpath(*parts).exists()]
+    if not found:
+        raise FileError(
+            f"no {'/'.join(parts)} in the installed {package} ({folders[0]}); reinstall it: {INSTALL}"
+        )
+    return found[0]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.data.building import Origin, assemble, split_three
-from hoplens.data.packages import file_in_package
+from hoplens.data.building import Origin, assemble, file_in_package, split_three
 from hoplens.data.sets import SequenceData
 from hoplens.errors import FileError
 from hoplens.seeds import split_generator
