@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from hoplens.models.readers.models import to_stack
-from hoplens.models.recurrent_model import RecurrentModel, last_steps
-from hoplens.models.stack import Stack
+from hoplens.compress.simulation import run_model
+from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.seeds import generator
 
 PROBES = 32  # outputs up to this count are followed one by one, more by as many random mixtures
@@ -89,17 +87,9 @@ def sensitivities(
     derivatives keep their mean.
     """
     work = copy.deepcopy(model).double().requires_grad_(False)
-    x = inputs.to(work.readout.weight)
-    if work.info.window is not None and not work.info.every_step:
-        x, _ = last_steps(x, work.info.window)
-    stack = to_stack(work.core, work.readout)
-    assert isinstance(stack, Stack)
+    weights, tape = work.state_dict(), _Tape()
     with torch.enable_grad():
-        tape = _Tape(x.shape[0])
-        shown = _run(stack, x, tape)
-        taken = shown if work.info.every_step else shown[-1:]
-        outputs = torch.stack([tape.add("readout.weight", state, work.readout(state)) for state in taken], 1)
-        outputs = outputs if work.info.every_step else outputs[:, 0]
+        outputs = run_model(work, weights, inputs.to(work.readout.weight), add=tape.add)
         goals = _goals(outputs, seed) if objective is None else [objective(outputs)]
         grads = [
             torch.autograd.grad(
@@ -107,7 +97,7 @@ def sensitivities(
             )
             for goal in goals
         ]
-    return tape.matrices(work.state_dict(), grads)
+    return tape.matrices(weights, grads)
 
 
 def _goals(outputs: Tensor, seed: int) -> list[Tensor]:
@@ -124,51 +114,25 @@ def _goals(outputs: Tensor, seed: int) -> list[Tensor]:
 class _Tape:
     """Zeros added to every row sum, by whose derivatives the adjoints are read."""
 
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
+    def __init__(self) -> None:
         self.leaves: list[Tensor] = []
         self.entries: dict[str, list[tuple[int, Tensor]]] = {}
 
-    def leaf(self, name: str, seen: Tensor, rows: int) -> Tensor:
-        zeros = seen.new_zeros(self.samples, rows, requires_grad=True)
+    def add(self, name: str, seen: Tensor, product: Tensor) -> Tensor:
+        """Return a product with zeros added; one of a weight that is never pruned as it is."""
+        if block_of(name) is None:
+            return product
+        # with the bias, where the row sums enter: a GRU's b_hn lies inside the reset gate like W_hn h
         self.entries.setdefault(name, []).append((len(self.leaves), seen.detach()))
-        self.leaves.append(zeros)
-        return zeros
-
-    def add(self, name: str, seen: Tensor, value: Tensor) -> Tensor:
-        return value + self.leaf(name, seen, value.shape[-1])
+        self.leaves.append(torch.zeros_like(product, requires_grad=True))
+        return product + self.leaves[-1]
 
     def matrices(self, weights: dict[str, Tensor], grads: list[tuple[Tensor, ...]]) -> dict[str, Matrix]:
-        found = {}
+        matrices = {}
         for name, entries in self.entries.items():
             adjoint = torch.stack([torch.stack([g[at] for at, _ in entries], 1) for g in grads])
             seen = torch.stack([seen for _, seen in entries], 1)
             block = block_of(name)
             assert block is not None
-            found[name] = Matrix(name, block, weights[name].detach(), seen, adjoint)
-        return found
-
-
-def _run(stack: Stack, inputs: Tensor, tape: _Tape) -> list[Tensor]:
-    """Return what the last level shows after every step."""
-    x = list(inputs.unbind(1))
-    for level, cells in enumerate(stack.levels):
-        shown = []
-        for direction, cell in enumerate(cells):
-            suffix = f"_l{level}" + ("_reverse" if direction else "")
-            shown.append(_run_cell(cell, x, bool(direction), suffix, tape))
-        x = [torch.cat(parts, dim=-1) for parts in zip(*shown, strict=True)]
-    return x
-
-
-def _run_cell(cell: Any, inputs: list[Tensor], reverse: bool, suffix: str, tape: _Tape) -> list[Tensor]:
-    state = inputs[0].new_zeros(tape.samples, cell.n_state)
-    shown: list[Tensor] = []
-    step = copy.copy(cell)
-    for x in reversed(inputs) if reverse else inputs:
-        # biases enter where the row sums do, a GRU's b_hn inside the reset gate like W_hn h
-        step.b_ih = cell.b_ih + tape.leaf(f"core.weight_ih{suffix}", x, cell.w_ih.shape[0])
-        step.b_hh = cell.b_hh + tape.leaf(f"core.weight_hh{suffix}", cell.feed(state), cell.w_hh.shape[0])
-        state = step.step(state, x)
-        shown.append(cell.emit(state))
-    return shown[::-1] if reverse else shown
+            matrices[name] = Matrix(name, block, weights[name].detach(), seen, adjoint)
+        return matrices

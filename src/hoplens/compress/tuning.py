@@ -66,19 +66,17 @@ def fine_tune(
     lr: float = 1e-3,
     batch: int = 64,
     seed: int = 0,
-) -> float:
+) -> None:
     """Train parameters in place with Adam; the learning rate falls linearly to 0.
 
     ``run``: takes inputs (B, L, I) and lengths or None, returns outputs. ``parameters``: leaves that require
     a gradient. ``inputs``, ``targets``, ``lengths``: all training data; each step draws ``batch`` of them.
-    ``seed``: of the draws; the global random state is not touched. Returns mean loss over the last tenth of
-    the steps.
+    ``seed``: of the draws; the global random state is not touched.
     """
     check_count("steps", steps)
     check_number("lr", lr, above=0.0)
     source = generator("order of fine-tuning data", seed)
     optimiser = torch.optim.Adam(parameters, lr=lr)
-    losses = []
     with torch.enable_grad():
         for step in range(steps):
             rows = torch.randint(len(inputs), (check_count("batch", batch),), generator=source)
@@ -89,8 +87,5 @@ def fine_tune(
             torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             optimiser.param_groups[0]["lr"] = lr * (1 - step / steps)
             optimiser.step()
-            losses.append(float(value.detach()))
     for parameter in parameters:
         parameter.grad = None
-    last = losses[-max(1, steps // 10) :]
-    return sum(last) / len(last)

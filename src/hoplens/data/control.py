@@ -234,9 +234,10 @@ def cartpole(
     """Load demonstrations of balancing a pole on a cart: from position and angle to the push, left or right.
 
     The expert, a linear-quadratic regulator, sees the speeds; the policy does not and has to find them from
-    what it saw before. Episodes start from states four times as wide as the environment's. Some steps carry out
-    a random action instead of the expert's, while the target stays the expert's: so data show how to come back
-    from mistakes (as in M. Laskey et al., DART: noise injection for robust imitation learning, CoRL 2017).
+    what it saw before. Episodes start from states four times as wide as the environment's. Some steps carry
+    out a random action instead of the expert's, while the target stays the expert's: so data show how to come
+    back from mistakes (as in M. Laskey et al., DART: noise injection for robust imitation learning, CoRL
+    2017).
 
     Parameters
     ----------
