@@ -65,7 +65,6 @@ def test_nir_says_what_it_loses(files, tmp_path):
         (("cut.pt", "-o", "x.onnx"), "cannot read"),
         (("data.npz", "-o", "x.onnx"), "cannot read"),
         (("net.pt", "-o", "no/x.onnx"), "cannot write"),
-        (("net.pt", "-o", "x.onnx", "--storage", "int2"), "unknown storage"),
         (("net.pt", "-o", "x.onnx", "--rnn", "encoder"), "unknown rnn prefix"),
         (("leaky.safetensors", "-o", "x.nir", "--lengths"), "--lengths goes with"),
         (("net.pt", "-o", "x.onnx", "--dt", "-5"), "--dt goes with --format nir"),

@@ -373,7 +373,6 @@ def export(
     stateful: Annotated[
         bool, typer.Option("--stateful", help="ONNX: states as inputs and outputs, for streams.")
     ] = False,
-    storage: Annotated[str, typer.Option(help="ONNX: auto, dense or half.")] = "auto",
     dt: Annotated[float, typer.Option(help="NIR: seconds a time step lasts.")] = 1e-3,
     method: Annotated[str, typer.Option(help="NIR: euler or zoh.")] = "euler",
 ) -> None:
@@ -392,7 +391,6 @@ def export(
         every_step=every_step,
         lengths=lengths,
         stateful=stateful,
-        storage=storage,
         dt=dt,
         method=method,
     )

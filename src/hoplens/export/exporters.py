@@ -99,11 +99,9 @@ def _write_int8(
 def _onnx_words(done: OnnxExport) -> str:
     shapes = ", ".join(str(shape) for shape in done.shapes)
     lines = [
-        f"{done.path}: {done.n_bytes} bytes, opset {done.opset}, storage {done.storage}",
+        f"{done.path}: {done.n_bytes} bytes, opset {done.opset}",
         f"in onnxruntime at {shapes} it differs from the model by {done.difference:.1e} (limit 1e-05)",
     ]
-    if done.rounding:
-        lines.append(f"half precision itself changes the outputs by {done.rounding:.1e}")
     return "\n".join(lines)
 
 
@@ -129,9 +127,7 @@ def _nir_words(done: NirExport) -> str:
 
 
 BUILT_IN = (
-    Exporter(
-        "onnx", ".onnx", "ONNX", _write_onnx, _open_onnx, _onnx_words, ("lengths", "stateful", "storage")
-    ),
+    Exporter("onnx", ".onnx", "ONNX", _write_onnx, _open_onnx, _onnx_words, ("lengths", "stateful")),
     Exporter(
         "int8",
         "-int8.onnx",

@@ -134,7 +134,7 @@ def _contestants(
     if "eager" in runtimes:
         found[name, "eager"] = _eager(own, x, carried)
     if "onnx" in runtimes:
-        export_onnx(own, folder / "model.onnx", stateful=carried, storage="dense")
+        export_onnx(own, folder / "model.onnx", stateful=carried)
         found[name, "onnx"] = _onnx(folder / "model.onnx", x, carried)
     return found
 

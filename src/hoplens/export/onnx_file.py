@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.errors import ExportError, ParameterError, check_choice
+from hoplens.errors import ExportError, ParameterError
 from hoplens.export.onnx_graph import OPSET, build_graph
 from hoplens.export.source import Source, read_source
-from hoplens.export.storage import STORAGES
 from hoplens.files import write_atomically
 from hoplens.models.recurrent_model import ModelInfo
-from hoplens.models.stack import Stack
 from hoplens.models.tensors import as_sequences
 from hoplens.seeds import generator
 from hoplens.version import __version__
@@ -36,23 +34,17 @@ class OnnxExport:
     n_bytes : int
         Size of the file.
     opset : int
-    storage : str
-        "auto", "dense" or "half".
     shapes : tuple of tuple of int
         (batch, time, inputs) at which the file was run in onnxruntime.
     difference : float
         Largest difference from the model there, divided by max(1, largest output).
-    rounding : float
-        The part of the change that the storage makes: 0 unless it is "half".
     """
 
     path: Path
     n_bytes: int
     opset: int
-    storage: str
     shapes: tuple[tuple[int, ...], ...]
     difference: float
-    rounding: float = 0.0
 
 
 def export_onnx(
@@ -63,15 +55,14 @@ def export_onnx(
     info: ModelInfo | None = None,
     lengths: bool = False,
     stateful: bool = False,
-    storage: str = "auto",
     inputs: Any = None,
 ) -> OnnxExport:
     """Write a recurrent network as ONNX, after running it in onnxruntime and comparing.
 
     The file takes ``inputs`` (batch, time, I) in float32, batch and time free, whatever layout the module
     itself has, and gives ``outputs`` (batch, O), or (batch, time, O) with ``info.every_step``. Its opset is
-    17. It is run at two shapes that nothing in it knows, (2, 5) and (3, 12) or the window and more, on random
-    inputs, and must agree with the module to 1e-5.
+    17; weights with many zeros are stored without them. It is run at two shapes that nothing in it knows,
+    (2, 5) and (3, 12) or the window and more, on random inputs, and must agree with the module to 1e-5.
 
     Parameters
     ----------
@@ -91,9 +82,6 @@ def export_onnx(
     stateful : bool, default False
         Add inputs ``h_l0`` (``c_l0``), ... (batch, H) and outputs ``next_h_l0``, ...: the state before and
         after, for streams that come piece by piece.
-    storage : {"auto", "dense", "half"}
-        ``"auto"``: float32; weights with many zeros are stored without them. ``"dense"``: plain float32.
-        ``"half"``: float16 on disk, float32 when run; compared with the model whose weights are rounded so.
     inputs : Tensor, shape (B, L, I), optional
         Sequences to compare on as well.
 
@@ -110,16 +98,11 @@ def export_onnx(
     FileError
         If the file cannot be written.
     """
-    check_choice("storage", storage, STORAGES)
     session_of = runtime()
     source = read_source(model, readout, info)
     _check_options(source, lengths, stateful)
-    told = source
-    if storage == "half":
-        source = replace(source, stack=_rounded(source.stack), levels={}, parts=None)
-        _check_cells(told, inputs)
-    proto = build_graph(source, lengths=lengths, stateful=stateful, storage=storage)
-    describe(proto, source, lengths=lengths, stateful=stateful, storage=storage)
+    proto = build_graph(source, lengths=lengths, stateful=stateful)
+    describe(proto, source, lengths=lengths, stateful=stateful)
     data = proto.SerializeToString()
     session = session_of(data)
     samples = samples_for(source, inputs)
@@ -129,19 +112,12 @@ def export_onnx(
             f"the ONNX file differs from the model by {difference:.2g}, more than {TOLERANCE:g}, so it was "
             "not written; a network that amplifies rounding (large recurrent weights) cannot agree in float32"
         )
-    rounding = (
-        0.0
-        if told is source
-        else max(relative_difference(told.outputs(x), source.outputs(x)) for x in samples)
-    )
     return OnnxExport(
         write_atomically(path, data),
         len(data),
         OPSET,
-        storage,
         tuple(tuple(x.shape) for x in samples),
         difference,
-        rounding,
     )
 
 
@@ -170,34 +146,6 @@ def _check_options(source: Source, lengths: bool, stateful: bool) -> None:
         raise ParameterError("stateful and lengths exclude each other; pass pieces without padding")
     if stateful and source.info.window is not None:
         raise ParameterError("a network with a window starts afresh each time; leave one of the two out")
-
-
-def _check_cells(told: Source, inputs: Any) -> None:
-    """Raise unless the cells, whose weights are to be rounded, compute what the model does."""
-    cells = replace(told, levels={}, parts=None)
-    apart = max(relative_difference(cells.outputs(x), told.outputs(x)) for x in samples_for(told, inputs))
-    if not apart <= TOLERANCE:
-        raise ExportError(
-            f"what was read of the model differs from it by {apart:.2g}, so no file was written"
-        )
-
-
-def _half(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(torch.float16).to(torch.float32)
-
-
-def _rounded(stack: Stack) -> Stack:
-    """Return the network with its weights rounded to half precision; biases and leaks stay."""
-    levels = []
-    for level in stack.levels:
-        cells = [cell.to(torch.float32) for cell in level]  # new cells
-        for cell in cells:
-            for part in ("w_ih", "w_hh", "w_hr"):
-                if getattr(cell, part, None) is not None:
-                    setattr(cell, part, _half(getattr(cell, part)))
-        levels.append(tuple(cells))
-    w_out = None if stack.w_out is None else _half(stack.w_out)
-    return Stack(tuple(levels), w_out, stack.label, stack.batch_first)
 
 
 def describe(proto: Any, source: Source, **more: Any) -> None:

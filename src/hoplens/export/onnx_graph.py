@@ -27,18 +27,17 @@ def build_graph(
     *,
     lengths: bool = False,
     stateful: bool = False,
-    storage: str = "dense",
     quantised: Quantised | None = None,
 ) -> Any:
     """Return the ONNX model (a ModelProto without metadata) of a network.
 
     ``lengths``: add an input ``lengths`` (batch,) of int64. ``stateful``: add inputs ``h_l0`` (and ``c_l0``
     of an LSTM), ..., shape (batch, H), the state to start from, and outputs ``next_h_l0``, ..., for running
-    a stream piece by piece. ``storage``: see `Graph`. ``quantised``: multiply its integers.
+    a stream piece by piece. ``quantised``: multiply its integers.
     """
     from onnx import TensorProto, helper
 
-    graph = Graph(storage)
+    graph = Graph()
     stack, info = source.stack, source.info
     for taken in ("inputs", "lengths", "outputs"):
         graph.name(taken)
