@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,17 +12,12 @@ from hoplens.errors import (
     ParameterError,
     check_count,
 )
-from hoplens.graph.factored import hop_products
 from hoplens.graph.implicit import pathways_of
 from hoplens.graph.pathways import Pathways
-from hoplens.graph.scaled import assemble
+from hoplens.graph.scaled import assemble, hop_products
 from hoplens.graph.timed import timed_maps
 from hoplens.lookup import look_up
 from hoplens.progress import Progress
-
-if TYPE_CHECKING:
-    pass
-
 
 HORIZON = 20  # time steps, where neither data nor the user say how many
 

@@ -19,7 +19,7 @@ from hoplens.errors import (
     unknown_name,
 )
 from hoplens.graph.chain import widen
-from hoplens.graph.pathways import select_networks
+from hoplens.graph.parts import select_networks
 from hoplens.graph.scaled import ScaledMaps, times_power
 from hoplens.lookup import look_up
 

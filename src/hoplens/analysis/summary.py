@@ -20,8 +20,7 @@ from hoplens.display import Shown
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
 from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.graph.pathways import Pathways
-from hoplens.graph.radius import spectral_radius
-from hoplens.graph.rescaling import rescale
+from hoplens.graph.radius import rescale, spectral_radius
 from hoplens.lookup import look_up
 from hoplens.models.ablation import ablate_units, ablation_cost
 from hoplens.models.readers.models import is_recurrent, parts_of

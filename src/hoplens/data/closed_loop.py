@@ -9,9 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from hoplens.data.control import random_actions
-from hoplens.data.dynamics import Plant, plant_of
-from hoplens.data.experts import expert
+from hoplens.data.control import Plant, expert, plant_of, random_actions
 from hoplens.data.sets import SequenceData
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count
 from hoplens.models.cells import LeakyRNN
@@ -194,6 +192,3 @@ def step_by_step(model: RecurrentModel | Advances) -> Policy:
         return model.readout(outputs[:, 0]), after
 
     return policy
-
-
-__all__ = ["ClosedLoop", "Policy", "closed_loop_return", "step_by_step"]

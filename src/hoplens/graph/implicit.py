@@ -57,6 +57,3 @@ def pathways_of(model: Any, name: str, readout: Any = None) -> Pathways:
         raise ParameterError(f"{name} takes a network, got {type(model).__name__}; pass what it was made of")
     net: Pathways = look_up(READ)(model, readout)
     return net
-
-
-__all__ = ["pathways_of", "takes_models"]

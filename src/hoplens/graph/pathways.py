@@ -16,7 +16,6 @@ from hoplens.graph.parts import (
     Layer,
     Leak,
     LowRank,
-    as_tensor,
     check_layers,
     check_leak,
     checked_blocks,
@@ -29,6 +28,10 @@ if TYPE_CHECKING:
     import networkx as nx
 
 RAW_WEIGHTS = "raw weights"
+LABELS = (
+    "input_names", "output_names", "input_modules", "output_modules", "hidden_names", "hidden_modules",
+    "layers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -191,16 +194,8 @@ class Pathways:
         """Select along the leading axes: one network of an ensemble, or a slice of it."""
         if not self.batch_shape:
             raise ShapeError("this Pathways holds one network and has no leading axis to index")
-        skip = None if self.w_skip is None else select_networks(self.w_skip, index, 2)
-        w_in, w_out = (select_networks(w, index, 2) for w in (self.w_in, self.w_out))
-        return replace_blocks(  # one step of several is a static graph
-            self,
-            w_in,
-            self._map_recurrent(lambda w: select_networks(w, index, 2)),
-            w_out,
-            skip,
-            leak=self._map_leak(lambda part: select_networks(part, index, 1)),
-        )
+        # one step of a graph of each step is a static graph; what is known of all says nothing of some
+        return self._map(lambda w: select_networks(w, index, 2), lambda part: select_networks(part, index, 1))
 
     def to(self, target: torch.device | torch.dtype | str) -> Pathways:
         """Return the same graph on another device or in another dtype.
@@ -210,32 +205,24 @@ class Pathways:
         target : torch.device, torch.dtype or str
             The device, its name (``"cuda"``), or the dtype.
         """
-        skip = None if self.w_skip is None else self.w_skip.to(target)
-        return replace_blocks(
-            self,
-            self.w_in.to(target),
-            self._map_recurrent(lambda w: w.to(target)),
-            self.w_out.to(target),
-            skip,
-            leak=self._map_leak(lambda part: part.to(target)),
-            agreement=self.agreement,
-        )
+        return self._map(lambda w: w.to(target), agreement=self.agreement)
 
     def detach(self) -> Pathways:
         """Return the same graph cut from autograd."""
-        skip = None if self.w_skip is None else self.w_skip.detach()
-        return replace_blocks(
-            self,
-            self.w_in.detach(),
-            self._map_recurrent(Tensor.detach),
-            self.w_out.detach(),
-            skip,
-            leak=self._map_leak(Tensor.detach),
-            agreement=self.agreement,
-        )
+        return self._map(Tensor.detach, agreement=self.agreement)
 
-    def _map_leak(self, function: Callable[[Tensor], Tensor]) -> Leak | None:
-        return None if self.leak is None else Leak(*map(function, self.leak))
+    def _map(
+        self,
+        function: Callable[[Tensor], Tensor],
+        on_leak: Callable[[Tensor], Tensor] | None = None,
+        agreement: Agreement | None = None,
+    ) -> Pathways:
+        """Apply a function to every block, and to the parts of the leak unless they take another."""
+        skip = None if self.w_skip is None else function(self.w_skip)
+        leak = None if self.leak is None else Leak(*map(on_leak or function, self.leak))
+        w_in, w_out = function(self.w_in), function(self.w_out)
+        w_rec = self._map_recurrent(function)
+        return replace_blocks(self, w_in, w_rec, w_out, skip, leak=leak, agreement=agreement)
 
     def _map_recurrent(self, function: Callable[[Tensor], Tensor]) -> Tensor | LowRank:
         """Apply a function to the recurrent block, or to each of its factors."""
@@ -276,23 +263,22 @@ class Pathways:
         input_names, output_names, hidden_names : sequence of str, optional
             I, O and H names.
         """
+        given = {"input_names": input_names, "output_names": output_names, "hidden_names": hidden_names}
         return Pathways(
             self.w_in,
             self.w_rec if self.factors is None else self.factors,
             self.w_out,
             self.w_skip,
-            input_names=self.input_names if input_names is None else input_names,
-            output_names=self.output_names if output_names is None else output_names,
-            hidden_names=self.hidden_names if hidden_names is None else hidden_names,
-            input_modules=self.input_modules,
-            output_modules=self.output_modules,
-            hidden_modules=self.hidden_modules,
-            layers=self.layers,
+            **{**self._labels(), **{name: value for name, value in given.items() if value is not None}},
             leak=self.leak,
             steps=self.steps,
             agreement=self.agreement,
             provenance=self.provenance,
         )
+
+    def _labels(self) -> dict[str, Any]:
+        """Return names, modules and layers, as the constructor takes them."""
+        return {name: getattr(self, name) for name in LABELS}
 
     def plot(self, horizon: int = 20) -> Any:
         """Draw the hop maps of the graph; see `hoplens.plots.plot_hops`.
@@ -387,28 +373,9 @@ def replace_blocks(
         w_rec,
         w_out,
         w_skip,
-        input_names=net.input_names,
-        output_names=net.output_names,
-        input_modules=net.input_modules,
-        output_modules=net.output_modules,
-        hidden_names=net.hidden_names,
-        hidden_modules=net.hidden_modules,
-        layers=net.layers,
+        **net._labels(),
         leak=leak,
         steps=net.steps and w_in.dim() == 3,
         agreement=agreement,
         provenance=net.provenance if provenance is None else provenance,
     )
-
-
-__all__ = [
-    "RAW_WEIGHTS",
-    "Agreement",
-    "Layer",
-    "Leak",
-    "LowRank",
-    "Pathways",
-    "as_tensor",
-    "replace_blocks",
-    "select_networks",
-]

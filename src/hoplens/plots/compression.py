@@ -75,8 +75,8 @@ def plot_compression(
     right.set_xlim(0.0, 1.06 * slowest if slowest > 0 else 1.0)  # room for the marker of the slowest
     if target_size is not None:
         left.axvline(target_size, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-    name_axes(left, "size of the ONNX file, share of the given model's", score)
-    name_axes(right, "one sequence in onnxruntime, ms", "")
+    name_axes(left, "size of the file, share of the given model's", score)
+    name_axes(right, "one sequence, ms", "")
     handles = [
         Line2D([], [], color=s.color, marker=s.marker, linestyle="none", markersize=4, label=plain(form))
         for form, s in zip(forms, OTHER_STYLES, strict=False)

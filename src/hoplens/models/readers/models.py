@@ -142,7 +142,7 @@ def parts_of(model: Any, readout: Any = None) -> ModelParts:
     Parameters
     ----------
     model : object
-        A `RecurrentModel`; what `hoplens.prune`, `hoplens.quantise`, `hoplens.reduce` and `low_rank`
+        A `RecurrentModel`; what `hoplens.prune`, `hoplens.quantise` and `hoplens.reduce`
         return; an `Ensemble` of one network; nn.RNN, nn.GRU, nn.LSTM, their cells,
         LeakyRNN, a Cell, a Stack, a class with a reader; or a module that holds exactly one of these and at
         most one linear layer, and does nothing but run the one after the other: it is run to see that.
@@ -201,8 +201,6 @@ def is_recurrent(model: Any) -> bool:
 
 def _returned(model: Any) -> RecurrentModel | None:
     """Return the model in what the library itself returns as one; None for anything else."""
-    if isinstance(getattr(model, "ensemble", None), Ensemble):  # PrunedEnsemble
-        model = model.ensemble
     if isinstance(model, Ensemble):
         if model.size != 1:
             raise ParameterError(
