@@ -98,10 +98,9 @@ def test_finds_the_network_or_says_how_to_name_it():
     assert pathways_of(graph) is graph
     assert pathways_of(net.rnn).n_outputs == 6
     two = nn.ModuleList([nn.RNN(2, 3), nn.RNN(2, 3)])
-    with pytest.raises(hl.errors.ParameterError, match="2 recurrent modules; say which one"):
-        pathways_of(two)
-    with pytest.raises(hl.errors.ParameterError, match=r"2 linear layers .* fit its 6 hidden units"):
-        pathways_of(nn.ModuleList([net, nn.Linear(6, 1)]))
+    for unclear in (two, nn.ModuleList([net, nn.Linear(6, 1)])):
+        with pytest.raises(hl.errors.UnsupportedModelError, match=r"2 (recurrent|linear).*HopLogger\(read_model="):
+            pathways_of(unclear)
     with pytest.raises(hl.errors.UnsupportedModelError, match="cannot read a Linear"):
         pathways_of(nn.Linear(2, 2))
     logger = hl.callbacks.HopLogger(3, read_model=lambda model: hl.read(model[1]))
