@@ -64,7 +64,7 @@ def closed_loop_return(
     ----------
     policy : model, Ensemble or callable
         A model as every function takes it, the networks of an ensemble (``train(...).ensemble``), or a plain
-        function ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) in the first step, or
+        function ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) first, or
         (..., episodes, I) where the outputs had leading axes, e.g. (E, episodes, I) for an ensemble, always
         standardised as ``data``; state is None first, then what the policy returned; outputs
         (..., episodes, O) as ``data``'s targets: two logits for the cart, the torque for the pendulum.

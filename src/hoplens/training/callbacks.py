@@ -121,7 +121,7 @@ class HopLogger:
             return
         guard = untouched(model, evaluation=False) if isinstance(model, nn.Module) else nullcontext()
         with guard, torch.no_grad():
-            net = (self.read_model or pathways_of)(model)
+            net = (self.read_model or _read)(model)
             if net.batch_shape:
                 raise ShapeError(
                     f"HopLogger follows one network, got leading axes {tuple(net.batch_shape)}; index them "
@@ -198,13 +198,8 @@ class HopLogger:
         return lightning_callback(self)
 
 
-def pathways_of(model: Any) -> Pathways:
-    """Return the graph of a model as `hoplens.read` does, the error saying how `HopLogger` takes others.
-
-    Parameters
-    ----------
-    model : model or Pathways
-    """
+def _read(model: Any) -> Pathways:
+    """Return the graph of a model as `hoplens.read` does, with the way out where that is not enough."""
     try:
         return read(model)
     except UnsupportedModelError as error:
@@ -307,5 +302,4 @@ __all__ = [
     "HopRecord",
     "TensorBoardSink",
     "lightning_callback",
-    "pathways_of",
 ]
