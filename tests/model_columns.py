@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import hoplens as hl
-from hoplens.reports import explanation_words as words
+from hoplens.reports import explanation as words
 
 X = torch.randn(4, 6, I, generator=torch.Generator().manual_seed(11))
 OTHER = torch.randn(3, 9, I, generator=torch.Generator().manual_seed(12))  # another batch size and length

@@ -34,17 +34,7 @@ def map_image(maps: HopMaps) -> NDArray[np.uint8]:
 def film(
     maps: Sequence[HopMaps], titles: Sequence[str], done: Sequence[float], seconds: float, dpi: int
 ) -> bytes:
-    """Return a GIF with one frame for each of the maps, all on one scale, and a bar of progress.
-
-    Parameters
-    ----------
-    maps : sequence of HopMaps
-    titles : sequence of str
-    done : sequence of float
-        Progress at each frame, 0 .. 1.
-    seconds : float
-    dpi : int
-    """
+    """Return a GIF with a frame for each of the maps, all on one scale, and a bar of progress (0 .. 1)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image

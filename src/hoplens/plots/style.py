@@ -1,4 +1,4 @@
-"""One look for all figures: colours, markers, quiet axes, and files fit for print."""
+"""One look for all figures: methods by name, colour and marker, quiet axes, and files fit for print."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from matplotlib.figure import Figure
 
 from hoplens.errors import check_choice
 from hoplens.files import write_atomically
-from hoplens.plots.methods import method_label, method_order
 from hoplens.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
+
+METHODS = ("none", "L2", "L1", "paper", "recommended")
+OURS = "recommended"
+PAPER = "paper"
+REFERENCES = ("L1", PAPER)  # what the recommended recipe has to beat
 
 INK = "#1c2024"
 MUTED = "#616a75"
@@ -73,6 +77,17 @@ OTHER_STYLES = (
 )
 # groups of hidden units: told apart by place and name too, so that hue is never all there is
 GROUP_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def method_label(method: str) -> str:
+    """Return the name of a method as readers see it."""
+    return "no penalty" if method == "none" else method
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """Return the distinct methods: the known ones in their fixed order, then the others as they came."""
+    distinct = list(dict.fromkeys(str(method) for method in methods))
+    return [m for m in METHODS if m in distinct] + [m for m in distinct if m not in METHODS]
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:

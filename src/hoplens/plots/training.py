@@ -19,14 +19,7 @@ SMOOTH = 50  # losses are drawn as means of a so-manieth of the training
 
 
 def plot_training(result: TrainingResult, n: int) -> Figure:
-    """Draw the training losses of all networks, and the hop maps of one.
-
-    Parameters
-    ----------
-    result : TrainingResult
-    n : int
-        Row of ``metrics``.
-    """
+    """Draw the training losses of all networks, and the hop maps of network ``n``."""
     figure = Figure(figsize=(2 * COLUMN, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     methods = result.metrics["method"].astype(str)

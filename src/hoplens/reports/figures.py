@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from hoplens.plots.curves import CHANCE, LOG_FROM
-from hoplens.plots.frames import Interval, fair_rows, pruning_points, reach_points, sweep_points
-from hoplens.plots.methods import method_label, method_order
-from hoplens.plots.style import method_styles
-from hoplens.reports.fronts import hop_front, weight_front
+from hoplens.plots.frames import (
+    Interval,
+    fair_rows,
+    hop_front,
+    pruning_points,
+    reach_points,
+    sweep_points,
+    weight_front,
+)
+from hoplens.plots.style import method_label, method_order, method_styles
 from hoplens.reports.numbers import number, strength
 from hoplens.reports.study import StudyLike, with_targets
 from hoplens.reports.theme import mark

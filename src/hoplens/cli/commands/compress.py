@@ -15,7 +15,7 @@ from hoplens.errors import FileError, NonFiniteError, ParameterError, check_coun
 from hoplens.files import csv_bytes, write_atomically
 from hoplens.models.readers.opening import read_model
 from hoplens.plots import plot_compression, save_figure
-from hoplens.reports.compression import FIGURE, cells, content, render, verdict
+from hoplens.reports.compression import FIGURE, cells, content, render_card, verdict
 from hoplens.studies.compression.candidates import QUICK_STEPS, Candidate, TuningSettings
 from hoplens.studies.compression.data import every_step, fit_info, halves, load_split
 from hoplens.studies.compression.result import Result, files_of, measure, torch_bytes
@@ -146,7 +146,7 @@ def _write(
     write_atomically(out / "candidates.csv", csv_bytes(result.table))
     figure = plot_compression(result.table, score=result.score_name, target_size=target_size)
     save_figure(figure, out / FIGURE)
-    told = content(
+    card = content(
         title,
         model,
         result,
@@ -157,7 +157,7 @@ def _write(
         files=files_of(out),
         padded=not bool(search.choose.mask.all()),
     )
-    markdown, page = render(told, figure)
+    markdown, page = render_card(card, figure)
     write_atomically(out / "card.html", page.encode())
     write_atomically(out / "card.md", markdown.encode())
 
