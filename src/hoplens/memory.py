@@ -27,24 +27,7 @@ def memory_of(device: torch.device | str = "cpu") -> int | None:
 
 
 def check_memory(what: str, needed: int, cure: str, *, device: torch.device | str = "cpu") -> None:
-    """Raise if some work needs more memory than there is.
-
-    Parameters
-    ----------
-    what : str
-        The work, as the subject of a sentence.
-    needed : int
-        Bytes that it takes at least.
-    cure : str
-        What to do instead.
-    device : torch.device or str, default "cpu"
-        Where.
-
-    Raises
-    ------
-    ParameterError
-        Names both amounts and the cure.
-    """
+    """Raise if some work needs more bytes than there are, naming the work, both amounts and the cure."""
     there = memory_of(device)
     if there is not None and needed > there:
         raise ParameterError(

@@ -45,20 +45,10 @@ class Registry(Generic[T]):
         self._added: dict[str, _Entry[T]] = {}
 
     def add(self, name: str, value: T, *, owner: str) -> None:
-        """Register a thing under a name.
+        """Register a thing under a name that is free.
 
-        Parameters
-        ----------
-        name : str
-        value : object
-        owner : str
-            Who defines it, e.g. ``module:function``; the same owner may define it again, as a notebook does.
-            While a file is loaded it is the file, and what its last version registered is gone by then.
-
-        Raises
-        ------
-        ParameterError
-            If the name is taken.
+        ``owner`` is who defines it, e.g. ``module:function``, and may define it again, as a notebook does;
+        while a file is loaded it is the file, and what its last version registered is gone by then.
         """
         if not isinstance(name, str) or not name:
             raise ParameterError(f"the name of a {self.kind} must be a text, got {name!r}")
@@ -71,15 +61,7 @@ class Registry(Generic[T]):
         self._added[name] = _Entry(value, own)
 
     def get(self, name: str) -> T:
-        """Return what has this name.
-
-        Raises
-        ------
-        UnknownNameError
-            If nothing has, with the nearest name.
-        ExtensionError
-            If it is a package's and cannot be loaded, or if two packages define it.
-        """
+        """Return what has this name; an error names the nearest one."""
         found = self.find(name)
         if found is None:
             raise unknown_name(self.kind, name, self.names())
@@ -105,15 +87,7 @@ class Registry(Generic[T]):
         return value
 
     def call(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
-        """Return what the function of this name makes of its options.
-
-        Raises
-        ------
-        UnknownNameError
-            For a name or option that does not exist, with the nearest one.
-        ParameterError
-            If an option is missing or wrong.
-        """
+        """Return what the function of this name makes of its options; an error names the wrong one."""
         function, given = self.get(name), dict(options or {})
         if not callable(function):
             raise ParameterError(f"the {self.kind} {name!r} is not a function")

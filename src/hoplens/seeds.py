@@ -15,22 +15,7 @@ from hoplens.errors import check_count
 
 
 def generator(stream: str, seed: int, *, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return PyTorch's generator of a stream.
-
-    Parameters
-    ----------
-    stream : str
-        What the numbers are for, for example "training data".
-    seed : int
-        At least 0, of any size.
-    device : torch.device or str, default "cpu"
-        Where numbers are drawn; they depend on the kind of device.
-
-    Raises
-    ------
-    ParameterError
-        If the seed is not a whole number of at least 0.
-    """
+    """Return PyTorch's generator of a stream; its numbers depend on the kind of device."""
     return torch.Generator(device).manual_seed(_hashed(stream, seed, size=4))
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import hoplens as hl
-from hoplens.cli.commands import run_analyze
+from hoplens.cli.commands.analyze import run_analyze
 from hoplens.errors import HoplensError
 
 
@@ -28,14 +28,8 @@ def model(rnn: nn.Module, hidden: int) -> nn.ModuleDict:
 
 def say(file: object, tmp_path: Path, **options: object) -> str:
     """Run the command inside this process and return what it printed."""
-    defaults = {
-        "rnn": None,
-        "readout": None,
-        "inputs": None,
-        "horizon": 4,
-        "out": None,
-        "table_format": "csv",
-    }
+    names = ("rnn", "readout", "inputs", "nonlinearity", "at", "radius", "out")
+    defaults = {**dict.fromkeys(names), "horizon": 4, "table_format": "csv"}
     with (tmp_path / "printed.txt").open("w+") as file_out:
         console = Console(file=file_out, width=200)
         run_analyze(console, str(file), **{**defaults, **options})  # type: ignore[arg-type]

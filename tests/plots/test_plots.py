@@ -22,8 +22,7 @@ from hoplens import plots
 from hoplens.errors import FileError, NonFiniteError, ParameterError, ShapeError, UnknownNameError
 from hoplens.plots.columns import MOST_PAIRS, TOP_PAIRS
 from hoplens.plots.frames import interval
-from hoplens.plots.methods import METHODS
-from hoplens.plots.style import DIVERGING, KNOWN_STYLES, PAPER_WHITE
+from hoplens.plots.style import DIVERGING, KNOWN_STYLES, METHODS, PAPER_WHITE
 from hoplens.studies.measures import kept_columns
 
 

@@ -27,8 +27,8 @@ from hoplens.errors import FileError
 from hoplens.plots.frames import interval
 from hoplens.plots.style import KNOWN_STYLES, OTHER_STYLES
 from hoplens.reports import numbers as n
-from hoplens.reports import render_study_report, theme, write_study_report
-from hoplens.reports.payload import script_json
+from hoplens.reports import render_study_report, theme
+from hoplens.reports.rendering import script_json
 from hoplens.reports.study import agreement, duels, means_over_tasks
 from hoplens.reports.tables import summary_table
 from hoplens.reports.verdict import tiles, verdict
@@ -512,7 +512,7 @@ class TestSafety:
 class TestWriting:
     def test_writes_utf8_and_returns_the_path(self, tmp_path: Path, results: StudyResults, page: str) -> None:
         target = tmp_path / "report.html"
-        assert write_study_report(results, target) == target
+        assert hl.report(results, path=target) == target
         assert target.read_text(encoding="utf-8") == page  # and the same study gives the same page
         assert os.listdir(tmp_path) == ["report.html"]
 
@@ -521,15 +521,15 @@ class TestWriting:
         target.write_text("old")
         broken = dataclasses.replace(results, summary=results.summary.drop(columns="method"))
         with pytest.raises(KeyError):
-            write_study_report(broken, target)
+            hl.report(broken, path=target)
         assert target.read_text() == "old"
         assert os.listdir(tmp_path) == ["report.html"]
 
     def test_a_target_that_cannot_be_written(self, tmp_path: Path) -> None:
         with pytest.raises(FileError, match="missing"):
-            write_study_report(empty_results(), tmp_path / "missing" / "report.html")
+            hl.report(empty_results(), path=tmp_path / "missing" / "report.html")
         with pytest.raises(FileError, match="folder"):
-            write_study_report(empty_results(), tmp_path)
+            hl.report(empty_results(), path=tmp_path)
 
     def test_settings_of_the_user_do_not_matter_and_stay(self, results: StudyResults, page: str) -> None:
         with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9}):

@@ -9,8 +9,7 @@ from hoplens.plots.compression import plot_compression
 from hoplens.plots.curves import plot_pruning, plot_reach, plot_strength_sweep
 from hoplens.plots.graphs import plot_paths, plot_routing_graph, plot_spectrum
 from hoplens.plots.maps import plot_hop_grid, plot_hops, plot_map
-from hoplens.plots.methods import method_label, method_order
-from hoplens.plots.style import MethodStyle, method_styles, save_figure
+from hoplens.plots.style import MethodStyle, method_label, method_order, method_styles, save_figure
 from hoplens.studies.measures import Measure, measure_info
 
 __all__ = [

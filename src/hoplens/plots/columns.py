@@ -84,12 +84,7 @@ def place_in_words(shape: tuple[int, ...], place: tuple[int, ...]) -> str:
 
 
 def arrange(maps: HopMaps) -> Columns:
-    """Order the pairs of one network by output and input module; too many are aggregated or left out.
-
-    Parameters
-    ----------
-    maps : HopMaps, shape (K, O, I)
-    """
+    """Order the pairs of one network's maps (K, O, I) by module; too many are aggregated or cut."""
     values = finite(maps.values.detach().double().cpu().numpy())
     to, from_ = maps.output_modules or maps.output_names, maps.input_modules or maps.input_names
     by_module = (maps.output_modules is not None, maps.input_modules is not None)

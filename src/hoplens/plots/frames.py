@@ -1,19 +1,22 @@
-"""Turn a study's frames into the points of curves."""
+"""Turn a study's frames into the points of curves and of trade-offs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hoplens.errors import ParameterError, unknown_name
-from hoplens.plots.methods import method_order
-from hoplens.studies.statistics import best_strength, bootstrap_mean
+from hoplens.plots.style import method_order
+from hoplens.studies.statistics import best_strength, bootstrap_mean, front_points, standing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Front = list[list[float]]
 
 
 class Interval(NamedTuple):
@@ -132,3 +135,42 @@ def _points(rows: pd.DataFrame, x: str, measure: str) -> dict[str, list[tuple[fl
             for value in sorted(set(own[x].astype(float)))
         ]
     return points
+
+
+def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
+    """Return each method's mean (active hops, error, strength) by strength, and the front of them.
+
+    A strength at which a network diverged has no point: its mean would be that of the others alone.
+    """
+    rows = fair_rows(networks, ["method", "strength"])
+    columns = ["active_hops", "test_error"]
+    groups = rows.groupby(["method", "strength"], sort=True)[columns]
+    means = groups.mean().where(groups.count().eq(groups.size(), axis=0))
+    lines: list[dict[str, Any]] = []
+    for method in method_order(rows["method"]):
+        own = means.loc[method].dropna()
+        points: Front = own.reset_index()[[*columns, "strength"]].to_numpy(float).tolist()
+        lines.append({"method": method, "points": points})
+    return lines, front_points([[x, y] for line in lines for x, y, _ in line["points"]])
+
+
+def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return each method's (percent left, error, strength), the best strength for each share left.
+
+    Which is best says `hoplens.statistics.best_strength`; where a network diverged at all strengths there is
+    no point. The error after pruning follows from the share of performance kept: ``1 - kept (1 - error)``.
+    """
+    rows = fair_rows(networks, ["method", "strength"])
+    lines = []
+    for method in method_order(rows["method"]):
+        own = rows[rows["method"] == method]
+        points = []
+        for column in reversed(["kept_0", *columns]):
+            kept = 1.0 if column == "kept_0" else own[column]
+            pruned = own.assign(error=1 - kept * (1 - own["test_error"]))
+            best = best_strength(pruned, "error")
+            lost, error = standing(pruned.loc[pruned["strength"] == best, "error"])
+            if not lost:
+                points.append([100.0 - float(column.removeprefix("kept_")), error, best])
+        lines.append({"method": method, "points": points})
+    return lines

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 from torch import nn
 
 from hoplens.export.exporters import EXPORTERS
 from hoplens.models.cells import LeakyRNN
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.reports.environment import environment
-from hoplens.reports.svg import inline_svg
-from hoplens.reports.theme import variables
+from hoplens.reports.rendering import render
+from hoplens.reports.svg import inline_svg, page_drawing
 from hoplens.studies.compression.candidates import ROUNDS, Candidate, TuningSettings
 from hoplens.studies.compression.result import Line, Result
 from hoplens.studies.compression.search import Choice, file_name
@@ -194,16 +191,12 @@ def _arguments(core: nn.Module) -> str:
     return ", ".join([*parts, "batch_first=True"])
 
 
-def render(told: dict[str, Any], figure: Figure) -> tuple[str, str]:
+def render_card(content: dict[str, Any], figure: Figure) -> tuple[str, str]:
     """Return the card as Markdown and as HTML."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        matplotlib.rcdefaults()
-        picture = inline_svg(figure, label=f"{told['score_name']} against size and latency", prefix="front")
-    colours = {"light": variables(dark=False), "dark": variables(dark=True)}
-    markdown = environment(markdown=True).get_template("card.md.j2").render(told)
-    page = environment().get_template("card.html.j2").render(**told, **colours, picture=picture)
-    return markdown, page
+    with page_drawing():
+        label = f"{content['score_name']} against size and latency"
+        picture = inline_svg(figure, label=label, prefix="front")
+    return render("card.md.j2", **content), render("card.html.j2", **content, picture=picture)
 
 
-__all__ = ["FIGURE", "cells", "content", "describe", "render", "verdict"]
+__all__ = ["FIGURE", "cells", "content", "render_card", "verdict"]

@@ -15,11 +15,7 @@ LARGEST_PLAIN = 1e6
 def number(value: object, digits: int = 3) -> str:
     """Write a number with ``digits`` significant digits; integers whole, truth as yes or no, text as it is.
 
-    Parameters
-    ----------
-    value : number, str or None
-        NaN, infinity and None give a dash.
-    digits : int, default 3
+    NaN, infinity and None give a dash.
     """
     if value is None:
         return MISSING

@@ -18,24 +18,25 @@ MOST = 0.9  # share of the influence that "most" of it means
 NEAR_ONE = 0.02
 
 
-def network_paragraph(found: Analysis) -> str:
+def network_paragraph(analysis: Analysis) -> str:
     """Return one paragraph that says what the network can route where and when, and how far data bear it out.
 
     What the weights alone say is called so before it is said.
     """
-    mass = found.maps.values.abs().sum((1, 2))
-    measured = _units(found) if found.ablations is not None else []  # in runs, not read off the weights
-    sentences = [_size(found), *measured, _trust(found)]
+    mass = analysis.maps.values.abs().sum((1, 2))
+    measured = _units(analysis) if analysis.ablations is not None else []  # in runs, not read off the weights
+    sentences = [_size(analysis), *measured, _trust(analysis)]
     if float(mass.sum()) == 0:
         sentences.append(
-            f"No input reaches an output within {int(found.maps.hops[-1])} hops: there is nothing to route."
+            f"No input reaches an output within {int(analysis.maps.hops[-1])} hops: "
+            "there is nothing to route."
         )
     else:
         sentences += [
-            *_when(found.maps, mass, found.spectral_radius),
-            *_where(found.maps),
-            *_modules(found.maps),
-            *([] if measured else _units(found)),
+            *_when(analysis.maps, mass, analysis.spectral_radius),
+            *_where(analysis.maps),
+            *_modules(analysis.maps),
+            *([] if measured else _units(analysis)),
         ]
     return " ".join(sentences)
 
@@ -82,8 +83,8 @@ def steps(lag: int) -> str:
     return "at the read-out itself" if lag == 0 else f"{count(lag, 'time step')} before the read-out"
 
 
-def _size(found: Analysis) -> str:
-    net, hops = found.net, found.maps.hops
+def _size(analysis: Analysis) -> str:
+    net, hops = analysis.net, analysis.maps.hops
     picks = bool(((net.w_out != 0).sum(1) == 1).all()) and bool((net.w_out.sum(1) == 1).all())
     said = ", hidden units themselves, without a read-out" if picks else ""
     return (
@@ -155,20 +156,20 @@ def _modules(maps: HopMaps) -> list[str]:
     ]
 
 
-def _units(found: Analysis) -> list[str]:
-    size = found.importance()
+def _units(analysis: Analysis) -> list[str]:
+    size = analysis.importance()
     if size is None or not float(size.max()) > 0:
         return []
     most = int(size.argmax())
-    what, scale = found.importance_of
+    what, scale = analysis.importance_of
     return [
-        f"Of all units removed one by one, {found.net.hidden_names[most]} is the one without which "
+        f"Of all units removed one by one, {analysis.net.hidden_names[most]} is the one without which "
         f"{what} change most, by {number(float(size[most]))} times their {scale}."
     ]
 
 
-def _trust(found: Analysis) -> str:
-    fit = found.fidelity
+def _trust(analysis: Analysis) -> str:
+    fit = analysis.fidelity
     start = "What follows is read off the weights alone, as if every unit were linear: "
     if fit is None:
         return (
@@ -204,12 +205,14 @@ def signed(value: float, digits: int = 3) -> str:
     return ("+" if value > 0 else "") + number(value, digits)
 
 
-def network_tiles(found: Analysis) -> list[Tile]:
+def network_tiles(analysis: Analysis) -> list[Tile]:
     """Return the few numbers that sum up a network."""
-    maps = found.maps
+    maps = analysis.maps
     mass = maps.values.abs().sum((1, 2))
     tiles = [
-        Tile(number(found.spectral_radius), "spectral radius: growth of a pathway per step, in the long run")
+        Tile(
+            number(analysis.spectral_radius), "spectral radius: growth of a pathway per step, in the long run"
+        )
     ]
     if float(mass.sum()) > 0:
         top = int(mass.argmax())
@@ -220,10 +223,10 @@ def network_tiles(found: Analysis) -> list[Tile]:
             tiles.append(Tile(f"hop {int(maps.hops[top])}", "carries the most influence"))
             mean = float(active_hops(maps).double().mean())
             tiles.append(Tile(number(mean, 2), f"active hops a pair, of {len(maps.hops)} followed"))
-    if found.fidelity is not None and found.fidelity.verdict() != "nothing flows":
+    if analysis.fidelity is not None and analysis.fidelity.verdict() != "nothing flows":
         tiles.append(
             Tile(
-                _explained(found.fidelity.pooled_explained),
+                _explained(analysis.fidelity.pooled_explained),
                 "of the flow on data explained by the weights, sequences pooled",
             )
         )

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from hoplens.plots.methods import method_label, method_order
-from hoplens.plots.style import method_styles
+from hoplens.plots.style import method_label, method_order, method_styles
 from hoplens.reports.numbers import MISSING, count, interval, number, strength
 from hoplens.reports.study import Duel, StudyLike, agreement, lost_share
 from hoplens.reports.theme import mark

@@ -21,27 +21,10 @@ Array = NDArray[np.float64]
 
 
 def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
-    """Return what the page needs to draw the hop maps of one network.
+    """Return what the page's scripts need to draw the hop maps (K, O, I) of one network.
 
     Outputs and inputs are ordered by module. Where there are too many to read, modules are shown in their
     place (the strongest weight of each block), or without modules the strongest ones; ``note`` says so.
-
-    Parameters
-    ----------
-    maps : HopMaps, values of shape (K, O, I)
-        One network.
-    name : str, optional
-        What the reader may choose it by.
-    note : str, optional
-        Said below the map.
-
-    Returns
-    -------
-    dict
-        ``hops`` and ``lags`` (K,) (None where hops have no lag), ``outputs`` and ``inputs`` (names),
-        ``outputModules`` and ``inputModules`` (names or None), ``values`` (K lists of O I numbers),
-        ``mass`` (K,): the sum of ``|H_k|`` over all pairs, ``pairs`` shown in the overview, ``mode`` and
-        hop (``start``) to begin with, ``gamma``.
     """
     values = finite(maps.values.detach().double().cpu().numpy())
     mass = np.abs(values).sum(axis=(1, 2))
@@ -140,13 +123,7 @@ def _overview(values: Array) -> tuple[list[int], str]:
 
 
 def grows(mass: Any) -> bool:
-    """Say whether hops differ so much that raw weights show the last ones only.
-
-    Parameters
-    ----------
-    mass : array or Tensor, shape (K,)
-        Influence of each hop.
-    """
+    """Say whether the influence of hops, (K,), differs so much that raw weights show the last ones only."""
     size = np.asarray(mass, dtype=np.float64)
     some = size[size > 0]
     return bool(len(some) and size[-1] == size.max() and some.max() > GROWTH * float(np.median(some)))

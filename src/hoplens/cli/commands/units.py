@@ -24,14 +24,9 @@ def check_units(
     nonlinearity: str | None,
     data: Path,
 ) -> None:
-    """Compare tanh and relu units on the targets in a file of data, if it has some that fit the model.
+    """Compare tanh and relu units on the targets in a file of data, if it has some that fit a bare plain RNN.
 
-    Only for bare weights of a plain RNN. Warns where the units that were named fit worse.
-
-    Raises
-    ------
-    ParameterError
-        If the units were not named and those that would be assumed fit worse.
+    Raises where the units were not named and those that would be assumed fit worse; warns where they were.
     """
     parts = open_parts(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
     plain = parts.whole is None and isinstance(parts.core, torch.nn.RNN)
