@@ -47,13 +47,16 @@ def trained(ensemble, penalty, inputs, lengths, factors, *, every_step=False):
     batch = inputs.permute(1, 2, 0)[:, None].expand(-1, ensemble.size, -1, -1).contiguous()
     run = make_recurrence(ensemble, batch.shape[3], len(batch))
     run.forward(batch)
-    draw = penalty.draw(batch.shape[3], ensemble.n_outputs)
-    reads = penalty.reads(lengths.expand(ensemble.size, -1)[:, draw.rows], every_step)
-    steps = int(reads.max()) + 1
+    rows = slice(0, ensemble.size)
     with torch.no_grad():
-        before = run.before_steps(slice(0, ensemble.size), draw.rows, steps)
-        x = batch[:steps].index_select(3, draw.rows)
-        flow = penalty.gradients_along(ensemble, before, x, draw, reads, factors)
+        flow = penalty.gradients_along(
+            ensemble,
+            batch,
+            lengths.expand(ensemble.size, -1),
+            every_step,
+            factors,
+            lambda columns, steps: run.before_steps(rows, columns, steps),
+        )
     weight = ensemble.weight.clone().requires_grad_()
     w_x, w_h, _ = ensemble.kernel.projections(weight, ensemble.n_hidden)
     (by_weight,) = torch.autograd.grad([w_x, w_h], weight, [flow.w_x, flow.w_h])
@@ -240,7 +243,8 @@ def test_of_many_outputs_a_sample_is_followed_and_scaled():
     inputs, lengths = draw_inputs(2, 5, 2), torch.tensor([5, 5])
     ones = torch.ones(2, dtype=F64)
     penalty = FlowPenalty(sequences=2, generator=source())
-    assert len(penalty.draw(2, 40).outputs) == 16
+    _, _, readout = trained(ensemble, penalty, inputs, lengths, ones)
+    assert int((readout != 0).any(2).sum(1)[0]) == 16
     draws = [trained(ensemble, penalty, inputs, lengths, ones) for _ in range(300)]
     wanted = [literal(ensemble.model(n), inputs, lengths, 1.0) for n in range(2)]
     assert torch.stack([value for value, _, _ in draws]).mean(0).tolist() == pytest.approx(wanted, rel=0.05)

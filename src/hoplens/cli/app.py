@@ -24,7 +24,7 @@ Nonlinearity = Annotated[
     str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
 ]
 At = Annotated[
-    str | None, typer.Option(help="Where to linearise: raw, origin, or, over --inputs, flow or mean.")
+    str | None, typer.Option(help="Where to linearise: raw, origin, or flow, mean (over --inputs).")
 ]
 Horizon = Annotated[int | None, typer.Option(help=HORIZON_HELP)]
 Model = Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")]

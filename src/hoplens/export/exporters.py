@@ -22,6 +22,16 @@ from hoplens.export.onnx_file import OnnxExport, export_onnx, runtime
 from hoplens.registry import Registry
 
 
+def takes_any(model: Any) -> bool:  # noqa: ARG001 - what an exporter asks of a model
+    """Return True: every model can be written.
+
+    Parameters
+    ----------
+    model : RecurrentModel or Quantised
+    """
+    return True
+
+
 @dataclass(frozen=True)
 class Exporter:
     """A format that models are written in.
@@ -56,7 +66,7 @@ class Exporter:
     open: Callable[[Path], Callable[[Tensor], Tensor]]
     words: Callable[[Any], str] = str
     options: tuple[str, ...] = ()
-    takes: Callable[[Any], bool] = lambda _: True
+    takes: Callable[[Any], bool] = takes_any
 
 
 def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:

@@ -28,14 +28,14 @@ from hoplens.penalties.base import Penalty
 from hoplens.penalties.held import HeldFlow, by_lag, held_flow, plain_flow, slopes_along
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hoplens.models.ensemble import Ensemble
 
 ALL_OUTPUTS = 16  # up to so many outputs are all followed; of more, so many drawn ones cost as much
 
 
-class Draw(NamedTuple):
+class _Draw(NamedTuple):
     """What a call follows.
 
     Attributes
@@ -178,11 +178,11 @@ class FlowPenalty(Penalty):
             )
         batch = as_batch(stack, inputs, lengths)
         readouts = stack.readout(batch.inputs)
-        draw = self.draw(len(batch.inputs), len(readouts))
+        draw = self._draw(len(batch.inputs), len(readouts))
         rows = draw.rows.to(batch.inputs.device)
         part = Batch(batch.inputs[rows], batch.lengths[rows])
         every = parts.info.every_step if self.every_step is None else self.every_step
-        reads = self.reads(part.lengths.cpu(), every).to(rows.device)
+        reads = self._reads(part.lengths.cpu(), every).to(rows.device)
         if draw.outputs is not None:
             readouts = readouts[draw.outputs.to(rows.device)]
         followed = Stack(stack.levels, readouts, stack.label, stack.batch_first)
@@ -197,18 +197,18 @@ class FlowPenalty(Penalty):
 
     def _free(self, net: Any, inputs: Tensor, lengths: Tensor | None, readout: Any) -> Tensor:
         x = torch.as_tensor(inputs)
-        draws = self.draw(len(x), 1).rows
+        draws = self._draw(len(x), 1).rows
         x = x.detach()[draws.to(x.device)].requires_grad_()
         known = is_recurrent(net) or isinstance(net, nn.RNNBase)
         model = parts_of(net, readout).model() if known or readout is not None else net
         info = getattr(model, "info", None)
         every = bool(getattr(info, "every_step", False)) if self.every_step is None else self.every_step
         ends = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.to("cpu")[draws]
-        reads = self.reads(ends, every)
+        reads = self._reads(ends, every)
         # cuDNN has no second derivative of recurrent layers; the flag is put back
         with torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
             outputs = _outputs_at(model, x, reads, every)  # (b, O)
-            draw = self.draw(len(x), outputs.shape[1], sequences=False)
+            draw = self._draw(len(x), outputs.shape[1], sequences=False)
             chosen = range(outputs.shape[1]) if draw.outputs is None else draw.outputs.tolist()
             maps = [torch.autograd.grad(outputs[:, o].sum(), x, create_graph=True)[0] for o in chosen]
             lags = (reads[:, None] - torch.arange(x.shape[1])).abs()
@@ -230,16 +230,16 @@ class FlowPenalty(Penalty):
         every_step : bool, default False
             Whether every step is read out, where the penalty does not say.
         """
-        draw = self.draw(inputs.shape[-1], ensemble.n_outputs)
+        draw = self._draw(inputs.shape[-1], ensemble.n_outputs)
         every = every_step if self.every_step is None else self.every_step
-        reads = self.reads(lengths[:, draw.rows.to(lengths.device)], every)
+        reads = self._reads(lengths[:, draw.rows.to(lengths.device)], every)
         steps = int(reads.max()) + 1
         x = inputs[:steps].detach().index_select(-1, draw.rows.to(inputs.device))
         x = x.expand(-1, ensemble.size, -1, -1)
         follow = self._held_along if self.slopes_are == "held" else self._free_along
         return follow(ensemble, x, draw, reads) * (draw.scale / len(draw.rows))
 
-    def _held_along(self, ensemble: Ensemble, x: Tensor, draw: Draw, reads: Tensor) -> Tensor:
+    def _held_along(self, ensemble: Ensemble, x: Tensor, draw: _Draw, reads: Tensor) -> Tensor:
         with torch.no_grad():
             start = x.new_zeros(ensemble.size, ensemble.n_hidden * len(ensemble.kernel.parts), x.shape[-1])
             run = ensemble.run(x)
@@ -251,7 +251,7 @@ class FlowPenalty(Penalty):
         weights = self.damping ** (torch.arange(len(slopes), device=x.device) + 2).to(x)
         return plain_flow(ensemble, slopes, routes, weights, draw.outputs, self.norm)
 
-    def _free_along(self, ensemble: Ensemble, x: Tensor, draw: Draw, reads: Tensor) -> Tensor:
+    def _free_along(self, ensemble: Ensemble, x: Tensor, draw: _Draw, reads: Tensor) -> Tensor:
         chosen = range(ensemble.n_outputs) if draw.outputs is None else draw.outputs.tolist()
         with torch.enable_grad():
             x = x.detach().clone().requires_grad_()
@@ -268,49 +268,47 @@ class FlowPenalty(Penalty):
     def gradients_along(
         self,
         ensemble: Ensemble,
-        before: Sequence[Tensor],
         inputs: Tensor,
-        draw: Draw,
-        reads: Tensor,
+        lengths: Tensor,
+        every_step: bool,
         factors: Tensor,
+        states: Callable[[Tensor, int], Sequence[Tensor]],
     ) -> HeldFlow:
-        """Return the penalty of every network and its gradients times factors, slopes held.
+        """Return the penalty of every network on its batch and its gradients times factors, slopes held.
 
         Parameters
         ----------
         ensemble : Ensemble
-        before : sequence of Tensor, shape (L, E, H, b)
-            Parts of the state before each step, of the sequences drawn.
-        inputs : Tensor, shape (L, E, I, b)
-            Of the sequences drawn.
-        draw : Draw
-        reads : Tensor of int64, shape (E, b)
-            Steps (from 0) that are read out.
+        inputs : Tensor, shape (L, E, I, B)
+        lengths : Tensor of int64, shape (E, B)
+        every_step : bool
+            Whether every step is read out, where the penalty does not say.
         factors : Tensor, shape (E,)
+        states : callable
+            Takes the sequences drawn (b,) and a number of steps; returns the parts of the state before each
+            step, (L, E, H, b) each.
         """
-        slopes, routes = slopes_along(ensemble, before, inputs)
+        draw = self._draw(inputs.shape[3], ensemble.n_outputs)
+        columns = draw.rows.to(inputs.device)
+        every = every_step if self.every_step is None else self.every_step
+        reads = self._reads(lengths[:, columns], every)
+        steps = int(reads.max()) + 1
+        x = inputs[:steps].index_select(3, columns)
+        slopes, routes = slopes_along(ensemble, states(columns, steps), x)
         slopes = by_lag(slopes, reads)
         hops = torch.arange(len(slopes), device=inputs.device) + 2
-        weights = self.damping ** hops.to(inputs) * (draw.scale / inputs.shape[-1])
+        weights = self.damping ** hops.to(inputs) * (draw.scale / len(columns))
         chosen = None if draw.outputs is None else draw.outputs.to(inputs.device)
         return held_flow(ensemble, slopes, routes, weights, factors, outputs=chosen, norm=self.norm)
 
-    def draw(self, batch: int, outputs: int, *, sequences: bool = True) -> Draw:
-        """Return what the next call follows, of so many sequences and outputs.
-
-        Parameters
-        ----------
-        batch, outputs : int
-            B and O.
-        sequences : bool, default True
-            Whether sequences are drawn; else all are taken.
-        """
+    def _draw(self, batch: int, outputs: int, *, sequences: bool = True) -> _Draw:
+        """Return what the next call follows: some sequences, unless all are taken, and outputs."""
         rows = torch.randperm(batch, generator=self.generator) if sequences else torch.arange(batch)
         limit = outputs if self.norm != "l1" else min(self.outputs or ALL_OUTPUTS, outputs)
         chosen = None if limit == outputs else torch.randperm(outputs, generator=self.generator)[:limit]
-        return Draw(rows[: self.sequences] if sequences else rows, chosen, outputs / limit)
+        return _Draw(rows[: self.sequences] if sequences else rows, chosen, outputs / limit)
 
-    def reads(self, lengths: Tensor, every_step: bool) -> Tensor:
+    def _reads(self, lengths: Tensor, every_step: bool) -> Tensor:
         """Return the step (from 0) of the read-out of every sequence (..., b): the last, or a random one."""
         if not every_step:
             return lengths - 1
@@ -381,4 +379,4 @@ class FlowSpec:
         )
 
 
-__all__ = ["Draw", "FlowPenalty", "FlowSpec"]
+__all__ = ["FlowPenalty", "FlowSpec"]

@@ -288,14 +288,14 @@ class Objective:
         self, penalty: FlowPenalty, rows: slice, factors: Tensor, inputs: Tensor, ends: Tensor
     ) -> None:
         part = self.ensemble.select(rows)
-        draw = penalty.draw(inputs.shape[3], part.n_outputs)
-        columns = draw.rows.to(inputs.device)
-        every = self.every_step if penalty.every_step is None else penalty.every_step
-        reads = penalty.reads(ends[:, columns], every)
-        steps = int(reads.max()) + 1
-        before = self.recurrence.before_steps(rows, columns, steps)
-        x = inputs[:steps, rows].index_select(3, columns)
-        flow = penalty.gradients_along(part, before, x, draw, reads, factors)
+        flow = penalty.gradients_along(
+            part,
+            inputs[:, rows],
+            ends,
+            self.every_step,
+            factors,
+            lambda columns, steps: self.recurrence.before_steps(rows, columns, steps),
+        )
         self.grad_readout[rows].add_(flow.readout)
         grad, h = self.recurrence.grad_weight[rows], part.n_hidden
         if is_direct(part.kernel):
