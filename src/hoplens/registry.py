@@ -28,16 +28,8 @@ class _Entry(Generic[T]):
 class Registry(Generic[T]):
     """Things by name: built in, registered by code, or announced by installed packages as entry points.
 
-    A package's entry points are listed without importing it; the thing is loaded when it is asked for.
-
-    Parameters
-    ----------
-    kind : str
-        What an error calls it, e.g. "task".
-    group : str
-        Group of entry points, e.g. "hoplens.tasks".
-    built_in : dict of str to object
-        What there is anyway.
+    A package's entry points are listed without importing it; the thing is loaded when it is asked for. Errors
+    call a thing by its ``kind``, e.g. "task"; ``group`` is that of the entry points, e.g. "hoplens.tasks".
     """
 
     def __init__(self, kind: str, group: str, built_in: Mapping[str, T]) -> None:

@@ -100,11 +100,7 @@ def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, 
 
 
 def at_best_strength(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the report rows of each group at the strength that is best on validation seeds.
-
-    See `hoplens.statistics.best_strength`. A group of one strength needs no choice; without roles all rows
-    serve to choose and to show.
-    """
+    """Return the report rows of each group at the strength best on validation seeds; see `best_strength`."""
     import pandas as pd
 
     return pd.concat([_best_strength(group) for _, group in frame.groupby(list(keys), sort=False)])

@@ -151,15 +151,13 @@ def _lag(lag: int) -> str:
     return f"{lag} step{'s' if lag > 1 else ''} before the last"
 
 
-def write_page(
-    why: Explanation, path: str | os.PathLike[str], *, sample: int = 0, n: int = 15, title: str = ""
-) -> Path:
-    """Write one sample's explanation as an HTML file without scripts; tables have ``n`` rows."""
-    return write_atomically(path, render_page(why, sample=sample, n=n, title=title).encode())
+def write_page(why: Explanation, path: str | os.PathLike[str], *, sample: int = 0, title: str = "") -> Path:
+    """Write one sample's explanation as an HTML file without scripts."""
+    return write_atomically(path, render_page(why, sample=sample, title=title).encode())
 
 
 def render_page(why: Explanation, *, sample: int = 0, n: int = 15, title: str = "") -> str:
-    """Return the page as HTML text; see `write_page`."""
+    """Return the page as HTML text; its tables have ``n`` rows."""
     when = timing(why, sample)
     with page_drawing():
         figure = why.plot(sample=sample).get_figure(root=True)

@@ -200,9 +200,9 @@ def _explained(share: float) -> str:
     return percent(share) if share > 0 else "none"
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float) -> str:
     """Write a number with its sign."""
-    return ("+" if value > 0 else "") + number(value, digits)
+    return ("+" if value > 0 else "") + number(value)
 
 
 def network_tiles(analysis: Analysis) -> list[Tile]:
