@@ -102,8 +102,10 @@ def _panel(ax: Axes, candidates: pd.DataFrame, x: str, forms: list[str]) -> None
     quiet(ax, grid="y")
     rest = candidates.iloc[1:]
     for form, style in zip(forms, OTHER_STYLES, strict=False):
-        own = rest[rest["form"] == form]
-        ax.scatter(own[x], own["score"], s=14, color=style.color, marker=style.marker, linewidths=0, zorder=3)
+        rows = rest[rest["form"] == form]
+        ax.scatter(
+            rows[x], rows["score"], s=14, color=style.color, marker=style.marker, linewidths=0, zorder=3
+        )
     first = candidates.iloc[:1]
     ax.scatter(first[x], first["score"], s=28, color=INK, marker="x", linewidths=1.2, zorder=4)
     front = front_points([[a, -b] for a, b in candidates[[x, "score"]].to_numpy(float)])

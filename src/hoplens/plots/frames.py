@@ -91,11 +91,11 @@ def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, 
     rows = at_best_strength(networks, ["method"])
     return {
         method: [
-            (float(column.removeprefix("kept_")), interval(own[column].to_numpy(dtype=float)))
+            (float(column.removeprefix("kept_")), interval(of_method[column].to_numpy(dtype=float)))
             for column in columns
         ]
         for method in method_order(rows["method"])
-        for own in [rows[rows["method"] == method]]
+        for of_method in [rows[rows["method"] == method]]
     }
 
 
@@ -125,10 +125,10 @@ def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
 def _points(rows: pd.DataFrame, x: str, measure: str) -> dict[str, list[tuple[float, Interval]]]:
     points: dict[str, list[tuple[float, Interval]]] = {}
     for method in method_order(rows["method"]):
-        own = rows[rows["method"] == method]
+        of_method = rows[rows["method"] == method]
         points[method] = [
-            (value, interval(own.loc[own[x] == value, measure].to_numpy(dtype=float)))
-            for value in sorted(set(own[x].astype(float)))
+            (value, interval(of_method.loc[of_method[x] == value, measure].to_numpy(dtype=float)))
+            for value in sorted(set(of_method[x].astype(float)))
         ]
     return points
 
@@ -144,8 +144,8 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
     means = groups.mean().where(groups.count().eq(groups.size(), axis=0))
     lines: list[dict[str, Any]] = []
     for method in method_order(rows["method"]):
-        own = means.loc[method].dropna()
-        points: Front = own.reset_index()[[*columns, "strength"]].to_numpy(float).tolist()
+        of_method = means.loc[method].dropna()
+        points: Front = of_method.reset_index()[[*columns, "strength"]].to_numpy(float).tolist()
         lines.append({"method": method, "points": points})
     return lines, front_points([[x, y] for line in lines for x, y, _ in line["points"]])
 
@@ -159,11 +159,11 @@ def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[st
     rows = fair_rows(networks, ["method", "strength"])
     lines = []
     for method in method_order(rows["method"]):
-        own = rows[rows["method"] == method]
+        of_method = rows[rows["method"] == method]
         points = []
         for column in reversed(["kept_0", *columns]):
-            kept = 1.0 if column == "kept_0" else own[column]
-            pruned = own.assign(error=1 - kept * (1 - own["test_error"]))
+            kept = 1.0 if column == "kept_0" else of_method[column]
+            pruned = of_method.assign(error=1 - kept * (1 - of_method["test_error"]))
             best = best_strength(pruned, "error")
             lost, error = standing(pruned.loc[pruned["strength"] == best, "error"])
             if not lost:

@@ -43,8 +43,8 @@ def opening(why: Explanation, sample: int) -> str:
         return f"{start}: no input is credited with anything."
     missing = float(why.relative_gap[sample])
     if missing > LARGE_GAP:
-        said = f"The credits of the inputs do not add up to the change of {change:+.4g}"
-        return f"{start}. {said}: {gap:+.2g} of it is missing, so they are not to be trusted here."
+        lack = f"The credits of the inputs do not add up to the change of {change:+.4g}"
+        return f"{start}. {lack}: {gap:+.2g} of it is missing, so they are not to be trusted here."
     exact = "" if missing < 5e-6 else f" but for {gap:+.2g}"
     shared = f"The change of {change:+.4g} is shared out as credits to the inputs, which add up to it"
     return f"{start}. {shared}{exact}."
