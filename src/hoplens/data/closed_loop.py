@@ -13,6 +13,7 @@ from hoplens.data.control import random_actions
 from hoplens.data.dynamics import Plant, plant_of
 from hoplens.data.experts import expert
 from hoplens.data.sets import SequenceData
+from hoplens.display import Shown
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count
 from hoplens.graph.pathways import Pathways
 from hoplens.models.ensemble import Ensemble
@@ -22,8 +23,8 @@ from hoplens.seeds import generator
 Policy = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class ClosedLoop:
+@dataclass(frozen=True, eq=False, repr=False)
+class ClosedLoop(Shown):
     """Returns of a policy, and of two references in the same episodes.
 
     Attributes
