@@ -91,11 +91,9 @@ def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, 
     rows = at_best_strength(networks, ["method"])
     return {
         method: [
-            (float(column.removeprefix("kept_")), interval(of_method[column].to_numpy(dtype=float)))
-            for column in columns
+            (float(name.removeprefix("kept_")), interval(of_method[name].to_numpy(float))) for name in columns
         ]
-        for method in method_order(rows["method"])
-        for of_method in [rows[rows["method"] == method]]
+        for method, of_method in by_method(rows)
     }
 
 
@@ -123,14 +121,18 @@ def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _points(rows: pd.DataFrame, x: str, measure: str) -> dict[str, list[tuple[float, Interval]]]:
-    points: dict[str, list[tuple[float, Interval]]] = {}
-    for method in method_order(rows["method"]):
-        of_method = rows[rows["method"] == method]
-        points[method] = [
+    return {
+        method: [
             (value, interval(of_method.loc[of_method[x] == value, measure].to_numpy(dtype=float)))
             for value in sorted(set(of_method[x].astype(float)))
         ]
-    return points
+        for method, of_method in by_method(rows)
+    }
+
+
+def by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each method, in the order in which methods stand."""
+    return [(method, rows[rows["method"] == method]) for method in method_order(rows["method"])]
 
 
 def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
@@ -158,8 +160,7 @@ def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[st
     """
     rows = fair_rows(networks, ["method", "strength"])
     lines = []
-    for method in method_order(rows["method"]):
-        of_method = rows[rows["method"] == method]
+    for method, of_method in by_method(rows):
         points = []
         for column in reversed(["kept_0", *columns]):
             kept = 1.0 if column == "kept_0" else of_method[column]
