@@ -37,18 +37,18 @@ def regular_file(path: str | os.PathLike[str], what: str) -> Path:
     """Return the path of a regular file (no pipe, no device) that can be read and fits into memory."""
     place = usable_path(path)
     try:
-        found = place.stat()
-        if stat.S_ISREG(found.st_mode):
+        status = place.stat()
+        if stat.S_ISREG(status.st_mode):
             with place.open("rb"):
                 pass
     except FileNotFoundError:
         raise FileError(f"no file {str(path)!r}; pass the path of a {what}") from None
     except OSError as error:
         raise FileError(f"cannot read {str(path)!r} ({error.strerror}); pass the path of a {what}") from None
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file, but a pipe or a device"
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file, but a pipe or a device"
         raise FileError(f"{str(path)!r} is {kind}; pass the path of a {what}")
-    check_memory(f"reading {printable(path)}", found.st_size, "take a smaller file")
+    check_memory(f"reading {printable(path)}", status.st_size, "take a smaller file")
     return place
 
 
@@ -66,12 +66,12 @@ def read_text(path: str | os.PathLike[str], what: str, *, most: int) -> str:
     """Return the text of a regular file of at most ``most`` bytes; a longer one is refused unread."""
     place = usable_path(path)
     try:
-        found = place.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = place.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise FileError(f"cannot read the {what} {printable(path)} (it is no regular file); name a file")
-        if found.st_size > most:
+        if status.st_size > most:
             raise FileError(
-                f"cannot read the {what} {printable(path)} ({found.st_size:,} bytes, at most {most:,} are "
+                f"cannot read the {what} {printable(path)} ({status.st_size:,} bytes, at most {most:,} are "
                 "read); name another file"
             )
         with place.open("rb") as file:

@@ -35,18 +35,12 @@ def bare_generator(seed: int) -> torch.Generator:
 
 
 def split_generator(seed: int) -> np.random.Generator:
-    """Return the generator that cuts a data set into its splits.
-
-    Its numbers are those of the bare seed: a cut is part of what a data set is; see `bare_generator`.
-    """
+    """Return the generator that cuts a data set; a cut is part of what it is: see `bare_generator`."""
     return np.random.default_rng(check_count("seed", seed, least=0))
 
 
 def signal_order(length: int, seed: int) -> list[int]:
-    """Return time steps 0 .. L - 1 in the order in which a sparse task takes them.
-
-    They are part of what a task is; see `bare_generator`.
-    """
+    """Return time steps 0 .. L - 1 as a sparse task takes them; part of what it is: see `bare_generator`."""
     order: list[int] = torch.randperm(length, generator=bare_generator(seed)).tolist()
     return order
 

@@ -111,10 +111,10 @@ def _save_pathways(net: Pathways, path: str | Path) -> Path:
         tensors |= net.leak._asdict()
     described = {"format": FORMAT, **{name: getattr(net, name) for name in (*NAMES, "layers", "provenance")}}
     # cloned: blocks may share memory, which safetensors refuses
-    own = {
+    stored = {
         name: part.detach().cpu().contiguous().clone() for name, part in tensors.items() if part is not None
     }
-    return write_atomically(path, pack(own, metadata={KEY: json.dumps(described)}))
+    return write_atomically(path, pack(stored, metadata={KEY: json.dumps(described)}))
 
 
 def _description(file: Path) -> Any:
@@ -138,13 +138,13 @@ def _load_pathways(file: Path, described: Any) -> Pathways:
             csr = parts["rows"], parts["columns"], parts["weights"]
             w_rec = torch.sparse_csr_tensor(*csr, size=2 * parts["w_in"].shape[:1], check_invariants=True)
         leak = Leak(parts["kept"], parts["gain"]) if "kept" in parts else None
-        said = {name: described[name] for name in (*NAMES, "layers", "provenance")}
-        return Pathways(parts["w_in"], w_rec, parts["w_out"], parts.get("w_skip"), leak=leak, **said)
+        names = {name: described[name] for name in (*NAMES, "layers", "provenance")}
+        return Pathways(parts["w_in"], w_rec, parts["w_out"], parts.get("w_skip"), leak=leak, **names)
     except FileError:
         raise
     except (HoplensError, SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        said_by = " ".join(str(error).split())[:120]
-        raise FileError(f"the graph in {str(file)!r} is damaged ({said_by}); save it again") from None
+        why = " ".join(str(error).split())[:120]
+        raise FileError(f"the graph in {str(file)!r} is damaged ({why}); save it again") from None
 
 
 __all__ = ["load", "save"]

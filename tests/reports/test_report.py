@@ -22,16 +22,16 @@ import pytest
 from colours import VISION, contrast, distance
 
 import hoplens as hl
-from hoplens import plots
 from hoplens.errors import FileError
 from hoplens.plots.frames import interval
-from hoplens.plots.style import KNOWN_STYLES, OTHER_STYLES
+from hoplens.plots.style import KNOWN_STYLES, OTHER_STYLES, MethodStyle
 from hoplens.reports import numbers as n
 from hoplens.reports import render_study_report, theme
 from hoplens.reports.rendering import script_json
 from hoplens.reports.study import agreement, duels, means_over_tasks
 from hoplens.reports.tables import summary_table
 from hoplens.reports.verdict import tiles, verdict
+from hoplens.studies.measures import measure_info
 from hoplens.studies.paper.results import StudyResults
 
 MEASURES = (
@@ -257,8 +257,8 @@ class TestContents:
 
     def test_measures_are_defined(self, page: str) -> None:
         for name in MEASURES[:-1]:
-            assert f"<dt>{plots.measure_info(name).label}</dt>" in page
-            assert html.escape(plots.measure_info(name).meaning, quote=False).replace("'", "&#39;") in page
+            assert f"<dt>{measure_info(name).label}</dt>" in page
+            assert html.escape(measure_info(name).meaning, quote=False).replace("'", "&#39;") in page
         assert "<dt>kept at p %</dt>" in page
 
     def test_verdict_and_tiles_come_first(self, page: str, results: StudyResults) -> None:
@@ -636,7 +636,7 @@ class TestTheme:
         assert "@media print" in page
 
     @pytest.mark.parametrize("style", [*KNOWN_STYLES.values(), *OTHER_STYLES])
-    def test_marks_fill_their_box(self, style: plots.MethodStyle) -> None:
+    def test_marks_fill_their_box(self, style: MethodStyle) -> None:
         found = re.search(r' d="([^"]+)"', theme.mark(style))
         assert found
         values = [float(value) for value in re.findall(r"-?\d+\.\d+", found.group(1))]

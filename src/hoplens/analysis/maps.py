@@ -163,15 +163,19 @@ class HopMaps(Shown):
         named = {"absolute": self.absolute, "spread": self.spread, "standard_error": self.standard_error}
         return {name: function(part) for name, part in named.items() if part is not None}
 
-    def to(self, dtype: torch.dtype) -> HopMaps:
-        """Return the maps in another dtype.
+    def to(self, target: torch.dtype | torch.device | str) -> HopMaps:
+        """Return the maps in another dtype or on another device.
 
         Parameters
         ----------
-        dtype : torch.dtype
+        target : torch.dtype, torch.device or str
         """
+        along_data = self._map_along_data(lambda part: part.to(target))
+        if isinstance(target, torch.dtype):
+            return replace(self, values=self.values.to(target), **along_data)
+        samples = None if self.samples is None else self.samples.to(target)
         return replace(
-            self, values=self.values.to(dtype), **self._map_along_data(lambda part: part.to(dtype))
+            self, values=self.values.to(target), hops=self.hops.to(target), samples=samples, **along_data
         )
 
     def sel(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hoplens.data.control import Plant, expert, plant_of, random_actions
 from hoplens.data.sets import SequenceData
+from hoplens.display import Shown
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count
 from hoplens.graph.pathways import Pathways
 from hoplens.models.ensemble import Ensemble
@@ -20,8 +21,8 @@ from hoplens.seeds import generator
 Policy = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class ClosedLoop:
+@dataclass(frozen=True, eq=False, repr=False)
+class ClosedLoop(Shown):
     """Returns of a policy, and of two references in the same episodes.
 
     Attributes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -87,6 +88,8 @@ class Agreement(NamedTuple):
     gain: float
 
     def __str__(self) -> str:
+        if not math.isfinite(self.explained):
+            return "nothing flows along these inputs"
         share = f"{self.explained:.2f}" if self.explained > 0 else "none"
         return (
             f"correlation {self.correlation:.2f} with the exact maps, explains {share} (gain {self.gain:.2g})"

@@ -303,7 +303,7 @@ class Pathways:
         horizon : int, default 20
             Time steps considered.
         """
-        text: str = look_up("hoplens.analysis.summary:analyze")(self, horizon=horizon).to_text()
+        text: str = look_up("hoplens.analysis.analysing:analyze")(self, horizon=horizon).to_text()
         return text
 
     def adjacency(self) -> Tensor:

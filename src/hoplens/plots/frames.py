@@ -91,20 +91,14 @@ def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, 
     rows = at_best_strength(networks, ["method"])
     return {
         method: [
-            (float(column.removeprefix("kept_")), interval(own[column].to_numpy(dtype=float)))
-            for column in columns
+            (float(name.removeprefix("kept_")), interval(of_method[name].to_numpy(float))) for name in columns
         ]
-        for method in method_order(rows["method"])
-        for own in [rows[rows["method"] == method]]
+        for method, of_method in by_method(rows)
     }
 
 
 def at_best_strength(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the report rows of each group at the strength that is best on validation seeds.
-
-    See `hoplens.statistics.best_strength`. A group of one strength needs no choice; without roles all rows
-    serve to choose and to show.
-    """
+    """Return the report rows of each group at the strength best on validation seeds; see `best_strength`."""
     import pandas as pd
 
     return pd.concat([_best_strength(group) for _, group in frame.groupby(list(keys), sort=False)])
@@ -127,14 +121,18 @@ def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _points(rows: pd.DataFrame, x: str, measure: str) -> dict[str, list[tuple[float, Interval]]]:
-    points: dict[str, list[tuple[float, Interval]]] = {}
-    for method in method_order(rows["method"]):
-        own = rows[rows["method"] == method]
-        points[method] = [
-            (value, interval(own.loc[own[x] == value, measure].to_numpy(dtype=float)))
-            for value in sorted(set(own[x].astype(float)))
+    return {
+        method: [
+            (value, interval(of_method.loc[of_method[x] == value, measure].to_numpy(dtype=float)))
+            for value in sorted(set(of_method[x].astype(float)))
         ]
-    return points
+        for method, of_method in by_method(rows)
+    }
+
+
+def by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each method, in the order in which methods stand."""
+    return [(method, rows[rows["method"] == method]) for method in method_order(rows["method"])]
 
 
 def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
@@ -148,8 +146,8 @@ def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
     means = groups.mean().where(groups.count().eq(groups.size(), axis=0))
     lines: list[dict[str, Any]] = []
     for method in method_order(rows["method"]):
-        own = means.loc[method].dropna()
-        points: Front = own.reset_index()[[*columns, "strength"]].to_numpy(float).tolist()
+        of_method = means.loc[method].dropna()
+        points: Front = of_method.reset_index()[[*columns, "strength"]].to_numpy(float).tolist()
         lines.append({"method": method, "points": points})
     return lines, front_points([[x, y] for line in lines for x, y, _ in line["points"]])
 
@@ -162,12 +160,11 @@ def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[st
     """
     rows = fair_rows(networks, ["method", "strength"])
     lines = []
-    for method in method_order(rows["method"]):
-        own = rows[rows["method"] == method]
+    for method, of_method in by_method(rows):
         points = []
         for column in reversed(["kept_0", *columns]):
-            kept = 1.0 if column == "kept_0" else own[column]
-            pruned = own.assign(error=1 - kept * (1 - own["test_error"]))
+            kept = 1.0 if column == "kept_0" else of_method[column]
+            pruned = of_method.assign(error=1 - kept * (1 - of_method["test_error"]))
             best = best_strength(pruned, "error")
             lost, error = standing(pruned.loc[pruned["strength"] == best, "error"])
             if not lost:

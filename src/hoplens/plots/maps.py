@@ -24,7 +24,6 @@ from hoplens.plots.columns import (
     finite,
     one_network,
     pick,
-    place_in_words,
 )
 from hoplens.plots.style import (
     DIVERGING,
@@ -150,8 +149,7 @@ def plot_map(
             f"a map must have shape (..., O, I) = (..., {len(output_names)}, {len(input_names)}) to go with "
             f"the names of its outputs and inputs, got {array.shape}"
         )
-    shape = array.shape[:-2]
-    place = pick(shape, None)
+    place, which = pick(array.shape[:-2], None)
     array = finite(array[place])
     outputs, inputs = array.shape
     if ax is None:
@@ -162,7 +160,7 @@ def plot_map(
     quiet(ax)
     ax.set_aspect("equal")
     name_cells(ax, input_names, output_names)
-    name_panel(ax, place_in_words(shape, place) if shape else "")
+    name_panel(ax, which)
     _scale_bar(mesh, [ax])
     return ax
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -44,15 +45,7 @@ RASTER_DPI = 300
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """How a method looks in every figure: a colour and, for readers who see no colours, a marker.
-
-    Attributes
-    ----------
-    color : str
-        Of matplotlib.
-    marker : str
-        Of matplotlib.
-    """
+    """How a method looks in every figure: a colour and, for readers who see no colours, a marker."""
 
     color: str
     marker: str
@@ -93,22 +86,11 @@ def method_order(methods: Iterable[str]) -> list[str]:
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
     """Return colour and marker of each method.
 
-    The methods of a study (none, L2, L1, paper, recommended) always look the same; others take the
-    further styles in the order in which they come, beginning anew after the last.
-
-    Parameters
-    ----------
-    methods : iterable of str
+    The methods of a study always look the same; others take the further styles in the order in which they
+    come, beginning anew after the last.
     """
-    styles: dict[str, MethodStyle] = {}
-    others = 0
-    for method in method_order(methods):
-        if method in KNOWN_STYLES:
-            styles[method] = KNOWN_STYLES[method]
-        else:
-            styles[method] = OTHER_STYLES[others % len(OTHER_STYLES)]
-            others += 1
-    return styles
+    others = itertools.cycle(OTHER_STYLES)
+    return {m: KNOWN_STYLES[m] if m in KNOWN_STYLES else next(others) for m in method_order(methods)}
 
 
 def _diverging() -> ListedColormap:

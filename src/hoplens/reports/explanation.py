@@ -43,8 +43,8 @@ def opening(why: Explanation, sample: int) -> str:
         return f"{start}: no input is credited with anything."
     missing = float(why.relative_gap[sample])
     if missing > LARGE_GAP:
-        said = f"The credits of the inputs do not add up to the change of {change:+.4g}"
-        return f"{start}. {said}: {gap:+.2g} of it is missing, so they are not to be trusted here."
+        lack = f"The credits of the inputs do not add up to the change of {change:+.4g}"
+        return f"{start}. {lack}: {gap:+.2g} of it is missing, so they are not to be trusted here."
     exact = "" if missing < 5e-6 else f" but for {gap:+.2g}"
     shared = f"The change of {change:+.4g} is shared out as credits to the inputs, which add up to it"
     return f"{start}. {shared}{exact}."
@@ -151,15 +151,13 @@ def _lag(lag: int) -> str:
     return f"{lag} step{'s' if lag > 1 else ''} before the last"
 
 
-def write_page(
-    why: Explanation, path: str | os.PathLike[str], *, sample: int = 0, n: int = 15, title: str = ""
-) -> Path:
-    """Write one sample's explanation as an HTML file without scripts; tables have ``n`` rows."""
-    return write_atomically(path, render_page(why, sample=sample, n=n, title=title).encode())
+def write_page(why: Explanation, path: str | os.PathLike[str], *, sample: int = 0, title: str = "") -> Path:
+    """Write one sample's explanation as an HTML file without scripts."""
+    return write_atomically(path, render_page(why, sample=sample, title=title).encode())
 
 
 def render_page(why: Explanation, *, sample: int = 0, n: int = 15, title: str = "") -> str:
-    """Return the page as HTML text; see `write_page`."""
+    """Return the page as HTML text; its tables have ``n`` rows."""
     when = timing(why, sample)
     with page_drawing():
         figure = why.plot(sample=sample).get_figure(root=True)

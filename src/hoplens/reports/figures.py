@@ -89,7 +89,7 @@ def _comparison(summary: pd.DataFrame) -> Group:
 def _dots(summary: pd.DataFrame, measure: str) -> Figure:
     info = measure_info(measure)
     tasks: list[dict[str, Any]] = []
-    said = []
+    sentences = []
     for task, rows in _by_task(summary):
         by_method = {str(row["method"]): row for row in rows.to_dict("records")}
         values = [
@@ -103,14 +103,14 @@ def _dots(summary: pd.DataFrame, measure: str) -> Figure:
         ]
         tasks.append({"name": task, "target": _target(rows, measure), "rows": values})
         means = ", ".join(f"{method_label(v['method'])} {number(v['mean'])}" for v in values)
-        said.append(f"{task}: {means}")
+        sentences.append(f"{task}: {means}")
     x = {
         "name": info.label,
         "log": _spread([v["mean"] for task in tasks for v in task["rows"]], measure),
         "zero": info.better in ("lower", "target"),
         **_whole(measure),
     }
-    label = f"{info.label}, mean by task and method. " + "; ".join(said) + "."
+    label = f"{info.label}, mean by task and method. " + "; ".join(sentences) + "."
     return Figure(f"cmp-{measure}", "dots", info.label, label, {"x": x, "tasks": tasks})
 
 
@@ -167,12 +167,12 @@ def _weight_fronts(networks: pd.DataFrame, columns: Sequence[str]) -> Group:
             "y": {"name": "test error after pruning", "log": True},
             "lines": lines,
         }
-        said = "; ".join(
+        best = "; ".join(
             f"{method_label(line['method'])} {number(p[1])} with {number(p[0], 2)} % left"
             for line in lines
             for p in line["points"][:1]
         )
-        label = f"{task}: error of the best strength at each number of weights. {said}."
+        label = f"{task}: error of the best strength at each number of weights. {best}."
         figures.append(Figure(f"weights-{n}", "fronts", task, label, data))
     text = (
         "The error of a method's best strength with so many recurrent weights left; "
@@ -221,11 +221,11 @@ def _curves(key: str, title: str, points: Points, x: dict[str, Any], measure: st
     level = {"value": CHANCE[measure][0], "text": CHANCE[measure][1]} if measure in CHANCE else None
     zero = measure in ("kept", "test_error")
     y = {"name": name, "log": _spread(means, measure), "zero": zero, **_whole(measure)}
-    said = "; ".join(
+    values = "; ".join(
         f"{method_label(m)} " + ", ".join(f"{number(p.mean)} at {strength(at)}" for at, p in line)
         for m, line in points.items()
     )
-    label = f"{title + ': ' if title else ''}{name} over {x['name']}. {said}."
+    label = f"{title + ': ' if title else ''}{name} over {x['name']}. {values}."
     return Figure(key, "curves", title, label, {"x": x, "y": y, "level": level, "lines": lines})
 
 

@@ -93,8 +93,8 @@ def _pathways(analysis: Analysis) -> tuple[list[dict[str, str]], list[str]]:
         if len(best):
             row["walk"] = str(best["path"].iloc[0]).replace(" > ", " → ")
             row["part"] = fine_percent(float(best["share"].iloc[0]))
-    said = f"single walks are left out for {skipped} long pathways, as the network is large"
-    return rows, [said] if skipped else []
+    note = f"single walks are left out for {skipped} long pathways, as the network is large"
+    return rows, [note] if skipped else []
 
 
 def _units(analysis: Analysis) -> list[dict[str, str]]:

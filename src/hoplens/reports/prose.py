@@ -86,10 +86,10 @@ def steps(lag: int) -> str:
 def _size(analysis: Analysis) -> str:
     net, hops = analysis.net, analysis.maps.hops
     picks = bool(((net.w_out != 0).sum(1) == 1).all()) and bool((net.w_out.sum(1) == 1).all())
-    said = ", hidden units themselves, without a read-out" if picks else ""
+    note = ", hidden units themselves, without a read-out" if picks else ""
     return (
         f"This network carries {count(net.n_inputs, 'input')} over {count(net.n_hidden, 'hidden unit')} to "
-        f"{count(net.n_outputs, 'output')}{said}. Influence was followed along all walks of "
+        f"{count(net.n_outputs, 'output')}{note}. Influence was followed along all walks of "
         f"{int(hops[0])} to {int(hops[-1])} hops."
     )
 
@@ -105,13 +105,13 @@ def _when(maps: HopMaps, mass: Tensor, radius: float) -> list[str]:
     share = mass / mass.sum()
     top = int(share.argmax())
     hops = count(int(maps.hops[top]), "hop")
-    said = f"{percent(float(share[top]))} of the influence takes {hops}, the most of all"
+    sentence = f"{percent(float(share[top]))} of the influence takes {hops}, the most of all"
     if maps.timed:
-        said += f": inputs seen {steps(int(maps.lags[top]))}"
+        sentence += f": inputs seen {steps(int(maps.lags[top]))}"
     within = int((share.cumsum(0) >= MOST - 1e-12).nonzero()[0])
     more = float(share[top]) < MOST and within < len(share) - 1
-    said += f"; {percent(MOST)} takes no more than {int(maps.hops[within])} hops." if more else "."
-    return [said, _fading(radius)]
+    sentence += f"; {percent(MOST)} takes no more than {int(maps.hops[within])} hops." if more else "."
+    return [sentence, _fading(radius)]
 
 
 def _fading(radius: float) -> str:
@@ -131,16 +131,16 @@ def _where(maps: HopMaps) -> list[str]:
     ordered = total.sort(descending=True).values.cumsum(0)
     few = int((ordered >= MOST * ordered[-1] * (1 - 1e-12)).nonzero()[0]) + 1
     (k, o, i), *_ = strongest(maps, 1)
-    said = []
+    sentences = []
     if len(total) > 1:
-        said.append(
+        sentences.append(
             f"{percent(MOST)} of the influence is shared by {few:,} of the {len(total):,} input-output pairs."
         )
-    said.append(
+    sentences.append(
         f"The strongest pathway runs from {maps.input_names[i]} to {maps.output_names[o]} in "
         f"{count(int(maps.hops[k]), 'hop')}, with weight {signed(float(maps.values[k, o, i]))}."
     )
-    return said
+    return sentences
 
 
 def _modules(maps: HopMaps) -> list[str]:
@@ -200,9 +200,9 @@ def _explained(share: float) -> str:
     return percent(share) if share > 0 else "none"
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float) -> str:
     """Write a number with its sign."""
-    return ("+" if value > 0 else "") + number(value, digits)
+    return ("+" if value > 0 else "") + number(value)
 
 
 def network_tiles(analysis: Analysis) -> list[Tile]:

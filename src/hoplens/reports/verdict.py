@@ -124,8 +124,8 @@ def _on_means(summary: pd.DataFrame) -> list[str]:
 def _on_paper(anchors: pd.DataFrame) -> list[str]:
     if not len(anchors):
         return []
-    said = [agreement(value) for value in anchors["agrees"]]
-    counts = {word: said.count(word) for word in dict.fromkeys(["agrees", "disagrees", *said])}
+    judgements = [agreement(value) for value in anchors["agrees"]]
+    counts = {word: judgements.count(word) for word in dict.fromkeys(["agrees", "disagrees", *judgements])}
     verbs = {"agrees": ("agrees", "agree"), "disagrees": ("disagrees", "disagree")}
     parts = [
         f"{n or 'none'} {verbs[word][n != 1]}"

@@ -188,6 +188,13 @@ def recurrent_parts(model: Any, readout: Any = None) -> ModelParts | None:
         return None
 
 
+def samples_axis(model: Any, readout: Any = None) -> int:
+    """Return the axis of samples in the inputs of a model: 0, or 1 where it is not batch_first."""
+    parts = recurrent_parts(model, readout)
+    stack = None if parts is None else parts.stack()
+    return 1 if isinstance(stack, Stack) and not stack.batch_first else 0
+
+
 def to_stack(model: Any, readout: Any = None, *, dt: Any = None, tau: Any = None) -> Stack | Pathways:
     """Return a model as cells; arguments and errors as of `parts_of` and `hoplens.read`."""
     return leaky(parts_of(model, readout).stack(), dt, tau)
@@ -345,5 +352,6 @@ __all__ = [
     "is_recurrent",
     "parts_of",
     "recurrent_parts",
+    "samples_axis",
     "to_stack",
 ]
