@@ -10,9 +10,15 @@ import torch
 from torch import nn
 
 import hoplens as hl
-from hoplens.data.control import demonstrations
-from hoplens.data.dynamics import PLANTS, plant_of, wrapped
-from hoplens.data.experts import cartpole_gain, expert, pendulum_values
+from hoplens.data.control import (
+    PLANTS,
+    cartpole_gain,
+    demonstrations,
+    expert,
+    pendulum_values,
+    plant_of,
+    wrapped,
+)
 from hoplens.seeds import generator
 
 with warnings.catch_warnings():

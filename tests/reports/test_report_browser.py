@@ -16,7 +16,8 @@ import torch
 from test_report import make_results
 
 import hoplens as hl
-from hoplens.analysis.summary import Analysis, analyze
+from hoplens.analysis.analysing import analyze
+from hoplens.analysis.summary import Analysis
 from hoplens.reports import theme, write_network_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hoplens.data.control import random_actions
-from hoplens.data.dynamics import Plant, plant_of
-from hoplens.data.experts import expert
+from hoplens.data.control import Plant, expert, plant_of, random_actions
 from hoplens.data.sets import SequenceData
 from hoplens.display import Shown
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count
@@ -208,6 +206,3 @@ def _together(ensemble: Ensemble) -> Policy:
         return torch.baddbmm(ensemble.offset, ensemble.readout, after[0]).mT, after
 
     return policy
-
-
-__all__ = ["ClosedLoop", "Policy", "closed_loop_return", "step_by_step"]

@@ -119,6 +119,3 @@ class SequenceData(Shown):
     def every_step(self) -> bool:
         """Whether there is a target after every step."""
         return self.form != "class"
-
-
-__all__ = ["FORMS", "IGNORED", "SequenceData", "Split"]

@@ -74,8 +74,8 @@ def plot_compression(
     right.set_xlim(0.0, 1.06 * slowest if slowest > 0 else 1.0)  # room for the marker of the slowest
     if target_size is not None:
         left.axvline(target_size, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-    name_axes(left, "size of the ONNX file, share of the given model's", score)
-    name_axes(right, "one sequence in onnxruntime, ms", "")
+    name_axes(left, "size of the file, share of the given model's", score)
+    name_axes(right, "one sequence, ms", "")
     handles = [_sign(s.color, s.marker, form) for form, s in zip(forms, OTHER_STYLES, strict=False)]
     handles += [_sign(INK, "x", "as given", size=5), _sign(INK, "o", "chosen", size=8, fill="none")]
     fig.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=SMALL)

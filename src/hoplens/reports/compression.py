@@ -14,8 +14,8 @@ from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.reports.rendering import render
 from hoplens.reports.svg import inline_svg, page_drawing
 from hoplens.studies.compression.candidates import ROUNDS, Candidate, TuningSettings
-from hoplens.studies.compression.result import STEM, Line, Result
-from hoplens.studies.compression.search import Choice
+from hoplens.studies.compression.result import Line, Result
+from hoplens.studies.compression.search import Choice, file_name
 from hoplens.version import __version__
 
 FIGURE = "front.svg"
@@ -23,8 +23,7 @@ FIGURE = "front.svg"
 
 def verdict(result: Result, choice: Choice, target_size: float, max_loss: float) -> str:
     """Return whether both limits are met, on sequences that the choice has not seen, in two sentences."""
-    small = result.size <= target_size
-    kept = result.loss.mean <= max_loss
+    small, kept = result.keeps(target_size, max_loss)
     size = f"Size {result.size:.1%} of the given model's, limit {target_size:.1%}: {_met(small)}."
     low, high = result.loss.low, result.loss.high
     loss = (
@@ -71,6 +70,7 @@ def content(
     choice: Choice,
     settings: TuningSettings,
     *,
+    test: str,
     target_size: float,
     max_loss: float,
     files: list[str],
@@ -86,7 +86,7 @@ def content(
     for kind, score in result.extra_scores.items():
         exporter = EXPORTERS.get(kind)
         notes.append(
-            f"{STEM}{exporter.suffix} is {exporter.label}; its {result.score_name} on the held-back "
+            f"{file_name(exporter)} is {exporter.label}; its {result.score_name} on the held-back "
             f"sequences is {score:.4f}."
         )
     if choice.record.candidate.form != "float32":
@@ -96,7 +96,7 @@ def content(
             "The sequences differ in length, and all files read out after the last step they are given: pass "
             "sequences of one length together, without padding, as was done here."
         )
-    name = choice.record.candidate.name
+    name = choice.record.name
     return {
         "title": title,
         "summary": f"{describe(model)}. {name[0].upper()}{name[1:]}.",
@@ -107,14 +107,14 @@ def content(
         "score_after": f"{result.score_after:.4f}",
         "rows": [cells(line) for line in result.lines],
         "notes": " ".join(notes),
-        "made": _made(choice, settings, result, model.info.assumed),
+        "made": _made(choice, settings, result, test, model.info.assumed),
         "blocks": [block for block in _blocks(model) if block["file"] in files],
         "version": __version__,
         "figure": FIGURE,
     }
 
 
-def _made(choice: Choice, settings: TuningSettings, result: Result, assumed: str) -> list[str]:
+def _made(choice: Choice, settings: TuningSettings, result: Result, test: str, assumed: str) -> list[str]:
     candidate: Candidate = choice.record.candidate
     lines = []
     if candidate.window is not None:
@@ -136,8 +136,9 @@ def _made(choice: Choice, settings: TuningSettings, result: Result, assumed: str
     trained = ", ".join(f"{key} {value:g}" for key, value in asdict(settings).items())
     lines.append(f"Fine-tuning with Adam: {trained}.")
     lines.append(
-        f"Chosen among {len(result.table)} candidates on {result.n_choose} test sequences ({choice.why}); "
-        f"reported on the other {result.n_report}."
+        f"The sequences of {test} were halved at random by seed {settings.seed}. Chosen among the "
+        f"{len(result.table)} files of all candidates on the first half, {result.n_choose} sequences "
+        f"({choice.why}); all scores here are of the second half, {result.n_report} sequences."
     )
     return [*lines, *([f"Assumed of the model as given: {assumed}."] if assumed else [])]
 
@@ -162,7 +163,7 @@ def _blocks(model: RecurrentModel) -> list[dict[str, str]]:
         'import onnxruntime\nsession = onnxruntime.InferenceSession("{}")\n'
         'outputs = session.run(["outputs"], {{"inputs": inputs.numpy()}})[0]'
     )
-    integers = f"{STEM}-int8.onnx"
+    integers = "model-int8.onnx"
     return [
         {"file": "model.pt", "title": "PyTorch", "code": plain},
         {"file": "model.safetensors", "title": "safetensors, with hoplens", "code": saved},

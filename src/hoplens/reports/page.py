@@ -12,7 +12,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hoplens.analysis.summary import Analysis, analyze
+from hoplens.analysis.analysing import analyze
+from hoplens.analysis.summary import Analysis
 from hoplens.errors import ParameterError
 from hoplens.files import write_atomically
 from hoplens.plots.style import method_label, method_styles

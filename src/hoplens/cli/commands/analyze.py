@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hoplens.analysis.summary import FORMATS, Analysis, analyze, check_parquet
+from hoplens.analysis.analysing import analyze
+from hoplens.analysis.summary import FORMATS, Analysis, check_parquet
 from hoplens.cli.commands.units import check_units
 from hoplens.data.arrays import load_arrays, sequences_of
 from hoplens.data.connectome import celegans

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hoplens.analysis.summary import analyze
+from hoplens.analysis.analysing import analyze
 from hoplens.cli.commands.analyze import analyze_source, refuse
 from hoplens.errors import FileError
 from hoplens.files import usable_path
