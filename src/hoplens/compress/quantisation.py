@@ -112,22 +112,6 @@ class Quantised(CompressedModel):
                 self.model, dict(self.model.state_dict()), inputs, lengths, tap=rounded(self.grids)
             )
 
-    def summary(self) -> str:
-        """Return what was done, in one paragraph."""
-        done, out_of = self.counts
-        kept = ", ".join(self.table["tensor"][self.table["form"] == "float32"])
-        parts = [
-            f"{done} of {out_of} tensors are {self.form} with one scale a row"
-            + (f"; in float32: {kept}" if kept else ""),
-            f"{self.bytes_before} bytes before, {self.n_bytes} after "
-            f"({self.n_bytes / self.bytes_before:.1%})",
-            f"activations: {'int8' if self.grids else 'float32 (no calibration data)'}",
-        ]
-        if self.scores:
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
-            parts.append(f"{shown} (simulated but for the first)")
-        return "; ".join(parts)
-
 
 def quantise(
     model: Any,

@@ -22,6 +22,12 @@ from hoplens.export.onnx_file import OnnxExport, export_onnx, runtime
 from hoplens.registry import Registry
 
 
+def takes_all(model: Any) -> bool:
+    """Return True: a format that `hoplens compress` asks to write every candidate."""
+    del model
+    return True
+
+
 @dataclass(frozen=True)
 class Exporter:
     """A format that models are written in.
@@ -56,7 +62,7 @@ class Exporter:
     open: Callable[[Path], Callable[[Tensor], Tensor]]
     words: Callable[[Any], str] = str
     options: tuple[str, ...] = ()
-    takes: Callable[[Any], bool] = lambda _: True
+    takes: Callable[[Any], bool] = takes_all
 
 
 def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
