@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,23 +13,11 @@ from hoplens.data.control import Plant, expert, plant_of, random_actions
 from hoplens.data.sets import SequenceData
 from hoplens.errors import ShapeError, UnsupportedModelError, check_count
 from hoplens.models.cells import LeakyRNN
+from hoplens.models.ensemble import Ensemble
 from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.seeds import generator
 
 Policy = Callable[[Tensor, Any], tuple[Tensor, Any]]
-
-
-@runtime_checkable
-class Advances(Protocol):
-    """What acting needs of an ensemble that goes on by one time step, as `Ensemble` does."""
-
-    weight: Tensor
-    readout: Tensor
-    offset: Tensor
-
-    def advance(self, inputs: Tensor, state: Any) -> Any:
-        """Return the state after one more step of inputs (E, I, B)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +49,7 @@ class ClosedLoop:
 
 
 def closed_loop_return(
-    policy: Policy | RecurrentModel | Advances,
+    policy: Policy | RecurrentModel | Ensemble,
     data: SequenceData,
     *,
     episodes: int = 32,
@@ -103,7 +91,7 @@ def closed_loop_return(
     """
     plant, n = plant_of(data.name), check_count("episodes", episodes)
     start = plant.start(n, generator("closed-loop starts", seed))
-    act = policy if callable(policy) and not isinstance(policy, RecurrentModel) else step_by_step(policy)
+    act = policy if callable(policy) and not isinstance(policy, RecurrentModel) else _step_by_step(policy)
     memory: Any = None
 
     def clone(state: Tensor) -> Tensor:
@@ -144,26 +132,12 @@ def _play(plant: Plant, state: Tensor, act: Callable[[Tensor], Tensor]) -> Tenso
     return total
 
 
-def step_by_step(model: RecurrentModel | Advances) -> Policy:
-    """Return a model, or an ensemble, as a policy for `closed_loop_return`.
+def _step_by_step(model: RecurrentModel | Ensemble) -> Policy:
+    """Return a model, or an ensemble, as a policy: observations (B, I) and state to outputs (B, O) and state.
 
-    Parameters
-    ----------
-    model : RecurrentModel or Ensemble
-        A model must run one way. It is left as it is.
-
-    Returns
-    -------
-    callable
-        Observations (B, I) and state to outputs (B, O) and state; of an ensemble, (B, I) or (E, B, I) to
-        (E, B, O).
-
-    Raises
-    ------
-    UnsupportedModelError
-        For a bidirectional core, which needs the future, or what is neither model nor ensemble.
+    Of an ensemble, (B, I) or (E, B, I) to (E, B, O).
     """
-    if isinstance(model, Advances):
+    if isinstance(model, Ensemble):
         ensemble = model
 
         def together(observations: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -174,7 +148,7 @@ def step_by_step(model: RecurrentModel | Advances) -> Policy:
         return together
     if not isinstance(model, RecurrentModel):
         raise UnsupportedModelError(
-            f"a policy must be a RecurrentModel, a Ensemble or a callable, got {type(model).__name__}"
+            f"a policy must be a RecurrentModel, an Ensemble or a callable, got {type(model).__name__}"
         )
     core = model.core
     if getattr(core, "bidirectional", False):

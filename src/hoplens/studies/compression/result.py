@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hoplens.compress.tuning import losses
 from hoplens.data.sets import Split
 from hoplens.export import event_cost
 from hoplens.export.exporters import EXPORTERS
 from hoplens.export.latency import RUNTIMES, measure_latency, time_runs
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.studies.compression.files import losses, open_file
 from hoplens.studies.compression.search import (
     MODEL,
     CandidateRecord,
@@ -25,6 +25,7 @@ from hoplens.studies.compression.search import (
     Choice,
     exporters,
     file_name,
+    open_file,
 )
 from hoplens.studies.statistics import Interval, bootstrap_mean
 
