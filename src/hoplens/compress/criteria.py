@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from hoplens.compress.reconstruction import cost_matrices, refit, removal_costs, restricted
 from hoplens.compress.sensitivity import Matrix, sensitivities
+from hoplens.compress.tuning import loss
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
 from hoplens.graph.scores import top_mask
 from hoplens.models.recurrent_model import RecurrentModel
@@ -18,7 +18,6 @@ from hoplens.models.recurrent_model import RecurrentModel
 CRITERIA = ("pathway", "magnitude", "taylor", "random")
 STRUCTURES = ("weight", "unit", "block", "n:m")
 GONE = -1.0  # score of weights that are no longer there: they go first
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +25,13 @@ class Criterion:
     """How weights are scored.
 
     ``inputs`` (B, L, I): sequences that pathway and Taylor scores are measured on. ``targets``: for Taylor
-    scores. ``loss``: maps (outputs, targets) to a mean over samples. ``generator``: of random scores.
+    scores. ``generator``: of random scores.
     ``seed``: of the mixtures of outputs, see `sensitivities`.
     """
 
     by: str
     inputs: Tensor
     targets: Tensor | None
-    loss: Loss
     generator: torch.Generator
     seed: int = 0
 
@@ -45,7 +43,7 @@ class Criterion:
 
         def objective(outputs: Tensor) -> Tensor:
             assert self.targets is not None
-            return self.loss(outputs, self.targets) * len(outputs)
+            return loss(outputs, self.targets) * len(outputs)
 
         return sensitivities(model, self.inputs, objective=objective)
 

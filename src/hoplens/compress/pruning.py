@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from hoplens.compress.criteria import CRITERIA, Criterion, Loss, choose, compensated, parse_structure
+from hoplens.compress.criteria import CRITERIA, Criterion, choose, compensated, parse_structure
 from hoplens.compress.made import CompressedModel
 from hoplens.compress.removal import thin_units
 from hoplens.compress.sensitivity import BLOCKS, block_of, white_noise
 from hoplens.compress.tuning import fine_tune as train_weights
-from hoplens.compress.tuning import loss as default_loss
 from hoplens.errors import ParameterError, check_choice, check_count, check_number
 from hoplens.models.readers.copies import as_model, plain_copy
 from hoplens.models.recurrent_model import RecurrentModel
@@ -92,7 +91,6 @@ def prune(
     blocks: Sequence[str] = ("rec",),
     inputs: Tensor | None = None,
     targets: Tensor | None = None,
-    loss: Loss | None = None,
     horizon: int = 20,
     samples: int = 128,
     rounds: int = 1,
@@ -138,9 +136,6 @@ def prune(
         Sequences to weigh by; default white noise of ``horizon`` steps.
     targets : Tensor, optional
         int64 classes, or numbers; for Taylor scores and fine-tuning.
-    loss : callable, optional
-        Maps (outputs, targets) to a mean over samples; default cross-entropy for classes, else squared
-        error.
     horizon : int, default 20
         Steps of white noise.
     samples : int, default 128
@@ -191,7 +186,7 @@ def prune(
         targets = check_targets(targets, len(inputs))
     given = as_model(model, readout, needs="weight_hh")
     data, aims = _data(given, by, inputs, targets, steps, samples, horizon, seed)
-    criterion = Criterion(by, data, aims, loss or default_loss, generator("random scores", seed), seed)
+    criterion = Criterion(by, data, aims, generator("random scores", seed), seed)
     tune = None
     if steps:
         check_count("steps", steps)

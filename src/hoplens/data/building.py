@@ -179,9 +179,6 @@ def from_sequences(
     standardise: bool = True,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    source: str = OWN,
-    licence: str = OWN,
-    citation: str = OWN,
 ) -> SequenceData:
     """Make a data set of your own sequences.
 
@@ -203,7 +200,6 @@ def from_sequences(
         Whether to centre and scale each input by what it does in training; False for codes.
     input_names, output_names : sequences of str, optional
         Default "x0", "x1", ... and "y0", "y1", ...
-    source, licence, citation : str, default "your own"
 
     Returns
     -------
@@ -236,7 +232,7 @@ def from_sequences(
         arrays,
         goals,
         split_three(groups, fractions, split_generator(seed)),
-        Origin(source, licence, citation),
+        Origin(OWN, OWN, OWN),
         name=name,
         form=form,
         n_outputs=n_outputs,
