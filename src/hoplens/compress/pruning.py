@@ -72,7 +72,7 @@ class _Job:
     block_size: int
     rounds: int
     compensate: bool
-    tune: Callable[[RecurrentModel, RecurrentModel], None] | None
+    tune: Callable[[RecurrentModel], Any] | None
 
     def share(self, done: int) -> float:
         """Return the share that is gone after so many rounds."""
@@ -187,13 +187,17 @@ def prune(
     given = as_model(model, readout, needs="weight_hh")
     data, aims = _data(given, by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, generator("random scores", seed), seed)
-    tune = None
+    tune = fine_tune
     if steps:
-        check_count("steps", steps)
         assert inputs is not None
-        tune = _tuner(inputs, targets, steps=steps, lr=lr, batch=batch, seed=seed)
-    elif fine_tune is not None:
-        tune = lambda own, _: fine_tune(own)  # noqa: E731
+        seen = inputs.to(given.readout.weight)
+        with torch.no_grad():
+            wanted = given(seen) if targets is None else targets
+
+        def tune(own: RecurrentModel) -> None:
+            parameters = list(own.parameters())
+            train_weights(own, parameters, seen, wanted, steps=steps, lr=lr, batch=batch, seed=seed)
+
     job = _Job(
         criterion=criterion,
         amount=share,
@@ -269,18 +273,6 @@ def _data(
     return inputs[rows].detach().double(), None if targets is None else targets[rows]
 
 
-def _tuner(
-    inputs: Tensor, targets: Tensor | None, *, steps: int, lr: float, batch: int, seed: int
-) -> Callable[[RecurrentModel, RecurrentModel], None]:
-    def tune(own: RecurrentModel, given: RecurrentModel) -> None:
-        data = inputs.to(given.readout.weight)
-        with torch.no_grad():
-            aims = given(data) if targets is None else targets
-        train_weights(own, list(own.parameters()), data, aims, steps=steps, lr=lr, batch=batch, seed=seed)
-
-    return tune
-
-
 def _prune(given: RecurrentModel, job: _Job) -> Pruned:
     """Prune one model of plain parameters; it is left as it is."""
     for name, value in given.state_dict().items():
@@ -299,7 +291,7 @@ def _prune(given: RecurrentModel, job: _Job) -> Pruned:
         if job.tune is not None:
             own = _hold_masks(own, masks).train()
             with torch.random.fork_rng(devices=[]):  # dropout draws from it
-                job.tune(own, given)
+                job.tune(own)
             own = RecurrentModel(plain_copy(own.core), plain_copy(own.readout), own.info).eval()
     return Pruned(own, masks, units, _report(given, own, None if job.kind == "unit" else job.blocks))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -196,18 +197,8 @@ def quantise(
         assert data is not None
         with torch.no_grad():
             aim = own(data, lengths) if targets is None else targets
-        tensors, chosen = _tune(
-            own,
-            tensors,
-            chosen,
-            grids,
-            form,
-            (data, aim, lengths),
-            steps=steps,
-            lr=lr,
-            batch=batch,
-            seed=seed,
-        )
+        train = partial(fine_tune, steps=steps, lr=lr, batch=batch, seed=seed)
+        tensors, chosen = _tune(own, tensors, chosen, grids, form, (data, aim, lengths), train)
         with torch.no_grad():
             judge("fine-tuned")
     levels = {n: to_levels(tensors[n], s, LARGEST[form]).to(torch.int8) for n, s in chosen.items()}
@@ -271,11 +262,7 @@ def _tune(
     grids: dict[str, Grid],
     form: str,
     data: tuple[Tensor, Tensor, Tensor | None],
-    *,
-    steps: int,
-    lr: float,
-    batch: int,
-    seed: int,
+    train: Callable[..., None],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return tensors and scales after fine-tuning through the rounding; the old ones if it did harm."""
     inputs, targets, lengths = data
@@ -298,7 +285,7 @@ def _tune(
 
     before = whole()
     parameters = [*leaves.values(), *logs.values()]
-    fine_tune(run, parameters, inputs, targets, lengths, steps=steps, lr=lr, batch=batch, seed=seed)
+    train(run, parameters, inputs, targets, lengths)
     if not whole() < before:
         return tensors, scales
     return (
