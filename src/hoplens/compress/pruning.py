@@ -175,7 +175,6 @@ def prune(
     """
     check_choice("criterion", by, CRITERIA)
     kind, pattern = parse_structure(structure)
-    share = _amount(amount, pattern)
     chosen = tuple(check_choice("block", name, BLOCKS) for name in blocks)
     if not chosen or (kind == "unit" and chosen != ("rec",)):
         raise ParameterError('name at least one of the blocks "in", "rec", "out"; units take no blocks=')
@@ -200,7 +199,7 @@ def prune(
 
     job = _Job(
         criterion=criterion,
-        amount=share,
+        amount=_amount(amount, pattern),
         kind=kind,
         pattern=pattern,
         blocks=chosen,
@@ -211,7 +210,7 @@ def prune(
     )
     done = _prune(given, job)
     if bool((done.report["weights"] == done.report["weights_before"]).all()):
-        warnings.warn(_nothing(done, share), UserWarning, stacklevel=2)
+        warnings.warn(_nothing(done, job.amount), UserWarning, stacklevel=2)
     return done
 
 

@@ -108,10 +108,9 @@ def assemble(
     *,
     name: str,
     form: str,
-    n_outputs: int,
     input_names: Sequence[str],
     output_names: Sequence[str],
-    standardise: bool,
+    standardise: bool = True,
 ) -> SequenceData:
     """Pad, standardise on the training part, and put together.
 
@@ -141,7 +140,7 @@ def assemble(
         train=split(parts[0]),
         validation=split(parts[1]),
         test=split(parts[2]),
-        n_outputs=n_outputs,
+        n_outputs=len(output_names),
         input_names=tuple(input_names),
         output_names=tuple(output_names),
         mean=torch.tensor(mean, dtype=torch.float32),
@@ -227,6 +226,8 @@ def from_sequences(
     _check_sequences(arrays, len(targets))
     goals = [np.asarray(t) for t in targets]
     n_outputs = _check_targets(goals, arrays, form)
+    if output_names is not None and len(output_names) != n_outputs:
+        raise ShapeError(f"output_names must hold {n_outputs} names, one an output, got {len(output_names)}")
     groups = np.asarray(goals) if form == "class" else np.zeros(len(arrays))
     return assemble(
         arrays,
@@ -235,7 +236,6 @@ def from_sequences(
         Origin(OWN, OWN, OWN),
         name=name,
         form=form,
-        n_outputs=n_outputs,
         input_names=input_names or [f"x{n}" for n in range(arrays[0].shape[1])],
         output_names=output_names or [f"y{n}" for n in range(n_outputs)],
         standardise=standardise,

@@ -97,7 +97,6 @@ def from_environment(
         Origin(f"trials of the environment {type(inner).__name__}", "as the environment's", OWN),
         name=name or type(inner).__name__,
         form="step class" if discrete else "step values",
-        n_outputs=n_outputs,
         input_names=_names(inner.observation_space, n_inputs, "input"),
         output_names=_names(inner.action_space, n_outputs, "action"),
         standardise=standardise,
