@@ -69,8 +69,6 @@ def pathway_costs(matrix: Matrix, kept: Tensor, pattern: tuple[int, int] | None 
 
     See `reconstruction`: walks from the data through the edge and on to the outputs, with what the row's
     other edges can make up for taken off.
-
-    ``kept`` (R, C). ``pattern``: see `removal_costs`.
     """
     parts = [
         removal_costs(matrix.weight[rows], cost_matrices(matrix, rows), kept[rows], pattern)
@@ -83,8 +81,6 @@ def tile_costs(matrix: Matrix, kept: Tensor, size: int) -> Tensor:
     """Return what each tile of ``size`` x ``size`` weights costs if it goes alone and its rows are refitted.
 
     ``sum_rows w_g^T ((C^-1)_gg)^-1 w_g`` with g the tile's columns; shape (tiles down, tiles across).
-
-    ``kept`` (R, C).
     """
     columns = matrix.weight.shape[1]
     parts = []
@@ -106,10 +102,7 @@ def add_rows(values: Tensor, size: int) -> Tensor:
 
 
 def compensated(matrix: Matrix, kept: Tensor) -> Tensor:
-    """Return the matrix with only ``kept`` weights, each row fitted anew to the outputs.
-
-    ``kept`` (R, C).
-    """
+    """Return the matrix with only ``kept`` weights, each row fitted anew to the outputs."""
     parts = [refit(matrix.weight[rows], cost_matrices(matrix, rows), kept[rows]) for rows in matrix.chunks()]
     return torch.cat(parts)
 
@@ -142,8 +135,6 @@ def choose(
     """Return which weights of a matrix stay, bool of shape (R, C).
 
     Weights that are zero count as gone; they are part of the share that goes.
-
-    ``amount``: share of weights, or of tiles. ``pattern``: for "n:m". ``block_size``: side of a tile.
     """
     kept = matrix.weight != 0
     if kind == "n:m":

@@ -112,10 +112,7 @@ def assemble(
     output_names: Sequence[str],
     standardise: bool = True,
 ) -> SequenceData:
-    """Pad, standardise on the training part, and put together.
-
-    ``standardise``: False where inputs are codes.
-    """
+    """Pad, standardise on the training part, and put together."""
     shortest = min(len(sequence) for sequence in sequences)
     if shortest < 1:
         raise ParameterError(f"{name}: every sequence needs at least 1 step, got one of 0")
@@ -275,10 +272,7 @@ def _check_targets(goals: list[Array], arrays: list[Array], form: str) -> int:
 
 
 def file_in_package(package: str, *parts: str) -> Path:
-    """Return the path of a file or folder inside a package, which is looked up but not imported.
-
-    ``package``: name under which it is imported. ``*parts``: path below the package's folder.
-    """
+    """Return the path of a file or folder inside a package, which is looked up but not imported."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ParameterError(f"this data set is read from the package {package!r}: {INSTALL}")

@@ -87,11 +87,7 @@ def measure(
     *,
     seconds: float,
 ) -> Result:
-    """Measure the chosen candidate and the model as given on the sequences held back.
-
-    ``records``: of ``search``; the first is the model as given. ``seconds``: how long each comparison of
-    latencies takes.
-    """
+    """Measure the chosen candidate and the model as given on the sequences held back."""
     given, chosen = records[0], choice.record
     before, after = (losses(search.run_on(one, report), report.targets) for one in (given, chosen))
     others = [r for r in records if r.candidate == chosen.candidate and r.format != chosen.format]

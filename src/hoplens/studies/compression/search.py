@@ -279,9 +279,6 @@ def choose(records: Sequence[CandidateRecord], target_size: float, max_loss: flo
     Among the candidates within both limits the one of fewest multiplications, then fewest bytes, then best
     score; if some are within the loss by a standard error, only among these, since a choice by a limit
     flatters the chosen. If there is none, the one that exceeds its limits by the least share.
-
-    ``target_size``: largest size of the file, as a share of that of the model as given. ``max_loss``:
-    largest loss of the score.
     """
     given = records[0]
 
