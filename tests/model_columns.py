@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import hoplens as hl
-from hoplens.reports import explanation_words as words
-from hoplens.reports import write_network_report
+from hoplens.reports import explanation as words
 
 X = torch.randn(4, 6, I, generator=torch.Generator().manual_seed(11))
 OTHER = torch.randn(3, 9, I, generator=torch.Generator().manual_seed(12))  # another batch size and length
@@ -156,13 +155,32 @@ def analyze(kind: Kind, folder: Path) -> None:
     close(found.maps.values.double(), hl.hop_maps(found.net, horizon).values.double())
     shown = hl.read(kind.model, kind.readout)
     assert found.net.n_hidden == shown.n_hidden
-    page = write_network_report(found, folder / "page.html", title="of the table").read_text()
+    page = hl.report(found, path=folder / "page.html", title="of the table").read_text()
     strongest = found.maps.values.abs().max()
     assert any(repr(float(sign * strongest)) in page for sign in (1, -1))
 
 
 def report(kind: Kind, folder: Path) -> None:
-    write_network_report(kind.model, folder / "page.html")
+    """One call is the analysis and its page."""
+    page = hl.report(kind.model, kind.readout, inputs=given(kind), horizon=4, path=folder / "page.html")
+    found = hl.analyze(kind.model, kind.readout, inputs=given(kind), horizon=4)
+    assert page.read_text() == hl.report(found, path=folder / "same.html").read_text()
+
+
+def step_by_step(kind: Kind, folder: Path) -> None:
+    """Steps one by one give what a run gives."""
+    policy, state, steps = hl.data.step_by_step(kind.model, kind.readout), None, []
+    for x in X.unbind(1):
+        outputs, state = policy(x, state)
+        steps.append(outputs[0] if outputs.dim() == 3 else outputs)
+    last = torch.full((len(X),), X.shape[1]) if kind.lengths is None else kind.lengths
+    close(torch.stack(steps, 1)[torch.arange(len(X)), last - 1].float(), kind.run(X))
+
+
+def hop_logger(kind: Kind, folder: Path) -> None:
+    logger = hl.callbacks.HopLogger(3)
+    logger.on_step(0, kind.model, 0.0)
+    close(logger.records[0].maps.values, hl.hop_maps(hl.read(kind.model).detach(), 3).values.double())
 
 
 def trajectory_maps(kind: Kind, folder: Path) -> None:
@@ -466,9 +484,11 @@ GRAPH_FUNCTIONS = sorted(
 COLUMNS: dict[str, Column] = {
     "read": read,
     "analyze": analyze,
-    "write_network_report": report,
+    "report": report,
     "trajectory_maps": trajectory_maps,
     "explain": explain,
+    "step_by_step": step_by_step,
+    "HopLogger": hop_logger,
     "fixed_points": fixed_points,
     "prune": prune,
     "quantise": quantise,

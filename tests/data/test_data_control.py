@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import hoplens as hl
-from hoplens.data.closed_loop import _step_by_step
 from hoplens.data.control import (
     PLANTS,
     cartpole_gain,
@@ -86,7 +85,7 @@ def test_closed_loops_get_what_gymnasium_gives(name: str) -> None:
     torch.manual_seed(0)
     core = nn.GRU(2, 8, batch_first=True)
     policy = hl.RecurrentModel(core, nn.Linear(8, data.n_outputs), hl.ModelInfo(every_step=True))
-    act = Memory() if name == "cartpole" else _step_by_step(policy)
+    act = Memory() if name == "cartpole" else hl.data.step_by_step(policy)
     found = hl.data.closed_loop_return(act, data, episodes=6, seed=3)
     starts = plant_of(name).start(6, generator("closed-loop starts", 3))
     env = gym_env(name)
@@ -188,7 +187,7 @@ def test_models_step_as_they_run(kind: str) -> None:
         "leaky": lambda: hl.LeakyRNN(2, 5, 0.3),
     }
     model = hl.RecurrentModel(cores[kind](), nn.Linear(5, 2), hl.ModelInfo(every_step=True))
-    inputs, policy, state = torch.randn(3, 7, 2), _step_by_step(model), None
+    inputs, policy, state = torch.randn(3, 7, 2), hl.data.step_by_step(model), None
     for t in range(7):
         outputs, state = policy(inputs[:, t], state)
         assert torch.allclose(outputs, model(inputs)[:, t], atol=1e-6)
@@ -230,7 +229,7 @@ def test_wrong_closed_loops() -> None:
         hl.data.closed_loop_return(lambda seen, state: (torch.zeros(4, 3), None), data, episodes=4)
     with pytest.raises(hl.errors.UnknownNameError, match="control task"):
         hl.data.closed_loop_return(lambda seen, state: (seen, None), hl.data.load("power"))
-    with pytest.raises(hl.errors.UnsupportedModelError, match="a RecurrentModel, an Ensemble or a callable"):
+    with pytest.raises(hl.errors.UnsupportedModelError, match="cannot read a int"):
         hl.data.closed_loop_return(3, data)
     both = hl.RecurrentModel(nn.GRU(2, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2))
     with pytest.raises(hl.errors.UnsupportedModelError, match="reads the future"):

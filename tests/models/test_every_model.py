@@ -60,11 +60,12 @@ REFUSED = (
     (("export_nir", "hoplens export nir"), (*OWN, *(f"saved {kind}" for kind in OWN)), "no gates"),
     ((*REMAKE, *SMALLER), BY_HAND, NO_FILE),
     ((*REMAKE, *SMALLER, "trajectory_maps", "fixed_points"), PATHS, "open it with hoplens.load"),
-    (("export_onnx", "export_nir", "event_cost"), PATHS, "open it with hoplens.load"),
+    (("export_onnx", "export_nir", "event_cost", "step_by_step"), PATHS, "open it with hoplens.load"),
     (("export_int8",), tuple(name for name in NAMES if name != "Quantised"), "hl.quantise returns"),
-    (("write_network_report",), NAMES, "of what hoplens.analyze returns"),
     (("load",), OBJECTS, "expected a path"),
     (("fixed_points", "event_cost"), TWO_WAYS, "forward"),
+    (("step_by_step",), TWO_WAYS, "reads the future"),
+    (("step_by_step",), ("truncated",), "no single step"),
     (("export_onnx", "export_nir", "event_cost"), ("own cell",), "can be exported"),
     (("export_nir", "hoplens export nir"), GATED, "no gates|runs forward in time"),
     (("export_nir", "hoplens export nir"), TWO_WAYS, "no gates|runs forward in time"),
@@ -120,8 +121,8 @@ def test_every_cell_is_right_or_refused_in_one_line(column, tmp_path, few):
 
 # Public functions that take a model or a file and are no columns of their own, and why.
 NO_COLUMN = {
-    "report": "analyze and its page: in analyze and hoplens report",
     "fidelity": "in trajectory_maps",
+    "hop_maps": "of a graph in read, along data in trajectory_maps",
     "simulate_nir": "in export_nir",
     "strength_error": "of a graph and one drawn after it",
 }

@@ -65,7 +65,7 @@ def files(tmp_path_factory):
 
 def compress(files, out, **options):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    from hoplens.cli.commands import run_compress
+    from hoplens.cli.commands.compress import run_compress
 
     given = {
         "data": files / "train.npz",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from hoplens.cli.console import SafeConsole
 from hoplens.errors import HoplensError, ParameterError, check_choice
+from hoplens.lookup import look_up
 
 HORIZON_HELP = "Time steps considered; those of the longest of the inputs, 20 without inputs."
 # options that several commands share
@@ -19,10 +23,11 @@ Inputs = Annotated[Path | None, typer.Option(help="An .npz file with sequences (
 Nonlinearity = Annotated[
     str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
 ]
-At = Annotated[str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")]
+At = Annotated[
+    str | None, typer.Option(help="Where to linearise: raw, origin, or flow, mean (over --inputs).")
+]
 Horizon = Annotated[int | None, typer.Option(help=HORIZON_HELP)]
 Model = Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")]
-LIMITS_MISSED = 3  # exit code of `hoplens compress`: all files are written, but a limit is not met
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 
 app = typer.Typer(
@@ -50,11 +55,23 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def escape(text: str) -> str:
-    """Keep rich from reading brackets in a message as markup."""
-    from rich.markup import escape as rich_escape
+def command(place: str) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+    """Make a command of a signature: its options go, by name, to a function that is loaded when it runs.
 
-    return rich_escape(text)
+    A command that has something to tell the shell returns the code to end with.
+    """
+
+    def make(signature: Callable[..., None]) -> Callable[..., Any]:
+        @app.command()
+        @functools.wraps(signature)
+        def run(**options: Any) -> None:
+            code = look_up(f"hoplens.cli.commands.{place}")(console, **options)
+            if code:
+                raise typer.Exit(code)
+
+        return run
+
+    return make
 
 
 @app.command()
@@ -75,7 +92,8 @@ def reproduce(
     workers: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0,
 ) -> None:
     """Run a study: no penalty, L1, L2, the paper's, the recommended recipe and others, compared."""
-    from hoplens.cli.commands import run_reproduce, run_reproduce_real
+    from hoplens.cli.commands.reproduce import run_reproduce
+    from hoplens.cli.commands.reproduce_real import run_reproduce_real
 
     if workers < 0:
         raise ParameterError(f"--workers must be 0 or more, got {workers}")
@@ -86,7 +104,7 @@ def reproduce(
         run_reproduce(console, quick=quick, out=out or Path("results"), workers=workers or None)
 
 
-@app.command()
+@command("train:run_train")
 def train(
     task: Annotated[str, typer.Argument(help="Task name; see `hoplens tasks`.")],
     recipe: Annotated[str, typer.Option(help="none, l1, l2, paper or recommended.")] = "recommended",
@@ -100,21 +118,6 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder to keep the networks and their page in.")] = None,
 ) -> None:
     """Train networks on one task and print what their pathways look like."""
-    from hoplens.cli.commands import run_train
-
-    run_train(
-        console,
-        task,
-        recipe=recipe,
-        signal=signal,
-        lag=lag,
-        length=length,
-        strength=strength,
-        seeds=seeds,
-        hidden=hidden,
-        steps=steps,
-        out=out,
-    )
 
 
 @app.command()
@@ -151,7 +154,7 @@ def sweep(
     seconds: Annotated[float | None, typer.Option(help="Search: begin no trial later than that.")] = None,
 ) -> None:
     """Run a study of any size into a store; what is there is never trained again."""
-    from hoplens.cli.commands import example, run_sweep_command
+    from hoplens.cli.commands.sweep import example, run_sweep_command
 
     if show_example:
         typer.echo(example(None if study is None else str(study)), nl=False)
@@ -176,7 +179,7 @@ def sweep(
         raise typer.Exit(code)
 
 
-@app.command()
+@command("status:run_status")
 def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store of `hoplens sweep`.")],
     study: Annotated[str | None, typer.Option(help="Name or id; the latest if left out.")] = None,
@@ -191,14 +194,9 @@ def status(
     ] = False,
 ) -> None:
     """Say how far a sweep is, running or not."""
-    from hoplens.cli.commands import run_status
-
-    code = run_status(console, folder, study=study, table=table, tensorboard=tensorboard, check=check)
-    if code:
-        raise typer.Exit(code)
 
 
-@app.command()
+@command("analyze:run_analyze")
 def analyze(
     model: Annotated[
         str, typer.Argument(help="A safetensors or state_dict file, or the example `celegans`.")
@@ -216,24 +214,9 @@ def analyze(
     table_format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
 ) -> None:
     """Read a trained network and say what it routes where, when and over which units."""
-    from hoplens.cli.commands import run_analyze
-
-    run_analyze(
-        console,
-        model,
-        rnn=rnn,
-        readout=readout,
-        inputs=inputs,
-        horizon=horizon,
-        out=out,
-        table_format=table_format,
-        nonlinearity=nonlinearity,
-        at=at,
-        radius=radius,
-    )
 
 
-@app.command()
+@command("report:run_report")
 def report(
     source: Annotated[
         str,
@@ -250,22 +233,9 @@ def report(
     horizon: Horizon = None,
 ) -> None:
     """Write one HTML page about a study, a training run or a trained network."""
-    from hoplens.cli.commands import run_report
-
-    run_report(
-        console,
-        source,
-        out=out,
-        rnn=rnn,
-        readout=readout,
-        inputs=inputs,
-        horizon=horizon,
-        nonlinearity=nonlinearity,
-        at=at,
-    )
 
 
-@app.command()
+@command("explain:run_explain")
 def explain(
     model: Annotated[str, typer.Argument(help="A safetensors or state_dict file.")],
     inputs: Annotated[
@@ -281,23 +251,9 @@ def explain(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write.")] = None,
 ) -> None:
     """Say which inputs at which steps made one output what it is."""
-    from hoplens.cli.commands import run_explain
-
-    run_explain(
-        console,
-        model,
-        inputs=inputs,
-        sample=sample,
-        rnn=rnn,
-        readout=readout,
-        nonlinearity=nonlinearity,
-        output=output,
-        baseline=baseline,
-        out=out,
-    )
 
 
-@app.command()
+@command("compress:run_compress")
 def compress(
     model: Model,
     data: Annotated[
@@ -330,31 +286,9 @@ def compress(
 
     Exits with 3 where the chosen model, on sequences that the choice has not seen, misses a limit.
     """
-    from hoplens.cli.commands import run_compress
-
-    within = run_compress(
-        console,
-        model,
-        data=data,
-        test=test,
-        target_size=target_size,
-        max_loss=max_loss,
-        out=out,
-        rnn=rnn,
-        readout=readout,
-        nonlinearity=nonlinearity,
-        steps=steps,
-        lr=lr,
-        batch=batch,
-        seed=seed,
-        seconds=seconds,
-        quick=quick,
-    )
-    if not within:
-        raise typer.Exit(LIMITS_MISSED)
 
 
-@app.command()
+@command("export:run_export")
 def export(
     model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
@@ -377,31 +311,11 @@ def export(
     method: Annotated[str, typer.Option(help="NIR: euler or zoh.")] = "euler",
 ) -> None:
     """Write a trained network as ONNX or NIR, after comparing the file with it."""
-    from hoplens.cli.commands import run_export
-
-    run_export(
-        console,
-        model,
-        out=out,
-        file_format=file_format,
-        data=data,
-        rnn=rnn,
-        readout=readout,
-        nonlinearity=nonlinearity,
-        every_step=every_step,
-        lengths=lengths,
-        stateful=stateful,
-        dt=dt,
-        method=method,
-    )
 
 
-@app.command()
+@command("train:run_tasks")
 def tasks() -> None:
     """List the tasks and signal patterns."""
-    from hoplens.cli.commands import run_tasks
-
-    run_tasks(console)
 
 
 if __name__ == "__main__":

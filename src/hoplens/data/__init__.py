@@ -2,7 +2,7 @@
 
 from hoplens.data.building import from_sequences
 from hoplens.data.chorales import chorales
-from hoplens.data.closed_loop import ClosedLoop, closed_loop_return
+from hoplens.data.closed_loop import ClosedLoop, closed_loop_return, step_by_step
 from hoplens.data.connectome import celegans
 from hoplens.data.control import cartpole, pendulum
 from hoplens.data.digits import digits
@@ -30,6 +30,7 @@ __all__ = [
     "pendulum",
     "power",
     "read_ts",
+    "step_by_step",
     "text",
     "vowels",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -52,11 +52,11 @@ class _Stream:
     """The random sources of the distinct seeds, and which network has which."""
 
     def __init__(
-        self, what: str, seeds: Sequence[int], batch: int, device: torch.device, drawn_on: torch.device
+        self, make: Callable[[int], torch.Generator], seeds: Sequence[int], batch: int, device: torch.device
     ) -> None:
         distinct = list(dict.fromkeys(seeds))
         self.size = batch
-        self.sources = [generator(what, seed, device=drawn_on) for seed in distinct]
+        self.sources = [make(seed) for seed in distinct]
         self.noises = [generator("dropout", seed) for seed in distinct]
         self.index = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
         self.shared = len(distinct) == len(seeds)
@@ -79,7 +79,7 @@ class TaskStream(_Stream):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        super().__init__("training data", seeds, batch, device, device)
+        super().__init__(lambda seed: generator("training data", seed, device=device), seeds, batch, device)
         self.task, self.dtype, self.form = task, dtype, task.form
         self._draw()
 
@@ -126,8 +126,8 @@ class SetStream(_Stream):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        order = "order of training data"
-        super().__init__(order, seeds, min(batch, len(data.train)), device, torch.device("cpu"))
+        batch = min(batch, len(data.train))
+        super().__init__(lambda seed: generator("order of training data", seed), seeds, batch, device)
         self.form, train = data.form, data.train
         self.inputs = train.inputs.to(device, dtype).permute(1, 2, 0).contiguous()  # (L, I, N)
         self.targets = train.targets.to(device)

@@ -22,9 +22,8 @@ from hoplens.export.onnx_file import OnnxExport, export_onnx, runtime
 from hoplens.registry import Registry
 
 
-def takes_all(model: Any) -> bool:
+def takes_any(model: Any) -> bool:  # noqa: ARG001 - what an exporter asks of a model
     """Return True: a format that `hoplens compress` asks to write every candidate."""
-    del model
     return True
 
 
@@ -62,7 +61,7 @@ class Exporter:
     open: Callable[[Path], Callable[[Tensor], Tensor]]
     words: Callable[[Any], str] = str
     options: tuple[str, ...] = ()
-    takes: Callable[[Any], bool] = takes_all
+    takes: Callable[[Any], bool] = takes_any
 
 
 def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from hoplens.analysis.hops import HopMaps
-from hoplens.plots.methods import OURS, REFERENCES, method_label, method_order
+from hoplens.plots.style import OURS, REFERENCES, method_label, method_order
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from hoplens.errors import FileError, NonFiniteError, ParameterError, check_coun
 from hoplens.files import csv_bytes, write_atomically
 from hoplens.models.readers.opening import read_model
 from hoplens.plots import plot_compression, save_figure
-from hoplens.reports.compression import FIGURE, cells, content, render, verdict
+from hoplens.reports.compression import FIGURE, cells, content, render_card, verdict
 from hoplens.studies.compression.candidates import QUICK_STEPS, Candidate, TuningSettings
 from hoplens.studies.compression.data import every_step, fit_info, halves, load_split
 from hoplens.studies.compression.result import Result, files_of, measure, torch_bytes
@@ -30,6 +30,8 @@ from hoplens.studies.compression.search import (
     file_name,
 )
 from hoplens.threads import threads, threads_for
+
+LIMITS_MISSED = 3  # exit code: all files are written, but a limit is not met
 
 
 def run_compress(
@@ -50,10 +52,10 @@ def run_compress(
     seed: int,
     seconds: float,
     quick: bool = False,
-) -> bool:
+) -> int:
     """Search, choose, measure on held-back sequences, write all files, print before and after.
 
-    Returns whether the chosen model is within both limits.
+    Returns the exit code: 0 where the chosen model is within both limits.
     """
     check_number("--target-size", target_size, above=0.0, most=1.0)
     check_number("--max-loss", max_loss, least=0.0)
@@ -94,7 +96,7 @@ def run_compress(
     _show(console, result, choice, target_size, max_loss)
     names = ", ".join([*files_of(out), "card.md", "card.html", FIGURE, "candidates.csv"])
     _say(console, f"wrote {names} to {out}")
-    return all(result.keeps(target_size, max_loss))
+    return 0 if all(result.keeps(target_size, max_loss)) else LIMITS_MISSED
 
 
 @contextmanager
@@ -154,7 +156,7 @@ def _write(
     write_atomically(out / "candidates.csv", csv_bytes(result.table))
     figure = plot_compression(result.table, score=result.score_name, target_size=target_size)
     save_figure(figure, out / FIGURE)
-    told = content(
+    card = content(
         title,
         model,
         result,
@@ -166,7 +168,7 @@ def _write(
         files=files_of(out),
         padded=not bool(search.choose.mask.all()),
     )
-    markdown, page = render(told, figure)
+    markdown, page = render_card(card, figure)
     write_atomically(out / "card.html", page.encode())
     write_atomically(out / "card.md", markdown.encode())
 

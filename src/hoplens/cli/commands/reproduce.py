@@ -14,7 +14,7 @@ from hoplens import plots
 from hoplens.analysis.hops import HopMaps
 from hoplens.cli.commands.progress import progress_bar
 from hoplens.files import csv_bytes, make_folder, write_atomically
-from hoplens.reports import write_study_report
+from hoplens.reports import report
 from hoplens.studies.paper import StudyResults, full_plan, quick_plan, run_study
 from hoplens.studies.paper.markdown import to_markdown
 
@@ -86,7 +86,7 @@ def write_results(results: StudyResults, out: Path) -> Path:
             write_atomically(out / f"{name}.csv", csv_bytes(frame))
     write_atomically(out / "summary.md", to_markdown(results).encode())
     write_figures(results, out / "figures")
-    return write_study_report(results, out / "report.html")
+    return report(results, path=out / "report.html")
 
 
 def write_figures(results: StudyResults, folder: Path) -> None:
