@@ -81,11 +81,7 @@ class _Stream:
 
 
 class TaskStream(_Stream):
-    """Batches of a task: each seed has its own stream, shared by all networks of that seed.
-
-    ``seeds``: one a network. ``batch``: samples B a step. ``device``, ``dtype``: where and in what precision
-    to draw.
-    """
+    """Batches of a task: each seed has its own stream, shared by all networks of that seed."""
 
     def __init__(
         self,
@@ -132,9 +128,6 @@ class SetStream(_Stream):
 
     All networks of a seed see the same batches and the same dropout noise. Every sequence comes once before
     any comes again; the rest of a round that fills no batch is left out of that round.
-
-    ``seeds``: one a network. ``batch``: sequences B a step; at most as many as there are. ``device``,
-    ``dtype``: where and in what precision to train.
     """
 
     def __init__(
