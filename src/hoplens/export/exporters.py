@@ -22,8 +22,13 @@ from hoplens.export.onnx_file import OnnxExport, export_onnx, runtime
 from hoplens.registry import Registry
 
 
-def takes_any(model: Any) -> bool:  # noqa: ARG001 - what an exporter asks of a model
-    """Return True: a format that `hoplens compress` asks to write every candidate."""
+def takes_any(made: Any) -> bool:  # noqa: ARG001 - what an exporter asks of a candidate
+    """Return True: a format that `hoplens compress` asks to write every candidate.
+
+    Parameters
+    ----------
+    made : RecurrentModel or Quantised
+    """
     return True
 
 
