@@ -62,7 +62,7 @@ def closed_loop_return(
     Parameters
     ----------
     policy : model, Ensemble or callable
-        A model as every function takes it, the networks of an ensemble (``train(...).ensemble``), or a plain
+        A model as every function takes it, all networks of an ensemble or of a training result, or a plain
         function ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) first, or
         (..., episodes, I) where the outputs had leading axes, e.g. (E, episodes, I) for an ensemble, always
         standardised as ``data``; state is None first, then what the policy returned; outputs
@@ -141,7 +141,7 @@ def step_by_step(model: Any, readout: Any = None) -> Policy:
 
     Parameters
     ----------
-    model : model or Ensemble
+    model : model, Ensemble or TrainingResult
         A model as every function takes it; it must run one way. It is left as it is.
     readout : nn.Linear, optional
         After a bare core.
@@ -158,7 +158,7 @@ def step_by_step(model: Any, readout: Any = None) -> Policy:
         For a bidirectional core, which needs the future, a model cut to its last steps, or what is neither
         model nor ensemble.
     """
-    many = getattr(model, "ensemble", model)  # what pruning several networks returns
+    many = getattr(model, "ensemble", model)  # of a training result
     if isinstance(many, Ensemble):
         if readout is not None:
             raise ParameterError("the networks of an ensemble have their read-outs; leave readout= out")
