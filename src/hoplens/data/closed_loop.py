@@ -62,7 +62,7 @@ def closed_loop_return(
     Parameters
     ----------
     policy : model, Ensemble or callable
-        A model as every function takes it, all networks of an ensemble or of a training result, or a plain
+        A model as every function takes it, the networks of an ensemble (``train(...).ensemble``), or a plain
         function ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) first, or
         (..., episodes, I) where the outputs had leading axes, e.g. (E, episodes, I) for an ensemble, always
         standardised as ``data``; state is None first, then what the policy returned; outputs
@@ -141,7 +141,7 @@ def step_by_step(model: Any, readout: Any = None) -> Policy:
 
     Parameters
     ----------
-    model : model, Ensemble or TrainingResult
+    model : model or Ensemble
         A model as every function takes it; it must run one way. It is left as it is.
     readout : nn.Linear, optional
         After a bare core.
@@ -158,11 +158,10 @@ def step_by_step(model: Any, readout: Any = None) -> Policy:
         For a bidirectional core, which needs the future, a model cut to its last steps, or what is neither
         model nor ensemble.
     """
-    many = getattr(model, "ensemble", model)  # of a training result
-    if isinstance(many, Ensemble):
+    if isinstance(model, Ensemble):
         if readout is not None:
             raise ParameterError("the networks of an ensemble have their read-outs; leave readout= out")
-        return _together(many)
+        return _together(model)
     parts = parts_of(model, readout)
     stack = parts.stack()
     if isinstance(stack, Pathways):
@@ -192,7 +191,7 @@ def step_by_step(model: Any, readout: Any = None) -> Policy:
 
 def _is_model(policy: Any) -> bool:
     """Return whether a policy is a network, not a function of observations and state."""
-    if isinstance(getattr(policy, "ensemble", policy), Ensemble) or not callable(policy):
+    if isinstance(policy, Ensemble) or not callable(policy):
         return True
     return is_recurrent(policy) or (isinstance(policy, nn.Module) and bool(find_parts(policy)[0]))
 
