@@ -216,9 +216,8 @@ def test_a_trained_ensemble_acts_as_its_models_do(cell: str) -> None:
     result = hl.train(
         data, hl.recipes.none(), seeds=range(3), cell=cell, hidden=6, steps=2, dtype=torch.float64
     )
-    whole = hl.data.closed_loop_return(result, data, episodes=4)
+    whole = hl.data.closed_loop_return(result.ensemble, data, episodes=4)
     assert whole.returns.shape == (3, 4)
-    assert torch.equal(whole.returns, hl.data.closed_loop_return(result.ensemble, data, episodes=4).returns)
     for n in range(3):
         alone = hl.data.closed_loop_return(result.model(n), data, episodes=4)
         assert torch.allclose(alone.returns, whole.returns[n], rtol=1e-6)

@@ -133,7 +133,14 @@ def _own_task(given: Mapping[str, Any]) -> Task:
 
 
 def make_task(name: str, options: Mapping[str, Any] | None = None) -> TrainingTask:
-    """Make a task by name, a built-in or a registered one."""
+    """Make a task by name, a built-in or a registered one.
+
+    Parameters
+    ----------
+    name : str
+    options : mapping, optional
+        What the function of this name takes.
+    """
     task = TASKS.call(name, options)
     if not isinstance(task, TrainingTask):
         raise ContractError(
