@@ -94,16 +94,18 @@ class TestWords:
         ("share", "pattern", "words"),
         [
             (0.95, 0.99, "close to what flows there"),
-            (0.7, 0.8, "so this is a guide"),
+            (0.7, 0.8, "a guide, and below stands"),
             (-2.0, 0.9, "take the pattern"),
             (-2.0, 0.1, "none of the flow pooled"),
             (-2.0, 0.1, "must not be taken"),
-            (float("nan"), float("nan"), "nothing flows"),
         ],
     )
-    def test_trust_follows_the_fidelity(self, share: float, pattern: float, words: str) -> None:
+    @pytest.mark.parametrize("at", [None, "raw"])
+    def test_trust_follows_the_fidelity(
+        self, at: str | None, share: float, pattern: float, words: str
+    ) -> None:
         rnn, readout = torch.nn.RNN(2, 4, batch_first=True), torch.nn.Linear(4, 1)
-        found = analyze(rnn, readout, inputs=torch.zeros(2, 3, 2), horizon=3)
+        found = analyze(rnn, readout, inputs=torch.zeros(2, 3, 2), horizon=3, at=at)
         assert found.fidelity is not None
         fit = dataclasses.replace(
             found.fidelity,
@@ -113,6 +115,11 @@ class TestWords:
             pooled_gain=0.4,
         )
         assert words in network_paragraph(dataclasses.replace(found, fidelity=fit))
+        nan = float("nan")
+        still = dataclasses.replace(fit, explained=torch.full((2,), nan), pooled_explained=nan)
+        said = network_paragraph(dataclasses.replace(found, fidelity=still))
+        assert ("nothing flows" in said) == (at == "raw")
+        assert "explain" not in said
 
 
 class TestView:
@@ -385,3 +392,25 @@ class TestCommand:
         assert "--inputs" in self.fails("report", str(tmp_path), "--inputs", "x.npz")
         assert "--horizon" in self.fails("report", str(tmp_path), "--horizon", "20")
         assert "no file" in self.fails("report", str(tmp_path / "missing"))
+
+
+def test_pages_along_data_say_that_they_are_and_pages_of_weights_do_not():
+    torch.manual_seed(0)
+    core, head, x = torch.nn.RNN(3, 6, batch_first=True), torch.nn.Linear(6, 2), torch.randn(4, 5, 3)
+    along = analyze(core, head, inputs=x)
+    page = render_network_report(along)
+    assert "what flows along the 4 sequences given" in page
+    assert "The mean Jacobian along them has the spectral radius" in page
+    assert "The maps above are exact" in page
+    assert str(along.net.agreement) in page
+    assert "read off the weights" not in page
+    titles = [figure.axes[0].get_title(loc="left") for figure in along.figures().values()]
+    assert not any("by the weights" in title for title in titles)
+    for weights in (analyze(core, head), analyze(core, head, inputs=x, at="raw")):
+        page = render_network_report(weights)
+        assert "What follows is read off the weights alone" in page
+        assert "along the 4 sequences" not in page
+    still = analyze(core, torch.nn.Linear(6, 2), inputs=x)
+    for value in still.maps.values:
+        value.zero_()
+    assert "No input reaches an output there." in render_network_report(still)

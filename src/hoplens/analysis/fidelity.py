@@ -203,7 +203,15 @@ def agreement_along(net: Pathways, stack: Stack, batch: Batch) -> Agreement:
 
 
 def agreement(net: Pathways, exact: HopMaps) -> Agreement:
-    """Return how well the maps of a graph, static or of each step, predict exact mean maps (L, O, I)."""
+    """Return how well the maps of a graph predict exact mean maps.
+
+    Parameters
+    ----------
+    net : Pathways
+        Static, or a graph of each step.
+    exact : HopMaps, values of shape (L, O, I)
+        Of a model along data, see `hop_maps`.
+    """
     steps = len(exact.hops)
     wide = net.detach().to(torch.float64)
     if net.steps:

@@ -87,6 +87,10 @@ def analysis_figures(result: Analysis) -> dict[str, Figure]:
     return {name: ax.figure for name, ax in axes.items()}  # type: ignore[misc]
 
 
+def _basis(result: Analysis) -> str:
+    return "along the inputs" if result.flows else "by the weights"
+
+
 def _audible(maps: HopMaps) -> HopMaps:
     """Return the maps without the last hops, where these carry less than a thousandth each."""
     mass = maps.values.abs().sum((-2, -1))
@@ -103,7 +107,7 @@ def _influence(result: Analysis) -> Axes:
     panels = new_figure(4.2, 1.4 + 1.2 * rows).subplots(rows, squeeze=False, sharex=True)[:, 0]
     panels[0].bar(hops, mass / (mass.sum() or 1.0), color=MUTED, width=0.7)
     name_axes(panels[0], "", "share of influence")
-    name_panel(panels[0], "influence of each hop by the weights, sum of |H|")
+    name_panel(panels[0], f"influence of each hop {_basis(result)}, sum of |H|")
     if fit is not None:
         rho, spread = fit.per_hop.cpu().numpy(), fit.per_hop_spread.cpu().numpy()
         at = fit.hops.cpu().numpy()
@@ -134,7 +138,7 @@ def _dominant(result: Analysis) -> Axes:
     axes.invert_yaxis()
     quiet(axes)
     name_cells(axes, net.input_names, net.output_names)
-    name_panel(axes, "hop that carries most, by the weights (white: none)")
+    name_panel(axes, f"hop that carries most, {_basis(result)} (white: none)")
     bar = colour_bar(mesh, "hop", shrink=0.7)
     bar.set_ticks(range(seen[0], seen[-1] + 1, -(-(seen[-1] - seen[0] + 1) // 10)))
     bar.ax.minorticks_off()
@@ -161,7 +165,7 @@ def _unit_flow(result: Analysis) -> Axes:
     axes.tick_params(length=0)
     count = f"{len(best)} of {result.net.n_hidden} units, " if len(best) < result.net.n_hidden else ""
     name_axes(axes, "hidden unit", "hop")
-    name_panel(axes, f"{count}share of |pathway mass| at each hop, by the weights")
+    name_panel(axes, f"{count}share of |pathway mass| at each hop, {_basis(result)}")
     colour_bar(mesh, shrink=0.9)
     return axes
 

@@ -29,6 +29,8 @@ class NetworkPart:
     units: list[dict[str, str]] = field(default_factory=list)
     fidelity: dict[str, Any] | None = None  # agreement with the flow on data by hop
     trust: str = ""  # what is known of it in words, or how to get it
+    flows: bool = False  # whether the maps are of what flows along data
+    graphs: list[str] = field(default_factory=list)  # how well graphs predict these
     timing: str = ""
     notes: tuple[str, ...] = ()
 
@@ -45,6 +47,12 @@ def network_part(analysis: Analysis) -> NetworkPart:
         fidelity=_fidelity(analysis),
         timing=timing(analysis.maps),
         trust="" if analysis.fidelity is None else f"{analysis.fidelity.summary()}.",
+        flows=analysis.flows,
+        graphs=[
+            f"the {what}: {net.agreement}"
+            for what, net in (("graph of each step", analysis.steps), ("static graph", analysis.net))
+            if net is not None and net.agreement is not None
+        ],
         notes=(f"the graph is made of {analysis.net.provenance}", *analysis.notes, *note),
     )
 
@@ -89,7 +97,7 @@ def _pathways(analysis: Analysis) -> tuple[list[dict[str, str]], list[str]]:
             skipped += 1
             continue
         spent += cost
-        best = top_paths(analysis.net, row["input"], row["output"], int(row["hop"]), 1)
+        best = top_paths(analysis.walked, row["input"], row["output"], int(row["hop"]), 1)
         if len(best):
             row["walk"] = str(best["path"].iloc[0]).replace(" > ", " → ")
             row["part"] = fine_percent(float(best["share"].iloc[0]))

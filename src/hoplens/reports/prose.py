@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from hoplens.analysis.fidelity import Fidelity
 from hoplens.analysis.hops import HopMaps
 from hoplens.analysis.measures import active_hops
 from hoplens.analysis.summary import Analysis
@@ -25,15 +26,17 @@ def network_paragraph(analysis: Analysis) -> str:
     """
     mass = analysis.maps.values.abs().sum((1, 2))
     measured = _units(analysis) if analysis.ablations is not None else []  # in runs, not read off the weights
-    sentences = [_size(analysis), *measured, _trust(analysis)]
+    sentences = [_size(analysis), *measured, _basis(analysis)]
     if float(mass.sum()) == 0:
         sentences.append(
-            f"No input reaches an output within {int(analysis.maps.hops[-1])} hops: "
+            "No input reaches an output there."
+            if analysis.flows
+            else f"No input reaches an output within {int(analysis.maps.hops[-1])} hops: "
             "there is nothing to route."
         )
     else:
         sentences += [
-            *_when(analysis.maps, mass, analysis.spectral_radius),
+            *_when(analysis.maps, mass, _fading(analysis.spectral_radius, flows=analysis.flows)),
             *_where(analysis.maps),
             *_modules(analysis.maps),
             *([] if measured else _units(analysis)),
@@ -94,11 +97,11 @@ def _size(analysis: Analysis) -> str:
     )
 
 
-def _when(maps: HopMaps, mass: Tensor, radius: float) -> list[str]:
+def _when(maps: HopMaps, mass: Tensor, fading: str) -> list[str]:
     if grows(mass):
         first = int((mass > 0).nonzero()[0])
         return [
-            _fading(radius),
+            fading,
             f"The shortest way takes {int(maps.hops[first])} hops. Pathways are compared within their own "
             "hop length, as the last hop would else hide all others.",
         ]
@@ -111,11 +114,12 @@ def _when(maps: HopMaps, mass: Tensor, radius: float) -> list[str]:
     within = int((share.cumsum(0) >= MOST - 1e-12).nonzero()[0])
     more = float(share[top]) < MOST and within < len(share) - 1
     sentence += f"; {percent(MOST)} takes no more than {int(maps.hops[within])} hops." if more else "."
-    return [sentence, _fading(radius)]
+    return [sentence, fading]
 
 
-def _fading(radius: float) -> str:
-    start = f"The spectral radius is {number(radius)}: "
+def _fading(radius: float, *, flows: bool) -> str:
+    what = "The mean Jacobian along them has the spectral radius" if flows else "The spectral radius is"
+    start = f"{what} {number(radius)}: "
     if radius == 0:
         return start + "the recurrent graph has no cycle, so every memory ends."
     if radius > 1 + NEAR_ONE:
@@ -168,32 +172,45 @@ def _units(analysis: Analysis) -> list[str]:
     ]
 
 
-def _trust(analysis: Analysis) -> str:
+def _basis(analysis: Analysis) -> str:
+    """Say whether what follows flows along data, and how far the weights alone explain what does."""
     fit = analysis.fidelity
-    start = "What follows is read off the weights alone, as if every unit were linear: "
-    if fit is None:
-        return (
-            f"{start}what the network can route. How much of the flow on data that explains is not known, "
-            "as no inputs were given."
-        )
-    given = f"on the {count(len(fit.explained), 'sequence')} given "
-    verdict = fit.verdict()
-    if verdict == "nothing flows":
-        return f"{start}{given}nothing flows, as no input changes an output there."
+    if not analysis.flows:
+        start = "What follows is read off the weights alone, as if every unit were linear: "
+        if fit is None:
+            return (
+                f"{start}what the network can route. How much of the flow on data that explains is not "
+                "known, as no inputs were given."
+            )
+        start += f"on the {count(len(fit.explained), 'sequence')} given "
+        if fit.verdict() == "nothing flows":
+            return f"{start}nothing flows, as no input changes an output there."
+        return f"{start}that explains {_judged(fit, 'this is', 'this')}"
+    samples = 0 if analysis.maps.samples is None else int(analysis.maps.samples.max())
+    along = count(samples, "sequence")
+    start = f"What follows is what flows along the {along} given, the mean of the exact maps."
+    if fit is None or fit.verdict() == "nothing flows":
+        return start
+    weights = "The weights alone, as if every unit were linear, explain"
+    return f"{start} {weights} {_judged(fit, 'they are', 'they')}"
+
+
+def _judged(fit: Fidelity, are: str, what: str) -> str:
+    """Return what share of the flow weights explain, and how far they are to be taken for it."""
     shares = (
         f"{_explained(fit.pooled_explained)} of the flow pooled, and {_explained(fit.median_explained)} in "
         "the median sequence"
     )
     end = {
-        "both": "so this is close to what flows there.",
-        "partly": "so this is a guide, and below stands at which hops it fails.",
+        "both": f"so {are} close to what flows there.",
+        "partly": f"so {are} a guide, and below stands at which hops it fails.",
         "pattern": (
             f"but {percent(fit.pooled_pattern)} with the predicted size times {number(fit.pooled_gain)}: "
             "take the pattern for what flows there, not the size."
         ),
-        "neither": "so this must not be taken for what flows there.",
-    }[verdict]
-    return f"{start}{given}that explains {shares}, {end}"
+        "neither": f"so {what} must not be taken for what flows there.",
+    }[fit.verdict()]
+    return f"{shares}, {end}"
 
 
 def _explained(share: float) -> str:
@@ -209,11 +226,9 @@ def network_tiles(analysis: Analysis) -> list[Tile]:
     """Return the few numbers that sum up a network."""
     maps = analysis.maps
     mass = maps.values.abs().sum((1, 2))
-    tiles = [
-        Tile(
-            number(analysis.spectral_radius), "spectral radius: growth of a pathway per step, in the long run"
-        )
-    ]
+    of = " of the mean Jacobian" if analysis.flows else ""
+    growth = f"spectral radius{of}: growth of a pathway per step, in the long run"
+    tiles = [Tile(number(analysis.spectral_radius), growth)]
     if float(mass.sum()) > 0:
         top = int(mass.argmax())
         if grows(mass):

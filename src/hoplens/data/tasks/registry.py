@@ -138,7 +138,7 @@ def make_task(name: str, options: Mapping[str, Any] | None = None) -> TrainingTa
     Parameters
     ----------
     name : str
-        E.g. "subtraction", see `hoplens.tasks.make`, or one of `register_task`.
+            E.g. "subtraction", see `hoplens.tasks.make`, or one of `register_task`.
     options : dict, optional
         Its options by name.
     """
