@@ -20,7 +20,7 @@ from hoplens.plots import plot_comparison
 from hoplens.registry import Registry, owner_of
 from hoplens.reports.tables import summary_table
 from hoplens.studies.extensions import kinds
-from hoplens.studies.paper.measure import measure
+from hoplens.studies.measuring import measure
 from hoplens.studies.testing import check_task
 
 EXAMPLE = ROOT / "examples" / "own_task.py"

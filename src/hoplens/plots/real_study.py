@@ -22,12 +22,10 @@ from hoplens.plots.style import (
     plain,
     quiet,
 )
-from hoplens.studies.paper.aims import OURS
-from hoplens.studies.real.choosing import BEST, LEAN, PRUNED
+from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, REFERENCE
 
 SHOWN = ("none", "L1", "dropout", "paper", OURS)
 ROW = 0.5  # inches a set
-REFERENCE = "L1"
 # pick, measure, axis label, whether it is a multiple of the reference's test error
 PANELS = (
     (BEST, "test_error", "test error / that of L1", True),
@@ -46,7 +44,7 @@ def plot_real_summary(summary: pd.DataFrame) -> Figure:
     Parameters
     ----------
     summary : DataFrame
-        ``RealResults.summary``.
+        ``StudyResults.summary``.
 
     Returns
     -------

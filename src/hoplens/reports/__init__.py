@@ -7,10 +7,8 @@ from hoplens.reports.page import (
     write_network_report,
     write_study_report,
 )
-from hoplens.reports.study import StudyLike
 
 __all__ = [
-    "StudyLike",
     "render_network_report",
     "render_study_report",
     "report",

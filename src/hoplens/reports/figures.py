@@ -15,8 +15,9 @@ from hoplens.plots.methods import method_label, method_order
 from hoplens.plots.style import method_styles
 from hoplens.reports.fronts import hop_front, weight_front
 from hoplens.reports.numbers import number, strength
-from hoplens.reports.study import StudyLike, with_targets
+from hoplens.reports.study import with_targets
 from hoplens.reports.theme import mark
+from hoplens.studies.comparison.results import StudyResults
 from hoplens.studies.measures import kept_columns, measure_info
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Group:
     legend: tuple[tuple[str, Markup], ...] = ()
 
 
-def figure_groups(results: StudyLike) -> list[Group]:
+def figure_groups(results: StudyResults) -> list[Group]:
     """Return all figures for which the study holds numbers."""
     networks = results.networks
     groups = [
@@ -145,11 +146,12 @@ def _sweeps(networks: pd.DataFrame, measure: str) -> Group | None:
         )
         for n, (task, own) in enumerate(_by_task(networks))
     ]
-    fair = len(fair_rows(networks, ["task", "method", "strength"])) < len(networks)
+    fair = fair_rows(networks, ["task", "method", "strength"])
+    roles = set(fair["role"]) if "role" in fair else set()
     text = (
-        f"Means over {'report seeds' if fair else 'all seeds'} with 95 % intervals. The dashed line across "
-        "is training without a penalty; a hollow marker means that some networks diverged there and are not "
-        "in the mean."
+        f"Means over {next(iter(roles)) if len(roles) == 1 else 'all'} seeds with 95 % intervals. The dashed "
+        "line across is training without a penalty; a hollow marker means that some networks diverged there "
+        "and are not in the mean."
     )
     title = f"{label[0].upper()}{label[1:]} over the strength of the penalty"
     return Group(f"sweep-{measure}", title, text, tuple(figures), _legend(networks["method"]))
@@ -214,7 +216,7 @@ def _weight_fronts(networks: pd.DataFrame) -> Group | None:
     )
 
 
-def _pruning(results: StudyLike) -> Group | None:
+def _pruning(results: StudyResults) -> Group | None:
     networks = _at_best_strength(results)
     columns = [c for c in kept_columns(map(str, networks.columns)) if _has(networks, c)]
     if not len(networks) or not columns:
@@ -286,7 +288,7 @@ def _say_front(task: str, what: str, front: list[list[float]]) -> str:
     return f"{task}: test error against {what}; the best trade-offs are {best or 'none'}."
 
 
-def _at_best_strength(results: StudyLike) -> pd.DataFrame:
+def _at_best_strength(results: StudyResults) -> pd.DataFrame:
     """Return the networks of each task and method at the strength that the summary names."""
     networks, summary = results.networks, results.summary
     if not len(networks) or not len(summary):

@@ -9,7 +9,7 @@ from typing import Any
 from hoplens.analysis.summary import Analysis, analyze
 from hoplens.errors import ParameterError
 from hoplens.reports.page import write_network_report, write_study_report
-from hoplens.reports.study import StudyLike
+from hoplens.studies.comparison.results import StudyResults
 from hoplens.training.result import TrainingResult
 
 
@@ -56,7 +56,7 @@ def report(
         If ``inputs`` come beside what was analysed already.
     """
     done = isinstance(model, Analysis) or (
-        isinstance(model, StudyLike) and not isinstance(model, TrainingResult)
+        isinstance(model, StudyResults) and not isinstance(model, TrainingResult)
     )
     if done and any(given is not None for given in (readout, inputs, lengths, horizon)):
         raise ParameterError(f"a {type(model).__name__} is analysed already; give path= and title= alone")

@@ -23,15 +23,17 @@ from hoplens.reports.environment import environment
 from hoplens.reports.network import NetworkPart, network_part, study_part
 from hoplens.reports.payload import script_json
 from hoplens.reports.prose import network_paragraph, network_tiles
-from hoplens.reports.study import StudyLike, duels, leaders, with_targets
+from hoplens.reports.study import duels, leaders, with_targets
 from hoplens.reports.verdict import tiles, verdict
+from hoplens.studies.comparison.results import StudyResults
+from hoplens.studies.statistics.purposes import BEST
 
 BIG = 24  # inputs from which the map needs the whole width
 VENDOR = "vendor/echarts.min.js"
 SCRIPTS = ("core.js", "network.js", "hops.js", "controls.js", "graph.js", "study.js", "dots.js")
 
 
-def write_study_report(results: StudyLike, path: str | os.PathLike[str]) -> Path:
+def write_study_report(results: StudyResults, path: str | os.PathLike[str]) -> Path:
     """Write a study's report as one self-contained HTML file.
 
     The page holds its style, its data and its scripts and fetches nothing. Every text that comes from the
@@ -42,8 +44,8 @@ def write_study_report(results: StudyLike, path: str | os.PathLike[str]) -> Path
 
     Parameters
     ----------
-    results : StudyLike
-        The study, e.g. a ``hoplens.studies.paper.results.StudyResults``.
+    results : StudyResults
+        Its summary and paired differences are shown as they are at each method's best strength.
     path : path
         Where to; the folder must exist. An old report is replaced only once the new one is whole.
 
@@ -111,8 +113,9 @@ def render_network_report(found: Analysis, *, title: str = "", measures: Any = N
     return _render(part, [], context)
 
 
-def render_study_report(results: StudyLike) -> str:
+def render_study_report(results: StudyResults) -> str:
     """Return a study's report as HTML text; see `write_study_report`."""
+    results = results.at(BEST)
     groups = figures.figure_groups(results)
     context = {
         "kind": "study",
@@ -132,7 +135,7 @@ def render_study_report(results: StudyLike) -> str:
     return _render(study_part(results), groups, context)
 
 
-def _paragraph(results: StudyLike) -> str:
+def _paragraph(results: StudyResults) -> str:
     """Return the verdict, and of a study that has nothing for one which methods lead."""
     lead = "" if duels(results) or len(results.anchors) else leaders(results.summary)
     return lead or verdict(results)

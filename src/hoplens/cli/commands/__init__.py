@@ -6,7 +6,6 @@ from hoplens.cli.commands.explain import run_explain
 from hoplens.cli.commands.export import run_export
 from hoplens.cli.commands.report import run_report
 from hoplens.cli.commands.reproduce import run_reproduce
-from hoplens.cli.commands.reproduce_real import run_reproduce_real
 from hoplens.cli.commands.status import run_status
 from hoplens.cli.commands.sweep import example, run_sweep_command
 from hoplens.cli.commands.train import run_tasks, run_train
@@ -19,7 +18,6 @@ __all__ = [
     "run_export",
     "run_report",
     "run_reproduce",
-    "run_reproduce_real",
     "run_status",
     "run_sweep_command",
     "run_tasks",

@@ -70,14 +70,16 @@ def standing(values: ArrayLike, *, better: Better = "lower") -> tuple[float, flo
     return lost, sign * float(kept.mean()) if len(kept) else math.inf
 
 
-def choosing_error(rows: pd.DataFrame) -> str:
-    """Return the error to choose by: that of the validation split where there is one, else that of the test.
+def choosing_columns(rows: pd.DataFrame) -> list[str]:
+    """Return what to choose by: error and loss of the validation split if there is one, else the test error.
 
     Of a task both are drawn anew, so that seeds alone keep choice and report apart; a data set has one test
     split, which may not choose.
     """
-    own = "validation_error"
-    return own if own in rows.columns and rows[own].notna().any() else "test_error"
+    own = [
+        name for name in ("validation_error", "validation_loss") if name in rows and rows[name].notna().any()
+    ]
+    return own if "validation_error" in own else ["test_error"]
 
 
 def best_strength(
@@ -90,7 +92,7 @@ def best_strength(
     rows : DataFrame
         Networks of one method on one task that may be used to choose: columns strength and the metric.
     metric : str or sequence of str, optional
-        Column to choose by, default see `choosing_error`; a further one decides between strengths that are
+        Column to choose by, default see `choosing_columns`; a further one decides between strengths that are
         equal in those before. Where all are equal, the least strength is taken.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
@@ -102,7 +104,7 @@ def best_strength(
     """
     if not len(rows):
         raise ParameterError("there is no network to choose a strength by; train some on validation seeds")
-    given = choosing_error(rows) if metric is None else metric
+    given = choosing_columns(rows) if metric is None else metric
     columns = [given] if isinstance(given, str) else list(given)
     ranks = {
         float(str(strength)): [standing(own[name], better=better) for name in columns]
@@ -133,7 +135,7 @@ def choose_strengths(
     networks : DataFrame
         Columns method, strength, role, the metric, and those of ``by``.
     metric : str, optional
-        Column to choose by, default see `choosing_error`.
+        Column to choose by, default see `choosing_columns`.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
     by : sequence of str, default ("task",)
@@ -282,7 +284,7 @@ __all__ = [
     "best_strength",
     "check_networks",
     "choose_strengths",
-    "choosing_error",
+    "choosing_columns",
     "chosen_report",
     "groups",
     "standing",

@@ -3,10 +3,8 @@
 from hoplens.studies.sweeps.config import load_study, make_study, parse_study
 from hoplens.studies.sweeps.plan import Member, Plan
 from hoplens.studies.sweeps.running import Progress, run_sweep
-from hoplens.studies.sweeps.searching import search, trial_table
 from hoplens.studies.sweeps.settings import TaskSetting
 from hoplens.studies.sweeps.store import RunStore, open_store
-from hoplens.studies.sweeps.tensorboard import export_tensorboard
 from hoplens.studies.sweeps.work import Outcome, Setting, Shard
 
 __all__ = [
@@ -18,12 +16,9 @@ __all__ = [
     "Setting",
     "Shard",
     "TaskSetting",
-    "export_tensorboard",
     "load_study",
     "make_study",
     "open_store",
     "parse_study",
     "run_sweep",
-    "search",
-    "trial_table",
 ]

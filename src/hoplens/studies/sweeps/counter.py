@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 from hoplens.studies.statistics import standing
 from hoplens.studies.sweeps.plan import Plan
@@ -54,6 +53,8 @@ class Progress:
         The best method so far.
     stopping : bool
         Somebody pressed Ctrl-C: no more shards are handed out.
+    stage : str
+        "choosing" or "report" of a study in stages.
     """
 
     done: int
@@ -64,18 +65,7 @@ class Progress:
     left: float | None
     best: Best | None
     stopping: bool = False
-
-
-class ProgressCounter(Protocol):
-    """Counts what is done."""
-
-    def add(self, shard: Shard, found: Finished) -> None:
-        """Count a finished shard."""
-        ...
-
-    def progress(self, failed: int, running: int) -> Progress:
-        """Return how far it is."""
-        ...
+    stage: str = ""
 
 
 class SweepCounter:
@@ -119,4 +109,4 @@ class SweepCounter:
         return Progress(self.done, self.total, failed, running, rate, left, best)
 
 
-__all__ = ["Best", "Progress", "ProgressCounter", "SweepCounter"]
+__all__ = ["Best", "Progress", "SweepCounter"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -117,11 +118,19 @@ class TaskSpec(Strict):
             )
         if self.name in TASKS.names():
             return own_task(self.name, self.options)
+        known = list(inspect.signature(data_sets.SETS[self.name].load).parameters)
         options = frozen(self.options or {})
-        alien = sorted(set(options) - {"seed", "fractions"})
-        if alien:
-            raise unknown_name(f"option of the data set {self.name!r}:", alien[0], ["seed", "fractions"])
-        source = DataSource(self.name, options.get("seed", 0), options.get("fractions"))
+        for option in options:
+            if option not in known:
+                raise unknown_name(f"option of the data set {self.name!r}:", option, known)
+        more = tuple(sorted((name, v) for name, v in options.items() if name not in ("seed", "fractions")))
+        source = DataSource(self.name, options.get("seed", 0), options.get("fractions"), more or None)
+        try:
+            hash(source)
+        except TypeError:
+            raise ParameterError(
+                f"options of the data set {self.name!r} are numbers, texts and lists of them, got {options}"
+            ) from None
         source.load()  # what is missing or wrong is said before anything is trained
         return source
 

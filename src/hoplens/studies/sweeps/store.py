@@ -256,21 +256,6 @@ class RunStore:
         )
         return list(rows.astype(object).itertuples(index=False, name=None))
 
-    def files(self, study: str | None = None) -> pd.DataFrame:
-        """Return where the tensors of a study's finished networks are: key, config, slot, tensors (or None).
-
-        Parameters
-        ----------
-        study : str, optional
-            See `study_id`; the latest by default.
-        """
-        rows = self._rows(
-            "SELECT key, config, slot, tensors FROM networks WHERE key IN "
-            "(SELECT key FROM members WHERE study = ?)",
-            [self.study_id(study)],
-        )
-        return rows.astype(object).where(rows.notna(), None)
-
     def failures(self, study: str | None = None) -> pd.DataFrame:
         """Return the shards of a study that failed.
 

@@ -1,4 +1,4 @@
-"""Read what `reproduce` and `train` left in a folder, and keep what `train` made."""
+"""Training runs in a folder: what `hoplens train --out` keeps, and how it is read back."""
 
 from __future__ import annotations
 
@@ -16,16 +16,6 @@ from safetensors.torch import save as save_tensors
 from hoplens.errors import FileError, HoplensError, check_count
 from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.graph.pathways import Pathways
-from hoplens.studies.paper.aims import OURS, RIVALS
-from hoplens.studies.paper.folder import first_study, refuse_old
-from hoplens.studies.paper.plan import full_plan, quick_plan
-from hoplens.studies.paper.results import StudyResults
-from hoplens.studies.paper.runner import MEASURES, assemble
-from hoplens.studies.paper.tables import read_tables
-from hoplens.studies.sweeps.checked import damaged, read_object
-from hoplens.studies.sweeps.config import Study
-from hoplens.studies.sweeps.plan import MAIN, Plan
-from hoplens.studies.sweeps.store import RunStore, open_store
 from hoplens.training.result import TrainingResult
 
 RUN_MARK = "run.json"
@@ -58,59 +48,6 @@ class Run:
         """The network of least test error; the first where all diverged."""
         errors = self.networks["test_error"].to_numpy(dtype=float)
         return int(np.where(np.isnan(errors), np.inf, errors).argmin())
-
-
-def load_study(folder: Path) -> StudyResults:
-    """Read the tables of the study in a run store, without running anything that the store holds.
-
-    A finished study that compares `L1`, `paper` and `recommended`, as `reproduce` runs it, is set against the
-    paper and the aims; any other one, the latest in the store, is shown as far as it is.
-
-    Raises
-    ------
-    FileError
-        If it is damaged, has no network yet, or is an unfinished one of `reproduce`.
-    """
-    refuse_old(folder)
-    with open_store(folder) as store:
-        plan = _paper_plan(store)
-        if plan is None:
-            return read_tables(store, store.study_id())
-        about = store.studies().set_index("id").loc[plan.id]
-        if about["done"] < about["rows"]:
-            flag = " --quick" if plan.id == quick_plan().id else ""
-            again = f"`hoplens reproduce{flag} --out {folder}` runs just these"
-            if not flag and plan.id != full_plan().id:
-                again = f"`hoplens sweep --resume --store {folder}` runs just these"
-            raise FileError(
-                f"{folder} lacks {about['rows'] - about['done']} of {about['rows']} networks; {again}"
-            )
-        rows = store.networks(plan.id)
-        lacking = [
-            name for name in MEASURES if name not in rows or not pd.api.types.is_numeric_dtype(rows[name])
-        ]
-        if lacking:
-            raise damaged(folder, f"its networks have no number {lacking[0]}")
-        return assemble(plan, store, plan.id)
-
-
-def _paper_plan(store: RunStore) -> Plan | None:
-    """Return the plan of the first study in a store if it can be set against the paper, else None."""
-    first = first_study(store)
-    source = store.source(first)
-    found = read_object(source, store.folder, "the study") if source else {}
-    if not source or "study" in found or found.get("plugins"):
-        return None
-    try:
-        plan = Study.model_validate_json(source).plan()
-    except (ValueError, RecursionError, HoplensError):
-        return None  # of another version of hoplens: its tables can still be shown
-    methods = {member.network.recipe.name for member in plan.members if member.part == MAIN}
-    if plan.id != first or not {OURS, *RIVALS} <= methods:
-        return None
-    if store.members(first) != [member.row for member in plan.members]:
-        raise damaged(store.folder, f"its rows are not those of the study {plan.name}")
-    return plan
 
 
 def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title: str) -> None:
@@ -166,4 +103,4 @@ def _short(error: Exception) -> str:
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
 
 
-__all__ = ["RUN_MARK", "Run", "load_run", "load_study", "save_run"]
+__all__ = ["RUN_MARK", "Run", "load_run", "save_run"]
