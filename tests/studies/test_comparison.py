@@ -31,10 +31,11 @@ from hoplens.studies.comparison.results import StudyResults
 from hoplens.studies.comparison.running import claim_folder
 from hoplens.studies.comparison.tables import ABLATION, REACH
 from hoplens.studies.statistics.purposes import BEST, LEAN, PRUNED, rows_at
-from hoplens.studies.sweeps import TaskSetting, open_store, parse_study, run_sweep, running
+from hoplens.studies.sweeps import open_store, parse_study, run_sweep, running
 from hoplens.studies.sweeps import plan as plan_module
 from hoplens.studies.sweeps.executors import InProcess
 from hoplens.studies.sweeps.plan import MAIN
+from hoplens.studies.sweeps.settings import TaskSetting
 from hoplens.studies.sweeps.status import status
 from hoplens.training.settings import Network, Settings
 from hoplens.training.training import train_networks

@@ -13,10 +13,10 @@ from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError
 from hoplens.models.cells import CELLS
 from hoplens.penalties.gradual_pruning import GradualPruning
-from hoplens.studies.statistics import choose_strengths
-from hoplens.studies.sweeps import Plan, load_study, make_study, parse_study, run_sweep
+from hoplens.studies.statistics.selection import choose_strengths
+from hoplens.studies.sweeps import load_study, make_study, parse_study, run_sweep
 from hoplens.studies.sweeps.config import Study
-from hoplens.studies.sweeps.plan import MOST_NETWORKS, SHARD_BYTES, SHARD_SECONDS, cut, shard_size
+from hoplens.studies.sweeps.plan import MOST_NETWORKS, SHARD_BYTES, SHARD_SECONDS, Plan, cut, shard_size
 from hoplens.studies.sweeps.settings import TaskSetting
 from hoplens.training.settings import Network, Settings
 

@@ -16,6 +16,7 @@ from size import full
 
 import hoplens as hl
 from hoplens.studies.extensions import kinds
+from hoplens.studies.extensions.files import load_source
 from hoplens.studies.sweeps import load_study, make_study, open_store, parse_study, run_sweep
 from hoplens.studies.sweeps.status import status
 from hoplens.studies.sweeps.stored import code_of, study_of
@@ -194,7 +195,7 @@ def test_store_goes_on_without_the_files(tmp_path):
     with pytest.raises(hl.errors.FileError, match="reading a study runs none"):
         study_of(source, tmp_path)
     for code in code_of(source, tmp_path):
-        hl.extensions.load_source(code)
+        load_source(code)
     again = study_of(source, tmp_path)
     assert again.plan().id == study.plan().id
     assert again.plan().source == source
@@ -430,7 +431,7 @@ def test_an_own_task_or_measure_that_ends_the_process_fails_its_shards_alone(tmp
         pytest.skip("starting processes is slow, and what they run is the same")
     plan = load_study(write(tmp_path, file=file)).plan()
     with pytest.warns(UserWarning, match="12 networks of 12 are missing"):
-        store = run_sweep(plan, tmp_path / "store", executor=executor, workers=2)
+        store = run_sweep(plan, tmp_path / "store", executor=executor, workers=1)
     with store:
         reasons = store.failures()["reason"]
     assert len(reasons)

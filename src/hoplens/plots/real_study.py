@@ -40,15 +40,6 @@ def plot_real_summary(summary: pd.DataFrame) -> Figure:
     Left: test error, relative to L1's. Middle: the same with 90 % of the recurrent weights removed, each
     method at the strength chosen for that. Right: active hops of each method's leanest network that is as
     good as L1 on validation.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        ``StudyResults.summary``.
-
-    Returns
-    -------
-    Figure
     """
     tasks = list(dict.fromkeys(summary["task"]))
     methods = [method for method in SHOWN if method in set(summary["method"])]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hoplens.plots.frames import fair_rows
 from hoplens.plots.methods import method_order
-from hoplens.studies.statistics import best_strength, front_points, standing
+from hoplens.studies.statistics import best_strength, standing
+from hoplens.studies.statistics.fronts import front_points
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,21 +22,10 @@ TARGET = "target"
 class Duel:
     """The recommended recipe against the better of L1 and the paper's recipe on one task, by test error.
 
-    Attributes
-    ----------
-    task, reference : str
-        Where, and against which method.
-    ours, theirs, ratio : float
-        Mean test errors and ours / theirs.
-    difference, low, high, p, p_holm : float
-        Ours minus theirs, paired by seed, with its 95 % interval, its p value, and that corrected for
-        many tests; NaN where not given.
-    n : int
-        Pairs of networks.
-    outcome : {"better", "worse", "unclear", "untested"}
-        A difference is clear where its interval leaves out 0 and p, if given, is below 0.05: the
-        interval of a handful of pairs is too narrow to be trusted alone. It is not clear where the side
-        that it favours lost more of its networks: the means are those of the others.
+    The difference is ours minus theirs, paired by seed, NaN where not given. It is clear where its interval
+    leaves out 0 and p, if given, is below 0.05: the interval of a handful of pairs is too narrow to be
+    trusted alone. It is not clear where the side that it favours lost more of its networks: the means are
+    those of the others.
     """
 
     task: str

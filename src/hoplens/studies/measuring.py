@@ -53,16 +53,9 @@ def measure(
     active_hops; saturated (share of states near their bounds) and gate (mean of a GRU's update or an LSTM's
     forget gate); and `flow_measures` of networks whose seed is followed.
 
-    A network that diverged, or whose spectral radius is 0 (all recurrent weights gone), has NaN where there
-    is nothing to measure.
-
-    Parameters
-    ----------
-    result : TrainingResult
-    measures : sequence of str
-        Measures of `hoplens.extensions.register_measure` to add, one column each.
-    followed : sequence of int
-        Seeds.
+    Then one column for each of ``measures``, of `hoplens.extensions.register_measure`. A network that
+    diverged, or whose spectral radius is 0 (all recurrent weights gone), has NaN where there is nothing to
+    measure.
     """
     task, frame = result.task, result.metrics.copy()
     net = result.pathways.to(torch.float64)

@@ -25,18 +25,7 @@ LABELS = ("input_names", "output_names", "input_modules", "output_modules")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What ``hoplens train --out`` kept.
-
-    Attributes
-    ----------
-    title : str
-    pathways : Pathways
-        All networks, one leading axis E.
-    networks : DataFrame
-        Their measures, one row a network.
-    horizon : int
-        Time steps of the task.
-    """
+    """What ``hoplens train --out`` kept."""
 
     title: str
     pathways: Pathways
@@ -65,13 +54,7 @@ def save_run(folder: Path, result: TrainingResult, networks: pd.DataFrame, title
 
 
 def load_run(folder: Path) -> Run:
-    """Read a training run.
-
-    Raises
-    ------
-    FileError
-        If a file of it is missing or damaged.
-    """
+    """Read a training run."""
     mark = _read_json(folder / RUN_MARK)
     try:
         tensors = load_tensors((folder / "pathways.safetensors").read_bytes())

@@ -12,7 +12,7 @@ from hoplens.cli.commands.progress import progress_bar
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.files import usable_path
 from hoplens.studies.comparison.running import study_text
-from hoplens.studies.extensions import SourceFile
+from hoplens.studies.extensions.files import SourceFile
 from hoplens.studies.sweeps import executors
 from hoplens.studies.sweeps.config import Study, load_study
 from hoplens.studies.sweeps.estimate import Estimate, estimate

@@ -12,8 +12,9 @@ import pandas as pd
 
 from hoplens.data.tasks import Task
 from hoplens.studies.comparison.results import StudyResults
-from hoplens.studies.statistics import choose_strengths, pair_chosen
+from hoplens.studies.statistics.comparing import paired_differences
 from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, REFERENCE, rows_at
+from hoplens.studies.statistics.selection import choose_strengths
 
 RIVALS = (REFERENCE, "paper")
 OTHERS = ("none", *RIVALS, "L2", "weight decay", "dropout")
@@ -170,7 +171,7 @@ def _half_the_hops(results: StudyResults) -> Verdict:
     report = results.networks[results.networks["role"] == "report"]
     lean, best = (rows_at(results.choices, report, pick) for pick in (LEAN, BEST))
     both = pd.concat([lean[lean["method"] == OURS], best[best["method"] == REFERENCE]])
-    gaps = pair_chosen(both, OURS, [REFERENCE], ["test_error"]).set_index("task")
+    gaps = paired_differences(both, OURS, [REFERENCE], ["test_error"]).set_index("task")
     ours, theirs = method_rows(results, OURS, LEAN), method_rows(results, REFERENCE)
     missed = []
     for task in ours.index:
@@ -181,26 +182,18 @@ def _half_the_hops(results: StudyResults) -> Verdict:
     return _on_most(len(ours), missed)
 
 
-def _is_sparse(task: Task) -> bool:
-    return task.signal == "sparse"
-
-
-def _is_linear(task: Task) -> bool:
-    return task.is_linear
-
-
 RATIO = "test error / better of L1 and the paper's recipe"
 AIMS = {
     "paper": (
         _bound(f"{RATIO}, sparse and on-off tasks", _ratio, most=0.7, tasks=lambda t: t.signal != "every"),
         _bound(f"{RATIO}, every task", _ratio, most=1.0),
-        _bound("accuracy, sparse tasks", _ours("accuracy"), least=0.97, tasks=_is_sparse),
-        _bound("alignment, linear tasks", _ours("alignment"), least=0.98, tasks=_is_linear),
+        _bound("accuracy, sparse tasks", _ours("accuracy"), least=0.97, tasks=lambda t: t.signal == "sparse"),
+        _bound("alignment, linear tasks", _ours("alignment"), least=0.98, tasks=lambda t: t.is_linear),
         _bound(
             "distance of active hops from the task's own count, linear tasks",
             _hop_distance,
             most=0.1,
-            tasks=_is_linear,
+            tasks=lambda t: t.is_linear,
         ),
         _bound("performance kept, 70 % of recurrent weights removed", _ours("kept_70"), least=0.99),
         _bound("performance kept, 90 % of recurrent weights removed", _ours("kept_90"), least=0.95),

@@ -43,21 +43,6 @@ def run_study(
 
     The folder is a run store: every finished shard is kept at once, so that an interrupted study goes on
     where it stopped, and ends with the same numbers.
-
-    Parameters
-    ----------
-    study : Study
-    folder : Path
-        Results folder of this study.
-    workers : int, optional
-        Processes, one thread each; default one a core. 1 runs in this process.
-    progress : callable, optional
-        As in `run_sweep`.
-
-    Raises
-    ------
-    FileError
-        If the folder cannot be used, or shards failed.
     """
     started = time.monotonic()
     claim_folder(folder, study.plan())

@@ -15,8 +15,9 @@ from hoplens.errors import FileError, HoplensError
 from hoplens.studies.comparison.aims import judge
 from hoplens.studies.comparison.anchors import compare_with_paper
 from hoplens.studies.comparison.results import StudyResults
-from hoplens.studies.statistics import pair_chosen, summarise_chosen
+from hoplens.studies.statistics.comparing import paired_differences
 from hoplens.studies.statistics.purposes import BEST, OURS, choose, rows_at
+from hoplens.studies.statistics.selection import summarise
 from hoplens.studies.sweeps.checked import damaged, read_object
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.plan import MAIN
@@ -36,11 +37,6 @@ def read_tables(store: RunStore, ident: str) -> StudyResults:
 
     A method on a task of which the networks to choose a strength by are not there yet is left out. Aims are
     judged, and the paper's figures set beside, where the study is finished and asks for it.
-
-    Raises
-    ------
-    FileError
-        If no network is there yet, or the store is damaged.
     """
     rows = _rows(store, ident)
     study = _study_of(store, ident, rows)
@@ -56,7 +52,7 @@ def read_tables(store: RunStore, ident: str) -> StudyResults:
     results = StudyResults(
         networks=networks,
         choices=choices,
-        summary=_by_pick(choices, lambda pick: summarise_chosen(shown[pick], measures)),
+        summary=_by_pick(choices, lambda pick: summarise(shown[pick], measures)),
         paired=_by_pick(choices, lambda pick: _paired(shown[pick], measures)),
         reach=_reach_table(_tasks(study, REACH), rows[rows["part"] == REACH]) if apart else pd.DataFrame(),
         ablation=_ablation(rows[rows["part"] == ABLATION], measures) if apart else pd.DataFrame(),
@@ -161,12 +157,12 @@ def _by_pick(choices: pd.DataFrame, table: Any) -> pd.DataFrame:
 
 def _paired(shown: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     others = [name for name in dict.fromkeys(shown["method"]) if name != OURS]
-    return pair_chosen(shown, OURS, others, [name for name in COMPARED if name in measures])
+    return paired_differences(shown, OURS, others, [name for name in COMPARED if name in measures])
 
 
 def _ablation(rows: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     _, shown = _chosen(rows, (BEST,))
-    return summarise_chosen(shown[BEST], measures)
+    return summarise(shown[BEST], measures)
 
 
 def _reach_table(tasks: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:

@@ -26,17 +26,7 @@ def choose(rows: pd.DataFrame, purposes: Sequence[str] = PURPOSES) -> pd.DataFra
       penalise hops (`LEAN_METHODS`): their networks are reported once.
 
     All by `best_strength`: a strength at which a network diverged is chosen only where there is no other.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        One row a network: task, method, strength, and the measures of the purposes.
-    purposes : sequence of {"best", "pruned", "lean"}
-
-    Returns
-    -------
-    DataFrame
-        Columns task, method, pick, strength.
+    Columns task, method, pick, strength.
     """
     choices = []
     for task, group in rows.groupby("task", sort=False):

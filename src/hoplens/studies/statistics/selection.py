@@ -128,28 +128,8 @@ def choose_strengths(
 ) -> pd.DataFrame:
     """Return each method's best strength on each task over its validation seeds, see `best_strength`.
 
-    A method of one strength has no choice and needs no validation seed.
-
-    Parameters
-    ----------
-    networks : DataFrame
-        Columns method, strength, role, the metric, and those of ``by``.
-    metric : str, optional
-        Column to choose by, default see `choosing_columns`.
-    better : {"lower", "higher"}, default "lower"
-        Which values are good.
-    by : sequence of str, default ("task",)
-        Columns whose combinations choose by themselves.
-
-    Returns
-    -------
-    DataFrame
-        Columns of ``by``, method, strength.
-
-    Raises
-    ------
-    ParameterError
-        If a method has several strengths and no validation seed.
+    A method of one strength has no choice and needs no validation seed; one of several raises without.
+    Columns of ``by``, whose combinations choose by themselves, method, strength.
     """
     keys = [*by, "method"]
     rows = []
@@ -165,64 +145,19 @@ def choose_strengths(
     return pd.DataFrame(rows, columns=[*keys, "strength"])
 
 
-def chosen_report(
-    networks: pd.DataFrame,
-    metric: str | None = None,
-    *,
-    better: Better = "lower",
-    by: Sequence[str] = ("task",),
-) -> pd.DataFrame:
-    """Return the rows of the report seeds at each method's chosen strength.
+def summarise(report: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Return mean and interval of every measure for every task and method.
 
-    Parameters
-    ----------
-    networks : DataFrame
-        One row a network, both roles.
-    metric, better, by
-        See `choose_strengths`.
-    """
-    chosen = choose_strengths(networks, metric, better=better, by=by)
-    report = networks[networks["role"] == "report"]
-    return chosen.merge(report, on=[*by, "method", "strength"], how="left")
-
-
-def summarise(networks: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """Return, for every task and method, mean and interval of every measure at the chosen strength.
-
-    Parameters
-    ----------
-    networks : DataFrame
-        One row a network, both roles; chosen as in `choose_strengths`.
-    measures : sequence of str
-        Columns to summarise.
-
-    Returns
-    -------
-    DataFrame
-        Columns task, method, strength, n, diverged, and for each measure m: m, m_low, m_high.
-    """
-    return summarise_chosen(chosen_report(networks), measures)
-
-
-def summarise_chosen(report: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """Return what `summarise` does for rows that are already those of each method's chosen strength.
-
-    Parameters
-    ----------
-    report : DataFrame
-        One row a network: task, method, strength, diverged_at and the measures.
-    measures : sequence of str
-        Columns to summarise.
+    Of rows that are those of each method's chosen strength: task, method, strength, diverged_at and the
+    measures. Columns task, method, strength, n, diverged, and for each measure m: m, m_low, m_high.
     """
     rows = []
     for (task, method), group in report.groupby(["task", "method"], sort=False):
         row: dict[str, object] = {"task": task, "method": method, "strength": group["strength"].iloc[0]}
         row["n"] = len(group)
         row["diverged"] = int((group["diverged_at"] >= 0).sum())
-        for measure in measures:
-            row[measure], row[f"{measure}_low"], row[f"{measure}_high"] = bootstrap_mean(
-                group[measure].to_numpy()
-            )
+        for name in measures:
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = bootstrap_mean(group[name].to_numpy())
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -275,20 +210,3 @@ def _check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
 def _few(values: Iterable[object]) -> str:
     shown = list(dict.fromkeys(values))
     return ", ".join(str(value) for value in shown[:5]) + (", ..." if len(shown) > 5 else "")
-
-
-__all__ = [
-    "BETTER",
-    "Better",
-    "assign_roles",
-    "best_strength",
-    "check_networks",
-    "choose_strengths",
-    "choosing_columns",
-    "chosen_report",
-    "groups",
-    "standing",
-    "summarise",
-    "summarise_chosen",
-    "values_of",
-]

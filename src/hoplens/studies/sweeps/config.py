@@ -48,7 +48,7 @@ VALIDATION = ROLES[0]
 
 
 class Study(Strict):
-    """A study: tasks crossed with methods, strengths, sizes and seeds.
+    """A study file: tasks crossed with methods, strengths, sizes and seeds.
 
     Parameters
     ----------
@@ -157,13 +157,7 @@ class Study(Strict):
         return self._plan(f"{self.name}, choosing", members)
 
     def chosen_plan(self, rows: pd.DataFrame) -> Plan:
-        """Return everything that a study `in_stages` trains, by the finished networks of `plan`.
-
-        Parameters
-        ----------
-        rows : DataFrame
-            Of `RunStore.networks`.
-        """
+        """Return everything that a study `in_stages` trains, by the finished networks of `plan`."""
         chosen = set()
         for part, own in rows[rows["role"] == VALIDATION].groupby("part"):
             choices = choose(own, self.purposes)[["task", "method", "strength"]]

@@ -14,23 +14,13 @@ from hoplens.studies.sweeps.writer import StoreWriter
 
 @dataclass(frozen=True)
 class Best:
-    """The best strength of a method over the validation seeds seen so far, by `hoplens.statistics.standing`.
-
-    Attributes
-    ----------
-    task, method : str
-    strength : float
-    test_error : float
-        Mean test error of the networks that did not diverge.
-    lost : int
-        Networks that diverged.
-    """
+    """The best strength of a method over the validation seeds so far, by `hoplens.statistics.standing`."""
 
     task: str
     method: str
     strength: float
-    test_error: float
-    lost: int = 0
+    test_error: float  # mean of the networks that did not diverge
+    lost: int = 0  # networks that diverged
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,6 @@ def describe(value: Any) -> Any:
     Frozen dataclasses become dicts of their fields with their class under ``is``; a class or function
     becomes its place and, outside of hoplens, the hash of its module's text, so that an edit of it, or of
     what it calls there, counts as another configuration.
-
-    Raises
-    ------
-    UnsupportedModelError
-        If it holds anything else.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no word for it

@@ -15,8 +15,7 @@ from hoplens.data.streams import TrainingTask
 from hoplens.errors import HoplensError, ParameterError
 from hoplens.penalties.base import Penalty
 from hoplens.studies import extensions
-from hoplens.studies.extensions import SourceFile, load_source, loaded_sources
-from hoplens.studies.extensions.files import read_source
+from hoplens.studies.extensions.files import SourceFile, load_source, loaded_sources, read_source
 from hoplens.studies.measures import get_measure
 from hoplens.studies.sweeps.describe import canonical, content_hash, describe
 from hoplens.studies.sweeps.strict import Strict

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoplens.errors import FileError, ParameterError, check_count
-from hoplens.studies.extensions import loaded_sources
+from hoplens.studies.extensions.files import loaded_sources
 from hoplens.studies.sweeps import executors
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.counter import Best, Progress, SweepCounter
+from hoplens.studies.sweeps.estimate import total_seconds
 from hoplens.studies.sweeps.limits import check_memory
 from hoplens.studies.sweeps.plan import Plan
 from hoplens.studies.sweeps.store import RunStore, open_store
@@ -31,7 +32,6 @@ from hoplens.studies.sweeps.work import (
     Finished,
     Shard,
     ShardPayload,
-    probe,
     run_payload,
     run_shard,
     versions,
@@ -305,17 +305,8 @@ def _is_long(shards: dict[int, Shard], workers: int) -> bool:
     """Return whether processes pay: the work is long, by a short trial of its costliest settings."""
     if workers == 1 or len(shards) < 2:
         return False
-    settings = {shard.setting: shard for shard in shards.values()}
-    seconds = 0.0
-    for shard in sorted(settings.values(), key=lambda shard: -shard.setting.cost)[:TRIALS]:
-        alike = sum(s.cost for s in shards.values() if s.setting == shard.setting)
-        found = probe(shard)
-        if found is None:
-            return True
-        seconds += found * alike / shard.cost
-        if seconds > SHORT:
-            return True
-    return False
+    seconds = total_seconds(list(shards.values()), TRIALS)
+    return seconds is None or seconds > SHORT
 
 
 def _interrupt() -> None:

@@ -37,18 +37,7 @@ PRODUCTS = 3e10  # multiplications a second
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set by name, so that a study can keep it and send it: the numbers are read where they are used.
-
-    Parameters
-    ----------
-    name : str
-        Of `hoplens.data.load`.
-    seed : int, default 0
-    fractions : tuple of float, optional
-        See `hoplens.data.load`.
-    options : tuple of (str, value), optional
-        Further ones of the set's own function, e.g. ``every`` of `hoplens.data.motions`.
-    """
+    """A data set by name and options, to be kept and sent: the numbers are read where they are used."""
 
     name: str
     seed: int = 0
@@ -73,27 +62,14 @@ def _load(source: DataSource) -> SequenceData:
 
 @dataclass(frozen=True)
 class TaskSetting(Setting):
-    """Networks trained on one task or data set with one set of training settings.
-
-    Parameters
-    ----------
-    task : TrainingTask or DataSource
-        A frozen dataclass, e.g. of `hoplens.tasks.make`.
-    settings : Settings
-    device : str, default "cpu"
-    dtype : {"float32", "float64"}
-    weights : "none", "all" or tuple of int
-        Whose weights are kept: nobody's, everybody's, or those of these seeds.
-    followed : tuple of int, optional
-        Seeds whose networks on a data set are also measured along test sequences.
-    """
+    """Networks trained on one task or data set with one set of training settings."""
 
     task: TrainingTask | DataSource
     settings: Settings
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
-    weights: Literal["none", "all"] | tuple[int, ...] = "none"
-    followed: tuple[int, ...] | None = None
+    weights: Literal["none", "all"] | tuple[int, ...] = "none"  # of all, or of these seeds, are kept
+    followed: tuple[int, ...] | None = None  # seeds that are also measured along test sequences
 
     @property
     def label(self) -> str:
@@ -207,12 +183,7 @@ class TaskSetting(Setting):
 
 @dataclass(frozen=True)
 class MeasuredSetting(TaskSetting):
-    """A `TaskSetting` whose networks are measured by registered measures too.
-
-    Parameters
-    ----------
-    measures : tuple of OwnMeasure
-    """
+    """A `TaskSetting` whose networks are measured by registered measures too."""
 
     measures: tuple[OwnMeasure, ...] = ()
 

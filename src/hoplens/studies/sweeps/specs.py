@@ -12,12 +12,12 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model
 from hoplens.data import registry as data_sets
 from hoplens.data import tasks
 from hoplens.data.streams import TrainingTask
+from hoplens.data.tasks.registry import TASKS
 from hoplens.errors import HoplensError, ParameterError, check_choice, check_count, unknown_name
 from hoplens.models.cells import CELLS
 from hoplens.models.initial import INITS
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.schedules import Schedule
-from hoplens.studies.extensions.kinds import TASKS
 from hoplens.studies.sweeps.limits import MOST_SEED, check_networks, check_task
 from hoplens.studies.sweeps.plan import MAIN
 from hoplens.studies.sweeps.plugins import frozen, own_penalty, own_recipe, own_task

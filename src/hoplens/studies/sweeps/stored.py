@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hoplens.errors import FileError, HoplensError, ParameterError
-from hoplens.studies.extensions import SourceFile, load_source
+from hoplens.studies.extensions.files import SourceFile, load_source
 from hoplens.studies.sweeps.checked import damaged, read_object
 from hoplens.studies.sweeps.config import Study
 from hoplens.studies.sweeps.store import open_store

@@ -107,18 +107,3 @@ def _names(folder: Path, file: str) -> set[str] | str:
 def _keeps(config: dict[str, Any]) -> bool:
     setting = config.get("setting")
     return isinstance(setting, dict) and setting.get("weights") == "all"
-
-
-__all__ = [
-    "DATABASE",
-    "DRIVER",
-    "FILES",
-    "LOCK",
-    "LOG",
-    "TENSORS",
-    "WEIGHTS",
-    "holds_store",
-    "lost_networks",
-    "open_tensors",
-    "readable",
-]

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from hoplens.studies.extensions import SourceFile
+from hoplens.studies.extensions.files import SourceFile
 
 FOLDER = "trusted-code"
 

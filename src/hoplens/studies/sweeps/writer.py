@@ -42,16 +42,6 @@ class StoreWriter:
 
     It holds a lock that the operating system drops when the process ends, however it ends; a second
     writer is refused.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-
-    Raises
-    ------
-    FileError
-        If the folder cannot be written, another sweep is writing to it, or the store is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -132,11 +122,6 @@ class StoreWriter:
         Failed ones get another chance, and what was lost is trained again. The cut is the one of the first
         time: a shard that is run again is the same batch of networks, and so gives the same numbers to the
         last bit. Only networks that another study has run meanwhile drop out.
-
-        Raises
-        ------
-        FileError
-            If the shards are not those of the study.
         """
         self.drop_lost(plan)
         known, covered = self.known(plan), set[str]()
