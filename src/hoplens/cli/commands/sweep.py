@@ -78,8 +78,9 @@ def run_sweep_command(
     stopped = f"stopped; every finished shard is kept. {again}"
     with progress_bar(console, study.name, stopped=stopped) as show, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # failures are printed below
-        given = {"executor": executor, "workers": workers}
-        done, plan = run_stages(study, folder, **given, attempts=attempts, progress=show)  # type: ignore[arg-type]
+        done, plan = run_stages(
+            study, folder, executor=executor, workers=workers, attempts=attempts, progress=show
+        )
     with done:
         return _close(console, done, plan.id)
 

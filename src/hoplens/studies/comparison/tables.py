@@ -40,7 +40,7 @@ def read_tables(store: RunStore, ident: str) -> StudyResults:
     """
     rows = _rows(store, ident)
     study = _study_of(store, ident, rows)
-    apart = () if study is None else (ABLATION, REACH)
+    apart = (ABLATION, REACH) if study is not None and study.aims == "paper" else ()
     tasks = _tasks(study, MAIN)
     main = _named_by_part(rows[~rows["part"].isin(apart)])
     doubled = rows.duplicated(["part", *LABELS[:4]])
@@ -124,8 +124,10 @@ def _named_by_part(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measures(rows: pd.DataFrame) -> list[str]:
+    """Return what is reported of networks; what strengths are chosen by is not."""
     alien = (*LABELS, "part", "key", "diverged_at")
-    return [str(n) for n in rows.columns if n not in alien and pd.api.types.is_numeric_dtype(rows[n])]
+    names = [str(n) for n in rows.columns if n not in alien and not str(n).startswith("validation_")]
+    return [name for name in names if pd.api.types.is_numeric_dtype(rows[name])]
 
 
 def _chosen(rows: pd.DataFrame, purposes: Sequence[str]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:

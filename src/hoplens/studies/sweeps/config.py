@@ -118,7 +118,7 @@ class Study(Strict):
         if lacking:
             raise ValueError(f"aims compare L1, paper and recommended; the methods lack {sorted(lacking)[0]}")
         wanted = Task if self.aims == "paper" else DataSource
-        if not all(isinstance(spec.build(), wanted) for spec in self.tasks):
+        if not all(isinstance(spec.build(), wanted) for block in self.blocks for spec in block.tasks):
             kind = "tasks that are built in" if self.aims == "paper" else "data sets"
             raise ValueError(f'aims = "{self.aims}" are those of {kind}')
         if self.aims == "real" and set(self.purposes) != {"best", "pruned", "lean"}:
@@ -147,7 +147,7 @@ class Study(Strict):
     @property
     def purposes(self) -> tuple[Purpose, ...]:
         """What strengths are chosen for."""
-        return self.report or ("best",)
+        return tuple(dict.fromkeys(("best", *self.report)))
 
     def plan(self) -> Plan:
         """Return what is trained first: everything, or the validation seeds of a study `in_stages`."""

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.studies.extensions.files import loaded_sources
@@ -101,8 +101,10 @@ def run_sweep(
     UserWarning
         If shards failed; ``store.failures()`` says why.
     """
-    options: dict[str, Any] = {"executor": executor, "workers": workers, "attempts": attempts}
-    return run_stages(study, Path(store), **options, progress=progress)[0]
+    found, _ = run_stages(
+        study, Path(store), executor=executor, workers=workers, attempts=attempts, progress=progress
+    )
+    return found
 
 
 def run_stages(
