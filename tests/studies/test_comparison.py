@@ -398,6 +398,14 @@ def test_dry_run_says_that_more_follows(real, tmp_path, monkeypatch):
     assert "then the report seeds" not in shown
 
 
+def test_a_sweep_that_was_stopped_while_choosing_goes_on_from_its_store_alone(real, tmp_path):
+    run_sweep(tiny_real().plan(), tmp_path, executor="in-process").close()
+    shown = hoplens("sweep", "--resume", "--store", tmp_path, "--workers", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert "24 of 24 networks" in shown.stdout
+    pd.testing.assert_frame_equal(load_results(tmp_path).networks, real[1].networks, check_exact=True)
+
+
 # folders
 
 
@@ -481,7 +489,11 @@ def test_a_study_that_is_not_held_to_aims_is_shown_from_its_tables(paper, tmp_pa
     assert "least mean test error has" in text or "has a lower test error" in text
 
 
-def test_a_folder_of_a_real_study_has_a_page_and_a_status(real):
+def test_a_folder_of_a_real_study_has_a_page_and_a_status_without_its_data(real, monkeypatch):
+    def load(self):
+        raise AssertionError("a page needs no data, which may be large or not there")
+
+    monkeypatch.setattr("hoplens.studies.sweeps.settings.DataSource.load", load)
     folder, results = real
     page = render_study_report(load_results(folder))
     for name in ("cartpole", "recommended"):

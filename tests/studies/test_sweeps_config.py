@@ -400,6 +400,8 @@ def test_data_sets_are_tasks_of_a_study(tmp_path):
         ("training = { cell", "length = 3\ntraining = { cell", "not built in, so length goes into options"),
         ("training = { cell", "options = { fraction = 1 }\ntraining = { cell", "did you mean 'fractions'"),
         ("training = { cell", "options = { fractions = [2] }\ntraining = { cell", "fractions must"),
+        ('"vowels"', '"cartpole"\noptions = { episodes = 1000000000000 }', "study.toml: .*GiB of memory"),
+        ('"vowels"', '"motions"\noptions = { every = { a = 1 } }', "numbers, texts and lists of them"),
         ("strengths = [0.1, 0.2]", "strengths = [1.5]", "dropout rate of method dropout must be"),
     ],
 )

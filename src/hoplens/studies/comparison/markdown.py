@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from hoplens.data.sets import SequenceData
+from hoplens.data import registry as data_sets
 from hoplens.studies.comparison.aims import OTHERS, RIVALS, pruned_gaps, reach_means
 from hoplens.studies.comparison.results import StudyResults
 from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, REFERENCE
+from hoplens.studies.sweeps.settings import DataSource
 from hoplens.text import for_markdown
 
 VIEWED = ("none", REFERENCE, "paper", OURS)
@@ -45,7 +46,7 @@ def _cell(value: object) -> str:
 def unit(results: StudyResults, task: str) -> str:
     """Return what the test error of a task is; empty where the task is not known."""
     source = results.tasks.get(task)
-    form = source.form if isinstance(source, SequenceData) else "step values"
+    form = data_sets.SETS[source.name].form if isinstance(source, DataSource) else "step values"
     return "" if source is None else UNITS[form]
 
 

@@ -111,7 +111,7 @@ def _study_of(store: RunStore, ident: str, rows: pd.DataFrame) -> Study | None:
 
 def _tasks(study: Study | None, part: str) -> dict[str, Any]:
     """Return what the networks of a part learn, by the task's label, where that is known."""
-    return {} if study is None else {name: s.source for name, s in study.settings_of(part).items()}
+    return {} if study is None else {name: s.task for name, s in study.settings_of(part).items()}
 
 
 def _named_by_part(rows: pd.DataFrame) -> pd.DataFrame:

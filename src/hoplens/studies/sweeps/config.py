@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from hoplens.data.streams import TrainingTask
 from hoplens.data.tasks import Task
-from hoplens.errors import ParameterError, check_number
+from hoplens.errors import HoplensError, ParameterError, check_number
 from hoplens.files import read_text
 from hoplens.studies.statistics.purposes import choose
 from hoplens.studies.sweeps.limits import STUDY_BYTES, check_networks
@@ -165,6 +165,12 @@ class Study(Strict):
         members = (m for m in self.grid.members if m.role == VALIDATION or m.row[:4] in chosen)
         return self._plan(self.name, members)
 
+    def load_data(self) -> None:
+        """Load every data set: what is missing or wrong is to be said before anything is trained."""
+        for source in (spec.build() for block in self.blocks for spec in block.tasks):
+            if isinstance(source, DataSource):
+                source.load()
+
     @cached_property
     def grid(self) -> Plan:
         """Every task with every method, strength and seed."""
@@ -293,11 +299,16 @@ def make_study(values: Mapping[str, Any]) -> Study:
 
 def _validate(values: Mapping[str, Any], name: str, folder: Path) -> Study:
     try:
-        return Study.model_validate(read_plugins(values, folder, name))
+        study = Study.model_validate(read_plugins(values, folder, name))
     except ValidationError as error:
         raise ParameterError(complain(error, Study, name)) from None
     except RecursionError:
         raise ParameterError(f"{name} is nested too deeply; a study has lists in tables, no more") from None
+    try:
+        study.load_data()
+    except HoplensError as error:
+        raise type(error)(f"{name}: {error}") from None
+    return study
 
 
 __all__ = ["Study", "load_study", "make_study", "parse_study"]

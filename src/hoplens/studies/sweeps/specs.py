@@ -131,7 +131,6 @@ class TaskSpec(Strict):
             raise ParameterError(
                 f"options of the data set {self.name!r} are numbers, texts and lists of them, got {options}"
             ) from None
-        source.load()  # what is missing or wrong is said before anything is trained
         return source
 
     def title(self, task: TrainingTask | DataSource) -> str:

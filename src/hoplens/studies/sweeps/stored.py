@@ -34,7 +34,9 @@ class StoredStudy:
         """Run the code of the study and make it."""
         for source in self.code:
             load_source(source)
-        return study_of(self.text, self.folder)
+        study = study_of(self.text, self.folder)
+        study.load_data()
+        return study
 
 
 def read_stored(folder: Path) -> StoredStudy:
