@@ -10,7 +10,7 @@ import torch
 
 import hoplens as hl
 from hoplens.data.sets import SequenceData, Split
-from hoplens.penalties.flow import TrajectorySpec
+from hoplens.penalties.flow import FlowSpec
 from hoplens.training.recipes import PathwaySpec, Term
 from hoplens.training.settings import Network, Settings
 from hoplens.training.trainer import Trainer
@@ -24,9 +24,9 @@ RECIPES = {
     "hops, at origin": hl.Recipe("hops", (Term(PathwaySpec("hops")),)),
     "hops, at mean": hl.Recipe("hops", (Term(PathwaySpec("hops")),)),
     "paper (sum), at origin": hl.recipes.paper(),
-    "along 2 sequences": hl.Recipe("flow", (Term(TrajectorySpec(sequences=2)),)),
-    "along 4 sequences": hl.Recipe("flow", (Term(TrajectorySpec(sequences=4)),)),
-    "along 8 sequences": hl.Recipe("flow", (Term(TrajectorySpec(sequences=8)),)),
+    "along 2 sequences": hl.Recipe("flow", (Term(FlowSpec(sequences=2)),)),
+    "along 4 sequences": hl.Recipe("flow", (Term(FlowSpec(sequences=4)),)),
+    "along 8 sequences": hl.Recipe("flow", (Term(FlowSpec(sequences=8)),)),
 }
 
 

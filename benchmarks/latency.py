@@ -17,7 +17,7 @@ from contest import contest, run, spread, summary, table
 from torch import nn
 
 import hoplens as hl
-from hoplens.export.int8_onnx import count_products
+from hoplens.export.onnx_integers import count_products
 
 HIDDEN, N_INPUTS, N_OUTPUTS, LENGTH, BATCH = 128, 16, 8, 64, 64
 UNITS, WINDOW, ZEROS = 32, 16, 0.9

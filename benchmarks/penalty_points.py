@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 import hoplens as hl
-from hoplens.penalties.flow import TrajectorySpec
+from hoplens.penalties.flow import FlowSpec
 from hoplens.studies.comparison import package_study
 from hoplens.studies.measuring import count_hops, flow_measures
 from hoplens.training.recipes import PathwaySpec, Recipe, Term
@@ -17,7 +17,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2)
 SEEDS = range(4)  # validation seeds of the study
 HOPS = Recipe("default point", (Term(PathwaySpec()),), init="delay")
 WAYS = (
-    (None, (hl.recipes.none(), HOPS, Recipe("along the data", (Term(TrajectorySpec()),), init="delay"))),
+    (None, (hl.recipes.none(), HOPS, Recipe("along the data", (Term(FlowSpec()),), init="delay"))),
     ("mean", (Recipe("mean point", HOPS.terms, init="delay"),)),
 )
 

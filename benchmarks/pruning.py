@@ -27,8 +27,9 @@ from pruning_units import unit_rows
 from torch import Tensor
 
 import hoplens as hl
-from hoplens.compress.scores import Criterion, compensated, loss, pathway_costs
+from hoplens.compress.criteria import Criterion, compensated, pathway_costs
 from hoplens.compress.sensitivity import Matrix, white_noise
+from hoplens.compress.tuning import loss
 from hoplens.data.streams import TrainingTask
 from hoplens.files import write_atomically
 from hoplens.graph.scores import saliency, top_mask

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from pruning_networks import CALIBRATION, calibration, performance
@@ -95,7 +96,7 @@ def unit_rows(task: TrainingTask, ensemble: Ensemble, seeds: range) -> Iterator[
     }
     for level in LEVELS:
         found = {
-            name: performance(task, hl.prune(ensemble, level / 100, structure="unit", **options).ensemble)
+            name: performance(task, _pruned(ensemble, level / 100, **options))
             for name, options in ways.items()
         }
         if importlib.util.find_spec("torch_pruning"):
@@ -108,6 +109,12 @@ def unit_rows(task: TrainingTask, ensemble: Ensemble, seeds: range) -> Iterator[
             kept = (after.clamp_min(0) / before).tolist()
             for seed, value in zip(seeds, kept, strict=True):
                 yield {"stage": "units", "method": name, "level": level, "seed": seed, "kept": value}
+
+
+def _pruned(ensemble: Ensemble, amount: float, **options: Any) -> Ensemble:
+    """Return the networks without a share of their units."""
+    models = [hl.prune(model, amount, structure="unit", **options).model for model in ensemble.models()]
+    return ensemble.with_models(models)
 
 
 class _Alone:

@@ -1,4 +1,4 @@
-"""How many of the last steps a read-out needs: measured, by linear theory, and proven.
+"""How many of the last steps a read-out needs: measured, and by linear theory.
 
 Networks trained on tasks whose signal lies a few steps before the read-out, in sequences of 20 steps, and
 small random networks of every kind with smaller and smaller weights. The tolerance is a share of the
@@ -28,18 +28,15 @@ KINDS = {"tanh": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}
 
 
 def cells(models: Sequence[hl.RecurrentModel], inputs: torch.Tensor) -> list[str]:
-    """Return table cells: windows measured, by linear theory, and proven in two ways."""
-    found: dict[str, list[int | None]] = {"measured": [], "linear": [], "range": [], "pasts": []}
+    """Return table cells: windows measured, and by linear theory."""
+    windows: dict[str, list[int | None]] = {"measured": [], "linear": []}
     for model in models:
         with torch.no_grad():
             limit = TOLERANCE * float(model(inputs).std())
-        wide = hl.effective_window(model, inputs, limit)
-        near = hl.effective_window(model, inputs, limit, bound="pasts")
-        found["measured"].append(wide.measured_window)
-        found["linear"].append(wide.linear_window)
-        found["range"].append(wide.window)
-        found["pasts"].append(near.window)
-    return [_summary(values, inputs.shape[1]) for values in found.values()]
+        found = hl.effective_window(model, inputs, limit)
+        windows["measured"].append(found.window)
+        windows["linear"].append(found.linear_window)
+    return [_summary(values, inputs.shape[1]) for values in windows.values()]
 
 
 def _summary(values: Sequence[int | None], steps: int) -> str:
@@ -89,7 +86,7 @@ def report(seconds: float = 50.0, *, full: bool = False) -> str:
     """
     short = seconds < SHORT_SECONDS and not full
     lags, seeds, steps = (LAGS[:1], SEEDS[:2], 100) if short else (LAGS, SEEDS, STEPS)
-    windows = ["measured", "linear theory", "proven, range", "proven, any past"]
+    windows = ["measured", "linear theory"]
     note = (
         f"Windows in steps, median [quartiles]; tolerance {TOLERANCE:g} of the outputs' standard deviation. "
         f"Trained networks: {HIDDEN} tanh units, sequences of {LENGTH} steps, strength {STRENGTH:g}, {steps} "

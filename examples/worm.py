@@ -33,7 +33,7 @@ def main(folder: str | None = None, draws: int = 200) -> None:
         print(
             f"dominant hop {hop} ({hop - 2} synapses): {float((reached == hop).double().mean()):.1%} of pairs"
         )
-    result = hl.compare_to_null(net, relative_mass, "strength", draws, 0, horizon=8)
+    result = hl.compare_to_null(net, relative_mass, "strength", n=draws, seed=0, horizon=8)
     print(result.to_dataframe().round(4).to_string(index=False))
     print(f"the null models miss the summed weights of neurons by {float(result.strength_error.mean()):.1%}")
     print("strongest walks from ASHL (nociception) to VA6 over three synapses:")

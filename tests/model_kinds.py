@@ -129,7 +129,7 @@ def files(folder: Path) -> dict[str, Kind]:
     short = hl.truncate(net["rnn"], 3, readout=net["out"])
     path = hl.save(short, folder / "saved truncated.safetensors")
     found["saved truncated"] = Kind(path, None, lambda x: run(x[:, -3:]), base=net["rnn"])
-    few = hl.quantise(net["rnn"], "int4", readout=net["out"], activations=False)
+    few = hl.quantise(net["rnn"], "int4", readout=net["out"])
     path = hl.save(few, folder / "saved Quantised.safetensors")
     found["saved Quantised"] = Kind(path, None, ends(few.model.core, few.model.readout), base=few.model.core)
     return found
@@ -160,16 +160,13 @@ def in_memory() -> dict[str, Kind]:
     found["masks held"] = Kind(masked, None, ends(masked.core, masked.readout))
     few = hl.quantise(model, "int4", inputs=torch.randn(8, 6, I, generator=torch.Generator().manual_seed(3)))
     found["Quantised"] = Kind(few, None, ends(few.model.core, few.model.readout))
-    for name, small in (("Reduced", hl.reduce(model, 3)), ("low rank", hl.compress.low_rank(model, 2))):
-        found[name] = Kind(small, None, ends(small.model.core, small.model.readout))
+    small = hl.reduce(model, 3)
+    found["Reduced"] = Kind(small, None, ends(small.model.core, small.model.readout))
     for activation in ("tanh", "relu", "linear"):
         one = create_ensemble(
             [4], ["gaussian"], n_inputs=I, hidden=H, n_outputs=O, length=4, cell=activation, leak=0.7
         )
         found[f"Ensemble {activation}"] = Kind(one, None, lambda x, one=one: one.predict(x)[0])
-        if activation == "tanh":
-            thin = hl.prune(one, 0.5)
-            found["PrunedEnsemble"] = Kind(thin, None, lambda x, thin=thin: thin.ensemble.predict(x)[0])
     whole = drawn(lambda: Whole(nn.GRU(I, H, batch_first=True)))
     found["module of core and head"] = Kind(whole, None, ends(whole.rnn, whole.fc))
     core, head = drawn(CORES["gru"]), drawn(lambda: nn.Linear(H, O), 1)

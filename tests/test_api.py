@@ -182,6 +182,62 @@ def test_defaults_cannot_be_changed(name):
         assert not isinstance(parameter.default, list | dict | set), parameter
 
 
+# Words that must not stand for inputs= and input_names=, and where one means something else.
+SYNONYMS = {"data", "dataset", "x", "xs", "sequences", "batches", "samples", "names", "labels"}
+OTHER_MEANING = {
+    "closed_loop_return.data": "a data set, which says of which task it is",
+    "from_sequences.sequences": "what a data set is made of, of any lengths",
+    "apply_measures.names": "of measures",
+    "prune.samples": "how many",
+    "check_task.samples": "how many",
+}
+NO_READOUT = {
+    "fixed_points": "states, whatever is read out of them",
+    "check_cell": "of a cell alone",
+}
+SHARES = {"forward", "active", "__call__"}  # of a schedule: how much of a training is over
+STEPS = {
+    "Cell",
+    "Stack",
+    "Ensemble",
+    *(cls.__name__ for cls in CLASSES.values() if cls.__name__.endswith("Cell")),
+}
+
+
+def calls():
+    for name, value in {**FUNCTIONS, **METHODS}.items():
+        yield name.split(".")[-1], name, list(inspect.signature(value).parameters.values())
+
+
+def test_one_word_for_one_thing():
+    """Data is ``inputs=``, names are ``input_names=``; ``x`` is the input of one step of a cell."""
+    wrong = []
+    for short, name, parameters in calls():
+        owner = CLASSES.get(name.rpartition(".")[0])
+        of_a_cell = owner is not None and owner.__name__ in STEPS
+        for p in parameters:
+            if p.name in SYNONYMS and f"{short}.{p.name}" not in OTHER_MEANING and not of_a_cell:
+                wrong.append(f"{name}({p.name})")
+            if p.name == "progress" and "Progress" not in str(p.annotation) and short not in SHARES:
+                wrong.append(f"{name}: progress is {p.annotation}")
+    assert not wrong
+
+
+def test_what_takes_a_model_takes_its_readout():
+    for short, name, parameters in calls():
+        names = [p.name for p in parameters]
+        if names and names[0] == "model":
+            assert ("readout" in names) != (short in NO_READOUT), name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_options_are_named(name):
+    """After what a call is about at most one option may stand without its name."""
+    parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
+    bare = [p.name for p in parameters if p.default is not p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert len(bare) <= 1
+
+
 IMPORT = """
 import random, warnings
 import numpy, torch

@@ -29,6 +29,9 @@ def results():
         hl.explain(rnn, x, readout=head),
         hl.analyze(rnn, head, inputs=x),
         hl.train(task, "none", hidden=3, steps=3),
+        (data := hl.data.cartpole(length=8, episodes=10)),
+        data.test,
+        hl.data.closed_loop_return(nn.RNN(2, 3, batch_first=True), data, readout=nn.Linear(3, 2), episodes=2),
     ]
 
 

@@ -13,16 +13,16 @@ class Shown:
     """Gives result classes (dataclasses with ``repr=False``) a short repr, and the same to notebooks."""
 
     def __repr__(self) -> str:
-        told = []
+        parts = []
         for field in fields(self):  # type: ignore[arg-type]
             value: Any = getattr(self, field.name)
             if hasattr(value, "shape") and hasattr(value, "dtype"):
-                told.append(f"{field.name} {tuple(value.shape)}")
+                parts.append(f"{field.name} {tuple(value.shape)}")
             elif isinstance(value, float):
-                told.append(f"{field.name} {value:.4g}")
+                parts.append(f"{field.name} {value:.4g}")
             elif isinstance(value, int | str) and len(str(value)) <= 60:
-                told.append(f"{field.name} {value!r}")
-        return f"{type(self).__name__}({', '.join(told)})"
+                parts.append(f"{field.name} {value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the repr, and the first rows of the table where there is one."""

@@ -17,17 +17,7 @@ from hoplens.text import for_table, printable
 
 
 def usable_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path that the operating system can look up, whether or not something is there.
-
-    Parameters
-    ----------
-    path : path
-
-    Raises
-    ------
-    FileError
-        If it holds a NUL, is too long, or leads through links in a circle; or is no path, but e.g. a model.
-    """
+    """Return a path that the operating system can look up, whether or not something is there."""
     given: object = path  # whatever a caller gives
     if not isinstance(given, str | os.PathLike):
         raise FileError(f"expected a path, got a {type(given).__name__}; give the path of a file")
@@ -44,45 +34,26 @@ def usable_path(path: str | os.PathLike[str]) -> Path:
 
 
 def regular_file(path: str | os.PathLike[str], what: str) -> Path:
-    """Return the path of a regular file that fits into memory.
-
-    Parameters
-    ----------
-    path : path
-    what : str
-        What the file should be, e.g. ``".safetensors or state_dict file"``.
-
-    Raises
-    ------
-    FileError
-        If there is none, or it is a folder, a pipe or a device, which may never end, or may not be read.
-    ParameterError
-        If it is larger than the memory.
-    """
+    """Return the path of a regular file (no pipe, no device) that can be read and fits into memory."""
     place = usable_path(path)
     try:
-        found = place.stat()
-        if stat.S_ISREG(found.st_mode):
+        status = place.stat()
+        if stat.S_ISREG(status.st_mode):
             with place.open("rb"):
                 pass
     except FileNotFoundError:
         raise FileError(f"no file {str(path)!r}; pass the path of a {what}") from None
     except OSError as error:
         raise FileError(f"cannot read {str(path)!r} ({error.strerror}); pass the path of a {what}") from None
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file, but a pipe or a device"
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file, but a pipe or a device"
         raise FileError(f"{str(path)!r} is {kind}; pass the path of a {what}")
-    check_memory(f"reading {printable(path)}", found.st_size, "take a smaller file")
+    check_memory(f"reading {printable(path)}", status.st_size, "take a smaller file")
     return place
 
 
 def check_archive(path: Path) -> None:
-    """Raise if a zip archive would unpack to more than the memory; other files pass.
-
-    Raises
-    ------
-    ParameterError
-    """
+    """Raise if a zip archive would unpack to more than the memory; other files pass."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -92,29 +63,15 @@ def check_archive(path: Path) -> None:
 
 
 def read_text(path: str | os.PathLike[str], what: str, *, most: int) -> str:
-    """Return the text of a regular file of at most ``most`` bytes.
-
-    Parameters
-    ----------
-    path : path
-    what : str
-        What an error calls it.
-    most : int
-        Bytes; a longer file is refused unread, as are pipes and devices, which may never end.
-
-    Raises
-    ------
-    FileError
-        If it cannot be read.
-    """
+    """Return the text of a regular file of at most ``most`` bytes; a longer one is refused unread."""
     place = usable_path(path)
     try:
-        found = place.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = place.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise FileError(f"cannot read the {what} {printable(path)} (it is no regular file); name a file")
-        if found.st_size > most:
+        if status.st_size > most:
             raise FileError(
-                f"cannot read the {what} {printable(path)} ({found.st_size:,} bytes, at most {most:,} are "
+                f"cannot read the {what} {printable(path)} ({status.st_size:,} bytes, at most {most:,} are "
                 "read); name another file"
             )
         with place.open("rb") as file:
@@ -128,24 +85,7 @@ def read_text(path: str | os.PathLike[str], what: str, *, most: int) -> str:
 
 
 def make_folder(folder: str | os.PathLike[str], what: str = "folder") -> Path:
-    """Make a folder, and those above it, where it is missing.
-
-    Parameters
-    ----------
-    folder : path
-    what : str, default "folder"
-        What an error calls it.
-
-    Returns
-    -------
-    Path
-        ``folder``.
-
-    Raises
-    ------
-    FileError
-        If it cannot be made, e.g. as a file has its name.
-    """
+    """Make a folder, and those above it, where it is missing; errors call it ``what``."""
     place = usable_path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -161,23 +101,6 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
 
     The bytes go to a temporary file beside the target, which then takes the target's place. A symbolic
     link stays a link. Whatever fails, an existing file stays as it was and no temporary file is left.
-
-    Parameters
-    ----------
-    path : path
-        Where to; its folder must exist.
-    data : bytes
-        The whole content.
-
-    Returns
-    -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    FileError
-        If the folder does not exist or cannot be written, or the target is a folder.
     """
     target = usable_path(path)
     real = Path(os.path.realpath(target))
@@ -209,13 +132,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
 
 
 def csv_bytes(frame: Any) -> bytes:
-    """Return a table as CSV: numbers to their last bit, names so that no spreadsheet runs them.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Its index is left out.
-    """
+    """Return a table as CSV without index: numbers to their last bit, names that no spreadsheet runs."""
     safe = frame.map(for_table).rename(columns=for_table)
     text: str = safe.to_csv(index=False)
     return text.encode()

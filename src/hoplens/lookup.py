@@ -14,8 +14,8 @@ from typing import Any
 def look_up(place: str) -> Any:
     """Return what ``"package.module:name"`` names, or a module by its own name."""
     module, _, name = place.partition(":")
-    found = importlib.import_module(module)
-    return getattr(found, name) if name else found
+    loaded = importlib.import_module(module)
+    return getattr(loaded, name) if name else loaded
 
 
 __all__ = ["look_up"]

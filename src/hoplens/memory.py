@@ -18,37 +18,20 @@ def memory_of(device: torch.device | str = "cpu") -> int | None:
     place = torch.device(device)
     if place.type == "cuda":
         return int(torch.cuda.get_device_properties(place).total_memory)
-    found = []
+    sizes = []
     with suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with suppress(OSError, ValueError):  # of a container; "max" where there is no limit
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min((size for size in found if size > 0), default=None)
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min((size for size in sizes if size > 0), default=None)
 
 
 def check_memory(what: str, needed: int, cure: str, *, device: torch.device | str = "cpu") -> None:
-    """Raise if some work needs more memory than there is.
-
-    Parameters
-    ----------
-    what : str
-        The work, as the subject of a sentence.
-    needed : int
-        Bytes that it takes at least.
-    cure : str
-        What to do instead.
-    device : torch.device or str, default "cpu"
-        Where.
-
-    Raises
-    ------
-    ParameterError
-        Names both amounts and the cure.
-    """
-    there = memory_of(device)
-    if there is not None and needed > there:
+    """Raise if some work needs more bytes than there are, naming the work, both amounts and the cure."""
+    memory = memory_of(device)
+    if memory is not None and needed > memory:
         raise ParameterError(
-            f"{what} would take at least {needed / GIB:.3g} GiB of memory, and there are {there / GIB:.3g} "
+            f"{what} would take at least {needed / GIB:.3g} GiB of memory, and there are {memory / GIB:.3g} "
             f"GiB; {cure}"
         )
 

@@ -15,12 +15,7 @@ Progress = bool | Callable[[int, int], Any] | None
 def reporting(progress: Progress, label: str) -> Iterator[Callable[[int, int], Any] | None]:
     """Give what is to be called as ``call(done, total)`` now and then, or None.
 
-    Parameters
-    ----------
-    progress : bool or callable, optional
-        True: a bar on the terminal's error stream, gone at the end. A callable is handed on.
-    label : str
-        What the bar says.
+    True makes a bar on the terminal's error stream, gone at the end; a function is handed on.
     """
     if progress is None or progress is False:
         yield None

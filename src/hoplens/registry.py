@@ -28,16 +28,8 @@ class _Entry(Generic[T]):
 class Registry(Generic[T]):
     """Things by name: built in, registered by code, or announced by installed packages as entry points.
 
-    A package's entry points are listed without importing it; the thing is loaded when it is asked for.
-
-    Parameters
-    ----------
-    kind : str
-        What an error calls it, e.g. "task".
-    group : str
-        Group of entry points, e.g. "hoplens.tasks".
-    built_in : dict of str to object
-        What there is anyway.
+    A package's entry points are listed without importing it; the thing is loaded when it is asked for. Errors
+    call a thing by its ``kind``, e.g. "task"; ``group`` is that of the entry points, e.g. "hoplens.tasks".
     """
 
     def __init__(self, kind: str, group: str, built_in: Mapping[str, T]) -> None:
@@ -45,45 +37,27 @@ class Registry(Generic[T]):
         self._added: dict[str, _Entry[T]] = {}
 
     def add(self, name: str, value: T, *, owner: str) -> None:
-        """Register a thing under a name.
+        """Register a thing under a name that is free.
 
-        Parameters
-        ----------
-        name : str
-        value : object
-        owner : str
-            Who defines it, e.g. ``module:function``; the same owner may define it again, as a notebook does.
-            While a file is loaded it is the file, and what its last version registered is gone by then.
-
-        Raises
-        ------
-        ParameterError
-            If the name is taken.
+        ``owner`` is who defines it, e.g. ``module:function``, and may define it again, as a notebook does;
+        while a file is loaded it is the file, and what its last version registered is gone by then.
         """
         if not isinstance(name, str) or not name:
             raise ParameterError(f"the name of a {self.kind} must be a text, got {name!r}")
         file, taken = _loading.get(), self._owner(name)
-        own = file or owner
+        definer = file or owner
         if taken is not None and (file is not None or taken != owner):
             raise ParameterError(
-                f"the {self.kind} {name!r} of {own} is already defined by {taken}; rename one of them"
+                f"the {self.kind} {name!r} of {definer} is already defined by {taken}; rename one of them"
             )
-        self._added[name] = _Entry(value, own)
+        self._added[name] = _Entry(value, definer)
 
     def get(self, name: str) -> T:
-        """Return what has this name.
-
-        Raises
-        ------
-        UnknownNameError
-            If nothing has, with the nearest name.
-        ExtensionError
-            If it is a package's and cannot be loaded, or if two packages define it.
-        """
-        found = self.find(name)
-        if found is None:
+        """Return what has this name; an error names the nearest one."""
+        value = self.find(name)
+        if value is None:
             raise unknown_name(self.kind, name, self.names())
-        return found
+        return value
 
     def find(self, name: str) -> T | None:
         """Return what has this name, or None; raises only where a package's thing cannot be loaded."""
@@ -105,15 +79,7 @@ class Registry(Generic[T]):
         return value
 
     def call(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
-        """Return what the function of this name makes of its options.
-
-        Raises
-        ------
-        UnknownNameError
-            For a name or option that does not exist, with the nearest one.
-        ParameterError
-            If an option is missing or wrong.
-        """
+        """Return what the function of this name makes of its options; an error names the wrong one."""
         function, given = self.get(name), dict(options or {})
         if not callable(function):
             raise ParameterError(f"the {self.kind} {name!r} is not a function")
@@ -172,10 +138,10 @@ class Registry(Generic[T]):
 
     @cached_property
     def _announced(self) -> dict[str, list[EntryPoint]]:
-        found: dict[str, list[EntryPoint]] = {}
+        points: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=self.group):
-            found.setdefault(point.name, []).append(point)
-        return found
+            points.setdefault(point.name, []).append(point)
+        return points
 
 
 def _whose(point: EntryPoint) -> str:

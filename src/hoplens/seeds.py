@@ -15,22 +15,7 @@ from hoplens.errors import check_count
 
 
 def generator(stream: str, seed: int, *, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return PyTorch's generator of a stream.
-
-    Parameters
-    ----------
-    stream : str
-        What the numbers are for, for example "training data".
-    seed : int
-        At least 0, of any size.
-    device : torch.device or str, default "cpu"
-        Where numbers are drawn; they depend on the kind of device.
-
-    Raises
-    ------
-    ParameterError
-        If the seed is not a whole number of at least 0.
-    """
+    """Return PyTorch's generator of a stream; its numbers depend on the kind of device."""
     return torch.Generator(device).manual_seed(_hashed(stream, seed, size=4))
 
 
@@ -50,18 +35,12 @@ def bare_generator(seed: int) -> torch.Generator:
 
 
 def split_generator(seed: int) -> np.random.Generator:
-    """Return the generator that cuts a data set into its splits.
-
-    Its numbers are those of the bare seed: a cut is part of what a data set is; see `bare_generator`.
-    """
+    """Return the generator that cuts a data set; a cut is part of what it is: see `bare_generator`."""
     return np.random.default_rng(check_count("seed", seed, least=0))
 
 
 def signal_order(length: int, seed: int) -> list[int]:
-    """Return time steps 0 .. L - 1 in the order in which a sparse task takes them.
-
-    They are part of what a task is; see `bare_generator`.
-    """
+    """Return time steps 0 .. L - 1 as a sparse task takes them; part of what it is: see `bare_generator`."""
     order: list[int] = torch.randperm(length, generator=bare_generator(seed)).tolist()
     return order
 

@@ -49,29 +49,12 @@ _FORMULAS = ("=", "+", "-", "@")
 
 
 def for_page(value: object) -> object:
-    """Return a value as a page may show it: text without control characters; the page's template escapes it.
-
-    Parameters
-    ----------
-    value : object
-        Markup of our own is returned as it is, other text as `printable_lines` gives it.
-    """
+    """Return a value as a page may show it: text without control characters; the template escapes it."""
     return printable_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def for_markdown(value: object) -> object:
-    r"""Return a value as Markdown that shows its text on one line, and in which nothing acts.
-
-    Parameters
-    ----------
-    value : object
-        Markup of our own, e.g. a block of code, is returned as it is.
-
-    Examples
-    --------
-    >>> print(for_markdown("*a* [b](c) <i>"))
-    \*a\* [b\](c) \<i\>
-    """
+    """Return a value as Markdown that shows its text on one line, and in which nothing acts; Markup as is."""
     if isinstance(value, Markup):
         return str(value)
     text = _visible(str(value), "")
@@ -86,11 +69,6 @@ def for_table(value: object) -> object:
 
     Control characters are shown by their codes, and a text that a spreadsheet would take for a formula gets
     an apostrophe before it. Numbers stay.
-
-    Examples
-    --------
-    >>> for_table("=1+1"), for_table(-1.5)
-    ("'=1+1", -1.5)
     """
     if not isinstance(value, str):
         return value

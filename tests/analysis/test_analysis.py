@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import hoplens as hl
-import hoplens.analysis.summary
+import hoplens.analysis.analysing
 import hoplens.data.connectome
 from hoplens.errors import FileError, ParameterError, ShapeError
 from hoplens.reports import render_network_report
@@ -29,7 +29,18 @@ def test_text_tables_and_files(tmp_path: Path) -> None:
     result = hl.analyze(lstm, head, inputs=x, horizon=6)
     text = result.to_text()
     assert result.fidelity.summary() in text
-    assert "nn.LSTM at the origin" in text
+    assert "mean Jacobian of the step of nn.LSTM along 5 sequences" in text
+    assert "along the inputs (exact maps, mean over 5 samples)" in text
+    exact = hl.trajectory_maps(lstm, x, readout=head).by_lag().double().mean(0)[:6]
+    torch.testing.assert_close(result.maps.values, exact, rtol=1e-6, atol=1e-9)
+    assert f"graph of each step: {hl.read(lstm, head, inputs=x, at='steps').agreement}" in text
+    assert f"static graph of the mean Jacobian: {hl.read(lstm, head, inputs=x).agreement}" in text
+    torch.testing.assert_close(
+        result.bare.values, hl.hop_maps(hl.read(lstm, head).to(torch.float64), 6).values
+    )
+    at_origin = hl.analyze(lstm, head, inputs=x, horizon=6, at="origin")
+    assert "nn.LSTM at the origin" in at_origin.to_text()
+    assert not at_origin.flows
     assert "float32; computed in float64" in text
     tables = result.tables()
     assert len(tables["hop_maps"]) == 6 * 2 * 3
@@ -75,8 +86,8 @@ def test_half_precision_and_files(tmp_path: Path) -> None:
 def test_large_networks_are_ranked_by_an_estimate_and_the_first_are_exact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hoplens.analysis.summary, "LESION_FLOPS", 4e5)
-    monkeypatch.setattr(hoplens.analysis.summary, "CANDIDATES", 5)
+    monkeypatch.setattr(hoplens.analysis.analysing, "LESION_FLOPS", 4e5)
+    monkeypatch.setattr(hoplens.analysis.analysing, "CANDIDATES", 5)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         net = hl.read(nn.RNN(2, 40).double(), nn.Linear(40, 2).double()).detach()
@@ -92,7 +103,7 @@ def test_large_networks_are_ranked_by_an_estimate_and_the_first_are_exact(
 
 
 def test_lesions_that_would_take_minutes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hoplens.analysis.summary, "LESION_FLOPS", 1e3)
+    monkeypatch.setattr(hoplens.analysis.analysing, "LESION_FLOPS", 1e3)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         net = hl.read(nn.RNN(2, 40).double(), nn.Linear(40, 2).double()).detach()
@@ -256,7 +267,12 @@ def test_a_bidirectional_network_is_not_said_to_have_lags() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         core, head = nn.GRU(3, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2)
-    found = hl.analyze(core, head, inputs=torch.randn(4, 6, 3))
+    along = hl.analyze(core, head, inputs=torch.randn(4, 6, 3))
+    assert along.maps.lags.tolist() == [0, 1, 2, 3, 4, 5]  # data have, whichever way walks go
+    assert along.steps is None
+    assert along.ablations is None
+    render_network_report(along)
+    found = hl.analyze(core, head, horizon=6)
     page = render_network_report(found)
     words = page.split("<script")[0]
     assert "lag" not in words.replace("flag", "")

@@ -113,7 +113,7 @@ def test_stacks_are_drawn_block_by_block() -> None:
                 if high == low and to != source:
                     assert not v.any()
         assert not torch.equal(drawn.w_rec, net.w_rec)
-    result = hl.compare_to_null(net, size, "strength", 5, 0, horizon=3)
+    result = hl.compare_to_null(net, size, "strength", n=5, seed=0, horizon=3)
     assert result.hops.tolist() == [3, 4, 5]
     assert result.strength_error.shape == (5,)
 
@@ -145,7 +145,7 @@ def test_p_values_hold_their_level(correction: str) -> None:
     hits, runs = 0, 60
     for seed in range(runs):
         net = hl.nulls.null_network(network(5), "shuffle", seed + 1000)
-        result = hl.compare_to_null(net, size, "shuffle", 39, seed, horizon=4, correction=correction)
+        result = hl.compare_to_null(net, size, "shuffle", n=39, seed=seed, horizon=4, correction=correction)
         assert result.hops.tolist() == [2, 3, 4, 5]
         assert bool((result.p_corrected >= result.p - 1e-12).all())
         hits += bool((result.p_corrected < 0.1).any())
@@ -160,7 +160,7 @@ def test_a_planted_structure_is_found_and_the_hop_that_cannot_differ_is_not() ->
     def on_time(maps: hl.HopMaps) -> torch.Tensor:
         return maps.values.diagonal(dim1=-2, dim2=-1).mean(-1)
 
-    result = hl.compare_to_null(net, on_time, "shuffle", 99, 0, horizon=4)
+    result = hl.compare_to_null(net, on_time, "shuffle", n=99, seed=0, horizon=4)
     table = result.to_dataframe()
     assert table["p"].iloc[3] == 0.01
     assert table["p_corrected"].iloc[3] <= 0.05
@@ -168,13 +168,17 @@ def test_a_planted_structure_is_found_and_the_hop_that_cannot_differ_is_not() ->
     assert table["p"].iloc[0] == 1.0  # hop 2 does not involve w_rec
     assert float(result.effect[0]) == 0
     result.plot().figure.canvas.draw()
-    again = hl.compare_to_null(net, on_time, "shuffle", 99, 0, horizon=4)
+    seen = []
+    again = hl.compare_to_null(
+        net, on_time, "shuffle", n=99, seed=0, horizon=4, progress=lambda *done: seen.append(done)
+    )
+    assert seen == [(draw, 99) for draw in range(1, 100)]
     assert torch.equal(again.null, result.null)
 
 
 def test_lags_null_and_bad_measures() -> None:
     net = network(2)
-    one = hl.compare_to_null(net, lambda m: hl.analysis.temporal_sparsity(m).mean(), "lags", 20, 0)
+    one = hl.compare_to_null(net, lambda m: hl.analysis.temporal_sparsity(m).mean(), "lags", n=20, seed=0)
     assert one.observed.shape == (1,)
     assert float(one.p[0]) == 1.0  # sparsity over lags does not depend on their order
     with pytest.raises(ShapeError, match="one number or one a hop"):
@@ -281,7 +285,7 @@ def test_too_few_draws_are_said_with_the_number_that_could(correction: str) -> N
         return values + 1e6 * (maps.hops == 9) if next(spiked) else values
 
     net = network(4, hidden=12)
-    few = hl.compare_to_null(net, planted, "shuffle", 19, 0, horizon=29, correction=correction)
+    few = hl.compare_to_null(net, planted, "shuffle", n=19, seed=0, horizon=29, correction=correction)
     assert float(few.p[7]) == 1 / 20
     torch.testing.assert_close(few.p_corrected[7], few.smallest_p[7])
     if correction == "none":
@@ -293,7 +297,7 @@ def test_too_few_draws_are_said_with_the_number_that_could(correction: str) -> N
     assert "too few draws" in repr(few)
     spiked = iter([True] + [False] * 10_000)
     assert few.draws_for() == 580
-    enough = hl.compare_to_null(net, planted, "shuffle", 580, 0, horizon=29, correction=correction)
+    enough = hl.compare_to_null(net, planted, "shuffle", n=580, seed=0, horizon=29, correction=correction)
     assert float(enough.p_corrected[7]) < 0.05
     assert float(enough.smallest_p.max()) < 0.05
     assert "too few" not in repr(enough)

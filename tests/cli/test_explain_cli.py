@@ -11,7 +11,7 @@ from in_process import hoplens
 from torch import nn
 
 import hoplens as hl
-from hoplens.reports import explanation_words as words
+from hoplens.reports import explanation as words
 from hoplens.reports.explanation import render_page, write_page
 
 EVIL = '<script>alert("1")</script>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from in_process import hoplens
@@ -64,7 +65,6 @@ def test_nir_says_what_it_loses(files, tmp_path):
         (("cut.pt", "-o", "x.onnx"), "cannot read"),
         (("data.npz", "-o", "x.onnx"), "cannot read"),
         (("net.pt", "-o", "no/x.onnx"), "cannot write"),
-        (("net.pt", "-o", "x.onnx", "--storage", "int2"), "unknown storage"),
         (("net.pt", "-o", "x.onnx", "--rnn", "encoder"), "unknown rnn prefix"),
         (("leaky.safetensors", "-o", "x.nir", "--lengths"), "--lengths goes with"),
         (("net.pt", "-o", "x.onnx", "--dt", "-5"), "--dt goes with --format nir"),
@@ -110,9 +110,7 @@ def test_a_registered_format_is_exported_and_written_by_compress(files, tmp_path
         model = hl.load(path)
         return lambda inputs: model(inputs).detach()
 
-    own = Exporter(
-        "copy", ".copy", "a copy", write, opened, lambda path: f"copied to {path}", takes=lambda _: True
-    )
+    own = Exporter("copy", ".copy", "a copy", write, opened, lambda path: f"copied to {path}")
     hl.extensions.register_exporter(own)
     try:
         with pytest.raises(hl.errors.ParameterError, match=r"'copy' .* is already defined"):
@@ -124,10 +122,13 @@ def test_a_registered_format_is_exported_and_written_by_compress(files, tmp_path
         np.savez(tmp_path / "d.npz", inputs=x.numpy(), targets=y.numpy())
         data = str(tmp_path / "d.npz")
         more = ("--out", str(tmp_path / "out"), "--steps", "1", "--seconds", "0.01", "--quick")
+        more += ("--target-size", "1", "--max-loss", "1")
         shown = hoplens("compress", str(folder / "net.pt"), "--data", data, "--test", data, *more)
         assert shown.returncode == 0, shown.stderr
         assert (tmp_path / "out" / "model.copy").is_file()
-        assert "model.copy is a copy; its accuracy" in (tmp_path / "out" / "card.md").read_text()
+        assert "| a copy file |" in (tmp_path / "out" / "card.md").read_text()
+        table = pd.read_csv(tmp_path / "out" / "candidates.csv")
+        assert (table["format"] == "copy").sum() == (table["format"] == "onnx").sum()
     finally:
         EXPORTERS.forget(EXPORTERS.source("copy"))
     unknown = hoplens("export", str(folder / "net.pt"), "-o", str(tmp_path / "m.copy"))

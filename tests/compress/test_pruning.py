@@ -388,30 +388,15 @@ def test_an_own_fine_tuning_is_called_every_round_with_masks_held():
     assert not torch.equal(fixed.core.weight_ih_l0, small.core.weight_ih_l0)
 
 
-def test_networks_of_an_ensemble_are_pruned_each_by_itself():
+def test_an_ensemble_of_one_is_a_model_and_of_several_is_refused():
     task = hl.tasks.make("averaging", length=5)
     ensemble = hl.train(task, hl.recipes.none(), seeds=[0, 1], hidden=8, steps=3).ensemble
     inputs, _ = task.sample(16, generator=0)
-    before = ensemble.weight.clone()
-    small = hl.prune(ensemble, 0.5, inputs=inputs, blocks=("in", "rec", "out"))
-    assert torch.equal(ensemble.weight, before)
-    shapes = {name: tuple(mask.shape) for name, mask in small.masks.items()}
-    assert shapes == {"in": (2, 8, 16), "rec": (2, 8, 8), "out": (2, 4, 8)}
-    assert torch.equal(small.ensemble.recurrent().mT != 0, small.masks["rec"])
-    assert list(small.report["network"].unique()) == [0, 1]
-    alone = hl.prune(ensemble.select(slice(1, 2)), 0.5, inputs=inputs, blocks=("in", "rec", "out"))
-    assert torch.equal(alone.ensemble.weight[0], small.ensemble.weight[1])
-    less = hl.prune(ensemble, 0.25, structure="unit", inputs=inputs)
-    assert less.ensemble.n_hidden == 6
-    assert less.ensemble.predict(inputs).shape == (2, 16, 4)
-
-
-def test_linear_and_leaky_ensembles_keep_their_function():
-    weight = torch.randn(1, 4 + 2 + 1, 4, generator=torch.Generator().manual_seed(0))
-    ensemble = hl.Ensemble(weight, torch.ones(1, 1, 4), torch.zeros(1, 1, 1), "linear", 0.5)
-    small = hl.prune(ensemble, 1 / 16, by="magnitude").ensemble
-    assert (small.cell, small.leak) == ("linear", 0.5)
-    torch.testing.assert_close(small.weight[0, 4:], weight[0, 4:])
+    one = ensemble.select(slice(1, 2))
+    small, again = (hl.prune(model, 0.5, inputs=inputs) for model in (one, ensemble.model(1)))
+    assert torch.equal(small.core.weight_hh_l0, again.core.weight_hh_l0)
+    with pytest.raises(hl.errors.ParameterError, match="takes one network"):
+        hl.prune(ensemble, 0.5)
 
 
 def test_nothing_to_prune_is_said():
@@ -475,9 +460,6 @@ def test_arrays_are_taken_as_data():
 
 def test_bad_models_are_refused():
     model = model_of("rnn")
-    weights = torch.ones(1, 7, 4), torch.ones(1, 1, 4), torch.zeros(1, 1, 1)
-    with pytest.raises(hl.errors.ParameterError, match="leave readout= out"):
-        hl.prune(hl.Ensemble(*weights), 0.5, readout=model.readout)
     with pytest.raises(hl.errors.UnsupportedModelError, match="readout="):
         hl.prune(model.core, 0.5)
     with pytest.raises(hl.errors.UnsupportedModelError, match="batch_first=True"):
@@ -521,13 +503,15 @@ def test_fine_tuning_of_the_benchmark_holds_masks_and_starts_from_the_pruned_net
     networks = importlib.import_module("pruning_networks")
     task = hl.tasks.make("averaging", length=5)
     ensemble = hl.train(task, hl.recipes.none(), seeds=[0, 1], hidden=8, steps=200).ensemble
-    small = hl.prune(ensemble, 0.6, by="magnitude")
-    later = networks.tuned(task, small.ensemble, small.masks["rec"], range(2), 30)
-    assert bool((later.recurrent().mT[~small.masks["rec"]] == 0).all())
-    before, after = (networks.performance(task, nets) for nets in (small.ensemble, later))
+    pruned = [hl.prune(model, 0.6, by="magnitude") for model in ensemble.models()]
+    small = ensemble.with_models([one.model for one in pruned])
+    masks = torch.stack([one.masks["core.weight_hh_l0"] for one in pruned])
+    later = networks.tuned(task, small, masks, range(2), 30)
+    assert bool((later.recurrent().mT[~masks] == 0).all())
+    before, after = (networks.performance(task, nets) for nets in (small, later))
     assert bool((after > before).all())
-    short = networks.tuned(task, small.ensemble, small.masks["rec"], range(2), 1)
-    assert float((short.weight - small.ensemble.weight).abs().max()) < 0.01
+    short = networks.tuned(task, small, masks, range(2), 1)
+    assert float((short.weight - small.weight).abs().max()) < 0.01
 
 
 def test_classes_and_tiles_that_do_not_fit_are_named():

@@ -8,8 +8,8 @@ import torch
 from places import ROOT
 
 import hoplens as hl
+from hoplens.data import building
 from hoplens.data import chorales as chorale_loader
-from hoplens.data import packages
 from hoplens.data.building import cut
 from hoplens.data.text import LETTERS, _topics, simplify
 from hoplens.seeds import split_generator
@@ -214,7 +214,7 @@ def test_misspelt_names_and_seeds() -> None:
 
 
 def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(building, "find_spec", lambda name: None)
     for name, package in (("vowels", "aeon"), ("digits", "sklearn"), ("chorales", "music21")):
         with pytest.raises(hl.errors.ParameterError, match=rf"{package}.*pip install 'hoplens\[data\]'"):
             hl.data.load(name)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 import hoplens as hl
-from hoplens.data.chorales import _all_chords, chords_of
+from hoplens.data.building import file_in_package
+from hoplens.data.chorales import _all_chords, chords_of, read_mxl
 from hoplens.data.digits import _table
-from hoplens.data.musicxml import read_mxl
-from hoplens.data.packages import file_in_package
 
 TS = """# a comment
 @problemName Toy

@@ -69,41 +69,22 @@ def test_stacks_and_time_constants_of_each_unit_are_exact(tmp_path):
 
 def test_steps_of_the_neurons_follow_their_equations():
     x = torch.tensor([1.0, 0.5, -1.0, 2.0, 3.0], dtype=torch.float64)[None, :, None]
-    step, tau, syn, gain, rest, weight = 0.1, 0.4, 0.25, 1.5, 0.2, 0.7
+    step, tau, gain, rest = 0.1, 0.4, 1.5, 0.2
     share = {"euler": step / tau, "zoh": 1 - np.exp(-step / tau)}
-    quick = {"euler": step / syn, "zoh": 1 - np.exp(-step / syn)}
     for method in ("euler", "zoh"):
-        v = current = 0.0
-        shown = {"I": [], "LI": [], "CubaLI": [], "LIF": [], "CubaLIF": [], "IF": []}
-        state = dict.fromkeys(shown, 0.0)
+        shown, state = {"LI": [], "LIF": []}, {"LI": 0.0, "LIF": 0.0}
         for value in x.flatten().tolist():
-            current += quick[method] * (weight * value - current)
-            for kind in shown:
-                drive = current if kind.startswith("Cuba") else value
-                v = state[kind]
-                if kind in ("I", "IF"):
-                    v += step * gain * drive
-                else:
-                    v += share[method] * (rest + gain * drive - v)
-                fired = kind.endswith("F") and v > 0.3
-                shown[kind].append(float(fired) if kind.endswith("F") else v)
+            for kind, v in state.items():
+                v += share[method] * (rest + gain * value - v)
+                fired = kind == "LIF" and v > 0.3
+                shown[kind].append(float(fired) if kind == "LIF" else v)
                 state[kind] = -0.1 if fired else v
-        fields = {"r": ones(1, gain), "v_leak": ones(1, rest)}
+        fields = {"tau": ones(1, tau), "r": ones(1, gain), "v_leak": ones(1, rest)}
         limits = {"v_threshold": ones(1, 0.3), "v_reset": ones(1, -0.1)}
-        synapse = {"tau_mem": ones(1, tau), "tau_syn": ones(1, syn), "w_in": ones(1, weight)}
-        nodes = {
-            "I": nir.I(r=ones(1, gain)),
-            "IF": nir.IF(r=ones(1, gain), **limits),
-            "LI": nir.LI(tau=ones(1, tau), **fields),
-            "LIF": nir.LIF(tau=ones(1, tau), **fields, **limits),
-            "CubaLI": nir.CubaLI(**synapse, **fields),
-            "CubaLIF": nir.CubaLIF(**synapse, **fields, **limits),
-        }
-        for kind, node in nodes.items():
+        for kind, node in {"LI": nir.LI(**fields), "LIF": nir.LIF(**fields, **limits)}.items():
             found = hl.export.simulate_nir(graph_of(node, 1), x, dt=step, method=method).flatten()
             np.testing.assert_allclose(found, shown[kind], atol=1e-12, err_msg=kind)
-        assert sum(shown["LIF"]) > 0
-        assert 0 < sum(shown["CubaLIF"]) < 5
+        assert 0 < sum(shown["LIF"]) < 5
 
 
 def test_a_recurrent_edge_hands_on_the_step_before():
@@ -116,17 +97,19 @@ def test_a_recurrent_edge_hands_on_the_step_before():
         torch.testing.assert_close(found[:, t], h)
 
 
-def test_affine_biases_scales_and_thresholds_count():
+def test_biases_count_and_other_nodes_are_refused():
     nodes = {
         "in": nir.Input(np.array([2])),
         "affine": nir.Affine(np.eye(2), np.array([0.5, -0.5])),
-        "scale": nir.Scale(np.array([2.0, 3.0])),
-        "threshold": nir.Threshold(np.array([1.0, 1.0])),
         "out": nir.Output(np.array([2])),
     }
-    graph = nir.NIRGraph(nodes=nodes, edges=[*zip(list(nodes), list(nodes)[1:], strict=False)])
-    x = torch.tensor([[[0.1, 0.6], [-0.1, 1.0]]])
-    assert hl.export.simulate_nir(graph, x, dt=1.0).tolist() == [[[1.0, 0.0], [0.0, 1.0]]]
+    x = torch.tensor([[[0.1, 0.6], [-0.1, 1.0]]], dtype=torch.float64)
+    edges = [("in", "affine"), ("affine", "out")]
+    found = hl.export.simulate_nir(nir.NIRGraph(nodes=nodes, edges=edges), x, dt=1.0)
+    torch.testing.assert_close(found, x + torch.tensor([0.5, -0.5], dtype=torch.float64))
+    nodes["affine"] = nir.Scale(np.array([2.0, 3.0]))
+    with pytest.raises(hl.errors.UnsupportedModelError, match="'affine' is a Scale"):
+        hl.export.simulate_nir(nir.NIRGraph(nodes=nodes, edges=edges), x, dt=1.0)
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "linear"])

@@ -9,7 +9,7 @@ from torch import nn
 
 import hoplens as hl
 from hoplens.export import int8_onnx
-from hoplens.export.int8_onnx import count_products
+from hoplens.export.onnx_integers import count_products
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -109,15 +109,15 @@ def test_files_that_differ_are_not_written_and_bad_requests_refused(tmp_path, mo
         hl.export_int8(short, tmp_path / "m.onnx", stateful=True)
     with pytest.raises(hl.errors.ShapeError, match="inputs must"):
         hl.export_int8(quantised, tmp_path / "m.onnx", inputs=draw(0, 2, 5, 4))
-    build = int8_onnx._build
+    build = int8_onnx.build_graph
 
-    def broken(quantised, stateful):
-        proto = build(quantised, stateful)
+    def broken(*given, **options):
+        proto = build(*given, **options)
         bias = next(t for t in proto.graph.initializer if "bias_ih" in t.name)
         bias.CopyFrom(onnx.numpy_helper.from_array(1 + onnx.numpy_helper.to_array(bias), bias.name))
         return proto
 
-    monkeypatch.setattr(int8_onnx, "_build", broken)
+    monkeypatch.setattr(int8_onnx, "build_graph", broken)
     with pytest.raises(hl.errors.ExportError, match="differs from the simulation"):
         hl.export_int8(quantised, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from twins import assert_near
 
 import hoplens as hl
-from hoplens.compress.intervals import Box, box_step, part_step
 from hoplens.models.cells import CORES, CellModule, WeightCell, kernels, make_cell, registry
 from hoplens.models.cells.lru import LRU, scan
 from hoplens.models.readers.modules import read_core
@@ -71,20 +70,6 @@ def test_a_secant_leaves_no_remainder(name, seed, far):
     by_state, by_x = cell.pull(secant, torch.eye(cell.n_state, dtype=a.dtype))
     moved = by_state @ (ends[1][0] - ends[0][0]) + by_x @ (ends[1][1] - ends[0][1])
     assert_near(moved, cell.step(*ends[1]) - cell.step(*ends[0]), 1e-11 * max(1.0, far))
-
-
-@each
-@given(seed=st.integers(0, 10**6), wide=st.sampled_from([0.0, 0.3, 3.0]))
-@settings(max_examples=15, deadline=None)
-def test_boxes_hold_what_the_step_returns(name, seed, wide):
-    cell = reader_cell(name)
-    centre, x = draw(cell.n_state, seed=seed), draw(I, seed=seed + 1)
-    noise = wide * (2 * torch.rand(2, 50, cell.n_state, dtype=torch.float64) - 1)
-    box, point = Box(centre - wide, centre + wide), Box(x, x)
-    a, b = (cell.step(centre + one, x) for one in noise)
-    held, apart = box_step(cell, box, point), part_step(cell, box, point, (noise[0] - noise[1]).abs(), None)
-    assert bool(((a >= held.low) & (a <= held.high)).all())
-    assert bool(((a - b).abs() <= apart + 1e-14 * (1 + wide)).all())  # the run is rounded too
 
 
 @pytest.mark.parametrize("name", FUSED)

@@ -38,11 +38,11 @@ GATED = tuple(
         name.endswith(("gru", "lstm", "projected", "deep", "safetensors", "truncated", "Quantised"))
         and "mingru" not in name
     )
-    or name in ("RecurrentModel", "Pruned", "masks held", "Reduced", "low rank", "ragged", "Stack", "Cell")
+    or name in ("RecurrentModel", "Pruned", "masks held", "Reduced", "ragged", "Stack", "Cell")
     or name == "module of core and head"
 )
 REMAKE = ("prune", "quantise", "truncate", "effective_window", "measure_latency", "save")
-SMALLER = ("reduce", "low_rank", "remove_units")
+SMALLER = ("reduce", "remove_units")
 COMMANDS = tuple(name for name in COLUMNS if name.startswith("hoplens "))
 OBJECTS = tuple(name for name in NAMES if name not in PATHS)
 NO_FILE = r"core must be|nn\.Linear that follows"
@@ -54,22 +54,24 @@ LACKING = {
 HIDDEN = tuple(kind for kind, module in OWN.items() if module(I, H).to_hoplens().emission() is not None)
 REFUSED = (
     (("prune", *SMALLER), LACKING["weight_hh"], "weights weight_hh of a core"),
+    (("hoplens compress",), tuple(f"saved {n}" for n in LACKING["weight_hh"]), "weights weight_hh of a core"),
     (("quantise",), LACKING["weight_ih"], "weights weight_ih of a core"),
     (("event_cost",), HIDDEN, "not what it shows"),
     (("export_nir", "hoplens export nir"), (*OWN, *(f"saved {kind}" for kind in OWN)), "no gates"),
     ((*REMAKE, *SMALLER), BY_HAND, NO_FILE),
     ((*REMAKE, *SMALLER, "trajectory_maps", "fixed_points"), PATHS, "open it with hoplens.load"),
-    (("export_onnx", "export_nir", "event_cost"), PATHS, "open it with hoplens.load"),
+    (("export_onnx", "export_nir", "event_cost", "step_by_step"), PATHS, "open it with hoplens.load"),
     (("export_int8",), tuple(name for name in NAMES if name != "Quantised"), "hl.quantise returns"),
-    (("write_network_report",), NAMES, "of what hoplens.analyze returns"),
     (("load",), OBJECTS, "expected a path"),
     (("fixed_points", "event_cost"), TWO_WAYS, "forward"),
+    (("step_by_step",), TWO_WAYS, "reads the future"),
+    (("step_by_step",), ("truncated",), "no single step"),
     (("export_onnx", "export_nir", "event_cost"), ("own cell",), "can be exported"),
     (("export_nir", "hoplens export nir"), GATED, "no gates|runs forward in time"),
     (("export_nir", "hoplens export nir"), TWO_WAYS, "no gates|runs forward in time"),
     (("export_nir", "hoplens export nir"), (*NO_NIR, *(f"saved {n}" for n in NO_NIR)), "the spiking network"),
     (("export_nir", "hoplens export nir"), tuple(f"bare {n}" for n in NO_NIR), "the spiking network"),
-    (("reduce", "low_rank"), ("projected", "deep", *TWO_WAYS), "for one layer that runs forward"),
+    (("reduce",), ("projected", "deep", *TWO_WAYS), "for one layer that runs forward"),
     (("remove_units",), ("projected", "saved projected", "bare projected"), "proj_size"),
     (("remove_units",), ("deep", *TWO_WAYS), "layer"),
 )
@@ -119,8 +121,8 @@ def test_every_cell_is_right_or_refused_in_one_line(column, tmp_path, few):
 
 # Public functions that take a model or a file and are no columns of their own, and why.
 NO_COLUMN = {
-    "report": "analyze and its page: in analyze and hoplens report",
     "fidelity": "in trajectory_maps",
+    "hop_maps": "of a graph in read, along data in trajectory_maps",
     "simulate_nir": "in export_nir",
     "strength_error": "of a graph and one drawn after it",
 }
@@ -169,7 +171,6 @@ def test_a_readout_beside_one_that_it_has_is_refused_everywhere(name, tmp_path):
         lambda: hl.truncate(kind.model, 3, readout=head),
         lambda: hl.compress.remove_units(kind.model, [0], readout=head),
         lambda: hl.reduce(kind.model, 2, readout=head),
-        lambda: hl.compress.low_rank(kind.model, 2, readout=head),
         lambda: hl.effective_window(kind.model, X, 0.1, readout=head),
         lambda: hl.export.event_cost(kind.model, X, readout=head),
         lambda: hl.export_onnx(kind.model, tmp_path / "m.onnx", readout=head),
@@ -195,11 +196,10 @@ def test_integer_files_are_held_against_the_model(kind, tmp_path):
     close(got, ends(core, head)(X), 0.05)
 
 
-def test_a_file_that_shares_a_mistake_with_the_simulation_is_not_written(tmp_path, monkeypatch):
+def test_a_file_of_a_mistaken_simulation_is_not_written(tmp_path, monkeypatch):
     quantised = hl.quantise(hl.LeakyRNN(I, H, 0.5), readout=nn.Linear(H, O), inputs=X)
     wrong = hl.LeakyRNN(I, H, 0.5, nonlinearity="relu").to_hoplens()
-    for module in ("compress.simulation", "export.int8_onnx"):
-        monkeypatch.setattr(f"hoplens.{module}.weight_levels", lambda _: [[wrong]])
+    monkeypatch.setattr("hoplens.compress.simulation.weight_levels", lambda _: [[wrong]])
     with pytest.raises(hl.errors.ExportError, match="simulation differs from the model"):
         hl.export_int8(quantised, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
@@ -223,14 +223,13 @@ class Misread(nn.Module):
         return hl.models.RnnCell(*parts, nonlinearity="linear")
 
 
-@pytest.mark.parametrize("export", ["auto", "half", "nir"])
+@pytest.mark.parametrize("export", ["onnx", "nir"])
 def test_exports_are_compared_with_the_module_and_not_with_what_was_read_of_it(export, tmp_path):
     model, head = drawn(Misread), drawn(lambda: nn.Linear(H, O), 1)
     if export == "nir":
         pytest.importorskip("nir")
     write = {
-        "auto": lambda: hl.export_onnx(model, tmp_path / "m.onnx", readout=head),
-        "half": lambda: hl.export_onnx(model, tmp_path / "m.onnx", readout=head, storage="half"),
+        "onnx": lambda: hl.export_onnx(model, tmp_path / "m.onnx", readout=head),
         "nir": lambda: hl.export_nir(model, tmp_path / "m.nir", readout=head),
     }
     with pytest.raises(hl.errors.ExportError, match="differs from"):

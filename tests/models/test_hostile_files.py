@@ -115,7 +115,7 @@ def test_every_page_of_a_model_with_hostile_names(files, tmp_path, capsys):
     assert command("analyze", model, "--inputs", data, "--out", tmp_path / "analysis") == 0
     given = ("--data", data, "--test", data, "--steps", 1, "--quick", "--max-loss", 1, "--seconds", 1e-6)
     pytest.importorskip("onnxruntime")
-    assert command("compress", model, *given, "-o", tmp_path / "small") == 0
+    assert command("compress", model, *given, "-o", tmp_path / "small") in (0, 3)  # 3: a limit is missed
     shown = capsys.readouterr()
     assert not CONTROL.search(re.sub(r"\x1b\[[0-9;?]*[mKhlA]", "", shown.out).replace("\r", ""))
     pages = sorted(tmp_path.rglob("*.html"))

@@ -52,7 +52,6 @@ MODELS = {
     "prune": lambda m, h, x: hl.prune(m, 0.5, readout=h, inputs=x),
     "quantise": lambda m, h, x: hl.quantise(m, readout=h, inputs=x),
     "reduce": lambda m, h, x: hl.reduce(m, 2, readout=h, inputs=x),
-    "low_rank": lambda m, h, x: hl.compress.low_rank(m, 2, readout=h, inputs=x),
     "window": lambda m, h, x: hl.effective_window(m, x, 0.1, readout=h),
     "remove_units": lambda m, h, x: hl.compress.remove_units(m, [0], readout=h),
     "save_model": lambda m, h, x: hl.save(m, SCRATCH / "m.safetensors", readout=h),
@@ -293,7 +292,6 @@ def test_odd_targets_are_refused_in_one_line(targets):
         lambda: hl.prune(model, 0.5, by="taylor", inputs=x, targets=targets),
         lambda: hl.prune(model, 0.5, inputs=x, targets=targets, steps=2),
         lambda: hl.quantise(model, "int8", inputs=x, targets=targets, steps=2),
-        lambda: hl.quantise(model, "int8", test=(x, targets)),
     ]
     for call in calls:
         if targets is None and call in (calls[1], calls[2]):

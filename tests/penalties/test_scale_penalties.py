@@ -17,8 +17,7 @@ import hoplens as hl
 from hoplens.graph import chain as kernels
 from hoplens.graph import fused
 from hoplens.graph.chain import Chain, make_step
-from hoplens.graph.doubling import Doubling
-from hoplens.graph.fused import pathway_size
+from hoplens.graph.fused import Doubling, pathway_size
 from hoplens.graph.steps import DenseStep, csr
 from hoplens.penalties import costs as plans
 

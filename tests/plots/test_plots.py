@@ -22,8 +22,7 @@ from hoplens import plots
 from hoplens.errors import FileError, NonFiniteError, ParameterError, ShapeError, UnknownNameError
 from hoplens.plots.columns import MOST_PAIRS, TOP_PAIRS
 from hoplens.plots.frames import interval
-from hoplens.plots.methods import METHODS
-from hoplens.plots.style import DIVERGING, KNOWN_STYLES, PAPER_WHITE
+from hoplens.plots.style import DIVERGING, KNOWN_STYLES, METHODS, PAPER_WHITE, method_styles
 from hoplens.studies.measures import kept_columns
 
 
@@ -423,8 +422,8 @@ class TestStyle:
         assert DIVERGING(DIVERGING.N // 2) == (1.0, 1.0, 1.0, 1.0)
 
     def test_a_method_looks_the_same_everywhere(self) -> None:
-        alone = plots.method_styles(["recommended"])
-        among = plots.method_styles(["other", "recommended", "L1", "new"])
+        alone = method_styles(["recommended"])
+        among = method_styles(["other", "recommended", "L1", "new"])
         assert alone["recommended"] == among["recommended"] == KNOWN_STYLES["recommended"]
         assert list(among) == ["L1", "recommended", "other", "new"]
         assert len(set(among.values())) == 4

@@ -22,17 +22,17 @@ import pytest
 from colours import VISION, contrast, distance
 
 import hoplens as hl
-from hoplens import plots
 from hoplens.errors import FileError
 from hoplens.plots.frames import interval
-from hoplens.plots.style import KNOWN_STYLES, OTHER_STYLES
+from hoplens.plots.style import KNOWN_STYLES, OTHER_STYLES, MethodStyle
 from hoplens.reports import numbers as n
-from hoplens.reports import render_study_report, theme, write_study_report
-from hoplens.reports.payload import script_json
+from hoplens.reports import render_study_report, theme
+from hoplens.reports.rendering import script_json
 from hoplens.reports.study import agreement, duels, means_over_tasks
 from hoplens.reports.tables import summary_table
 from hoplens.reports.verdict import tiles, verdict
 from hoplens.studies.comparison.results import StudyResults
+from hoplens.studies.measures import measure_info
 
 MEASURES = (
     "test_error",
@@ -257,8 +257,8 @@ class TestContents:
 
     def test_measures_are_defined(self, page: str) -> None:
         for name in MEASURES[:-1]:
-            assert f"<dt>{plots.measure_info(name).label}</dt>" in page
-            assert html.escape(plots.measure_info(name).meaning, quote=False).replace("'", "&#39;") in page
+            assert f"<dt>{measure_info(name).label}</dt>" in page
+            assert html.escape(measure_info(name).meaning, quote=False).replace("'", "&#39;") in page
         assert "<dt>kept at p %</dt>" in page
 
     def test_verdict_and_tiles_come_first(self, page: str, results: StudyResults) -> None:
@@ -512,7 +512,7 @@ class TestSafety:
 class TestWriting:
     def test_writes_utf8_and_returns_the_path(self, tmp_path: Path, results: StudyResults, page: str) -> None:
         target = tmp_path / "report.html"
-        assert write_study_report(results, target) == target
+        assert hl.report(results, path=target) == target
         assert target.read_text(encoding="utf-8") == page  # and the same study gives the same page
         assert os.listdir(tmp_path) == ["report.html"]
 
@@ -521,15 +521,15 @@ class TestWriting:
         target.write_text("old")
         broken = dataclasses.replace(results, summary=results.summary.drop(columns="method"))
         with pytest.raises(KeyError):
-            write_study_report(broken, target)
+            hl.report(broken, path=target)
         assert target.read_text() == "old"
         assert os.listdir(tmp_path) == ["report.html"]
 
     def test_a_target_that_cannot_be_written(self, tmp_path: Path) -> None:
         with pytest.raises(FileError, match="missing"):
-            write_study_report(empty_results(), tmp_path / "missing" / "report.html")
+            hl.report(empty_results(), path=tmp_path / "missing" / "report.html")
         with pytest.raises(FileError, match="folder"):
-            write_study_report(empty_results(), tmp_path)
+            hl.report(empty_results(), path=tmp_path)
 
     def test_settings_of_the_user_do_not_matter_and_stay(self, results: StudyResults, page: str) -> None:
         with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9}):
@@ -636,7 +636,7 @@ class TestTheme:
         assert "@media print" in page
 
     @pytest.mark.parametrize("style", [*KNOWN_STYLES.values(), *OTHER_STYLES])
-    def test_marks_fill_their_box(self, style: plots.MethodStyle) -> None:
+    def test_marks_fill_their_box(self, style: MethodStyle) -> None:
         found = re.search(r' d="([^"]+)"', theme.mark(style))
         assert found
         values = [float(value) for value in re.findall(r"-?\d+\.\d+", found.group(1))]

@@ -16,8 +16,9 @@ import torch
 from test_report import make_results
 
 import hoplens as hl
-from hoplens.analysis.summary import Analysis, analyze
-from hoplens.reports import theme, write_network_report, write_study_report
+from hoplens.analysis.analysing import analyze
+from hoplens.analysis.summary import Analysis
+from hoplens.reports import theme, write_network_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NASTY = "</script><!--<script>\"'&\u2028{a|b}"
@@ -62,7 +63,7 @@ def network_page(found: Analysis, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def study_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_study_report(make_results(), tmp_path_factory.mktemp("page") / "study.html")
+    return hl.report(make_results(), path=tmp_path_factory.mktemp("page") / "study.html")
 
 
 class Visit:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 import hoplens as hl
 from hoplens import plots
+from hoplens.analysis.analysing import analyze
 from hoplens.analysis.routing import routing_graph
-from hoplens.analysis.summary import analyze
 from hoplens.cli.app import app
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.reports import render_network_report, write_network_report

@@ -12,7 +12,7 @@ from size import few
 from torch import nn
 
 import hoplens as hl
-from hoplens.reports import explanation_words as words
+from hoplens.reports import explanation as words
 from hoplens.reports import render_network_report
 from hoplens.reports.explanation import render_page
 from hoplens.reports.prose import network_paragraph

@@ -19,13 +19,15 @@ import hoplens as hl
 from hoplens import threads
 from hoplens.cli.app import app
 from hoplens.compress.tuning import fine_tune, score
+from hoplens.export.exporters import EXPORTERS
 from hoplens.studies.compression import candidates, search
 from hoplens.studies.compression.candidates import Candidate, TuningSettings
 from hoplens.studies.compression.data import halves, load_split
 from hoplens.studies.compression.files import losses, run_file
-from hoplens.studies.compression.result import _interval
-from hoplens.studies.compression.search import CandidateRecord, CandidateSearch, choose
+from hoplens.studies.compression.result import _interval, measure
+from hoplens.studies.compression.search import CandidateRecord, CandidateSearch, Choice, choose
 
+ONNX = EXPORTERS.get("onnx")
 QUICK = {"steps": 6, "lr": 1e-3, "batch": 16, "seed": 0, "seconds": 0.01}
 
 
@@ -64,7 +66,7 @@ def files(tmp_path_factory):
 
 def compress(files, out, **options):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    from hoplens.cli.commands import run_compress
+    from hoplens.cli.commands.compress import run_compress
 
     given = {
         "data": files / "train.npz",
@@ -91,7 +93,7 @@ def test_a_whole_run_writes_what_it_measured(files, few, tmp_path):
     names = {"model.onnx", "model.safetensors", "model.pt", "card.md", "card.html", "front.svg"}
     assert names | {"candidates.csv", "compress.json", "candidates"} <= {path.name for path in out.iterdir()}
     _, report = halves(load_split(files / "test.npz"), 0)
-    outputs = run_file(out / "model.onnx", report)
+    outputs = run_file(out / "model.onnx", report, ONNX)
     model = hl.load(out / "model.safetensors")
     with torch.no_grad():
         torch.testing.assert_close(outputs, model(report.inputs), atol=1e-5, rtol=0)
@@ -103,8 +105,12 @@ def test_a_whole_run_writes_what_it_measured(files, few, tmp_path):
     given = (out / "candidates.csv").read_text().splitlines()[1].split(",")
     assert given[0] == "as given"
     size = (out / "model.onnx").stat().st_size
-    assert f"| ONNX file | {int(given[2]):,} bytes | {size:,} bytes | {size / int(given[2]):.2f} |" in card
-    assert f"{size / int(given[2]):.1%} of the given model's, limit 50.0%: met." in card
+    assert f"| ONNX file | {int(given[3]):,} bytes | {size:,} bytes | {size / int(given[3]):.2f} |" in card
+    table = pd.read_csv(out / "candidates.csv")
+    chosen = table[table["chosen"]].iloc[0]
+    assert f"{chosen['size']:.1%} of the given model's, limit 50.0%: met." in card
+    assert "The sequences of test.npz were halved at random by seed 0." in card
+    assert f"the second half, {len(report)} sequences" in card
     assert after in (out / "card.html").read_text()
     assert "<script" not in (out / "card.html").read_text()
     assert model.info.input_names == ("a", "b", "c")
@@ -116,14 +122,39 @@ def test_card_and_table_tell_one_latency_and_every_form_has_its_own(files, few, 
     said = compress(files, out)
     table = pd.read_csv(out / "candidates.csv")
     given, chosen = table.iloc[0]["ms"], table[table["chosen"]].iloc[0]["ms"]
-    row = f"| one sequence, onnxruntime | {given:.3g} ms | {chosen:.3g} ms | {chosen / given:.2f} |"
+    label = EXPORTERS.get(table[table["chosen"]].iloc[0]["format"]).label
+    row = f"| one sequence, {label} file | {given:.3g} ms | {chosen:.3g} ms | {chosen / given:.2f} |"
     assert row in (out / "card.md").read_text()
     assert table["ms"].nunique() > len(table) / 2  # two may tie: a clock has a resolution
     done = [part for part in said.split() if part == "candidates:"]
-    assert len(done) == len(table)  # a log shows how far the search is
+    assert len(done) == len({name.split(", as ")[0] for name in table["name"]})  # a log shows how far it is
     with threads.threads(2):
         compress(files, tmp_path / "other", quick=True)
         assert torch.get_num_threads() == 2
+
+
+def test_every_format_is_a_candidate_and_nothing_is_trained_twice(files, few, tmp_path, monkeypatch):
+    asked, quantise = [], search.quantise_stage
+
+    def counted(stage, candidate, *more):
+        asked.append(candidate)
+        return quantise(stage, candidate, *more)
+
+    monkeypatch.setattr(search, "quantise_stage", counted)
+    kept = search_in(files, tmp_path / "out")
+    records = kept.run()
+    integers = [one for one in records if one.format == "int8"]
+    assert len(asked) == len(set(asked)) == len(integers)
+    first = next(one for one in integers if one.candidate == Candidate(form="int8"))
+    assert first.name == "int8 weights, as ONNX with integer products"
+    outputs = run_file(kept.path(first), kept.choose, EXPORTERS.get("int8"))
+    assert first.score == pytest.approx(score(outputs, kept.choose.targets))
+    choice = Choice(first, True, "by hand")
+    result = measure(kept, records, choice, kept.choose, seconds=0.01)
+    assert len(asked) == len(integers)  # a chosen one is written and measured as it was made
+    assert result.score_after == pytest.approx(first.score)
+    assert set(result.extra_scores) == {"onnx"}
+    assert list(result.table[result.table["chosen"]]["name"]) == [first.name]
 
 
 def test_a_quick_search_has_at_most_ten_candidates():
@@ -176,17 +207,18 @@ def test_an_interrupted_search_goes_on_and_ends_as_an_undisturbed_one(files, few
         search_in(files, tmp_path / "cut").run()
     places = sorted((tmp_path / "cut" / "candidates").iterdir())
     assert len(places) == 4
-    (places[0] / "record.json").write_text("{")  # damaged: made anew
+    (places[0] / "records.json").write_text("{")  # damaged: made anew
     (places[1] / "model.onnx").write_bytes(b"")
     done.clear()
     monkeypatch.setattr(
         CandidateSearch, "_make", lambda self, candidate: (done.append(candidate), make(self, candidate))[1]
     )
     assert search_in(files, tmp_path / "cut").run() == whole
-    assert len(done) == len(whole) - 2
+    count = len({one.candidate for one in whole})
+    assert len(done) == count - 2
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     search_in(files, tmp_path / "cut").run()
-    assert len(done) == len(whole) - 2  # nothing is made twice
+    assert len(done) == count - 2  # nothing is made twice
 
 
 def test_an_interrupted_command_says_what_is_kept(files, few, tmp_path, monkeypatch):
@@ -216,7 +248,7 @@ def test_what_cannot_be_met_is_said_and_the_best_is_written(files, few, tmp_path
 
 
 def record(name_of, n_bytes, loss, multiplications, doubt=0.0):
-    return CandidateRecord(name_of, "k", n_bytes, 1, 1, multiplications, 0.9 - loss, doubt)
+    return CandidateRecord(name_of, "onnx", n_bytes, 1, 1, multiplications, 0.9 - loss, doubt)
 
 
 def test_the_choice_is_the_cheapest_within_the_limits_and_else_the_nearest():
@@ -296,7 +328,7 @@ def test_other_networks_and_forms_of_targets(kind, form, few, tmp_path, monkeypa
     assert warned == (bool(brought) and not form.startswith("step"))
     with torch.no_grad():
         wanted = written(split.inputs, split.lengths if brought else None)
-    found = run_file(out / "model.onnx", split)
+    found = run_file(out / "model.onnx", split, ONNX)
     if wanted.dim() == 3:
         wanted = torch.where(split.mask[..., None], wanted, 0.0)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
@@ -431,5 +463,9 @@ def test_the_command_takes_its_options(files, few, tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.exception
     assert "limit 60.0%" in done.output
-    records = [json.loads(p.read_text()) for p in (tmp_path / "out" / "candidates").glob("*/record.json")]
-    assert {r["candidate"]["structure"] for r in records} == {"none", "unit", "weight"}
+    missed = CliRunner().invoke(app, [*arguments, "--target-size", "0.001"])  # the last of two counts
+    assert missed.exit_code == 3
+    assert "limit 0.1%: not met" in missed.output
+    assert (tmp_path / "out" / "card.md").is_file()
+    records = [json.loads(p.read_text()) for p in (tmp_path / "out" / "candidates").glob("*/records.json")]
+    assert {r["candidate"]["structure"] for one in records for r in one} == {"none", "unit", "weight"}

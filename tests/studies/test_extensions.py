@@ -201,9 +201,7 @@ def test_a_study_file_names_any_penalty():
         values["methods"][0]["penalties"] = [wrong]
         with pytest.raises(hl.errors.ParameterError, match=says):
             hl.sweeps.make_study(values)
-    by_hand = hl.Recipe(
-        "flow", (hl.recipes.Term(hl.extensions.make_penalty("trajectory", {"sequences": 2})),)
-    )
+    by_hand = hl.Recipe("flow", (hl.recipes.Term(hl.extensions.make_penalty("flow", {"sequences": 2})),))
     assert by_hand.penalty(4).terms[0].sequences == 2
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sweep_toys import Toy, toy_plan
 
 from hoplens import recipes
-from hoplens.cli.commands import example
+from hoplens.cli.commands.sweep import example
 from hoplens.data.tasks import make
 from hoplens.errors import FileError, ParameterError
 from hoplens.models.cells import CELLS

@@ -14,7 +14,7 @@ from torch import nn
 
 import hoplens as hl
 from hoplens.plots.films import map_image
-from hoplens.training.callbacks import Callback, pathways_of
+from hoplens.training.callbacks import Callback
 
 
 class Net(nn.Module):
@@ -92,18 +92,19 @@ def test_training_is_the_same_with_and_without():
 
 
 def test_finds_the_network_or_says_how_to_name_it():
-    net = Net()
-    assert torch.equal(pathways_of(net).w_out, net.head.weight)
-    graph = hl.read(net.rnn, readout=net.head)
-    assert pathways_of(graph) is graph
-    assert pathways_of(net.rnn).n_outputs == 6
+    net, logger = Net(), hl.callbacks.HopLogger(3)
+    graph = hl.read(net.rnn, net.head)
+    for step, same in enumerate((net, graph)):
+        logger.on_step(10 * step, same, 0.0)
+        assert torch.equal(logger.records[step].maps.values, hl.hop_maps(graph.to(torch.float64), 3).values)
     two = nn.ModuleList([nn.RNN(2, 3), nn.RNN(2, 3)])
-    with pytest.raises(hl.errors.ParameterError, match="2 recurrent modules; say which one"):
-        pathways_of(two)
-    with pytest.raises(hl.errors.ParameterError, match=r"2 linear layers .* fit its 6 hidden units"):
-        pathways_of(nn.ModuleList([net, nn.Linear(6, 1)]))
+    for unclear in (two, nn.ModuleList([net, nn.Linear(6, 1)])):
+        with pytest.raises(
+            hl.errors.UnsupportedModelError, match=r"2 (recurrent|linear).*HopLogger\(read_model="
+        ):
+            logger.on_step(0, unclear, 0.0)
     with pytest.raises(hl.errors.UnsupportedModelError, match="cannot read a Linear"):
-        pathways_of(nn.Linear(2, 2))
+        logger.on_step(0, nn.Linear(2, 2), 0.0)
     logger = hl.callbacks.HopLogger(3, read_model=lambda model: hl.read(model[1]))
     logger.on_step(0, two, 0.0)
     assert logger.records[0].maps.values.shape == (3, 3, 2)

@@ -16,7 +16,7 @@ from hoplens.data.sets import SequenceData, Split
 from hoplens.data.streams import SetStream
 from hoplens.models.cells import CELLS, make_cell
 from hoplens.models.initial import create_ensemble
-from hoplens.penalties.flow import TrajectorySpec
+from hoplens.penalties.flow import FlowSpec
 from hoplens.training.evaluation import evaluate_split
 from hoplens.training.losses import chance_loss, losses, measures
 from hoplens.training.objective import Objective, PenaltyGroup
@@ -292,7 +292,7 @@ def test_the_graph_of_the_result_has_names_and_is_linearised_at_the_origin(mixed
 def test_the_global_random_state_is_neither_used_nor_touched():
     before = torch.get_rng_state()
     options = {"seeds": (0,), "strengths": (0.3,), "steps": 3, "hidden": 4}
-    recipes = [hl.recipes.dropout(), hl.Recipe("flow", (Term(TrajectorySpec()),))]
+    recipes = [hl.recipes.dropout(), hl.Recipe("flow", (Term(FlowSpec()),))]
     first = hl.train(make_data("step class"), recipes, **options)
     torch.manual_seed(99)
     again = hl.train(make_data("step class"), recipes, **options)

@@ -1,6 +1,7 @@
 """What a network routes: hop maps, resolvents, walks, lesions, null models, dynamics, explanations."""
 
 from hoplens.analysis import dynamics, nulls
+from hoplens.analysis.analysing import analyze
 from hoplens.analysis.approximate import approximate_resolvent
 from hoplens.analysis.attribution import Explanation, explain
 from hoplens.analysis.fidelity import Fidelity, fidelity
@@ -18,7 +19,7 @@ from hoplens.analysis.measures import (
 )
 from hoplens.analysis.modularity import Blocks, blocks
 from hoplens.analysis.resolvent import Resolvent, resolvent
-from hoplens.analysis.summary import Analysis, analyze
+from hoplens.analysis.summary import Analysis
 from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.analysis.walks import flow, module_flow, top_paths
 

@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from hoplens.analysis.lags import lag_maps
+from hoplens.analysis.maps import HopMaps
+from hoplens.analysis.mean_maps import mean_maps
 from hoplens.analysis.trajectories import TrajectoryMaps
 from hoplens.display import Shown
 from hoplens.errors import NonFiniteError, ShapeError
 from hoplens.graph.implicit import takes_models
+from hoplens.graph.parts import Agreement
 from hoplens.graph.pathways import Pathways
+from hoplens.graph.timed import timed_maps
+from hoplens.models.rollout import Batch
+from hoplens.models.stack import Stack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,6 +196,28 @@ def fidelity(net: Pathways, trajectory: TrajectoryMaps) -> Fidelity:
     )
 
 
+def agreement_along(net: Pathways, stack: Stack, batch: Batch) -> Agreement:
+    """Return how well the maps of a graph predict the exact mean maps of a network along sequences."""
+    inputs = batch.inputs if stack.batch_first else batch.inputs.transpose(0, 1)
+    return agreement(net, mean_maps(stack, inputs, lengths=batch.lengths))
+
+
+def agreement(net: Pathways, exact: HopMaps) -> Agreement:
+    """Return how well the maps of a graph, static or of each step, predict exact mean maps (L, O, I)."""
+    steps = len(exact.hops)
+    wide = net.detach().to(torch.float64)
+    if net.steps:
+        guess = timed_maps(wide, steps)
+    else:
+        maps = lag_maps(wide, steps)
+        guess = maps.values[maps.lags >= 0]
+    values = exact.values.double()
+    flat, predicted = values.flatten(), guess.to(values).flatten()
+    error, gain, _ = (float(x) for x in _agreement(flat, predicted))
+    rho = float(_correlation(flat, predicted, torch.ones_like(flat, dtype=torch.bool)))
+    return Agreement(rho, 1 - error**2, gain)
+
+
 def _agreement(exact: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return |exact - guess| / |exact|, the best factor, and the share explained with it, over the last axis.
 
@@ -231,4 +259,4 @@ def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (values - mean).square().nanmean(dim=0).sqrt()
 
 
-__all__ = ["Fidelity", "fidelity"]
+__all__ = ["Fidelity", "agreement", "agreement_along", "fidelity"]

@@ -13,6 +13,7 @@ from hoplens.display import Shown
 from hoplens.errors import UnsupportedModelError, check_count
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
+from hoplens.graph.timed import split_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,18 +130,6 @@ def _from_hops(maps: HopMaps) -> LagMaps:
     return LagMaps(values, lags, maps.input_names, maps.output_names)
 
 
-def split_time(net: Pathways) -> tuple[Tensor, Tensor, Tensor]:
-    """Return w_rec as three parts (..., H, H): edges one step forward, one step backward, same step."""
-    w_rec = net.w_rec.to_dense() if net.is_sparse else net.w_rec
-    forward, backward = torch.zeros_like(w_rec), torch.zeros_like(w_rec)
-    if net.layers is None:
-        return w_rec, backward, forward
-    for layer in net.layers:
-        part = slice(layer.start, layer.stop)
-        (backward if layer.reverse else forward)[..., part, part] = w_rec[..., part, part]
-    return forward, backward, w_rec - forward - backward
-
-
 def check_levels(net: Pathways) -> None:
     """Raise unless inputs enter the first level, outputs leave the last, and edges climb one level."""
     if net.layers is None:
@@ -165,4 +154,4 @@ def check_levels(net: Pathways) -> None:
         )
 
 
-__all__ = ["LagMaps", "check_levels", "lag_maps", "split_time"]
+__all__ = ["LagMaps", "check_levels", "lag_maps"]

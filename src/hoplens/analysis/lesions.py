@@ -12,6 +12,7 @@ from hoplens.errors import ParameterError, RangeError, UnknownNameError, check_c
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.parts import Leak
 from hoplens.graph.pathways import Pathways, replace_blocks
+from hoplens.graph.timed import timed_maps
 
 CHUNK = 1 << 22  # numbers of one batch of lost maps: 32 MiB of float64
 SHORTER = "take a shorter horizon, or divide w_rec by its spectral radius"
@@ -20,7 +21,7 @@ Unit = int | str
 Edge = tuple[Unit, Unit]
 
 
-@takes_models
+@takes_models(steps=True)
 def ablate(net: Pathways, *, units: Sequence[Unit] = (), edges: Sequence[Edge] = ()) -> Pathways:
     """Return the network without some hidden units (all their edges cut) or recurrent edges.
 
@@ -49,7 +50,7 @@ def ablate(net: Pathways, *, units: Sequence[Unit] = (), edges: Sequence[Edge] =
     return replace_blocks(net, keep[:, None] * net.w_in, w_rec, net.w_out * keep, net.w_skip, leak=leak)
 
 
-@takes_models
+@takes_models(steps=True)
 def lesion(
     net: Pathways,
     horizon: int,
@@ -106,7 +107,23 @@ def lesion(
         size, lost = (torch.linalg.vector_norm(x, dim=(-3, -2, -1))[..., None] for x in (whole, whole - rest))
         return _share(lost, size, net)
     places = None if units is None else [_unit(net, unit) for unit in units]
+    if net.steps:
+        return _timed_lesions(net, length, list(range(net.n_hidden)) if places is None else places)
     return _each(net, length, lambda walks: walks.units_lost(places))
+
+
+def _timed_lesions(net: Pathways, length: int, places: list[int]) -> Tensor:
+    """Return what the maps of a graph of each step lose without each unit at all steps, shape (n,)."""
+    exact = net.to(torch.float64)
+    keep = 1 - torch.eye(net.n_hidden, dtype=torch.float64, device=net.w_in.device)[places]
+    whole = timed_maps(exact, length)
+    size = torch.linalg.vector_norm(whole)
+    numbers = whole.numel() * max(1, net.n_hidden // net.n_inputs)
+    lost = [
+        torch.linalg.vector_norm(whole - timed_maps(exact, length, without=part), dim=(-3, -2, -1))
+        for part in keep.split(max(1, CHUNK // numbers))
+    ]
+    return _share(torch.cat(lost), size, net)
 
 
 @takes_models

@@ -13,8 +13,8 @@ from hoplens.display import Shown
 from hoplens.errors import RangeError, UnstableError, check_count, check_number
 from hoplens.graph.chain import widen
 from hoplens.graph.implicit import takes_models
-from hoplens.graph.parts import Leak
-from hoplens.graph.pathways import LowRank, Pathways, replace_blocks
+from hoplens.graph.parts import Leak, LowRank
+from hoplens.graph.pathways import Pathways, replace_blocks
 from hoplens.graph.radius import exact_radius
 from hoplens.graph.solves import Solved, merge, narrow, solve_certified, sum_walks
 from hoplens.lookup import look_up

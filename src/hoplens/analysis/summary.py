@@ -8,38 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hoplens.analysis.fidelity import Fidelity, fidelity
-from hoplens.analysis.hops import HopMaps, hop_maps
-from hoplens.analysis.lesions import lesion, lesion_estimate
+from hoplens.analysis.fidelity import Fidelity
+from hoplens.analysis.maps import HopMaps
 from hoplens.analysis.measures import active_hops, dominant_hop
-from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
-from hoplens.analysis.walks import flow, top_paths
+from hoplens.analysis.walks import top_paths
 from hoplens.display import Shown
-from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
+from hoplens.errors import ParameterError, check_choice
 from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.graph.pathways import Pathways
-from hoplens.graph.radius import spectral_radius
-from hoplens.graph.rescaling import rescale
 from hoplens.lookup import look_up
-from hoplens.models.ablation import ablate_units, ablation_cost
-from hoplens.models.readers.models import is_recurrent, parts_of
-from hoplens.models.readers.opening import open_parts
-from hoplens.models.readers.reading import read
-from hoplens.models.recurrent_model import last_steps
-from hoplens.models.rollout import Batch, as_batch
-from hoplens.models.stack import Stack
 from hoplens.text import printable_lines
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-HORIZON = 20  # time steps where no inputs say how many there are
-LESION_FLOPS = 3e11  # what lesions may cost: some ten seconds on two cores
-CANDIDATES = 64  # units computed exactly where all are too many: those first by an estimate
-LARGEST_ANSWER = 1 << 31  # bytes of hop maps; tables and figures take several times this
 SHOWN = 5
 FORMATS = ("csv", "parquet")
 LEAST_SHARE = 0.005  # hops that would be printed as 0 % are left out
@@ -52,10 +37,12 @@ class Analysis(Shown):
     Attributes
     ----------
     net : Pathways
-        The graph, in float64.
+        The static graph, in float64: of the mean Jacobian along the inputs, or of the weights.
     maps : HopMaps
+        Along the inputs the exact mean maps, else those of ``net``.
     fidelity : Fidelity or None
-        Agreement with the exact maps on the inputs given; None without inputs.
+        How far the maps of the weights alone (of ``bare``, or of ``net`` where the place to linearise was
+        given) agree with the exact maps of each sample; None without inputs.
     spectral_radius : float
     share : Tensor, shape (K, H)
         Share of each unit in the mass of each hop.
@@ -69,6 +56,10 @@ class Analysis(Shown):
         without inputs, for networks that do not run forward step by step, and where it would take minutes.
     notes : tuple of str
         What the reader should know: where the weights come from, the precision computed in.
+    steps : Pathways or None
+        The graph of each step along the inputs, for networks of one layer that run forward.
+    bare : HopMaps or None
+        Maps of the weights alone, beside those along data.
     """
 
     net: Pathways
@@ -80,36 +71,76 @@ class Analysis(Shown):
     lesion_estimates: Tensor | None
     notes: tuple[str, ...]
     ablations: Tensor | None = None
+    steps: Pathways | None = None
+    bare: HopMaps | None = None
+
+    @property
+    def flows(self) -> bool:
+        """Whether ``maps`` are what flows along data, not what a graph could route."""
+        return self.maps.samples is not None
+
+    @property
+    def walked(self) -> Pathways:
+        """The graph that walks, shares and lesions are taken of: that of each step where there is one."""
+        return self.net if self.steps is None else self.steps
 
     def to_text(self) -> str:
-        """Return a summary for a person; the fidelity stands beside the weights-only claims."""
+        """Return a summary for a person; how far the weights alone can be believed stands beside it."""
         net, maps = self.net, self.maps
         lines = [
             f"{net.n_inputs} inputs, {net.n_hidden} hidden units, {net.n_outputs} outputs ({net.provenance})",
             f"spectral radius {self.spectral_radius:.3g}",
-            self._trust(),
         ]
+        if not self.flows:
+            lines.append(self._trust())
         if float(maps.values.abs().sum()) == 0:
-            lines.append(f"no input reaches an output within {int(maps.hops[-1])} hops")
+            reach = "along these inputs" if self.flows else f"within {int(maps.hops[-1])} hops"
+            lines.append(f"no input reaches an output {reach}")
         else:
-            lines.append("by the weights:")
-            lines.append("  most influence (sum of |H_k|): " + ", ".join(self._top_hops()))
-            active = active_hops(maps).double().mean()
-            lines.append(f"  active hops a pair: {float(active):.2f} of {len(maps.hops)}")
-            lines.append("  strongest pathways:")
-            lines += [
-                f"    {row.input} -> {row.output} at hop {row.hop}: {row.weight:+.4g}"
-                for row in self._strongest()
-            ]
-            size = self.importance()
-            if size is not None:
-                lines.append(
-                    f"  units without which {self.importance_of[0]} change most: {self._top_units(size)}"
-                )
-            if self.fidelity is not None and self.maps.timed:
-                lines.append("  (r: correlation of a hop with the exact maps on the inputs)")
+            lines += self._claims()
+        if self.flows:
+            lines += self._against_weights()
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def _claims(self) -> list[str]:
+        maps = self.maps
+        size = "|mean Jacobian|" if self.flows else "|H_k|"
+        counted = 0 if maps.samples is None else int(maps.samples.max())
+        lines = [
+            f"along the inputs (exact maps, mean over {counted} samples):" if counted else "by the weights:"
+        ]
+        lines.append(f"  most influence (sum of {size}): " + ", ".join(self._top_hops()))
+        active = active_hops(maps).double().mean()
+        lines.append(f"  active hops a pair: {float(active):.2f} of {len(maps.hops)}")
+        lines.append("  strongest pathways:")
+        lines += [
+            f"    {row.input} -> {row.output} at hop {row.hop}: {row.weight:+.4g}{self._spread(row)}"
+            for row in self._strongest()
+        ]
+        size_of = self.importance()
+        if size_of is not None:
+            changed = self.importance_of[0]
+            lines.append(f"  units without which {changed} change most: {self._top_units(size_of)}")
+        if self.fidelity is not None and self.maps.timed and not self.flows:
+            lines.append("  (r: correlation of a hop with the exact maps on the inputs)")
+        return lines
+
+    def _spread(self, row: Any) -> str:
+        """Return the spread over samples of a pathway, where it is known."""
+        if self.maps.spread is None:
+            return ""
+        place = self.maps.hops.tolist().index(row.hop)
+        output, source = self.maps.output_names.index(row.output), self.maps.input_names.index(row.input)
+        return f" (spread {float(self.maps.spread[place, output, source]):.2g})"
+
+    def _against_weights(self) -> list[str]:
+        lines = [f"  graph of each step: {self.steps.agreement}"] if self.steps is not None else []
+        lines.append(f"  static graph of the mean Jacobian: {self.net.agreement}")
+        lines = ["how well graphs predict these maps:", *lines]
+        if self.fidelity is not None:
+            lines += ["the weights alone, which say what could be routed:", f"  {self._trust()}"]
+        return lines
 
     def __str__(self) -> str:
         return self.to_text()
@@ -134,7 +165,7 @@ class Analysis(Shown):
     def _top_hops(self) -> list[str]:
         mass = self.maps.values.abs().sum((1, 2))
         share = mass / mass.sum()
-        fit = self.fidelity if self.maps.timed else None  # data are compared by lag
+        fit = self.fidelity if self.maps.timed and not self.flows else None  # data are compared by lag
         known = {} if fit is None else dict(zip(fit.hops.tolist(), fit.per_hop.tolist(), strict=True))
         parts = []
         for k in share.argsort(descending=True, stable=True)[:SHOWN].tolist():
@@ -198,6 +229,8 @@ class Analysis(Shown):
             "units": pd.DataFrame(units),
             "paths": self._paths(),
         }
+        if self.bare is not None:
+            tables["weights_hop_maps"] = self.bare.to_dataframe()
         if self.fidelity is not None:
             tables["fidelity"] = self.fidelity.to_dataframe()
         return tables
@@ -207,7 +240,7 @@ class Analysis(Shown):
 
         frames = []
         for row in self._strongest():
-            frame = top_paths(self.net, row.input, row.output, int(row.hop), SHOWN)
+            frame = top_paths(self.walked, row.input, row.output, int(row.hop), SHOWN)
             frame = frame.drop(columns="units").assign(hop=row.hop, input=row.input, output=row.output)
             frames.append(frame)
         columns = ["input", "output", "hop", "path", "product", "share"]
@@ -266,153 +299,4 @@ def check_parquet() -> None:
         )
 
 
-def analyze(
-    model: Any,
-    readout: Any = None,
-    *,
-    inputs: Any = None,
-    lengths: Tensor | None = None,
-    horizon: int | None = None,
-    rnn: str | None = None,
-    at: Any = None,
-    nonlinearity: str | None = None,
-    radius: float | None = None,
-) -> Analysis:
-    """Analyse one network: hop maps, units, lesions, and how far the weights can be believed.
-
-    Computed in float64 whatever the model's own precision, since sums over walks cancel; on the CPU for
-    networks that fit there. The model is left as it was.
-
-    Parameters
-    ----------
-    model : Pathways, or what `read` takes
-    readout : nn.Linear, matrix or prefix in a file, optional
-    inputs : Tensor (B, L, I) or PackedSequence, optional
-        Sequences to judge the weights by, in the layout that the model takes.
-    lengths : Tensor of int64, shape (B,), optional
-        Valid steps of sequences padded at the end; default all.
-    horizon : int, optional
-        Number of time steps L; default the steps of the longest of the inputs, 20 without inputs. No more
-        than the inputs have.
-    rnn : str, optional
-        Prefix of the recurrent module's keys in a file.
-    at : optional
-        Where to linearise, as in `read`; ``"mean"`` takes the mean over ``inputs``.
-    nonlinearity : {"tanh", "relu", "linear"}, optional
-        Of a plain RNN in a file of bare weights, which does not say; tanh is assumed, and a note says so.
-    radius : float, optional
-        Scale the recurrent weights to this spectral radius, as `rescale` does; the fidelity is judged
-        before that.
-
-    Returns
-    -------
-    Analysis
-    """
-    length = HORIZON if horizon is None else check_count("horizon", horizon)
-    along = inputs if isinstance(at, str) and at in ("mean", "steps") else None
-    if along is None and isinstance(at, str) and at in ("mean", "steps"):
-        raise ParameterError(f'at="{at}" needs inputs= (--inputs), some sequences')
-    notes: list[str] = []
-    if isinstance(model, str | Path):
-        parts = open_parts(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
-        model, readout, info = parts.whole or parts.stack(), None, parts.info
-    else:
-        if rnn is not None or nonlinearity is not None:
-            raise ParameterError(
-                "rnn= and nonlinearity= go with a file; leave them out for a model in memory"
-            )
-        info = parts_of(model, readout).info
-    if info.assumed:
-        notes.append(f"assumed: {info.assumed}; pass nonlinearity= (--nonlinearity) to say what they are")
-    net = read(model, readout, at=at, inputs=along, lengths=None if along is None else lengths)
-    if net.batch_shape:
-        raise ShapeError(
-            f"analyze takes one network, got leading axes {tuple(net.batch_shape)}; index them first"
-        )
-    traj = None
-    if inputs is not None:
-        if isinstance(model, Pathways):
-            raise ParameterError("inputs= needs a model that can be run; pass the module, not its Pathways")
-        traj = trajectory_maps(model, inputs, lengths=lengths, readout=readout)
-        length = _within(horizon, int(traj.lengths.max()))
-    if info.runs_last is not None and info.runs_last < length:
-        length = info.runs_last
-        notes.append(f"only the last {length} steps of a sequence are run, so the horizon is {length}")
-    size = length * net.n_outputs * net.n_inputs * torch.float64.itemsize
-    if size > LARGEST_ANSWER:
-        raise ParameterError(
-            f"the hop maps of {length} steps, {net.n_outputs} outputs and {net.n_inputs} inputs would take "
-            f"{size / 2**30:.1f} GiB; take a shorter horizon"
-        )
-    if net.w_in.dtype != torch.float64:
-        name = str(net.w_in.dtype).removeprefix("torch.")
-        notes.append(f"weights are {name}; computed in float64, as sums over walks cancel")
-    own = net.detach().to("cpu").to(torch.float64)
-    trust = ablations = None
-    if traj is not None:
-        trust = fidelity(own, TrajectoryMaps(traj.values.cpu(), traj.lengths.cpu(), traj.label))
-        ablations = _ablations(model, readout, inputs, lengths)
-    net = own if radius is None else rescale(own, radius)
-    maps, rho = hop_maps(net, length), float(spectral_radius(net))
-    if rho > 1 and bool(maps.values.any()):
-        notes.append(
-            f"walks grow {rho:.3g}-fold with each hop, so the horizon decides which hop weighs most; a "
-            "spectral radius below 1 (radius=0.5, --radius 0.5) weighs hops by their number instead"
-        )
-    lesions, estimates = _lesions(net, length, notes)
-    return Analysis(net, maps, trust, rho, flow(net, length), lesions, estimates, tuple(notes), ablations)
-
-
-def _within(horizon: int | None, steps: int) -> int:
-    """Return the horizon asked for, or that of the data, which it must not exceed."""
-    if horizon is None:
-        return steps
-    if horizon > steps:
-        raise ParameterError(
-            f"horizon={horizon} looks {horizon - 1} steps back, but the longest of the inputs has {steps} "
-            f"steps; leave it out, or give at most {steps}"
-        )
-    return horizon
-
-
-def _ablations(model: Any, readout: Any, inputs: Any, lengths: Tensor | None) -> Tensor | None:
-    if not (isinstance(model, nn.Module) or is_recurrent(model)):
-        return None
-    parts = parts_of(model, readout)
-    stack, window = parts.stack(), parts.info.runs_last
-    if not isinstance(stack, Stack) or stack.bidirectional:
-        return None
-    batch = as_batch(stack, inputs, lengths)
-    if window is not None:
-        last, lengths = last_steps(batch.inputs, window, batch.lengths)
-        assert lengths is not None
-        batch = Batch(last, lengths)
-    return ablate_units(stack, batch) if ablation_cost(stack, batch) <= LESION_FLOPS else None
-
-
-def _lesions(net: Pathways, length: int, notes: list[str]) -> tuple[Tensor | None, Tensor | None]:
-    """Return as many lesions as are affordable, and the estimate that chose them if not all are."""
-    hidden, ends = net.n_hidden, net.n_inputs + net.n_outputs
-    edges = net.w_rec.values().numel() if net.is_sparse else hidden**2
-    walks = 2.0 * length * edges * ends
-    sums = float(hidden * length**2 * net.n_inputs * net.n_outputs)
-    if walks + sums + 4 * length**0.5 * hidden**3 <= LESION_FLOPS:
-        return lesion(net, length), None
-    if 2 * walks + sums + 2 * length * edges * CANDIDATES > LESION_FLOPS:
-        notes.append(
-            f"lesions of {hidden} units over {length} steps would take minutes and are left out; take a "
-            "shorter horizon, or call lesion(net, horizon, units=..., together=False)"
-        )
-        return None, None
-    estimates = lesion_estimate(net, length)
-    best = estimates.argsort(descending=True, stable=True)[:CANDIDATES]
-    lesions = torch.full_like(estimates, torch.nan)
-    lesions[best] = lesion(net, length, units=best.tolist(), together=False)
-    notes.append(
-        f"lesions are exact for {CANDIDATES} units only, the first by an estimate (of thin products) that "
-        "counts walks which return to a unit more than once"
-    )
-    return lesions, estimates
-
-
-__all__ = ["Analysis", "analyze"]
+__all__ = ["FORMATS", "Analysis", "check_parquet"]

@@ -17,7 +17,7 @@ from hoplens.errors import HoplensError, ParameterError, ShapeError, Unsupported
 from hoplens.graph.pathways import Pathways
 from hoplens.models.adjoint import pull_stack
 from hoplens.models.guard import untouched
-from hoplens.models.readers.models import first_tensor, is_recurrent, parts_of
+from hoplens.models.readers.models import first_tensor, parts_of, recurrent_parts
 from hoplens.models.readers.modules import leaky, readout_matrix, unreadable
 from hoplens.models.recurrent_model import at_steps, last_steps
 from hoplens.models.rollout import Batch, as_batch, run
@@ -109,11 +109,11 @@ def trajectory_maps(
     ShapeError
         If the inputs do not fit.
     """
-    if not is_recurrent(model):
+    parts = recurrent_parts(model, readout)
+    if parts is None:
         if lengths is not None:
             raise ParameterError("lengths= go with a recurrent network; pass sequences of one length")
         return autograd_maps(model, inputs, readout, state)
-    parts = parts_of(model, readout)
     stack = leaky(parts.stack(), dt, tau)
     if isinstance(stack, Pathways):
         raise UnsupportedModelError(

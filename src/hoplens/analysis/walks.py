@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from hoplens.errors import ParameterError, ShapeError, UnknownNameError, check_count
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
+from hoplens.graph.timed import check_one_level, timed_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 22  # candidates of one comparison in the dynamic program: 32 MiB of float64
 
 
-@takes_models
+@takes_models(steps=True)
 def top_paths(net: Pathways, source: int | str, target: int | str, hops: int, n: int = 10) -> pd.DataFrame:
     """Return the n strongest single walks of a given length from an input to an output.
 
@@ -29,7 +30,7 @@ def top_paths(net: Pathways, source: int | str, target: int | str, hops: int, n:
     Parameters
     ----------
     net : Pathways
-        One network.
+        One network, static or a graph of each step (``read(at="steps")``).
     source : int or str
         Input, by number or name.
     target : int or str
@@ -56,16 +57,17 @@ def top_paths(net: Pathways, source: int | str, target: int | str, hops: int, n:
     import pandas as pd
 
     length, count = check_count("hops", hops), check_count("n", n)
-    _one_network(net, "top_paths")
+    if not net.steps:
+        _one_network(net, "top_paths")
+    check_one_level(net)
     start = _position("source", source, net.input_names)
     end = _position("target", target, net.output_names)
-    net = net.detach().check_finite().to(torch.float64)
-    w_rec = net.w_rec.to_dense()  # once, not for every walk
-    found = _direct(net, start, end) if length == 1 else _best_walks(net, w_rec, start, end, length, count)
-    total = _mass(net, w_rec, start, end, length)
+    ways = _Ways.of(net.detach().check_finite().to(torch.float64), start, end, length)
+    walks = ways.best(count)
+    total = ways.mass()
     rows = []
-    for units in found:
-        product = _product(net, w_rec, start, units, end)
+    for units in walks:
+        product = ways.product(units)
         names = [net.input_names[start], *(net.hidden_names[j] for j in units), net.output_names[end]]
         rows.append((product, units, abs(product) / total if total else 0.0, " > ".join(names)))
     rows.sort(key=lambda row: (-abs(row[0]), row[1]))
@@ -73,35 +75,73 @@ def top_paths(net: Pathways, source: int | str, target: int | str, hops: int, n:
     return frame.astype({"product": float, "share": float})
 
 
-def _direct(net: Pathways, start: int, end: int) -> list[tuple[int, ...]]:
-    return [] if net.w_skip is None or float(net.w_skip[end, start]) == 0 else [()]
+class _Ways(NamedTuple):
+    """All walks of one length from an input to an output."""
 
+    entering: Tensor  # (H,)
+    edges: tuple[Tensor, ...]  # (H, H) each, in the order walked
+    leaving: Tensor  # (H,)
+    direct: float | None  # weight of the one edge of walks of one hop
 
-def _best_walks(
-    net: Pathways, weights: Tensor, start: int, end: int, hops: int, n: int
-) -> list[tuple[int, ...]]:
-    # sums of logarithms order as products do and cannot underflow; a missing edge is -inf
-    w_rec = weights.abs().log()
-    best = net.w_in[:, start].abs().log()[:, None]  # (H, k): the k best walks that end in each unit
-    origins: list[tuple[Tensor, Tensor]] = []  # unit and rank that each of these walks came from
-    for _ in range(hops - 2):
-        values, came_from = _extend(w_rec, best, n)
-        width = best.shape[1]
-        origins.append((came_from // width, came_from % width))
-        best = values
-    ends = (best + net.w_out[end].abs().log()[:, None]).flatten()
-    values, index = ends.topk(min(n, len(ends)))
-    walks = []
-    for value, place in zip(values.tolist(), index.tolist(), strict=True):
-        if value == -torch.inf:
-            break
-        unit, rank = divmod(place, best.shape[1])
-        units = [unit]
-        for units_before, ranks_before in reversed(origins):
-            unit, rank = int(units_before[unit, rank]), int(ranks_before[unit, rank])
-            units.append(unit)
-        walks.append(tuple(reversed(units)))
-    return walks
+    @classmethod
+    def of(cls, net: Pathways, start: int, end: int, hops: int) -> _Ways:
+        lag = max(0, hops - 2)
+        if hops == 1:
+            weight = 0.0 if net.w_skip is None else float(net.w_skip[..., end, start].flatten()[0])
+            return cls(net.w_in.new_zeros(0), (), net.w_in.new_zeros(0), weight)
+        if not net.steps:
+            w_rec = net.w_rec.to_dense()  # once, not for every walk
+            return cls(net.w_in[:, start], (w_rec,) * lag, net.w_out[end], None)
+        if lag >= len(net.w_in):
+            nothing = torch.zeros_like(net.w_in[0, :, start])
+            return cls(nothing, (), nothing, None)
+        edges = tuple(net.w_rec[:lag].flip(0).unbind(0))
+        return cls(net.w_in[lag, :, start], edges, net.w_out[0, end], None)
+
+    def best(self, n: int) -> list[tuple[int, ...]]:
+        """Return the units of the n strongest walks, fewer where others have a product of 0."""
+        if self.direct is not None:
+            return [()] if self.direct else []
+        # sums of logarithms order as products do and cannot underflow; a missing edge is -inf
+        best = self.entering.abs().log()[:, None]  # (H, k): the k best walks that end in each unit
+        origins: list[tuple[Tensor, Tensor]] = []  # unit and rank that each of these walks came from
+        logs = {id(edge): edge.abs().log() for edge in self.edges}  # of a static graph one for all hops
+        for edge in self.edges:
+            values, came_from = _extend(logs[id(edge)], best, n)
+            width = best.shape[1]
+            origins.append((came_from // width, came_from % width))
+            best = values
+        ends = (best + self.leaving.abs().log()[:, None]).flatten()
+        values, index = ends.topk(min(n, len(ends)))
+        walks = []
+        for value, place in zip(values.tolist(), index.tolist(), strict=True):
+            if value == -torch.inf:
+                break
+            unit, rank = divmod(place, best.shape[1])
+            units = [unit]
+            for units_before, ranks_before in reversed(origins):
+                unit, rank = int(units_before[unit, rank]), int(ranks_before[unit, rank])
+                units.append(unit)
+            walks.append(tuple(reversed(units)))
+        return walks
+
+    def product(self, units: tuple[int, ...]) -> float:
+        """Return the product of the weights of a walk."""
+        if self.direct is not None:
+            return self.direct
+        value = float(self.entering[units[0]]) * float(self.leaving[units[-1]])
+        for edge, (tail, head) in zip(self.edges, itertools.pairwise(units), strict=True):
+            value *= float(edge[head, tail])
+        return value
+
+    def mass(self) -> float:
+        """Return the summed magnitude of all walks."""
+        if self.direct is not None:
+            return abs(self.direct)
+        column = self.entering.abs()
+        for edge in self.edges:
+            column = edge.abs() @ column
+        return float(self.leaving.abs() @ column)
 
 
 def _extend(w_rec: Tensor, best: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -113,28 +153,7 @@ def _extend(w_rec: Tensor, best: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
 
-def _product(net: Pathways, w_rec: Tensor, start: int, units: tuple[int, ...], end: int) -> float:
-    if not units:
-        assert net.w_skip is not None
-        return float(net.w_skip[end, start])
-    value = float(net.w_in[units[0], start])
-    for here, there in itertools.pairwise(units):
-        value *= float(w_rec[there, here])
-    return value * float(net.w_out[end, units[-1]])
-
-
-def _mass(net: Pathways, w_rec: Tensor, start: int, end: int, hops: int) -> float:
-    """Return the summed magnitude of all walks of this length."""
-    if hops == 1:
-        return 0.0 if net.w_skip is None else abs(float(net.w_skip[end, start]))
-    magnitudes = w_rec.abs()
-    column = net.w_in[:, start].abs()
-    for _ in range(hops - 2):
-        column = magnitudes @ column
-    return float(net.w_out[end].abs() @ column)
-
-
-@takes_models
+@takes_models(steps=True)
 def flow(net: Pathways, horizon: int) -> Tensor:
     """Return the share of each hidden unit in the pathway mass of each hop.
 
@@ -146,7 +165,7 @@ def flow(net: Pathways, horizon: int) -> Tensor:
     Parameters
     ----------
     net : Pathways
-        Any leading axes.
+        Any leading axes, or a graph of each step (``read(at="steps")``).
     horizon : int
         L: hops 2 .. L + 1 of one layer, D + 1 .. L + D of a stack of D layers, as in `hop_maps`.
 
@@ -158,6 +177,8 @@ def flow(net: Pathways, horizon: int) -> Tensor:
     """
     length = check_count("horizon", horizon)
     net = net.check_finite()
+    if net.steps:
+        return timed_shares(net, length)
     levels = 1 if net.layers is None else net.layers[-1].level + 1
     w_rec = net.w_rec.abs()
     backward = w_rec.transpose(0, 1).to_sparse_csr() if net.is_sparse else w_rec.mT

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from hoplens.cli.console import SafeConsole
 from hoplens.errors import HoplensError, ParameterError, check_choice
+from hoplens.lookup import look_up
 
 HORIZON_HELP = "Time steps considered; those of the longest of the inputs, 20 without inputs."
 # options that several commands share
@@ -19,7 +23,9 @@ Inputs = Annotated[Path | None, typer.Option(help="An .npz file with sequences (
 Nonlinearity = Annotated[
     str | None, typer.Option(help="Of a plain RNN, where its file does not say: tanh, relu or linear.")
 ]
-At = Annotated[str | None, typer.Option(help="Where to linearise: raw, origin, or mean (over --inputs).")]
+At = Annotated[
+    str | None, typer.Option(help="Where to linearise: raw, origin, or flow, mean (over --inputs).")
+]
 Horizon = Annotated[int | None, typer.Option(help=HORIZON_HELP)]
 Model = Annotated[str, typer.Argument(help="A file of save_model, or a safetensors or state_dict file.")]
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
@@ -49,11 +55,23 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def escape(text: str) -> str:
-    """Keep rich from reading brackets in a message as markup."""
-    from rich.markup import escape as rich_escape
+def command(place: str) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+    """Make a command of a signature: its options go, by name, to a function that is loaded when it runs.
 
-    return rich_escape(text)
+    A command that has something to tell the shell returns the code to end with.
+    """
+
+    def make(signature: Callable[..., None]) -> Callable[..., Any]:
+        @app.command()
+        @functools.wraps(signature)
+        def run(**options: Any) -> None:
+            code = look_up(f"hoplens.cli.commands.{place}")(console, **options)
+            if code:
+                raise typer.Exit(code)
+
+        return run
+
+    return make
 
 
 @app.command()
@@ -74,7 +92,7 @@ def reproduce(
     workers: Annotated[int, typer.Option(help="Processes; 0 takes one a core.")] = 0,
 ) -> None:
     """Run a study: no penalty, L1, L2, the paper's, the recommended recipe and others, compared."""
-    from hoplens.cli.commands import run_reproduce
+    from hoplens.cli.commands.reproduce import run_reproduce
 
     if workers < 0:
         raise ParameterError(f"--workers must be 0 or more, got {workers}")
@@ -85,7 +103,7 @@ def reproduce(
     )
 
 
-@app.command()
+@command("train:run_train")
 def train(
     task: Annotated[str, typer.Argument(help="Task name; see `hoplens tasks`.")],
     recipe: Annotated[str, typer.Option(help="none, l1, l2, paper or recommended.")] = "recommended",
@@ -99,21 +117,6 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder to keep the networks and their page in.")] = None,
 ) -> None:
     """Train networks on one task and print what their pathways look like."""
-    from hoplens.cli.commands import run_train
-
-    run_train(
-        console,
-        task,
-        recipe=recipe,
-        signal=signal,
-        lag=lag,
-        length=length,
-        strength=strength,
-        seeds=seeds,
-        hidden=hidden,
-        steps=steps,
-        out=out,
-    )
 
 
 @app.command()
@@ -143,7 +146,7 @@ def sweep(
     ] = False,
 ) -> None:
     """Run a study of any size into a store; what is there is never trained again."""
-    from hoplens.cli.commands import example, run_sweep_command
+    from hoplens.cli.commands.sweep import example, run_sweep_command
 
     if show_example:
         typer.echo(example(None if study is None else str(study)), nl=False)
@@ -165,7 +168,7 @@ def sweep(
         raise typer.Exit(code)
 
 
-@app.command()
+@command("status:run_status")
 def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store of `hoplens sweep`.")],
     study: Annotated[str | None, typer.Option(help="Name or id; the latest if left out.")] = None,
@@ -174,12 +177,9 @@ def status(
     ] = None,
 ) -> None:
     """Say how far a sweep is, running or not."""
-    from hoplens.cli.commands import run_status
-
-    run_status(console, folder, study=study, table=table)
 
 
-@app.command()
+@command("analyze:run_analyze")
 def analyze(
     model: Annotated[
         str, typer.Argument(help="A safetensors or state_dict file, or the example `celegans`.")
@@ -197,24 +197,9 @@ def analyze(
     table_format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
 ) -> None:
     """Read a trained network and say what it routes where, when and over which units."""
-    from hoplens.cli.commands import run_analyze
-
-    run_analyze(
-        console,
-        model,
-        rnn=rnn,
-        readout=readout,
-        inputs=inputs,
-        horizon=horizon,
-        out=out,
-        table_format=table_format,
-        nonlinearity=nonlinearity,
-        at=at,
-        radius=radius,
-    )
 
 
-@app.command()
+@command("report:run_report")
 def report(
     source: Annotated[
         str,
@@ -231,22 +216,9 @@ def report(
     horizon: Horizon = None,
 ) -> None:
     """Write one HTML page about a study, a training run or a trained network."""
-    from hoplens.cli.commands import run_report
-
-    run_report(
-        console,
-        source,
-        out=out,
-        rnn=rnn,
-        readout=readout,
-        inputs=inputs,
-        horizon=horizon,
-        nonlinearity=nonlinearity,
-        at=at,
-    )
 
 
-@app.command()
+@command("explain:run_explain")
 def explain(
     model: Annotated[str, typer.Argument(help="A safetensors or state_dict file.")],
     inputs: Annotated[
@@ -262,23 +234,9 @@ def explain(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write.")] = None,
 ) -> None:
     """Say which inputs at which steps made one output what it is."""
-    from hoplens.cli.commands import run_explain
-
-    run_explain(
-        console,
-        model,
-        inputs=inputs,
-        sample=sample,
-        rnn=rnn,
-        readout=readout,
-        nonlinearity=nonlinearity,
-        output=output,
-        baseline=baseline,
-        out=out,
-    )
 
 
-@app.command()
+@command("compress:run_compress")
 def compress(
     model: Model,
     data: Annotated[
@@ -292,7 +250,7 @@ def compress(
         Path, typer.Option("--out", "-o", help="Results folder; an interrupted search in it goes on.")
     ],
     target_size: Annotated[
-        float, typer.Option(help="Largest size of the ONNX file, as a share of the given model's.")
+        float, typer.Option(help="Largest size of the file, as a share of the given model's ONNX file.")
     ] = 0.25,
     max_loss: Annotated[float, typer.Option(help="Largest loss of accuracy or explained variance.")] = 0.01,
     rnn: Rnn = None,
@@ -307,30 +265,13 @@ def compress(
         bool, typer.Option("--quick", help="At most ten candidates, a third of the steps of fine-tuning.")
     ] = False,
 ) -> None:
-    """Make a trained network smaller within limits, and write it in three formats with a model card."""
-    from hoplens.cli.commands import run_compress
+    """Make a trained network smaller within limits, and write it in every format with a model card.
 
-    run_compress(
-        console,
-        model,
-        data=data,
-        test=test,
-        target_size=target_size,
-        max_loss=max_loss,
-        out=out,
-        rnn=rnn,
-        readout=readout,
-        nonlinearity=nonlinearity,
-        steps=steps,
-        lr=lr,
-        batch=batch,
-        seed=seed,
-        seconds=seconds,
-        quick=quick,
-    )
+    Exits with 3 where the chosen model, on sequences that the choice has not seen, misses a limit.
+    """
 
 
-@app.command()
+@command("export:run_export")
 def export(
     model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
@@ -349,37 +290,15 @@ def export(
     stateful: Annotated[
         bool, typer.Option("--stateful", help="ONNX: states as inputs and outputs, for streams.")
     ] = False,
-    storage: Annotated[str, typer.Option(help="ONNX: auto, dense or half.")] = "auto",
     dt: Annotated[float, typer.Option(help="NIR: seconds a time step lasts.")] = 1e-3,
     method: Annotated[str, typer.Option(help="NIR: euler or zoh.")] = "euler",
 ) -> None:
     """Write a trained network as ONNX or NIR, after comparing the file with it."""
-    from hoplens.cli.commands import run_export
-
-    run_export(
-        console,
-        model,
-        out=out,
-        file_format=file_format,
-        data=data,
-        rnn=rnn,
-        readout=readout,
-        nonlinearity=nonlinearity,
-        every_step=every_step,
-        lengths=lengths,
-        stateful=stateful,
-        storage=storage,
-        dt=dt,
-        method=method,
-    )
 
 
-@app.command()
+@command("train:run_tasks")
 def tasks() -> None:
     """List the tasks and signal patterns."""
-    from hoplens.cli.commands import run_tasks
-
-    run_tasks(console)
 
 
 if __name__ == "__main__":

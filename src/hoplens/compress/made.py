@@ -13,10 +13,7 @@ from hoplens.models.recurrent_model import RecurrentModel
 class CompressedModel:
     """A model and what was done to it; every function of hoplens that takes a model takes it.
 
-    Attributes
-    ----------
-    model : RecurrentModel
-        Plain modules of torch.
+    ``model``: plain modules of torch.
     """
 
     model: RecurrentModel
@@ -44,6 +41,3 @@ class CompressedModel:
             if isinstance(value, str | int | float):
                 told.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(told)})"
-
-
-__all__ = ["CompressedModel"]

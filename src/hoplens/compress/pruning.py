@@ -4,30 +4,61 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
 
-from hoplens.compress.pruned import Pruned, PrunedEnsemble, gather, hold_masks, report_of
+from hoplens.compress.criteria import CRITERIA, Criterion, Loss, choose, compensated, parse_structure
+from hoplens.compress.made import CompressedModel
 from hoplens.compress.removal import thin_units
-from hoplens.compress.scores import CRITERIA, Criterion, Loss, compensated
-from hoplens.compress.sensitivity import BLOCKS, white_noise
-from hoplens.compress.structures import choose, parse_structure
+from hoplens.compress.sensitivity import BLOCKS, block_of, white_noise
 from hoplens.compress.tuning import fine_tune as train_weights
 from hoplens.compress.tuning import loss as default_loss
-from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count, check_number
-from hoplens.models.ensemble import Ensemble
+from hoplens.errors import ParameterError, check_choice, check_count, check_number
 from hoplens.models.readers.copies import as_model, plain_copy
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.models.tensors import as_sequences, check_targets, numbers
+from hoplens.models.tensors import as_sequences, check_finite, check_targets, numbers
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.seeds import generator
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pruned(CompressedModel):
+    """A pruned model; unpacks as ``core, readout = hl.prune(...)``.
+
+    Attributes
+    ----------
+    model : RecurrentModel
+        New modules; smaller ones where units were removed.
+    masks : dict of Tensor of bool
+        Which weights are left, by the name of the tensor in ``model``; of the pruned matrices only.
+    units : dict of list of int, or None
+        Of structure "unit": the hidden units that are left in every layer, by their old numbers.
+    report : pandas.DataFrame
+        One row a tensor of the model: block, pruned (whether it was asked for), shapes and numbers of
+        non-zero weights before and after, sparsity (share of zeros).
+    """
+
+    masks: dict[str, Tensor]
+    units: dict[str, list[int]] | None
+    report: pd.DataFrame
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter((self.model.core, self.model.readout))
+
+    def with_masks(self) -> RecurrentModel:
+        """Return a copy of the model whose masks ``torch.nn.utils.prune`` holds, so that training keeps them.
+
+        `torch.nn.utils.prune.remove`, or `prune` itself, makes plain weights of them again.
+        """
+        return _hold_masks(copy.deepcopy(self.model), self.masks)
 
 
 @dataclass(frozen=True)
@@ -51,58 +82,8 @@ class _Job:
         return float(GradualPruning(self.amount).share(torch.tensor(done / self.rounds, dtype=torch.float64)))
 
 
-@overload
-def prune(
-    model: Ensemble,
-    amount: float | None = ...,
-    *,
-    by: str = ...,
-    structure: str = ...,
-    readout: None = ...,
-    blocks: Sequence[str] = ...,
-    inputs: Tensor | None = ...,
-    targets: Tensor | None = ...,
-    loss: Loss | None = ...,
-    horizon: int = ...,
-    samples: int = ...,
-    rounds: int = ...,
-    compensate: bool | None = ...,
-    block_size: int = ...,
-    steps: int = ...,
-    lr: float = ...,
-    batch: int = ...,
-    fine_tune: Callable[[RecurrentModel], Any] | None = ...,
-    seed: int = ...,
-) -> PrunedEnsemble: ...
-
-
-@overload
 def prune(
     model: nn.Module,
-    amount: float | None = ...,
-    *,
-    by: str = ...,
-    structure: str = ...,
-    readout: nn.Linear | None = ...,
-    blocks: Sequence[str] = ...,
-    inputs: Tensor | None = ...,
-    targets: Tensor | None = ...,
-    loss: Loss | None = ...,
-    horizon: int = ...,
-    samples: int = ...,
-    rounds: int = ...,
-    compensate: bool | None = ...,
-    block_size: int = ...,
-    steps: int = ...,
-    lr: float = ...,
-    batch: int = ...,
-    fine_tune: Callable[[RecurrentModel], Any] | None = ...,
-    seed: int = ...,
-) -> Pruned: ...
-
-
-def prune(
-    model: nn.Module | Ensemble,
     amount: float | None = None,
     *,
     by: str = "pathway",
@@ -122,7 +103,7 @@ def prune(
     batch: int = 64,
     fine_tune: Callable[[RecurrentModel], Any] | None = None,
     seed: int = 0,
-) -> Pruned | PrunedEnsemble:
+) -> Pruned:
     """Remove weights or hidden units of a recurrent network; the model given stays as it was.
 
     ``by="pathway"`` asks what the outputs lose. Edge j -> i carries ``dy / dW[i, j] = sum_t (dy / dz_(t,i))
@@ -135,7 +116,7 @@ def prune(
 
     Parameters
     ----------
-    model : RecurrentModel, core with ``readout``, or Ensemble
+    model : RecurrentModel, or core with ``readout``
         nn.RNN, nn.GRU, nn.LSTM (stacked, bidirectional, projected) or LeakyRNN with ``batch_first=True``.
         Masks of ``torch.nn.utils.prune`` are applied first; weights that are zero stay zero and count.
     amount : float
@@ -184,7 +165,7 @@ def prune(
 
     Returns
     -------
-    Pruned or PrunedEnsemble
+    Pruned
         Warns if nothing changed.
 
     Raises
@@ -205,13 +186,11 @@ def prune(
         raise ParameterError('name at least one of the blocks "in", "rec", "out"; units take no blocks=')
     if steps and fine_tune is not None:
         raise ParameterError("steps= and fine_tune= are two ways to fine-tune; give one of them")
-    if isinstance(model, Ensemble) and readout is not None:
-        raise ParameterError("an Ensemble has its own read-outs; leave readout= out")
     inputs = None if inputs is None else numbers(inputs, "inputs")
     if targets is not None and inputs is not None:
         targets = check_targets(targets, len(inputs))
-    models = model.models() if isinstance(model, Ensemble) else [as_model(model, readout, needs="weight_hh")]
-    data, aims = _data(models[0], by, inputs, targets, steps, samples, horizon, seed)
+    given = as_model(model, readout, needs="weight_hh")
+    data, aims = _data(given, by, inputs, targets, steps, samples, horizon, seed)
     criterion = Criterion(by, data, aims, loss or default_loss, generator("random scores", seed), seed)
     tune = None
     if steps:
@@ -231,10 +210,34 @@ def prune(
         compensate=by == "pathway" if compensate is None else compensate,
         tune=tune,
     )
-    done = [_prune(one, job) for one in models]
-    if not any(_changed(one.report) for one in done):
-        warnings.warn(_nothing(done[0], share), UserWarning, stacklevel=2)
-    return gather(model, done) if isinstance(model, Ensemble) else done[0]
+    done = _prune(given, job)
+    if bool((done.report["weights"] == done.report["weights_before"]).all()):
+        warnings.warn(_nothing(done, share), UserWarning, stacklevel=2)
+    return done
+
+
+def _hold_masks(model: RecurrentModel, masks: dict[str, Tensor]) -> RecurrentModel:
+    """Put masks, by the names of the model's tensors, under ``torch.nn.utils.prune`` in place."""
+    for name, mask in masks.items():
+        part, _, tensor = name.partition(".")
+        torch_prune.custom_from_mask(getattr(model, part), tensor, mask)
+    return model
+
+
+def _report(given: RecurrentModel, small: RecurrentModel, blocks: Sequence[str] | None) -> pd.DataFrame:
+    """Return one row a tensor, before and after; ``blocks`` are what was pruned, None: units."""
+    import pandas as pd
+
+    rows = []
+    for (name, old), new in zip(given.state_dict().items(), small.state_dict().values(), strict=True):
+        block = block_of(name)
+        pruned = old.shape != new.shape if blocks is None else block in blocks
+        zeros = float((new == 0).double().mean())
+        shapes = (tuple(old.shape), tuple(new.shape))
+        counts = (int((old != 0).sum()), int((new != 0).sum()))
+        rows.append((name, block or "-", pruned, *shapes, *counts, zeros))
+    columns = ["tensor", "block", "pruned", "shape_before", "shape", "weights_before", "weights", "sparsity"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _amount(amount: float | None, pattern: tuple[int, int] | None) -> float:
@@ -286,10 +289,7 @@ def _tuner(
 def _prune(given: RecurrentModel, job: _Job) -> Pruned:
     """Prune one model of plain parameters; it is left as it is."""
     for name, value in given.state_dict().items():
-        if not bool(torch.isfinite(value).all()):
-            raise NonFiniteError(
-                f"{name} must hold finite numbers; prune a model whose training did not diverge"
-            )
+        check_finite(name, value)
     own = copy.deepcopy(given)
     size = given.core.hidden_size
     units: dict[str, list[int]] | None = None
@@ -302,11 +302,11 @@ def _prune(given: RecurrentModel, job: _Job) -> Pruned:
         else:
             masks = _thin_weights(own, job, job.share(done))
         if job.tune is not None:
-            own = hold_masks(own, masks).train()
+            own = _hold_masks(own, masks).train()
             with torch.random.fork_rng(devices=[]):  # dropout draws from it
                 job.tune(own, given)
             own = RecurrentModel(plain_copy(own.core), plain_copy(own.readout), own.info).eval()
-    return Pruned(own, masks, units, report_of(given, own, None if job.kind == "unit" else job.blocks))
+    return Pruned(own, masks, units, _report(given, own, None if job.kind == "unit" else job.blocks))
 
 
 def _thin_weights(own: RecurrentModel, job: _Job, share: float) -> dict[str, Tensor]:
@@ -330,14 +330,7 @@ def _thin_weights(own: RecurrentModel, job: _Job, share: float) -> dict[str, Ten
     return masks
 
 
-def _changed(report: pd.DataFrame) -> bool:
-    return bool((report["weights"] != report["weights_before"]).any())
-
-
 def _nothing(done: Pruned, share: float) -> str:
     pruned = done.report[done.report["pruned"]]
     least = f"; the least sparse matrix has {pruned['sparsity'].min():.1%} zeros" if len(pruned) else ""
     return f"nothing was pruned: a share of {share:g} takes away no more than what is zero already{least}"
-
-
-__all__ = ["prune"]

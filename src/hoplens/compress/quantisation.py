@@ -12,7 +12,7 @@ from torch import Tensor
 from hoplens.compress.made import CompressedModel
 from hoplens.compress.simulation import record, rounded, run_model
 from hoplens.compress.tuning import fine_tune, loss, score
-from hoplens.errors import NonFiniteError, ParameterError, check_choice, check_count
+from hoplens.errors import ParameterError, check_choice, check_count
 from hoplens.models.grids import (
     LARGEST,
     METHODS,
@@ -25,7 +25,7 @@ from hoplens.models.grids import (
 )
 from hoplens.models.readers.copies import as_model
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.models.tensors import as_sequences, check_lengths, check_targets
+from hoplens.models.tensors import as_sequences, check_finite, check_lengths, check_targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class Quantised(CompressedModel):
         of the outputs on the calibration data, simulated).
     scores : dict of str to float
         With targets: "before" (the float model), "quantised" (after calibration) and "fine-tuned", on the
-        test data where given, else on the data given; simulated but for "before". Accuracy for whole-number
+        data given; simulated but for "before". Accuracy for whole-number
         targets, else the explained share of the variance.
     """
 
@@ -137,8 +137,6 @@ def quantise(
     inputs: Tensor | None = None,
     lengths: Tensor | None = None,
     targets: Tensor | None = None,
-    test: tuple[Tensor, Tensor] | None = None,
-    activations: bool = True,
     scales: str = "best",
     steps: int = 0,
     lr: float = 1e-3,
@@ -168,10 +166,6 @@ def quantise(
     targets : Tensor, optional
         Of these sequences: int64 classes, or numbers. Fine-tuning without targets aims at the
         outputs of the model itself.
-    test : (inputs, targets), optional
-        What ``scores`` are measured on.
-    activations : bool, default True
-        False leaves activations in floats.
     scales : {"best", "minmax", "percentile", "mse"}, default "best"
         How scales are set; "best" tries all for weights and activations and takes the pair that changes the
         outputs least.
@@ -195,25 +189,25 @@ def quantise(
     tensors = {name: value.detach().float() for name, value in own.state_dict().items()}
     own = own.float()
     for name, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
-            raise NonFiniteError(
-                f"{name} must hold finite numbers; quantise a model whose training did not diverge"
-            )
+        check_finite(name, value)
     if inputs is None and (targets is not None or check_count("steps", steps, least=0)):
         raise ParameterError("targets and fine-tuning need inputs=")
-    data = None if inputs is None else _checked(inputs, own.n_inputs)
+    data = None if inputs is None else as_sequences(inputs, own.n_inputs, "inputs").float()
     lengths = None if data is None else check_lengths(lengths, data)
     if targets is not None and data is not None:
         targets = check_targets(targets, len(data))
-    if test is not None:
-        unseen = as_sequences(test[0], own.n_inputs, "the test inputs").float()
-        test = unseen, check_targets(test[1], len(unseen))
-    chosen, grids, tried = _choose(own, tensors, form, scales, data, lengths, activations)
+    chosen, grids, tried = _choose(own, tensors, form, scales, data, lengths)
     scores: dict[str, float] = {}
-    judge = _judge(own, data, lengths, targets, test)
-    if judge:
-        scores["before"] = judge(None, {})
-        scores["quantised"] = judge(_on_grid(tensors, chosen, form), grids)
+
+    def judge(name: str) -> None:
+        if data is not None and targets is not None:
+            shown = run_model(own, _on_grid(tensors, chosen, form), data, lengths, tap=rounded(grids))
+            scores[name] = score(shown, targets)
+
+    with torch.no_grad():
+        if data is not None and targets is not None:
+            scores["before"] = score(own(data, lengths), targets)
+        judge("quantised")
     if steps:
         assert data is not None
         with torch.no_grad():
@@ -230,17 +224,12 @@ def quantise(
             batch=batch,
             seed=seed,
         )
-        if judge:
-            scores["fine-tuned"] = judge(_on_grid(tensors, chosen, form), grids)
+        with torch.no_grad():
+            judge("fine-tuned")
     levels = {n: to_levels(tensors[n], s, LARGEST[form]).to(torch.int8) for n, s in chosen.items()}
     final = _on_grid(tensors, chosen, form)
     own.load_state_dict(final)
     return Quantised(own, form, levels, chosen, grids, _table(tensors, final, chosen, form), tried, scores)
-
-
-def _checked(inputs: Any, n_inputs: int) -> Tensor:
-    """Return calibration inputs in float32."""
-    return as_sequences(inputs, n_inputs, "inputs").float()
 
 
 def _matrices(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -261,7 +250,6 @@ def _choose(
     scales: str,
     data: Tensor | None,
     lengths: Tensor | None,
-    activations: bool,
 ) -> tuple[dict[str, Tensor], dict[str, Grid], pd.DataFrame]:
     """Return scales of the weights, grids of the activations, and what was tried."""
     import pandas as pd
@@ -276,45 +264,20 @@ def _choose(
             pd.DataFrame({"weights": [method], "activations": ["float32"], "error": [torch.nan]}),
         )
     weights = {m: {n: row_scales(tensors[n], form, m) for n in _matrices(tensors)} for m in methods}
-    seen = record(model, tensors, data, lengths) if activations else {}
-    grids = {m: {n: activation_grid(v, m) for n, v in seen.items()} for m in (methods if activations else [])}
-    rows, best, least = [], (weights[methods[0]], grids.get(methods[0], {})), torch.inf
+    seen = record(model, tensors, data, lengths)
+    grids = {m: {n: activation_grid(v, m) for n, v in seen.items()} for m in methods}
+    rows, best, least = [], (weights[methods[0]], grids[methods[0]]), torch.inf
     with torch.no_grad():
         wanted = model(data, lengths)
         for by, own in weights.items():
             on_grid = _on_grid(tensors, own, form)
-            for also, grid in (grids or {"float32": {}}).items():
+            for also, grid in grids.items():
                 got = run_model(model, on_grid, data, lengths, tap=rounded(grid))
                 error = float((got - wanted).square().mean().sqrt())
                 rows.append((by, also, error))
                 if error < least:
                     best, least = (own, grid), error
     return *best, pd.DataFrame(rows, columns=["weights", "activations", "error"])
-
-
-def _judge(
-    model: RecurrentModel,
-    data: Tensor | None,
-    lengths: Tensor | None,
-    targets: Tensor | None,
-    test: tuple[Tensor, Tensor] | None,
-) -> Any:
-    """Return the function that scores tensors and grids (without tensors the model); None without targets."""
-    if test is None and targets is None:
-        return None
-    inputs, wanted = (data, targets) if test is None else test
-    assert inputs is not None
-    assert wanted is not None
-    own_lengths = lengths if test is None else None
-
-    def judge(tensors: Mapping[str, Tensor] | None, grids: Mapping[str, Grid]) -> float:
-        x = inputs.float()
-        with torch.no_grad():
-            if tensors is None:
-                return score(model(x, own_lengths), wanted)
-            return score(run_model(model, tensors, x, own_lengths, tap=rounded(grids)), wanted)
-
-    return judge
 
 
 def _tune(
@@ -383,6 +346,3 @@ def _table(
             }
         )
     return pd.DataFrame(rows)
-
-
-__all__ = ["Quantised", "quantise"]

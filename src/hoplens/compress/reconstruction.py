@@ -26,11 +26,6 @@ def cost_matrices(matrix: Matrix, rows: slice) -> Tensor:
     derivative of output o by row i: the row's block of the Gauss-Newton matrix. The second term, with ``s_i
     = E sum_o (d y_o / d z_i)^2``, keeps the row sums z themselves, as the first is blind to changes that the
     outputs only feel to second order.
-
-    Parameters
-    ----------
-    matrix : Matrix
-    rows : slice
     """
     jacobian = matrix.jacobian(rows)
     samples, columns = matrix.seen.shape[0], matrix.seen.shape[-1]
@@ -59,19 +54,9 @@ def removal_costs(
     before it could still be replaced by. Along a row costs rise. Rows longer than `STEPS` lose several
     weights at once.
 
-    Parameters
-    ----------
-    weight : Tensor, shape (r, C)
-    costs : Tensor, shape (r, C, C)
-    kept : Tensor of bool, shape (r, C)
-        Weights that are there; the others cost nothing.
-    pattern : (n, m), optional
-        Stop when n of every m neighbours are left.
-
-    Returns
-    -------
-    Tensor, shape (r, C)
-        Infinite for weights that a pattern keeps.
+    ``weight`` (r, C); ``costs`` (r, C, C). ``kept`` (r, C): weights that are there; the others cost nothing.
+    ``pattern``: stop when n of every m neighbours are left. Returns (r, C): infinite for weights that a
+    pattern keeps.
     """
     columns = weight.shape[1]
     inverse = torch.linalg.inv(restricted(costs, kept))
@@ -127,15 +112,8 @@ def _remove(row: Tensor, inverse: Tensor, places: Tensor, valid: Tensor) -> tupl
 def refit(weight: Tensor, costs: Tensor, kept: Tensor) -> Tensor:
     """Return the rows of least cost ``(w' - w)^T C (w' - w)`` among those that are zero outside ``kept``.
 
-    Parameters
-    ----------
-    weight : Tensor, shape (r, C)
-    costs : Tensor, shape (r, C, C)
-    kept : Tensor of bool, shape (r, C)
+    ``weight`` (r, C); ``costs`` (r, C, C); ``kept`` (r, C).
     """
     wanted = (costs @ weight[..., None])[..., 0] * kept
     fitted: Tensor = torch.linalg.solve(restricted(costs, kept), wanted)
     return fitted * kept
-
-
-__all__ = ["cost_matrices", "refit", "removal_costs", "restricted"]

@@ -1,4 +1,4 @@
-"""Recurrent models with fewer hidden units, or a recurrent matrix of low rank, guided by Gramians."""
+"""Recurrent models with fewer hidden units, guided by Gramians."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hoplens.compress.balanced import balance
 from hoplens.compress.gramians import (
     Gramians,
+    balance,
     check_single,
     choose_units,
     data_gramians,
@@ -27,7 +27,7 @@ from hoplens.models.readers.models import to_stack
 from hoplens.models.recurrent_model import RecurrentModel, build_model, describe_model
 from hoplens.models.rollout import as_batch, run
 from hoplens.models.stack import Stack
-from hoplens.models.tensors import as_sequences
+from hoplens.models.tensors import as_sequences, check_finite
 
 BASES = ("best", "units", "states")
 SIZES = (1.0, 0.5, 0.25, 0.1)  # standard deviations of balanced states that are tried: small ones stay linear
@@ -36,19 +36,19 @@ RIDGE = 1e-6  # of the mean variance, when units are rebuilt from others
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reduced(CompressedModel):
-    """A recurrent model with fewer hidden units, or a recurrent matrix of lower rank.
+    """A recurrent model with fewer hidden units.
 
     Attributes
     ----------
     model : RecurrentModel
-    basis : {"units", "states", "rank"}
-        What the hidden units of ``model`` are: units of the old one, its balanced states, or the same ones.
+    basis : {"units", "states"}
+        What the hidden units of ``model`` are: units of the old one, or its balanced states.
     values : Tensor, shape (H,)
-        Hankel singular values, largest first; for "rank" singular values of the weighted matrix.
+        Hankel singular values, largest first.
     bound : float
         Twice the sum of the discarded Hankel singular values: a bound for the linearised network with white
-        inputs over all time, an indication for the model itself. Infinite for "rank" and with a horizon or
-        data, for which none is known.
+        inputs over all time, an indication for the model itself. Infinite with a horizon or data, for
+        which none is known.
     kept : tuple of int
         Old units that are the new ones; empty unless ``basis`` is "units".
     scores : dict of str to float
@@ -71,7 +71,6 @@ def reduce(
     basis: str = "best",
     inputs: Tensor | None = None,
     targets: Tensor | None = None,
-    test: tuple[Tensor, Tensor] | None = None,
     horizon: int | None = None,
     steps: int = 0,
     lr: float = 1e-3,
@@ -104,8 +103,6 @@ def reduce(
         the network linearised at rest.
     targets : Tensor, optional
         As in `quantise`.
-    test : (inputs, targets), optional
-        What ``scores`` are measured on.
     horizon : int, optional
         Time steps of the linear Gramians; None: all.
     steps : int, default 0
@@ -129,6 +126,8 @@ def reduce(
     own = as_model(model, readout, needs="weight_hh").float()
     check_choice("basis", basis, BASES)
     check_single(own)
+    for name, value in own.state_dict().items():
+        check_finite(name, value)
     count = check_count("units", units)
     if count > own.core.hidden_size:
         raise ParameterError(
@@ -140,21 +139,21 @@ def reduce(
     gramians = linear_gramians(own, horizon) if inputs is None else data_gramians(own, inputs)
     values = torch.linalg.svdvals(root(gramians.show).mT @ root(gramians.reach))
     kept = choose_units(gramians, count)
-    found: dict[str, RecurrentModel] = {}
+    ways: dict[str, RecurrentModel] = {}
     if basis != "states":
-        found["units"] = _keep_units(own, gramians, kept)
+        ways["units"] = _keep_units(own, gramians, kept)
     core: Any = own.core
     mixes = isinstance(core, nn.RNN | LeakyRNN) and core.nonlinearity == "tanh"
     if basis == "states" or (basis == "best" and mixes and inputs is not None):
-        found["states"] = _keep_states(own, gramians, count, inputs)
+        ways["states"] = _keep_states(own, gramians, count, inputs)
     if inputs is not None:
-        errors = {name: _error(own, small, inputs) for name, small in found.items()}
+        errors = {name: _error(own, small, inputs) for name, small in ways.items()}
         basis = min(errors, key=errors.__getitem__)
     else:
-        (basis,) = found
-    small, kept = found[basis], kept if basis == "units" else ()
+        (basis,) = ways
+    small, kept = ways[basis], kept if basis == "units" else ()
     proven = inputs is None and horizon is None
-    scores = _finish(own, small, inputs, targets, test, steps=steps, lr=lr, batch=batch, seed=seed)
+    scores = _finish(own, small, inputs, targets, steps=steps, lr=lr, batch=batch, seed=seed)
     return Reduced(
         small, basis, values, float(2 * values[count:].sum()) if proven else math.inf, kept, scores
     )
@@ -294,95 +293,25 @@ def _finish(
     small: RecurrentModel,
     inputs: Tensor | None,
     targets: Tensor | None,
-    test: tuple[Tensor, Tensor] | None,
     *,
     steps: int,
     lr: float,
     batch: int,
     seed: int,
 ) -> dict[str, float]:
-    """Fine-tune in place and return the scores."""
-    data = None if inputs is None else inputs.float()
+    """Fine-tune in place and return the scores; without inputs there are none."""
+    if inputs is None:
+        return {}
     with torch.no_grad():
-        if targets is None and data is not None:
-            targets = model(data)
-    judged = test if test is not None else None if data is None or targets is None else (data, targets)
-    scores: dict[str, float] = {}
+        wanted = model(inputs) if targets is None else targets
 
-    def judge(name: str, which: RecurrentModel) -> None:
-        if judged is not None:
-            with torch.no_grad():
-                scores[name] = score(which(judged[0].float()), judged[1])
+    def judge(which: RecurrentModel) -> float:
+        with torch.no_grad():
+            return score(which(inputs), wanted)
 
-    judge("before", model)
-    judge("reduced", small)
+    scores = {"before": judge(model), "reduced": judge(small)}
     if steps:
-        assert data is not None
-        assert targets is not None
-        fine_tune(small, list(small.parameters()), data, targets, steps=steps, lr=lr, batch=batch, seed=seed)
-        judge("fine-tuned", small)
+        parameters = list(small.parameters())
+        fine_tune(small, parameters, inputs, wanted, steps=steps, lr=lr, batch=batch, seed=seed)
+        scores["fine-tuned"] = judge(small)
     return scores
-
-
-def low_rank(
-    model: Any,
-    rank: int,
-    *,
-    readout: Any = None,
-    inputs: Tensor | None = None,
-    targets: Tensor | None = None,
-    test: tuple[Tensor, Tensor] | None = None,
-    horizon: int | None = None,
-) -> Reduced:
-    """Replace the recurrent matrix by one of low rank that changes least where it counts.
-
-    The singular value decomposition of ``Q^1/2 W P^1/2``, truncated and unweighted again: errors in
-    directions that inputs hardly reach, or outputs hardly see, cost little. Of a gated core, whose rows are
-    gates, only the inputs' side is weighted. The matrix stays dense in PyTorch and ONNX, so there is no
-    gain in speed; its two factors hold ``rank * (rows + columns)`` numbers.
-
-    Parameters
-    ----------
-    model : RecurrentModel, or core with ``readout``
-        One layer that runs forward.
-    rank : int
-    readout, inputs, targets, test, horizon
-        As in `reduce`.
-
-    Returns
-    -------
-    Reduced
-        With ``basis`` "rank".
-    """
-    own = as_model(model, readout, needs="weight_hh").float()
-    check_single(own)
-    core: Any = own.core
-    hidden: int = core.hidden_size
-    if check_count("rank", rank) > hidden:
-        raise ParameterError(f"rank must be at most {hidden}, the hidden units, got {rank}")
-    inputs = None if inputs is None else as_sequences(inputs, own.n_inputs).float()
-    gramians = linear_gramians(own, horizon) if inputs is None else data_gramians(own, inputs)
-    second = gramians.reach + torch.outer(gramians.mean, gramians.mean)  # products see the mean too
-    right, right_back = _weights(second)
-    matrix = core.weight_hh_l0.detach().double()
-    left = left_back = torch.eye(len(matrix), dtype=matrix.dtype)
-    if isinstance(own.core, nn.RNN | LeakyRNN):
-        left, left_back = _weights(gramians.show)
-    u, values, vh = torch.linalg.svd(left @ matrix @ right, full_matrices=False)
-    small = as_model(own)
-    changed: Any = small.core
-    near = left_back @ (u[:, :rank] * values[:rank]) @ vh[:rank] @ right_back
-    with torch.no_grad():
-        changed.weight_hh_l0.copy_(near)
-    scores = _finish(own, small, inputs, targets, test, steps=0, lr=1.0, batch=1, seed=0)
-    return Reduced(small, "rank", values, math.inf, scores=scores)
-
-
-def _weights(gramian: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the symmetric root of a Gramian and its inverse, with a floor under what is never reached."""
-    values, vectors = torch.linalg.eigh(gramian)
-    values = values.clamp_min(1e-6 * float(values.max().clamp_min(1e-300)))
-    return (vectors * values.sqrt()) @ vectors.mT, (vectors * values.rsqrt()) @ vectors.mT
-
-
-__all__ = ["Reduced", "low_rank", "reduce"]

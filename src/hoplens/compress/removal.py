@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hoplens.compress.scores import Criterion
+from hoplens.compress.criteria import Criterion
 from hoplens.compress.sensitivity import Matrix
 from hoplens.errors import ParameterError, UnknownNameError, UnsupportedModelError, check_count
 from hoplens.models.readers.copies import as_model
@@ -22,14 +22,8 @@ RIDGE = 1e-6  # of the mean square of the states: a unit that others repeat exac
 class Reader:
     """A matrix that reads the units of one layer, and which of its columns do.
 
-    Attributes
-    ----------
-    name : str
-        Of the matrix.
-    bias : str or None
-        Of the bias that goes with it.
-    columns : slice
-        Its columns that are the layer's units.
+    ``name``: of the matrix. ``bias``: of the bias that goes with it. ``columns``: its columns that are the
+    layer's units.
     """
 
     name: str
@@ -47,10 +41,7 @@ def layer_names(model: RecurrentModel) -> list[str]:
 def readers_of(model: RecurrentModel) -> dict[str, list[Reader]]:
     """Return for every layer the matrices that read its units.
 
-    Parameters
-    ----------
-    model : RecurrentModel
-        Without projection.
+    ``model``: without projection.
     """
     core = model.core
     if getattr(core, "proj_size", 0):
@@ -83,12 +74,7 @@ class Folding:
     predicted and ``o = sum_t E (adjoint_t . W[:, j])^2`` how strongly the outputs feel it, its cost is r o,
     summed over readers.
 
-    Parameters
-    ----------
-    readers : list of Reader
-    matrices : dict of Matrix
-    state : dict of Tensor
-        The model's tensors in float64; changed by ``remove``.
+    ``state``: the model's tensors in float64; changed by ``remove``.
     """
 
     def __init__(
@@ -173,13 +159,7 @@ def thin_units(
 ) -> tuple[RecurrentModel, dict[str, list[int]]]:
     """Return the smaller model with ``count`` units fewer in every layer, and the units that stay.
 
-    Parameters
-    ----------
-    criterion : Criterion
-    model : RecurrentModel
-        Of plain parameters; left as it is.
-    count : int
-    compensate : bool
+    ``model``: of plain parameters; left as it is.
     """
     matrices = criterion.matrices(model)
     dtype = model.readout.weight.dtype
@@ -271,6 +251,3 @@ def _cut(model: RecurrentModel, state: Mapping[str, Tensor], kept: Mapping[str, 
     if hasattr(core, "dropout"):
         own.core.dropout = core.dropout
     return own.to(model.readout.weight.device).eval()
-
-
-__all__ = ["Folding", "layer_names", "readers_of", "remove_units", "thin_units"]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from hoplens.models.readers.models import to_stack
-from hoplens.models.recurrent_model import RecurrentModel, last_steps
-from hoplens.models.stack import Stack
+from hoplens.compress.simulation import run_model
+from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.seeds import generator
 
 PROBES = 32  # outputs up to this count are followed one by one, more by as many random mixtures
@@ -25,17 +23,10 @@ BLOCKS = ("in", "rec", "out")
 class Matrix:
     """One weight matrix along a set of sequences, in float64.
 
-    Attributes
-    ----------
-    name : str
-        Its key in the model's state_dict.
-    block : {"in", "rec", "out"}
-        Edges from inputs, between hidden units (those from layer to layer too), to outputs.
-    weight : Tensor, shape (R, C)
-    seen : Tensor, shape (B, L, C)
-        What the columns are multiplied with at each step.
-    adjoint : Tensor, shape (Q, B, L, R)
-        Derivative of each output (or mixture of outputs) by each row sum at each step.
+    ``name``: its key in the model's state_dict. ``block``: edges from inputs, between hidden units (those
+    from layer to layer too), to outputs. ``weight`` (R, C). ``seen`` (B, L, C): what the columns are
+    multiplied with at each step. ``adjoint`` (Q, B, L, R): derivative of each output (or mixture of outputs)
+    by each row sum at each step.
     """
 
     name: str
@@ -56,10 +47,6 @@ class Matrix:
         """Return the derivative of every output by the weights of some rows, shape (r, Q * B, C).
 
         ``d y / d W[i, j] = sum_t adjoint[t, i] seen[t, j]``: all walks that use the edge, along the data.
-
-        Parameters
-        ----------
-        rows : slice
         """
         adjoint = self.adjoint[..., rows].permute(1, 3, 0, 2)  # (B, r, Q, L)
         product = adjoint @ self.seen[:, None]  # (B, r, Q, C)
@@ -94,30 +81,15 @@ def sensitivities(
 ) -> dict[str, Matrix]:
     """Run a model and return all of its weight matrices with what they see and how they reach the outputs.
 
-    Parameters
-    ----------
-    model : RecurrentModel
-        Of plain parameters; left as it is.
-    inputs : Tensor, shape (B, L, I)
-    objective : callable, optional
-        Maps outputs to one number that is a sum over samples; then its derivatives take the place of the
-        outputs' (Q = 1).
-    seed : int
-        Of the mixtures that stand for more than `PROBES` outputs a sample: random signs, so that squared
-        derivatives keep their mean.
+    ``model``: of plain parameters; left as it is. ``inputs`` (B, L, I). ``objective``: maps outputs to one
+    number that is a sum over samples; then its derivatives take the place of the outputs' (Q = 1). ``seed``:
+    of the mixtures that stand for more than `PROBES` outputs a sample: random signs, so that squared
+    derivatives keep their mean.
     """
     work = copy.deepcopy(model).double().requires_grad_(False)
-    x = inputs.to(work.readout.weight)
-    if work.info.window is not None and not work.info.every_step:
-        x, _ = last_steps(x, work.info.window)
-    stack = to_stack(work.core, work.readout)
-    assert isinstance(stack, Stack)
+    weights, tape = work.state_dict(), _Tape()
     with torch.enable_grad():
-        tape = _Tape(x.shape[0])
-        shown = _run(stack, x, tape)
-        taken = shown if work.info.every_step else shown[-1:]
-        outputs = torch.stack([tape.add("readout.weight", state, work.readout(state)) for state in taken], 1)
-        outputs = outputs if work.info.every_step else outputs[:, 0]
+        outputs = run_model(work, weights, inputs.to(work.readout.weight), add=tape.add)
         goals = _goals(outputs, seed) if objective is None else [objective(outputs)]
         grads = [
             torch.autograd.grad(
@@ -125,7 +97,7 @@ def sensitivities(
             )
             for goal in goals
         ]
-    return tape.matrices(work.state_dict(), grads)
+    return tape.matrices(weights, grads)
 
 
 def _goals(outputs: Tensor, seed: int) -> list[Tensor]:
@@ -142,54 +114,25 @@ def _goals(outputs: Tensor, seed: int) -> list[Tensor]:
 class _Tape:
     """Zeros added to every row sum, by whose derivatives the adjoints are read."""
 
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
+    def __init__(self) -> None:
         self.leaves: list[Tensor] = []
         self.entries: dict[str, list[tuple[int, Tensor]]] = {}
 
-    def leaf(self, name: str, seen: Tensor, rows: int) -> Tensor:
-        zeros = seen.new_zeros(self.samples, rows, requires_grad=True)
+    def add(self, name: str, seen: Tensor, product: Tensor) -> Tensor:
+        """Return a product with zeros added; one of a weight that is never pruned as it is."""
+        if block_of(name) is None:
+            return product
+        # with the bias, where the row sums enter: a GRU's b_hn lies inside the reset gate like W_hn h
         self.entries.setdefault(name, []).append((len(self.leaves), seen.detach()))
-        self.leaves.append(zeros)
-        return zeros
-
-    def add(self, name: str, seen: Tensor, value: Tensor) -> Tensor:
-        return value + self.leaf(name, seen, value.shape[-1])
+        self.leaves.append(torch.zeros_like(product, requires_grad=True))
+        return product + self.leaves[-1]
 
     def matrices(self, weights: dict[str, Tensor], grads: list[tuple[Tensor, ...]]) -> dict[str, Matrix]:
-        found = {}
+        matrices = {}
         for name, entries in self.entries.items():
             adjoint = torch.stack([torch.stack([g[at] for at, _ in entries], 1) for g in grads])
             seen = torch.stack([seen for _, seen in entries], 1)
             block = block_of(name)
             assert block is not None
-            found[name] = Matrix(name, block, weights[name].detach(), seen, adjoint)
-        return found
-
-
-def _run(stack: Stack, inputs: Tensor, tape: _Tape) -> list[Tensor]:
-    """Return what the last level shows after every step."""
-    x = list(inputs.unbind(1))
-    for level, cells in enumerate(stack.levels):
-        shown = []
-        for direction, cell in enumerate(cells):
-            suffix = f"_l{level}" + ("_reverse" if direction else "")
-            shown.append(_run_cell(cell, x, bool(direction), suffix, tape))
-        x = [torch.cat(parts, dim=-1) for parts in zip(*shown, strict=True)]
-    return x
-
-
-def _run_cell(cell: Any, inputs: list[Tensor], reverse: bool, suffix: str, tape: _Tape) -> list[Tensor]:
-    state = inputs[0].new_zeros(tape.samples, cell.n_state)
-    shown: list[Tensor] = []
-    step = copy.copy(cell)
-    for x in reversed(inputs) if reverse else inputs:
-        # biases enter where the row sums do, a GRU's b_hn inside the reset gate like W_hn h
-        step.b_ih = cell.b_ih + tape.leaf(f"core.weight_ih{suffix}", x, cell.w_ih.shape[0])
-        step.b_hh = cell.b_hh + tape.leaf(f"core.weight_hh{suffix}", cell.feed(state), cell.w_hh.shape[0])
-        state = step.step(state, x)
-        shown.append(cell.emit(state))
-    return shown[::-1] if reverse else shown
-
-
-__all__ = ["BLOCKS", "CHUNK", "Matrix", "block_of", "sensitivities", "white_noise"]
+            matrices[name] = Matrix(name, block, weights[name].detach(), seen, adjoint)
+        return matrices

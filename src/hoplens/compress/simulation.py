@@ -18,6 +18,9 @@ from hoplens.models.readers.modules import PARTS, weight_levels
 from hoplens.models.recurrent_model import RecurrentModel, last_steps
 
 Tap = Callable[[str, Tensor], Tensor]  # name and values of an operand -> what the product sees
+Add = Callable[[str, Tensor, Tensor], Tensor]  # weight, operand, product -> the product that counts
+
+READOUT = ("readout.weight", "readout.bias")
 
 
 def run_model(
@@ -27,28 +30,25 @@ def run_model(
     lengths: Tensor | None = None,
     *,
     tap: Tap | None = None,
+    add: Add | None = None,
 ) -> Tensor:
     """Run a model's structure on other weights, step by step, differentiable.
 
-    Parameters
-    ----------
-    model : RecurrentModel
-        Gives the structure: kind of core, layers, directions, ``info``.
-    tensors : mapping of str to Tensor
-        Weights under the model's own names; they may have leading axes (...), one network each.
-    inputs : Tensor, shape (B, L, I)
-    lengths : Tensor of int64, shape (B,), optional
-        As in `RecurrentModel.forward`.
-    tap : callable, optional
-        Sees every operand of a matrix product, by name: ``x_l0`` (inputs of a level), ``h_l0``,
-        ``h_l0_reverse`` (its states), ``p_l0`` (before a projection), ``shown`` (what is read out), each of
-        shape (..., B, n); what it returns is multiplied.
-
-    Returns
-    -------
-    Tensor, shape (..., B, O), or (..., B, L, O) where ``info.every_step``
+    ``model``: gives the structure: kind of core, layers, directions, ``info``. ``tensors``: weights under
+    the model's own names; they may have leading axes (...), one network each. ``inputs`` (B, L, I).
+    ``lengths`` (B,), optional: as in `RecurrentModel.forward`. ``tap``: sees every operand of a matrix
+    product, by name: ``x_l0`` (inputs of a level), ``h_l0``, ``h_l0_reverse`` (its states), ``p_l0`` (before
+    a projection), ``shown`` (what is read out), each of shape (..., B, n); what it returns is multiplied.
+    ``add``: sees every product with its weight and bias.
+    Returns (..., B, O), or (..., B, L, O) where ``info.every_step``.
     """
     see: Tap = (lambda _, values: values) if tap is None else tap
+
+    def affine(weight: str, bias: str, x: Tensor) -> Tensor:
+        y = x @ tensors[weight].mT
+        y = y + tensors[bias].unsqueeze(-2) if bias in tensors else y
+        return y if add is None else add(weight, x, y)
+
     info, core = model.info, model.core
     if info.window is not None and not info.every_step:
         inputs, lengths = last_steps(inputs, info.window, lengths)
@@ -57,32 +57,28 @@ def run_model(
     for level in range(core.num_layers):
         seen = [see(f"x_l{level}", x) for x in steps]
         ways = [
-            _run_cell(cell, tensors, f"_l{level}{suffix}", seen, see)
+            _run_cell(cell, tensors, f"_l{level}{suffix}", seen, see, affine)
             for suffix, cell in zip(("", "_reverse"), levels[level], strict=False)
         ]
         steps = ways[0] if len(ways) == 1 else [torch.cat(pair, dim=-1) for pair in zip(*ways, strict=True)]
     if info.every_step:
-        return torch.stack([_read_out(tensors, see("shown", h)) for h in steps], dim=-2)
+        return torch.stack([affine(*READOUT, see("shown", h)) for h in steps], dim=-2)
     last = steps[-1]
     if lengths is not None:
         picked = (lengths.to(inputs.device) - 1)[:, None]  # (B, 1)
         stacked = torch.stack(steps)  # (L, ..., B, n)
         places = picked.expand(*stacked.shape[1:])[None]
         last = stacked.gather(0, places)[0]
-    return _read_out(tensors, see("shown", last))
-
-
-def _read_out(tensors: Mapping[str, Tensor], shown: Tensor) -> Tensor:
-    return _affine(tensors, "readout.weight", "readout.bias", shown)
-
-
-def _affine(tensors: Mapping[str, Tensor], weight: str, bias: str, x: Tensor) -> Tensor:
-    y = x @ tensors[weight].mT
-    return y + tensors[bias].unsqueeze(-2) if bias in tensors else y
+    return affine(*READOUT, see("shown", last))
 
 
 def _run_cell(
-    cell: WeightCell, tensors: Mapping[str, Tensor], suffix: str, inputs: list[Tensor], see: Tap
+    cell: WeightCell,
+    tensors: Mapping[str, Tensor],
+    suffix: str,
+    inputs: list[Tensor],
+    see: Tap,
+    affine: Callable[[str, str, Tensor], Tensor],
 ) -> list[Tensor]:
     """Return the shown states after every step, each (..., B, n), in the order of time."""
     w_ih, w_hh, b_ih, b_hh, w_hr = (f"core.{part}{suffix}" for part in PARTS)
@@ -91,11 +87,11 @@ def _run_cell(
     backwards = suffix.endswith("_reverse")
     shown = []
     for x in reversed(inputs) if backwards else inputs:
-        by_h = _affine(tensors, w_hh, b_hh, see(f"h{suffix}", state[0])) if w_hh in tensors else None
-        rows = cell.join(TENSORS, _affine(tensors, w_ih, b_ih, x), by_h)
+        by_h = affine(w_hh, b_hh, see(f"h{suffix}", state[0])) if w_hh in tensors else None
+        rows = cell.join(TENSORS, affine(w_ih, b_ih, x), by_h)
         state = list(cell.update(TENSORS, rows, state))
         if w_hr in tensors:
-            state[0] = see(f"p{suffix}", state[0]) @ tensors[w_hr].mT
+            state[0] = affine(w_hr, "", see(f"p{suffix}", state[0]))
         shown.append(state[0])
     return shown[::-1] if backwards else shown
 
@@ -130,6 +126,3 @@ def rounded(grids: Mapping[str, Grid]) -> Tap:
         return Grid(grid.scale[..., None, None], grid.zero[..., None, None])(values)
 
     return tap
-
-
-__all__ = ["Tap", "record", "rounded", "run_model"]

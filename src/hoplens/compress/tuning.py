@@ -17,11 +17,7 @@ CLIP = 1.0  # largest norm of a gradient
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean loss: cross-entropy for whole-number targets (classes), else the squared error.
 
-    Parameters
-    ----------
-    outputs : Tensor, shape (..., O)
-    targets : Tensor of int64, shape (...,), or of the outputs' shape
-        Classes of -100 do not count.
+    ``outputs`` (..., O). ``targets`` (...,), or of the outputs' shape: classes of -100 do not count.
     """
     _check(outputs, targets)
     if targets.is_floating_point():
@@ -32,10 +28,7 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
 def score(outputs: Tensor, targets: Tensor) -> float:
     """Return accuracy for whole-number targets, else the explained share of the targets' variance.
 
-    Parameters
-    ----------
-    outputs : Tensor, shape (..., O)
-    targets : Tensor of int64, shape (...,), or of the outputs' shape
+    ``outputs`` (..., O); ``targets`` (...,), or of the outputs' shape.
     """
     _check(outputs, targets)
     if targets.is_floating_point():
@@ -73,31 +66,17 @@ def fine_tune(
     lr: float = 1e-3,
     batch: int = 64,
     seed: int = 0,
-) -> float:
+) -> None:
     """Train parameters in place with Adam; the learning rate falls linearly to 0.
 
-    Parameters
-    ----------
-    run : callable
-        Takes inputs (B, L, I) and lengths or None, returns outputs.
-    parameters : sequence of Tensor
-        Leaves that require a gradient.
-    inputs, targets, lengths
-        All training data; each step draws ``batch`` of them.
-    steps, lr, batch : int, float, int
-    seed : int
-        Of the draws; the global random state is not touched.
-
-    Returns
-    -------
-    float
-        Mean loss over the last tenth of the steps.
+    ``run``: takes inputs (B, L, I) and lengths or None, returns outputs. ``parameters``: leaves that require
+    a gradient. ``inputs``, ``targets``, ``lengths``: all training data; each step draws ``batch`` of them.
+    ``seed``: of the draws; the global random state is not touched.
     """
     check_count("steps", steps)
     check_number("lr", lr, above=0.0)
     source = generator("order of fine-tuning data", seed)
     optimiser = torch.optim.Adam(parameters, lr=lr)
-    losses = []
     with torch.enable_grad():
         for step in range(steps):
             rows = torch.randint(len(inputs), (check_count("batch", batch),), generator=source)
@@ -108,11 +87,5 @@ def fine_tune(
             torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             optimiser.param_groups[0]["lr"] = lr * (1 - step / steps)
             optimiser.step()
-            losses.append(float(value.detach()))
     for parameter in parameters:
         parameter.grad = None
-    last = losses[-max(1, steps // 10) :]
-    return sum(last) / len(last)
-
-
-__all__ = ["fine_tune", "loss", "score"]

@@ -20,13 +20,7 @@ from hoplens.text import printable
 
 
 def load_arrays(path: Path) -> dict[str, Any]:
-    """Return the arrays of an .npz file by name; of an .npy file its array under the name ``inputs``.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be read, or holds objects instead of numbers and texts.
-    """
+    """Return the arrays of an .npz file by name; of an .npy file its array under the name ``inputs``."""
     regular_file(path, ".npz or .npy file")
     check_archive(path)
     try:
@@ -84,13 +78,7 @@ def _check_claim(file: IO[bytes], stored: int, name: str) -> None:
 
 
 def sequences_of(arrays: dict[str, Any], path: Path) -> Tensor:
-    """Return the sequences (B, L, I): the array ``inputs``, or the only one.
-
-    Raises
-    ------
-    FileError
-        If there are none, or they are no finite numbers.
-    """
+    """Return the sequences (B, L, I): the array ``inputs``, or the only one."""
     names = list(arrays)
     if "inputs" not in names and len(names) != 1:
         raise FileError(
@@ -120,6 +108,3 @@ def names_of(arrays: dict[str, Any], path: Path) -> dict[str, list[str]]:
                 raise FileError(f"{path}: {key} must be a list of texts, got {values.dtype} {values.shape}")
             found[key] = [str(value) for value in values.astype(str)]
     return found
-
-
-__all__ = ["load_arrays", "names_of", "sequences_of"]

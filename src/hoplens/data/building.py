@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from hoplens.data.sets import FORMS, IGNORED, SequenceData, Split
-from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_choice
+from hoplens.errors import FileError, NonFiniteError, ParameterError, ShapeError, check_choice
 from hoplens.seeds import split_generator
 
 Array = NDArray[Any]
@@ -20,6 +22,7 @@ Parts = tuple[Array, Array, Array]  # indices of the training, validation and te
 FRACTIONS = (0.6, 0.2, 0.2)
 HELD_OUT = 0.2  # of official training sequences, for validation
 OWN = "your own"
+INSTALL = "pip install 'hoplens[data]'"
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,9 @@ def cut(
 ) -> list[Array]:
     """Cut indices into parts at random, each group (class) by the same fractions.
 
-    Parameters
-    ----------
-    groups : array of shape (N,)
-        What each sequence belongs to; one value for all where there are no classes.
-    fractions : sequence of float
-        Positive and adding up to 1, one a part.
-    generator : numpy.random.Generator
-    names : str, optional
-        What an error calls the sequences.
-
-    Returns
-    -------
-    list of int arrays
-        Sorted indices, one array a part; together each index once.
+    ``groups`` (N,): what each sequence belongs to; one value for all where there are no classes.
+    ``fractions``: positive and adding up to 1, one a part. ``names``: what an error calls the sequences.
+    Returns sorted indices, one array a part; together each index once.
     """
     labels = np.asarray(groups)
     edges = np.cumsum(fractions)
@@ -123,15 +115,7 @@ def assemble(
 ) -> SequenceData:
     """Pad, standardise on the training part, and put together.
 
-    Parameters
-    ----------
-    sequences : sequence of N arrays (L_n, I)
-    targets : N classes, or N arrays of (L_n,) classes or (L_n, O) numbers
-    parts : three index arrays
-    origin : Origin
-    name, form, n_outputs, input_names, output_names : see `SequenceData`
-    standardise : bool
-        False where inputs are codes.
+    ``standardise``: False where inputs are codes.
     """
     shortest = min(len(sequence) for sequence in sequences)
     if shortest < 1:
@@ -294,14 +278,18 @@ def _check_targets(goals: list[Array], arrays: list[Array], form: str) -> int:
     return int(flat.max()) + 1
 
 
-__all__ = [
-    "FRACTIONS",
-    "HELD_OUT",
-    "Origin",
-    "assemble",
-    "check_fractions",
-    "cut",
-    "from_sequences",
-    "split_official",
-    "split_three",
-]
+def file_in_package(package: str, *parts: str) -> Path:
+    """Return the path of a file or folder inside a package, which is looked up but not imported.
+
+    ``package``: name under which it is imported. ``*parts``: path below the package's folder.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ParameterError(f"this data set is read from the package {package!r}: {INSTALL}")
+    folders = [Path(folder) for folder in spec.submodule_search_locations]
+    found = [folder.joinpath(*parts) for folder in folders if folder.joinpath(*parts).exists()]
+    if not found:
+        raise FileError(
+            f"no {'/'.join(parts)} in the installed {package} ({folders[0]}); reinstall it: {INSTALL}"
+        )
+    return found[0]

@@ -4,38 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hoplens.data.control import random_actions
-from hoplens.data.dynamics import Plant, plant_of
-from hoplens.data.experts import expert
+from hoplens.data.control import Plant, expert, plant_of, random_actions
 from hoplens.data.sets import SequenceData
-from hoplens.errors import ShapeError, UnsupportedModelError, check_count
-from hoplens.models.cells import LeakyRNN
-from hoplens.models.recurrent_model import RecurrentModel
+from hoplens.display import Shown
+from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count
+from hoplens.graph.pathways import Pathways
+from hoplens.models.ensemble import Ensemble
+from hoplens.models.readers.models import find_parts, is_recurrent, parts_of
 from hoplens.seeds import generator
 
 Policy = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
-@runtime_checkable
-class Advances(Protocol):
-    """What acting needs of an ensemble that goes on by one time step, as `Ensemble` does."""
-
-    weight: Tensor
-    readout: Tensor
-    offset: Tensor
-
-    def advance(self, inputs: Tensor, state: Any) -> Any:
-        """Return the state after one more step of inputs (E, I, B)."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class ClosedLoop:
+@dataclass(frozen=True, eq=False, repr=False)
+class ClosedLoop(Shown):
     """Returns of a policy, and of two references in the same episodes.
 
     Attributes
@@ -63,9 +50,10 @@ class ClosedLoop:
 
 
 def closed_loop_return(
-    policy: Policy | RecurrentModel | Advances,
+    policy: Any,
     data: SequenceData,
     *,
+    readout: Any = None,
     episodes: int = 32,
     seed: int = 0,
 ) -> ClosedLoop:
@@ -73,14 +61,16 @@ def closed_loop_return(
 
     Parameters
     ----------
-    policy : RecurrentModel, Ensemble or callable
-        A model, the networks of an ensemble (``train(...).ensemble``), or a function
-        ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) in the first step, or
+    policy : model, Ensemble or callable
+        A model as every function takes it, the networks of an ensemble (``train(...).ensemble``), or a plain
+        function ``policy(observations, state) -> (outputs, state)``: observations (episodes, I) first, or
         (..., episodes, I) where the outputs had leading axes, e.g. (E, episodes, I) for an ensemble, always
         standardised as ``data``; state is None first, then what the policy returned; outputs
         (..., episodes, O) as ``data``'s targets: two logits for the cart, the torque for the pendulum.
     data : SequenceData
         From `cartpole` or `pendulum`: tells the task and how inputs were standardised.
+    readout : nn.Linear, optional
+        After a bare core.
     episodes : int, default 32
     seed : int, default 0
         Draws the starting states and the random actions of the reference.
@@ -105,7 +95,7 @@ def closed_loop_return(
     """
     plant, n = plant_of(data.name), check_count("episodes", episodes)
     start = plant.start(n, generator("closed-loop starts", seed))
-    act = policy if callable(policy) and not isinstance(policy, RecurrentModel) else step_by_step(policy)
+    act = step_by_step(policy, readout) if readout is not None or _is_model(policy) else policy
     memory: Any = None
 
     def clone(state: Tensor) -> Tensor:
@@ -146,13 +136,15 @@ def _play(plant: Plant, state: Tensor, act: Callable[[Tensor], Tensor]) -> Tenso
     return total
 
 
-def step_by_step(model: RecurrentModel | Advances) -> Policy:
-    """Return a model, or an ensemble, as a policy for `closed_loop_return`.
+def step_by_step(model: Any, readout: Any = None) -> Policy:
+    """Return a model, or an ensemble, as a policy for `closed_loop_return`; it runs without gradients.
 
     Parameters
     ----------
-    model : RecurrentModel or Ensemble
-        A model must run one way. It is left as it is.
+    model : model or Ensemble
+        A model as every function takes it; it must run one way. It is left as it is.
+    readout : nn.Linear, optional
+        After a bare core.
 
     Returns
     -------
@@ -163,37 +155,54 @@ def step_by_step(model: RecurrentModel | Advances) -> Policy:
     Raises
     ------
     UnsupportedModelError
-        For a bidirectional core, which needs the future, or what is neither model nor ensemble.
+        For a bidirectional core, which needs the future, a model cut to its last steps, or what is neither
+        model nor ensemble.
     """
-    if isinstance(model, Advances):
-        ensemble = model
-
-        def together(observations: Tensor, state: Any) -> tuple[Tensor, Any]:
-            seen = observations.to(ensemble.weight).mT
-            after = ensemble.advance(seen if seen.dim() == 3 else seen[None], state)
-            return torch.baddbmm(ensemble.offset, ensemble.readout, after[0]).mT, after
-
-        return together
-    if not isinstance(model, RecurrentModel):
-        raise UnsupportedModelError(
-            f"a policy must be a RecurrentModel, a Ensemble or a callable, got {type(model).__name__}"
-        )
-    core = model.core
-    if getattr(core, "bidirectional", False):
+    many = getattr(model, "ensemble", model)  # what pruning several networks returns
+    if isinstance(many, Ensemble):
+        if readout is not None:
+            raise ParameterError("the networks of an ensemble have their read-outs; leave readout= out")
+        return _together(many)
+    parts = parts_of(model, readout)
+    stack = parts.stack()
+    if isinstance(stack, Pathways):
+        raise UnsupportedModelError("a reader that returns weights only is no model that can act")
+    if stack.bidirectional:
         raise UnsupportedModelError(
             "a bidirectional core reads the future, so it cannot act; train one that runs one way"
         )
+    if parts.info.runs_last is not None:
+        raise UnsupportedModelError(
+            f"this model runs the last {parts.info.runs_last} steps of a sequence from zero, so it has no "
+            "single step; let the model that it was cut from act"
+        )
+
+    readout_weight, offset = stack.readout(stack.like(torch.empty(0))), parts.offset()
 
     def policy(observations: Tensor, state: Any) -> tuple[Tensor, Any]:
-        seen = observations.to(model.readout.weight)
-        if isinstance(core, LeakyRNN):
-            before = seen.new_zeros(len(seen), core.hidden_size) if state is None else state
-            after = core.to_hoplens().step(before, seen)
-            return model.readout(after), after
-        outputs, after = core(seen[:, None], state)
-        return model.readout(outputs[:, 0]), after
+        seen = observations.to(stack.like(observations))
+        with torch.no_grad():
+            before = [seen.new_zeros(len(seen), c.n_state) for c in stack.cells] if state is None else state
+            after, _ = stack.advance(before, seen)
+            outputs = stack.levels[-1][0].emit(after[-1]) @ readout_weight.to(seen).mT
+            return outputs if offset is None else outputs + offset.to(seen), after
 
     return policy
 
 
-__all__ = ["ClosedLoop", "Policy", "closed_loop_return", "step_by_step"]
+def _is_model(policy: Any) -> bool:
+    """Return whether a policy is a network, not a function of observations and state."""
+    if isinstance(getattr(policy, "ensemble", policy), Ensemble) or not callable(policy):
+        return True
+    return is_recurrent(policy) or (isinstance(policy, nn.Module) and bool(find_parts(policy)[0]))
+
+
+def _together(ensemble: Ensemble) -> Policy:
+    """Return all networks of an ensemble as one policy."""
+
+    def policy(observations: Tensor, state: Any) -> tuple[Tensor, Any]:
+        seen = observations.to(ensemble.weight).mT
+        after = ensemble.advance(seen if seen.dim() == 3 else seen[None], state)
+        return torch.baddbmm(ensemble.offset, ensemble.readout, after[0]).mT, after
+
+    return policy

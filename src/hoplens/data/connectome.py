@@ -63,6 +63,3 @@ def celegans(*, edges: str = "chemical", signed: bool = False) -> nx.DiGraph[Any
 def _rows(name: str) -> list[dict[str, str]]:
     text = files("hoplens").joinpath("data", name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
-
-
-__all__ = ["celegans"]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.data.building import Origin, assemble, split_three
-from hoplens.data.packages import file_in_package
+from hoplens.data.building import Origin, assemble, file_in_package, split_three
 from hoplens.data.sets import SequenceData
 from hoplens.errors import FileError
 from hoplens.seeds import split_generator
@@ -76,6 +75,3 @@ def _table(path: Path) -> NDArray[Any]:
     if table.shape[1] != 65 or not np.isin(table[:, 64], np.arange(10)).all():
         raise FileError(f"{str(path)!r} does not hold 64 pixels and a digit a line; reinstall scikit-learn")
     return table
-
-
-__all__ = ["digits"]

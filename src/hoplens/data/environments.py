@@ -142,6 +142,3 @@ def _names(space: Any, n: int, word: str) -> list[str]:
             if 0 <= i < n:
                 names[i] = str(key) if len(indices) == 1 else f"{key} {count}"
     return names
-
-
-__all__ = ["from_environment"]

@@ -112,6 +112,3 @@ def describe() -> pd.DataFrame:
         for name, entry in SETS.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
-
-
-__all__ = ["describe", "load", "names"]

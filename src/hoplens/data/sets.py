@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hoplens.display import Shown
 from hoplens.errors import NonFiniteError, ShapeError, check_choice
 
 FORMS = ("class", "step class", "step labels", "step values")
 IGNORED = -100  # target of a padded step of form "step class", as in torch's cross-entropy
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
+@dataclass(frozen=True, eq=False, repr=False)
+class Split(Shown):
     """Sequences and their targets, padded at the end.
 
     Attributes
@@ -62,8 +63,8 @@ class Split:
         return steps < self.lengths[:, None]
 
 
-@dataclass(frozen=True, eq=False)
-class SequenceData:
+@dataclass(frozen=True, eq=False, repr=False)
+class SequenceData(Shown):
     """A data set, standardised on its training split only.
 
     Attributes
@@ -118,6 +119,3 @@ class SequenceData:
     def every_step(self) -> bool:
         """Whether there is a target after every step."""
         return self.form != "class"
-
-
-__all__ = ["FORMS", "IGNORED", "SequenceData", "Split"]

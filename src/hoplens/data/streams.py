@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -48,33 +48,31 @@ class TrainingTask(Protocol):
         ...
 
 
-class _Noise:
-    """Dropout noise, the same for all networks of a seed."""
+class _Stream:
+    """The random sources of the distinct seeds, and which network has which."""
 
-    size: int
-    noises: list[torch.Generator]
-    index: Tensor
-    shared: bool
+    def __init__(
+        self, make: Callable[[int], torch.Generator], seeds: Sequence[int], batch: int, device: torch.device
+    ) -> None:
+        distinct = list(dict.fromkeys(seeds))
+        self.size = batch
+        self.sources = [make(seed) for seed in distinct]
+        self.noises = [generator("dropout", seed) for seed in distinct]
+        self.index = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
+        self.shared = len(distinct) == len(seeds)
 
     def noise(self, rows: int) -> Tensor:
-        """Return uniform numbers (E, rows, B) in [0, 1) for dropout, new ones each step."""
+        """Return uniform numbers (E, rows, B) in [0, 1) for dropout, the same for each seed."""
         drawn = torch.stack([torch.rand(rows, self.size, generator=source) for source in self.noises])
         drawn = drawn.to(self.index.device)
         return drawn if self.shared else drawn[self.index]
 
 
-class TaskStream(_Noise):
+class TaskStream(_Stream):
     """Batches of a task: each seed has its own stream, shared by all networks of that seed.
 
-    Parameters
-    ----------
-    task : TrainingTask
-    seeds : sequence of int
-        One a network.
-    batch : int
-        Samples B a step.
-    device, dtype
-        Where and in what precision to draw.
+    ``seeds``: one a network. ``batch``: samples B a step. ``device``, ``dtype``: where and in what precision
+    to draw.
     """
 
     def __init__(
@@ -85,13 +83,8 @@ class TaskStream(_Noise):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        distinct = list(dict.fromkeys(seeds))
-        self.task, self.size, self.dtype, self.form = task, batch, dtype, task.form
-        self.sources = [generator("training data", seed, device=device) for seed in distinct]
-        self.noises = [generator("dropout", seed) for seed in distinct]
-        place = {seed: n for n, seed in enumerate(distinct)}
-        self.index = torch.tensor([place[seed] for seed in seeds], device=device)
-        self.shared = len(distinct) == len(seeds)
+        super().__init__(lambda seed: generator("training data", seed, device=device), seeds, batch, device)
+        self.task, self.dtype, self.form = task, dtype, task.form
         self._draw()
 
     @property
@@ -122,21 +115,14 @@ class TaskStream(_Noise):
         self.targets = targets.permute(1, 3, 0, 4, 2).contiguous()  # (S, C, B, R, O) -> (C, R, S, O, B)
 
 
-class SetStream(_Noise):
+class SetStream(_Stream):
     """Batches of a data set: each seed goes through the training split in its own order, again and again.
 
     All networks of a seed see the same batches and the same dropout noise. Every sequence comes once before
     any comes again; the rest of a round that fills no batch is left out of that round.
 
-    Parameters
-    ----------
-    data : SequenceData
-    seeds : sequence of int
-        One a network.
-    batch : int
-        Sequences B a step; at most as many as there are.
-    device, dtype
-        Where and in what precision to train.
+    ``seeds``: one a network. ``batch``: sequences B a step; at most as many as there are. ``device``,
+    ``dtype``: where and in what precision to train.
     """
 
     def __init__(
@@ -147,14 +133,9 @@ class SetStream(_Noise):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        distinct = list(dict.fromkeys(seeds))
-        self.form, self.size = data.form, min(batch, len(data.train))
-        self.sources = [generator("order of training data", seed) for seed in distinct]
-        self.noises = [generator("dropout", seed) for seed in distinct]
-        place = {seed: n for n, seed in enumerate(distinct)}
-        self.index = torch.tensor([place[seed] for seed in seeds], device=device)
-        self.shared = len(distinct) == len(seeds)
-        train = data.train
+        batch = min(batch, len(data.train))
+        super().__init__(lambda seed: generator("order of training data", seed), seeds, batch, device)
+        self.form, train = data.form, data.train
         self.inputs = train.inputs.to(device, dtype).permute(1, 2, 0).contiguous()  # (L, I, N)
         self.targets = train.targets.to(device)
         if data.form in ("step labels", "step values"):
@@ -163,7 +144,7 @@ class SetStream(_Noise):
             self.targets = self.targets.movedim(0, -1).contiguous()  # (L, N) or (L, O, N)
         self.lengths = train.lengths.to(device)
         self.every_step = data.every_step
-        self.orders = [torch.empty(0, dtype=torch.int64)] * len(distinct)
+        self.orders = [torch.empty(0, dtype=torch.int64)] * len(self.sources)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG002 - steps come in order
         """Return inputs (L, E, I, B), targets and lengths (E, B) of the next step.
@@ -206,6 +187,3 @@ def make_stream(
     """Return the batches of a task or a data set for an ensemble; see `TaskStream` and `SetStream`."""
     kind = SetStream if isinstance(source, SequenceData) else TaskStream
     return kind(source, seeds, batch, device, dtype)  # type: ignore[arg-type]
-
-
-__all__ = ["CHUNK", "SetStream", "Stream", "TaskStream", "TrainingTask", "make_stream"]

@@ -131,6 +131,3 @@ def _cut_topics(
         room[split] -= len(topics[n])
     table = {letter: code for code, letter in enumerate(LETTERS)}
     return [np.array([table[letter] for letter in " ".join(part)], dtype=np.int64) for part in dealt]
-
-
-__all__ = ["LETTERS", "simplify", "text"]

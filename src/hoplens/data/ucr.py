@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hoplens.data.building import Origin, assemble, split_official
-from hoplens.data.packages import file_in_package
+from hoplens.data.building import Origin, assemble, file_in_package, split_official
 from hoplens.data.sets import SequenceData
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.files import regular_file
@@ -240,6 +239,3 @@ def power(*, seed: int = 0, fractions: Sequence[float] | None = None) -> Sequenc
     """
     halves = {"1": "October to March", "2": "April to September"}
     return _load("power", "ItalyPowerDemand", POWER, halves, ["demand"], seed=seed, fractions=fractions)
-
-
-__all__ = ["motions", "power", "read_ts", "vowels"]

@@ -211,6 +211,3 @@ class _Counter:
     def _events(self, part: str, sent: Tensor, weight: Tensor) -> None:
         fan = (weight != 0).sum(dim=0).double()  # weights that are not zero and start at each sender
         self.by_part[part] = self.by_part[part] + sent.double() @ fan
-
-
-__all__ = ["EventCost", "event_cost"]

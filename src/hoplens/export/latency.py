@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ RUNTIMES = ("eager", "onnx")
 STEPS = 32  # of a stream in one measurement
 LEAST_ROUNDS = 5
 Run = Callable[[], object]
+Key = TypeVar("Key")
 
 
 def measure_latency(
@@ -105,22 +106,11 @@ def measure_latency(
     return pd.DataFrame(rows)
 
 
-def time_files(files: Mapping[str, Path], inputs: Tensor, *, seconds: float = 2.0) -> dict[str, float]:
-    """Return how long each ONNX file takes for the whole batch in onnxruntime, the median in milliseconds.
-
-    The files take turns, one measurement a round, on one thread.
-
-    Parameters
-    ----------
-    files : dict of str to Path
-        Contestants, by name.
-    inputs : Tensor, shape (B, L, I)
-    seconds : float, default 2
-        About how long to measure.
-    """
-    runs = {(name, "onnx"): _onnx(path, [inputs], False) for name, path in files.items()}
-    times = _take_turns(runs, check_number("seconds", seconds, above=0.0))
-    return {name: float(np.median(own)) * 1e3 for (name, _), own in times.items()}
+def time_runs(runs: Mapping[str, Run], seconds: float) -> dict[str, float]:
+    """Return the median milliseconds of every run by name; they take turns, one measurement a round."""
+    with threads(1):
+        times = _take_turns(runs, check_number("seconds", seconds, above=0.0))
+    return {name: float(np.median(each)) * 1e3 for name, each in times.items()}
 
 
 def _contestants(
@@ -144,7 +134,7 @@ def _contestants(
     if "eager" in runtimes:
         found[name, "eager"] = _eager(own, x, carried)
     if "onnx" in runtimes:
-        export_onnx(own, folder / "model.onnx", stateful=carried, storage="dense")
+        export_onnx(own, folder / "model.onnx", stateful=carried)
         found[name, "onnx"] = _onnx(folder / "model.onnx", x, carried)
     return found
 
@@ -202,9 +192,9 @@ def _onnx(path: Path, inputs: list[Tensor], carried: bool) -> Run:
     return run
 
 
-def _take_turns(runs: Mapping[tuple[str, str], Run], seconds: float) -> dict[tuple[str, str], list[float]]:
+def _take_turns(runs: Mapping[Key, Run], seconds: float) -> dict[Key, list[float]]:
     """Return the seconds of every contestant in every round."""
-    times: dict[tuple[str, str], list[float]] = {name: [] for name in runs}
+    times: dict[Key, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
     stop = time.perf_counter() + seconds
@@ -235,6 +225,3 @@ def _rows(
         row |= dict(zip(("ratio_low", "ratio", "ratio_high"), ratios, strict=True))
         rows.append(row | {"rounds": len(own)})
     return rows
-
-
-__all__ = ["RUNTIMES", "measure_latency", "time_files"]

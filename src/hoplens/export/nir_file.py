@@ -235,6 +235,3 @@ def _compare(found: Tensor, wanted: Tensor) -> tuple[float, float]:
     spread = float((wanted - wanted.mean(dim=0)).square().mean())
     error = squared / spread if spread > 0 else (0.0 if squared == 0 else math.inf)
     return (largest, error) if math.isfinite(largest) else (math.inf, math.inf)
-
-
-__all__ = ["NirExport", "export_nir"]

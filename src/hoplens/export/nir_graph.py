@@ -37,14 +37,8 @@ SETTLING = 2000  # simulated steps that a response curve is counted over
 class Population:
     """Neurons that stand for the nonlinearity of every unit of one level.
 
-    Attributes
-    ----------
-    encoder : array, shape (H, n)
-        Current into each neuron by the drive u of its unit.
-    bias : array, shape (H, n)
-        Its current at u = 0.
-    decoder : array, shape (H, n)
-        What a spike in one step adds to the decoded f(u).
+    ``encoder`` (H, n): current into each neuron by the drive u of its unit. ``bias`` (H, n): its current at
+    u = 0. ``decoder`` (H, n): what a spike in one step adds to the decoded f(u).
     """
 
     encoder: Any
@@ -100,18 +94,8 @@ def spiking_graph(
 ) -> Any:
     """Return a NIR graph whose units are populations of LIF neurons, for time steps of ``dt / substeps``.
 
-    Parameters
-    ----------
-    source : Source
-    drives : list of Tensor, shape (H,)
-        Largest ``|u|`` that each unit of each level should meet.
-    dt : float
-        A time step of the network.
-    method : {"euler", "zoh"}
-    neurons : int
-        LIF neurons a unit, n.
-    substeps : int
-        Simulation steps a time step of the network.
+    ``drives`` (H,): largest ``|u|`` that each unit of each level should meet. ``dt``: a time step of the
+    network. ``neurons``: LIF neurons a unit, n. ``substeps``: simulation steps a time step of the network.
     """
     nir = load_nir()
     nodes, edges = _ends(source)
@@ -151,13 +135,7 @@ def population(nonlinearity: str, largest: Any, neurons: int, method: str) -> Po
 
     Encoders point up and down in turn; the drives at which neurons begin to fire are spread evenly.
 
-    Parameters
-    ----------
-    nonlinearity : {"tanh", "relu", "linear"}
-    largest : array, shape (H,)
-    neurons : int
-    method : {"euler", "zoh"}
-        How the neurons will be simulated.
+    ``largest`` (H,). ``method``: how the neurons will be simulated.
     """
     sign = np.where(np.arange(neurons) % 2 == 0, 1.0, -1.0)
     start = np.linspace(-1.0, 0.9, neurons) * sign  # in shares of the largest drive
@@ -221,6 +199,3 @@ def _double(tensor: Tensor) -> Any:
 def _flat(blocks: Any) -> Any:
     """Turn (H, n, m) into (H n, m)."""
     return np.ascontiguousarray(blocks.reshape(-1, blocks.shape[-1]), dtype=np.float32)
-
-
-__all__ = ["Population", "leaky_cells", "linear_graph", "population", "spiking_graph", "time_constants"]

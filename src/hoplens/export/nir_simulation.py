@@ -1,4 +1,4 @@
-"""Run a NIR graph step by step, with an explicit table of what each node does.
+"""Run a NIR graph of the nodes that hoplens writes, step by step.
 
 Conventions, as NIR itself leaves them open: the value on an edge is held for one time step ``dt``; a spike is
 the value 1 for one step; edges into one node add up; an edge that closes a cycle (found from the inputs on)
@@ -32,7 +32,6 @@ from hoplens.files import regular_file
 METHODS = ("euler", "zoh")
 # what h5py and nir make of damaged or foreign bytes
 DAMAGED = (OSError, LookupError, ValueError, TypeError, AssertionError, AttributeError, RuntimeError)
-Edge = tuple[str, str]
 Step = Callable[[Tensor], Tensor]
 
 
@@ -53,16 +52,7 @@ def read_nir(source: str | Path | bytes) -> Any:
         regular_file(source, ".nir file")
     try:
         return nir.read(io.BytesIO(source) if isinstance(source, bytes) else source)
-    # what h5py and nir make of damaged or foreign bytes
-    except (
-        OSError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AssertionError,
-        AttributeError,
-        RuntimeError,
-    ) as error:
+    except DAMAGED as error:
         raise FileError(f"cannot read {name!r} as NIR ({type(error).__name__}); write it again") from None
 
 
@@ -72,7 +62,7 @@ def simulate_nir(graph: Any, inputs: Any, *, dt: float, method: str = "euler") -
     Parameters
     ----------
     graph : nir.NIRGraph, or path of a .nir file
-        One input, one output; nodes Affine, Linear, Scale, Threshold, I, IF, LI, LIF, CubaLI, CubaLIF.
+        One input, one output; nodes Affine, Linear, LI and LIF, which `hoplens.export_nir` writes.
     inputs : Tensor, shape (B, L, I)
         One value a time step ``dt``.
     dt : float
@@ -121,11 +111,10 @@ class _Machine:
         (self.entry,), (self.exit,) = ends.values()
         self.n_inputs = int(np.prod(nodes[self.entry].input_type["input"]))
         edges = list(dict.fromkeys((str(a), str(b)) for a, b in graph.edges))
-        self.order, delayed = _order(list(nodes), edges, self.entry)
+        self.order, self.delayed = _order(list(nodes), edges, self.entry)
         self.sources = {name: [a for a, b in edges if b == name] for name in nodes}
-        self.delayed = delayed
         self.steps = {name: _step_of(name, nodes[name], dt, method) for name in nodes}
-        self.sizes = {name: int(np.prod(nodes[name].output_type["output"])) for name, _ in delayed}
+        self.sizes = {name: int(np.prod(nodes[name].output_type["output"])) for name, _ in self.delayed}
         self.values: dict[str, Tensor] = {}
 
     def step(self, x: Tensor) -> Tensor:
@@ -155,7 +144,7 @@ def _order(
     following = {name: [b for a, b in edges if a == name] for name in names}
     state: dict[str, int] = {}  # 1: on the way, 2: done
     done: list[str] = []
-    closing: set[Edge] = set()
+    closing: set[tuple[str, str]] = set()
     for start in [entry, *names]:
         if start in state:
             continue
@@ -178,108 +167,43 @@ def _order(
 
 
 def _step_of(name: str, node: Any, dt: float, method: str) -> Step:
+    """Return what a node does in a step of ``dt``."""
     kind = type(node).__name__
-    if kind not in NODES:
-        raise UnsupportedModelError(
-            f"node {name!r} is a {kind}, which is not simulated here; known: {', '.join(NODES)}"
-        )
 
     def number(part: str) -> Tensor:
         return torch.as_tensor(getattr(node, part)).to(torch.float64)
 
-    def share(part: str) -> Tensor:
-        ratio = dt / number(part)
-        return ratio if method == "euler" else -torch.expm1(-ratio)
-
-    return NODES[kind](number, share, dt)
-
-
-Number = Callable[[str], Tensor]
-
-
-def _same(number: Number, share: Number, dt: float) -> Step:  # noqa: ARG001
-    return lambda x: x
-
-
-def _linear(number: Number, share: Number, dt: float) -> Step:  # noqa: ARG001
-    weight = number("weight")
-    return lambda x: x @ weight.mT
-
-
-def _affine(number: Number, share: Number, dt: float) -> Step:  # noqa: ARG001
-    weight, bias = number("weight"), number("bias")
-    return lambda x: x @ weight.mT + bias
-
-
-def _scale(number: Number, share: Number, dt: float) -> Step:  # noqa: ARG001
-    scale = number("scale")
-    return lambda x: x * scale
-
-
-def _threshold(number: Number, share: Number, dt: float) -> Step:  # noqa: ARG001
-    threshold = number("threshold")
-    return lambda x: (x > threshold).to(x)
+    if kind in ("Input", "Output"):
+        return lambda x: x
+    if kind in ("Linear", "Affine"):
+        weight, bias = number("weight"), number("bias") if kind == "Affine" else torch.zeros(())
+        return lambda x: x @ weight.mT + bias
+    if kind in ("LI", "LIF"):
+        ratio = dt / number("tau")
+        share = ratio if method == "euler" else -torch.expm1(-ratio)
+        limits = (number("v_threshold"), number("v_reset")) if kind == "LIF" else None
+        return _Neuron(share, number("r"), number("v_leak"), limits)
+    raise UnsupportedModelError(
+        f"node {name!r} is a {kind}, which is not simulated here; known: Input, Output, Linear, Affine, "
+        "LI, LIF"
+    )
 
 
 class _Neuron:
-    """Any neuron: a synaptic filter or none, a leaky or perfect integrator, a threshold or none."""
+    """A leaky integrator, with a threshold or without."""
 
     def __init__(
-        self,
-        number: Number,
-        share: Number,
-        dt: float,
-        *,
-        tau: str = "",
-        synapse: str = "",
-        fires: bool = False,
+        self, share: Tensor, gain: Tensor, rest: Tensor, limits: tuple[Tensor, Tensor] | None
     ) -> None:
-        self.gain = number("r")
-        self.share = share(tau) if tau else None
-        self.rest = number("v_leak") if tau else torch.zeros(())
-        self.filter = (share(synapse), number("w_in")) if synapse else None
-        self.limits = (number("v_threshold"), number("v_reset")) if fires else None
-        self.dt = dt
+        self.share, self.gain, self.rest, self.limits = share, gain, rest, limits
         self.v: Tensor | None = None
-        self.current: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.v is None:
-            self.v = torch.zeros_like(x)
-        if self.filter is not None:
-            share, weight = self.filter
-            current = torch.zeros_like(x) if self.current is None else self.current
-            x = self.current = current + share * (weight * x - current)
-        if self.share is None:
-            self.v = self.v + self.dt * self.gain * x
-        else:
-            self.v = self.v + self.share * (self.rest + self.gain * x - self.v)
+        v = torch.zeros_like(x) if self.v is None else self.v
+        self.v = v + self.share * (self.rest + self.gain * x - v)
         if self.limits is None:
             return self.v
         threshold, reset = self.limits
         fired = self.v > threshold
         self.v = torch.where(fired, reset, self.v)
         return fired.to(x)
-
-
-def _neuron(tau: str = "", synapse: str = "", fires: bool = False) -> Callable[[Number, Number, float], Step]:
-    return lambda number, share, dt: _Neuron(number, share, dt, tau=tau, synapse=synapse, fires=fires)
-
-
-NODES: dict[str, Callable[[Number, Number, float], Step]] = {
-    "Input": _same,
-    "Output": _same,
-    "Linear": _linear,
-    "Affine": _affine,
-    "Scale": _scale,
-    "Threshold": _threshold,
-    "I": _neuron(),
-    "IF": _neuron(fires=True),
-    "LI": _neuron(tau="tau"),
-    "LIF": _neuron(tau="tau", fires=True),
-    "CubaLI": _neuron(tau="tau_mem", synapse="tau_syn"),
-    "CubaLIF": _neuron(tau="tau_mem", synapse="tau_syn", fires=True),
-}
-
-
-__all__ = ["METHODS", "load_nir", "read_nir", "simulate_nir"]

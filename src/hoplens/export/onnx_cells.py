@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hoplens.export.source import READOUT, Source
 from hoplens.export.storage import Graph, Levels
 from hoplens.models.cells import Cell, WeightCell
 
@@ -30,10 +31,7 @@ def transposed(graph: Graph, levels: Mapping[str, Levels], name: str, weight: Te
 class Nodes:
     """The equations of a cell as nodes of a graph; constants go to the graph around it.
 
-    Parameters
-    ----------
-    body, graph : Graph
-        Of one time step, and the one around it.
+    ``body``, ``graph``: of one time step, and the one around it.
     """
 
     def __init__(self, body: Graph, graph: Graph) -> None:
@@ -80,21 +78,9 @@ def add_scan(
 ) -> str:
     """Add a Scan of a cell's equations over time; return what it shows, (L, B, n).
 
-    Parameters
-    ----------
-    graph : Graph
-    cell : WeightCell
-    number : int
-        Of the level.
-    entering : callable
-        Adds what the inputs contribute at all steps, outside the loop, biases included.
-    product : callable
-        Adds a product with a recurrent weight.
-    batch : str
-        Shape (1,) that holds the size of the batch.
-    stateful : bool
-        Whether states are inputs and outputs of the graph.
-    reverse : bool
+    ``number``: of the level. ``entering``: adds what the inputs contribute at all steps, outside the loop,
+    biases included. ``product``: adds a product with a recurrent weight. ``batch``: shape (1,) that holds
+    the size of the batch. ``stateful``: whether states are inputs and outputs of the graph.
     """
     from onnx import TensorProto, helper
 
@@ -155,17 +141,21 @@ def add_state(graph: Graph, part: str, number: int, size: int) -> str:
 class CellWriter:
     """Adds the cells of a network to a graph, level by level.
 
-    Parameters
-    ----------
-    graph : Graph
-    levels : mapping of str to Levels
-        Quantised weights by torch's names, e.g. ``weight_hh_l0_reverse``.
-    stateful : bool
-        Whether states are inputs and outputs of the graph.
+    ``stateful``: whether states are inputs and outputs of the graph.
     """
 
-    def __init__(self, graph: Graph, levels: Mapping[str, Levels], stateful: bool) -> None:
-        self.graph, self.levels, self.stateful = graph, levels, stateful
+    def __init__(self, graph: Graph, source: Source, stateful: bool) -> None:
+        self.graph, self.source, self.levels, self.stateful = graph, source, source.levels, stateful
+
+    def read_out(self, x: str) -> str:
+        """Add the read-out, if there is one, of what the last level shows; return the outputs."""
+        graph, offset = self.graph, self.source.offset
+        if self.source.stack.w_out is not None:
+            weight = transposed(graph, self.levels, READOUT, self.source.stack.w_out, "readout")
+            x = str(graph.node("MatMul", x, weight))
+        if offset is not None:
+            x = str(graph.node("Add", x, graph.constant(as_array(offset), np.float32, "readout_bias")))
+        return x
 
     def level(self, cells: tuple[Cell, ...], number: int, x: str) -> str:
         """Add a level of one cell, or of a forward and a backward one; return what it shows."""
@@ -270,6 +260,3 @@ def _in_order(cells: Sequence[WeightCell], part: str) -> Any:
 
 def _name(part: str, number: int, reverse: bool) -> str:
     return f"{NAMES[part]}_l{number}" + ("_reverse" if reverse else "")
-
-
-__all__ = ["CellWriter", "add_scan", "as_array", "transposed"]

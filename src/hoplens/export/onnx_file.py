@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.errors import ExportError, ParameterError, check_choice
+from hoplens.errors import ExportError, ParameterError
 from hoplens.export.onnx_graph import OPSET, build_graph
 from hoplens.export.source import Source, read_source
-from hoplens.export.storage import STORAGES
 from hoplens.files import write_atomically
 from hoplens.models.recurrent_model import ModelInfo
-from hoplens.models.stack import Stack
 from hoplens.models.tensors import as_sequences
 from hoplens.seeds import generator
 from hoplens.version import __version__
@@ -36,23 +34,17 @@ class OnnxExport:
     n_bytes : int
         Size of the file.
     opset : int
-    storage : str
-        "auto", "dense" or "half".
     shapes : tuple of tuple of int
         (batch, time, inputs) at which the file was run in onnxruntime.
     difference : float
         Largest difference from the model there, divided by max(1, largest output).
-    rounding : float
-        The part of the change that the storage makes: 0 unless it is "half".
     """
 
     path: Path
     n_bytes: int
     opset: int
-    storage: str
     shapes: tuple[tuple[int, ...], ...]
     difference: float
-    rounding: float = 0.0
 
 
 def export_onnx(
@@ -63,15 +55,14 @@ def export_onnx(
     info: ModelInfo | None = None,
     lengths: bool = False,
     stateful: bool = False,
-    storage: str = "auto",
     inputs: Any = None,
 ) -> OnnxExport:
     """Write a recurrent network as ONNX, after running it in onnxruntime and comparing.
 
     The file takes ``inputs`` (batch, time, I) in float32, batch and time free, whatever layout the module
     itself has, and gives ``outputs`` (batch, O), or (batch, time, O) with ``info.every_step``. Its opset is
-    17. It is run at two shapes that nothing in it knows, (2, 5) and (3, 12) or the window and more, on random
-    inputs, and must agree with the module to 1e-5.
+    17; weights with many zeros are stored without them. It is run at two shapes that nothing in it knows,
+    (2, 5) and (3, 12) or the window and more, on random inputs, and must agree with the module to 1e-5.
 
     Parameters
     ----------
@@ -91,9 +82,6 @@ def export_onnx(
     stateful : bool, default False
         Add inputs ``h_l0`` (``c_l0``), ... (batch, H) and outputs ``next_h_l0``, ...: the state before and
         after, for streams that come piece by piece.
-    storage : {"auto", "dense", "half"}
-        ``"auto"``: float32; weights with many zeros are stored without them. ``"dense"``: plain float32.
-        ``"half"``: float16 on disk, float32 when run; compared with the model whose weights are rounded so.
     inputs : Tensor, shape (B, L, I), optional
         Sequences to compare on as well.
 
@@ -110,38 +98,26 @@ def export_onnx(
     FileError
         If the file cannot be written.
     """
-    check_choice("storage", storage, STORAGES)
     session_of = runtime()
     source = read_source(model, readout, info)
     _check_options(source, lengths, stateful)
-    told = source
-    if storage == "half":
-        source = replace(source, stack=_rounded(source.stack), levels={}, parts=None)
-        _check_cells(told, inputs)
-    proto = build_graph(source, lengths=lengths, stateful=stateful, storage=storage)
-    _describe(proto, source, lengths, stateful, storage)
+    proto = build_graph(source, lengths=lengths, stateful=stateful)
+    describe(proto, source, lengths=lengths, stateful=stateful)
     data = proto.SerializeToString()
     session = session_of(data)
-    samples = _samples(source, inputs)
+    samples = samples_for(source, inputs)
     difference = max(_difference(session, source, x, lengths, stateful) for x in samples)
     if not difference <= TOLERANCE:
         raise ExportError(
             f"the ONNX file differs from the model by {difference:.2g}, more than {TOLERANCE:g}, so it was "
             "not written; a network that amplifies rounding (large recurrent weights) cannot agree in float32"
         )
-    rounding = (
-        0.0
-        if told is source
-        else max(relative_difference(told.outputs(x), source.outputs(x)) for x in samples)
-    )
     return OnnxExport(
         write_atomically(path, data),
         len(data),
         OPSET,
-        storage,
         tuple(tuple(x.shape) for x in samples),
         difference,
-        rounding,
     )
 
 
@@ -172,35 +148,8 @@ def _check_options(source: Source, lengths: bool, stateful: bool) -> None:
         raise ParameterError("a network with a window starts afresh each time; leave one of the two out")
 
 
-def _check_cells(told: Source, inputs: Any) -> None:
-    """Raise unless the cells, whose weights are to be rounded, compute what the model does."""
-    cells = replace(told, levels={}, parts=None)
-    apart = max(relative_difference(cells.outputs(x), told.outputs(x)) for x in _samples(told, inputs))
-    if not apart <= TOLERANCE:
-        raise ExportError(
-            f"what was read of the model differs from it by {apart:.2g}, so no file was written"
-        )
-
-
-def _half(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(torch.float16).to(torch.float32)
-
-
-def _rounded(stack: Stack) -> Stack:
-    """Return the network with its weights rounded to half precision; biases and leaks stay."""
-    levels = []
-    for level in stack.levels:
-        cells = [cell.to(torch.float32) for cell in level]  # new cells
-        for cell in cells:
-            for part in ("w_ih", "w_hh", "w_hr"):
-                if getattr(cell, part, None) is not None:
-                    setattr(cell, part, _half(getattr(cell, part)))
-        levels.append(tuple(cells))
-    w_out = None if stack.w_out is None else _half(stack.w_out)
-    return Stack(tuple(levels), w_out, stack.label, stack.batch_first)
-
-
-def _describe(proto: Any, source: Source, lengths: bool, stateful: bool, storage: str) -> None:
+def describe(proto: Any, source: Source, **more: Any) -> None:
+    """Write into the file what it is, how it is fed, and ``more``."""
     from onnx import helper
 
     info = source.info
@@ -217,17 +166,15 @@ def _describe(proto: Any, source: Source, lengths: bool, stateful: bool, storage
         "output_names": info.output_names,
         "input_mean": info.input_mean,
         "input_scale": info.input_scale,
-        "lengths": lengths,
-        "stateful": stateful,
-        "storage": storage,
         "assumed": info.assumed,
+        **more,
     }
     helper.set_model_props(
         proto, {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
     )
 
 
-def _samples(source: Source, given: Any) -> list[Tensor]:
+def samples_for(source: Source, given: Any) -> list[Tensor]:
     """Return the sequences to compare on; drawn from a generator of their own."""
     draw = generator("samples", 0)
     further = source.info.window or 0
@@ -247,25 +194,22 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
 
 
 def _difference(session: Any, source: Source, x: Tensor, lengths: bool, stateful: bool) -> float:
-    feed = {"inputs": x.numpy()}
     if lengths:
         valid = 1 + torch.arange(len(x)) * (x.shape[1] - 1) // max(1, len(x) - 1)
-        feed["lengths"] = valid.numpy()
-        return relative_difference(
-            torch.from_numpy(session.run(["outputs"], feed)[0]), source.outputs(x, valid)
-        )
+        (shown,) = session.run(["outputs"], {"inputs": x.numpy(), "lengths": valid.numpy()})
+        return relative_difference(torch.from_numpy(shown), source.outputs(x, valid))
+    return relative_difference(outputs_of(session, x, stateful, source.info.every_step), source.outputs(x))
+
+
+def outputs_of(session: Any, x: Tensor, stateful: bool, every_step: bool) -> Tensor:
+    """Run a file; a stateful one in two pieces, the state handed on, which must be the same as in one."""
     if not stateful:
-        return relative_difference(torch.from_numpy(session.run(["outputs"], feed)[0]), source.outputs(x))
-    # in two pieces, the state handed on, must be the same as in one
+        return torch.from_numpy(session.run(["outputs"], {"inputs": x.numpy()})[0])
     states = {put.name: np.zeros((len(x), put.shape[1]), np.float32) for put in session.get_inputs()[1:]}
     shown = []
     for piece in x.tensor_split(2, dim=1):
         names = ["outputs", *(f"next_{name}" for name in states)]
-        found = session.run(names, {"inputs": piece.numpy(), **states})
-        shown.append(torch.from_numpy(found[0]))
-        states = dict(zip(states, found[1:], strict=True))
-    outputs = torch.cat(shown, dim=1) if source.info.every_step else shown[-1]
-    return relative_difference(outputs, source.outputs(x))
-
-
-__all__ = ["TOLERANCE", "OnnxExport", "export_onnx", "relative_difference", "runtime"]
+        outputs, *after = session.run(names, {"inputs": piece.numpy(), **states})
+        shown.append(torch.from_numpy(outputs))
+        states = dict(zip(states, after, strict=True))
+    return torch.cat(shown, dim=1) if every_step else shown[-1]

@@ -2,7 +2,7 @@
 
 PyTorch's exporter unrolls or freezes the length of some recurrent modules, so nothing is traced here. RNN,
 GRU and LSTM become the operators of these names; what ONNX has no operator for (leaks, projected LSTMs)
-becomes a Scan over time. Inside, time comes first: (L, B, n).
+becomes a Scan over time, as do all cells whose products are integers. Inside, time comes first: (L, B, n).
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from hoplens.export.onnx_cells import CellWriter, as_array, transposed
-from hoplens.export.source import READOUT, Source
+from hoplens.compress.quantisation import Quantised
+from hoplens.export.onnx_cells import CellWriter
+from hoplens.export.onnx_integers import IntegerWriter
+from hoplens.export.source import Source
 from hoplens.export.storage import Graph
 
 OPSET = 17  # read by onnxruntime 1.12 and later
@@ -21,24 +23,21 @@ END = np.iinfo(np.int64).max
 
 
 def build_graph(
-    source: Source, *, lengths: bool = False, stateful: bool = False, storage: str = "dense"
+    source: Source,
+    *,
+    lengths: bool = False,
+    stateful: bool = False,
+    quantised: Quantised | None = None,
 ) -> Any:
     """Return the ONNX model (a ModelProto without metadata) of a network.
 
-    Parameters
-    ----------
-    source : Source
-    lengths : bool, default False
-        Add an input ``lengths`` (batch,) of int64.
-    stateful : bool, default False
-        Add inputs ``h_l0`` (and ``c_l0`` of an LSTM), ..., shape (batch, H), the state to start from, and
-        outputs ``next_h_l0``, ..., for running a stream piece by piece.
-    storage : {"dense", "auto", "half"}
-        See `Graph`.
+    ``lengths``: add an input ``lengths`` (batch,) of int64. ``stateful``: add inputs ``h_l0`` (and ``c_l0``
+    of an LSTM), ..., shape (batch, H), the state to start from, and outputs ``next_h_l0``, ..., for running
+    a stream piece by piece. ``quantised``: multiply its integers.
     """
     from onnx import TensorProto, helper
 
-    graph = Graph(storage)
+    graph = Graph()
     stack, info = source.stack, source.info
     for taken in ("inputs", "lengths", "outputs"):
         graph.name(taken)
@@ -52,7 +51,11 @@ def build_graph(
     if info.window is not None:
         x, valid = _last_steps(graph, x, valid, info.window)
     x = graph.node("Transpose", x, perm=[1, 0, 2])
-    writer = CellWriter(graph, source.levels, stateful)
+    writer: CellWriter | IntegerWriter
+    if quantised is None:
+        writer = CellWriter(graph, source, stateful)
+    else:
+        writer = IntegerWriter(graph, quantised, stateful)
     for number, level in enumerate(stack.levels):
         x = writer.level(level, number, x)
     shape: list[str | int | None]
@@ -62,7 +65,7 @@ def build_graph(
     else:
         shape = ["batch", source.n_outputs]
         x = _last(graph, x, valid)
-    _read_out(graph, source, x)
+    graph.node("Identity", writer.read_out(x), into="outputs")
     graph.outputs.insert(0, helper.make_tensor_value_info("outputs", TensorProto.FLOAT, shape))
     return helper.make_model(
         helper.make_graph(
@@ -104,19 +107,3 @@ def _last(graph: Graph, x: str, lengths: str) -> str:
         "Concat", graph.node("Unsqueeze", step, axis), graph.node("Unsqueeze", row, axis), axis=1
     )
     return str(graph.node("GatherND", x, places))
-
-
-def _read_out(graph: Graph, source: Source, x: str) -> None:
-    if source.stack.w_out is not None:
-        last = "" if source.offset is not None else "outputs"
-        weight = transposed(graph, source.levels, READOUT, source.stack.w_out, "readout")
-        x = graph.node("MatMul", x, weight, into=last)
-    if source.offset is not None:
-        x = graph.node(
-            "Add", x, graph.constant(as_array(source.offset), np.float32, "readout_bias"), into="outputs"
-        )
-    if x != "outputs":
-        graph.node("Identity", x, into="outputs")
-
-
-__all__ = ["IR_VERSION", "OPSET", "build_graph"]

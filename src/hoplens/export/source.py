@@ -25,17 +25,9 @@ READOUT = "readout"
 class Source:
     """A network to export.
 
-    Attributes
-    ----------
-    stack : Stack
-        On the CPU, of cells of weights.
-    offset : Tensor or None, shape (O,)
-        Bias of the read-out.
-    info : ModelInfo
-    levels : dict of str to Levels
-        Weights that lie on a grid, by torch's names without their prefix; the read-out's is ``readout``.
-    parts : ModelParts or None
-        The model as the user gave it, which files are compared with; None: the cells are all there is.
+    ``stack``: on the CPU, of cells of weights. ``offset`` (O,): bias of the read-out. ``levels``: weights
+    that lie on a grid, by torch's names without their prefix; the read-out's is ``readout``. ``parts``: the
+    model as the user gave it, which files are compared with; None: the cells are all there is.
     """
 
     stack: Stack
@@ -52,15 +44,8 @@ class Source:
     def outputs(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run the model that the user gave in PyTorch, its window and ``every_step`` honoured.
 
-        Parameters
-        ----------
-        inputs : Tensor, shape (B, L, I)
-        lengths : Tensor of int64, shape (B,), optional
-            Valid steps; the read-out is then after the last valid one.
-
-        Returns
-        -------
-        Tensor, shape (B, O), or (B, L, O) where ``info.every_step``
+        ``inputs`` (B, L, I). ``lengths`` (B,), optional: valid steps; the read-out is then after the last
+        valid one. Returns (B, O), or (B, L, O) where ``info.every_step``.
         """
         with torch.no_grad():
             if self.info.window is not None and lengths is not None:
@@ -86,21 +71,8 @@ class Source:
 def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) -> Source:
     """Return a model as a `Source`.
 
-    Parameters
-    ----------
-    model : object
-        What `hoplens.models.readers.models.parts_of` takes.
-    readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, n), optional
-        Not with a model that has one.
-    info : ModelInfo, optional
-        Default: that of the model.
-
-    Raises
-    ------
-    UnsupportedModelError
-        If the model cannot be read or has cells of another kind.
-    NonFiniteError
-        If weights are NaN or infinite.
+    ``model``: what `hoplens.models.readers.models.parts_of` takes. ``readout``: not with a model that has
+    one. ``info``: default: that of the model.
     """
     parts = parts_of(model, readout)
     stack, offset = parts.stack(), parts.offset()
@@ -163,6 +135,3 @@ def _check_finite(source: Source) -> None:
         raise NonFiniteError(
             "some weights are NaN or infinite; export a model whose training did not diverge"
         )
-
-
-__all__ = ["Source", "read_source"]

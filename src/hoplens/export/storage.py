@@ -1,4 +1,4 @@
-"""How the weights of an ONNX file lie on disk: plain, in half precision, in few bits, or without their zeros.
+"""How the weights of an ONNX file lie on disk: plain, in few bits, or without their zeros.
 
 A packed weight is a bit mask and the values that are not zero, put together again by standard operators
 (BitShift, CumSum, Gather) which onnxruntime folds into a constant when it loads the file. ONNX's
@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hoplens.errors import NonFiniteError
 from hoplens.models.grids import LARGEST, pack
 
-STORAGES = ("auto", "dense", "half")
 PACKING = 700  # bytes that unpacking one weight adds to the graph
 DIGITS = {
     "int4": (16, 2),
@@ -26,11 +24,7 @@ DIGITS = {
 class Levels(NamedTuple):
     """A quantised weight: ``values * scales``.
 
-    Attributes
-    ----------
-    values : array of int8, shape (R, C)
-    scales : array of float32, shape (R, 1)
-    form : {"int8", "int4", "ternary"}
+    ``values`` (R, C); ``scales`` (R, 1).
     """
 
     values: Any
@@ -41,17 +35,11 @@ class Levels(NamedTuple):
 class Graph:
     """An ONNX graph in the making: nodes, weights, and names that are never given twice.
 
-    Parameters
-    ----------
-    storage : {"auto", "dense", "half"}
-        ``auto``: float32, packed where that makes the file smaller. ``dense``: float32. ``half``: float16,
-        packed where that makes the file smaller; computed in float32.
-    taken : dict, optional
-        Names of the graph around it, which must not come twice.
+    ``taken``: names of the graph
+    around it, which must not come twice.
     """
 
-    def __init__(self, storage: str = "dense", taken: dict[str, int] | None = None) -> None:
-        self.storage = storage
+    def __init__(self, taken: dict[str, int] | None = None) -> None:
         self.nodes: list[Any] = []
         self.initialisers: list[Any] = []
         self.inputs: list[Any] = []
@@ -81,24 +69,10 @@ class Graph:
         return name
 
     def weight(self, value: Any, stem: str) -> str:
-        """Add a weight, stored as the graph's ``storage`` says; return the name of its float32 form."""
-        from onnx import TensorProto
-
+        """Add a weight, without its zeros where that makes the file smaller; return its name."""
         array = np.ascontiguousarray(value, dtype=np.float32)
-        if self.storage == "half":
-            with np.errstate(over="ignore"):
-                array = array.astype(np.float16)
-            if not np.isfinite(array).all():
-                raise NonFiniteError(
-                    f"{stem} has weights beyond the range of half precision (65504); use storage='auto'"
-                )
-        filled = np.count_nonzero(array)
-        packed = filled * array.itemsize + array.size // 8 + PACKING
-        if self.storage != "dense" and packed < array.nbytes:
-            name = self._packed(array, stem)
-        else:
-            name = self.constant(array, array.dtype, stem)
-        return name if array.dtype == np.float32 else str(self.node("Cast", name, to=TensorProto.FLOAT))
+        packed = np.count_nonzero(array) * array.itemsize + array.size // 8 + PACKING
+        return self._packed(array, stem) if packed < array.nbytes else self.constant(array, array.dtype, stem)
 
     def levels(self, weight: Levels, stem: str) -> str:
         """Add a quantised weight, packed into bytes; return the name of its float32 form (R, C)."""
@@ -160,6 +134,3 @@ def _filled(flat: Any) -> Any:
 
 def _bytes(flat: Any, form: str) -> Any:
     return pack(torch.from_numpy(np.ascontiguousarray(flat)), form).numpy()
-
-
-__all__ = ["STORAGES", "Graph", "Levels"]

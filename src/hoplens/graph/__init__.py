@@ -1,8 +1,8 @@
 """`Pathways`, the one central value, with the products, solves and radii on it."""
 
-from hoplens.graph.pathways import Layer, Leak, LowRank, Pathways
-from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, spectral_radius
-from hoplens.graph.rescaling import rescale
+from hoplens.graph.parts import Layer, Leak, LowRank
+from hoplens.graph.pathways import Pathways
+from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, rescale, spectral_radius
 from hoplens.graph.scaled import ScaledMaps
 from hoplens.graph.scores import saliency, top_mask
 

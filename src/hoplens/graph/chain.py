@@ -28,18 +28,8 @@ def thin_products(w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int, *, fa
     in float32. First derivatives only. On CPUs entries below ``2^36`` times the smallest normal number
     (8e-28 in float32) are set to zero every few hops, so that denormals never slow the products down.
 
-    Parameters
-    ----------
-    w_in : Tensor, shape (..., H, I)
-    w_rec : Tensor, shape (..., H, H), dense, or sparse CSR of shape (H, H)
-    w_out : Tensor, shape (..., O, H)
-    length : int
-    factor : float, default 1
-        Multiplies every recurrent hop.
-
-    Returns
-    -------
-    Tensor, shape (..., length, O, I)
+    ``w_in`` (..., H, I); ``w_rec`` (..., H, H), dense, or sparse CSR of shape (H, H); ``w_out`` (..., O, H).
+    ``factor``: multiplies every recurrent hop. Returns (..., length, O, I).
     """
     dtype = w_in.dtype
     w_in, w_rec, w_out = (widen(w) for w in (w_in, w_rec, w_out))
@@ -65,14 +55,7 @@ def make_step(w_in: Tensor, w_rec: Tensor, w_out: Tensor) -> Step:
 class Chain:
     """The recursion over hops, forwards and backwards, in segments.
 
-    Parameters
-    ----------
-    step : Step
-        One hop.
-    length : int
-        Number of hop maps.
-    factor : float
-        Multiplies every hop.
+    ``step``: one hop. ``length``: number of hop maps. ``factor``: multiplies every hop.
     """
 
     def __init__(self, step: Step, length: int, factor: float = 1.0) -> None:
@@ -173,13 +156,14 @@ class Chain:
 
     def _stream(self, block: Tensor, begin: int, count: int, maps: list[Tensor]) -> Tensor:
         """Run hops without keeping their blocks; two blocks take turns."""
+        step: Any = self.step  # a sparse one, of which a run is a list
         spare = torch.empty_like(block)
-        maps.append(self.step.contract([block]))
+        maps.append(step.contract([block]))
         for n in range(begin + 1, begin + count):
-            self.step.advance(block, self.hop_factor, spare)
+            step.advance(block, self.hop_factor, spare)
             self._settle(spare, n)
             block, spare = spare, block if n > 1 else torch.empty_like(block)  # never write the first block
-            maps.append(self.step.contract([block]))
+            maps.append(step.contract([block]))
         return block
 
     def _hop(self, block: Tensor, n: int) -> Tensor:
@@ -226,6 +210,3 @@ class _ThinProducts(torch.autograd.Function):
         if ctx.chain.step.from_inputs:
             grad = grad.mT
         return *ctx.chain.backward(grad, ctx.needs_input_grad[:3]), None, None
-
-
-__all__ = ["Chain", "make_step", "thin_products", "widen"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -67,6 +68,32 @@ class Layer(NamedTuple):
     stop: int
     level: int = 0
     reverse: bool = False
+
+
+class Agreement(NamedTuple):
+    """How well the maps of a static graph predict the exact mean maps along the data it was read on.
+
+    Attributes
+    ----------
+    correlation : float
+        Pearson correlation over all (lag, output, input) cells.
+    explained : float
+        ``1 - |exact - predicted|^2 / |exact|^2``; below 0 where predicting nothing would be closer.
+    gain : float
+        Factor, 0 or more, by which the prediction comes closest.
+    """
+
+    correlation: float
+    explained: float
+    gain: float
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.explained):
+            return "nothing flows along these inputs"
+        share = f"{self.explained:.2f}" if self.explained > 0 else "none"
+        return (
+            f"correlation {self.correlation:.2f} with the exact maps, explains {share} (gain {self.gain:.2g})"
+        )
 
 
 def select_networks(block: Tensor, index: Any, own_axes: int) -> Tensor:
@@ -238,6 +265,19 @@ def numbered(prefix: str, count: int) -> tuple[str, ...]:
     """Return the default names ``prefix0, prefix1, ...``; mostly the same tuple for the same arguments."""
     # a training loop reads its network every step
     return tuple(f"{prefix}{j}" for j in range(count))
+
+
+def check_leak(leak: Leak | None, like: Tensor) -> Leak | None:
+    if leak is None:
+        return None
+    wanted = like.shape[:-1]
+    parts = []
+    for name, part in zip(Leak._fields, leak, strict=True):
+        value = torch.as_tensor(part).to(like)
+        if value.dim() < 1 or value.shape[-1] != wanted[-1] or value.dim() > len(wanted):
+            raise ShapeError(f"leak's {name} must have shape (..., H={wanted[-1]}), got {tuple(value.shape)}")
+        parts.append(value.expand(wanted))
+    return Leak(*parts)
 
 
 def labels(field: str, given: Sequence[str] | None, count: int, prefix: str | None) -> tuple[str, ...] | None:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from hoplens.errors import NonFiniteError, ShapeError
 from hoplens.graph.parts import (
+    Agreement,
     Layer,
     Leak,
     LowRank,
-    as_tensor,
     check_layers,
+    check_leak,
     checked_blocks,
     labels,
     select_networks,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     import networkx as nx
 
 RAW_WEIGHTS = "raw weights"
+LABELS = (
+    "input_names", "output_names", "input_modules", "output_modules", "hidden_names", "hidden_modules",
+    "layers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -60,6 +65,10 @@ class Pathways:
         to the next takes none (`hoplens.lag_maps`). None: every edge between hidden units takes a step.
     leak : Leak, optional
         What of ``w_rec`` is the leak of leaky units and not their wiring.
+    steps : bool, default False
+        Whether the leading axis is time: entry n is the graph of the step n steps before the read-out.
+    agreement : Agreement, optional
+        How well the graph predicts the exact maps along the data that it was read on.
     provenance : str
         Where the weights come from: raw weights, or a Jacobian and the point it was taken at.
 
@@ -81,6 +90,8 @@ class Pathways:
     hidden_modules: tuple[str, ...] | None
     layers: tuple[Layer, ...] | None
     leak: Leak | None
+    steps: bool
+    agreement: Agreement | None
     provenance: str
     _recurrent: Tensor | None
 
@@ -99,6 +110,8 @@ class Pathways:
         hidden_modules: Sequence[str] | None = None,
         layers: Sequence[Layer] | None = None,
         leak: Leak | None = None,
+        steps: bool = False,
+        agreement: Agreement | None = None,
         provenance: str = RAW_WEIGHTS,
     ) -> None:
         blocks, factors = checked_blocks(w_in, w_rec, w_out, w_skip)
@@ -113,13 +126,20 @@ class Pathways:
             "hidden_names": labels("hidden_names", hidden_names, n_hidden, "h"),
             "hidden_modules": labels("hidden_modules", hidden_modules, n_hidden, None),
             "layers": check_layers(layers, n_hidden),
-            "leak": _checked_leak(leak, blocks["w_in"]),
+            "leak": check_leak(leak, blocks["w_in"]),
             "input_names": labels("input_names", input_names, n_inputs, "x"),
             "output_names": labels("output_names", output_names, n_outputs, "y"),
             "input_modules": labels("input_modules", input_modules, n_inputs, None),
             "output_modules": labels("output_modules", output_modules, n_outputs, None),
+            "steps": steps,
+            "agreement": agreement,
             "provenance": provenance,
         }
+        if steps and blocks["w_in"].dim() != 3:
+            raise ShapeError(
+                "a graph of each step needs blocks with one leading axis, time, got w_in of shape "
+                f"{tuple(blocks['w_in'].shape)}"
+            )
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -159,29 +179,23 @@ class Pathways:
         return self._recurrent is not None and self._recurrent.layout != torch.strided
 
     def __repr__(self) -> str:
-        batch = f", batch={tuple(self.batch_shape)}" if self.batch_shape else ""
+        axis = "steps" if self.steps else "batch"
+        batch = f", {axis}={tuple(self.batch_shape)}" if self.batch_shape else ""
         kind = "sparse" if self.is_sparse else "dense"
         if self.factors is not None:
             kind = f"rank {self.factors.u.shape[-1]}"
         return (
             f"Pathways({self.n_inputs} inputs -> {self.n_hidden} hidden ({kind}) -> {self.n_outputs} outputs"
-            f"{batch}, {str(self.w_in.dtype).removeprefix('torch.')}, {self.w_in.device}, {self.provenance})"
+            f"{batch}, {str(self.w_in.dtype).removeprefix('torch.')}, {self.w_in.device}, {self.provenance}"
+            + (f"; {self.agreement})" if self.agreement else ")")
         )
 
     def __getitem__(self, index: Any) -> Pathways:
         """Select along the leading axes: one network of an ensemble, or a slice of it."""
         if not self.batch_shape:
             raise ShapeError("this Pathways holds one network and has no leading axis to index")
-        skip = None if self.w_skip is None else select_networks(self.w_skip, index, 2)
-        w_in, w_out = (select_networks(w, index, 2) for w in (self.w_in, self.w_out))
-        return replace_blocks(
-            self,
-            w_in,
-            self._map_recurrent(lambda w: select_networks(w, index, 2)),
-            w_out,
-            skip,
-            leak=self._map_leak(lambda part: select_networks(part, index, 1)),
-        )
+        # one step of a graph of each step is a static graph; what is known of all says nothing of some
+        return self._map(lambda w: select_networks(w, index, 2), lambda part: select_networks(part, index, 1))
 
     def to(self, target: torch.device | torch.dtype | str) -> Pathways:
         """Return the same graph on another device or in another dtype.
@@ -191,30 +205,24 @@ class Pathways:
         target : torch.device, torch.dtype or str
             The device, its name (``"cuda"``), or the dtype.
         """
-        skip = None if self.w_skip is None else self.w_skip.to(target)
-        return replace_blocks(
-            self,
-            self.w_in.to(target),
-            self._map_recurrent(lambda w: w.to(target)),
-            self.w_out.to(target),
-            skip,
-            leak=self._map_leak(lambda part: part.to(target)),
-        )
+        return self._map(lambda w: w.to(target), agreement=self.agreement)
 
     def detach(self) -> Pathways:
         """Return the same graph cut from autograd."""
-        skip = None if self.w_skip is None else self.w_skip.detach()
-        return replace_blocks(
-            self,
-            self.w_in.detach(),
-            self._map_recurrent(Tensor.detach),
-            self.w_out.detach(),
-            skip,
-            leak=self._map_leak(Tensor.detach),
-        )
+        return self._map(Tensor.detach, agreement=self.agreement)
 
-    def _map_leak(self, function: Callable[[Tensor], Tensor]) -> Leak | None:
-        return None if self.leak is None else Leak(*map(function, self.leak))
+    def _map(
+        self,
+        function: Callable[[Tensor], Tensor],
+        on_leak: Callable[[Tensor], Tensor] | None = None,
+        agreement: Agreement | None = None,
+    ) -> Pathways:
+        """Apply a function to every block, and to the parts of the leak unless they take another."""
+        skip = None if self.w_skip is None else function(self.w_skip)
+        leak = None if self.leak is None else Leak(*map(on_leak or function, self.leak))
+        w_in, w_out = function(self.w_in), function(self.w_out)
+        w_rec = self._map_recurrent(function)
+        return replace_blocks(self, w_in, w_rec, w_out, skip, leak=leak, agreement=agreement)
 
     def _map_recurrent(self, function: Callable[[Tensor], Tensor]) -> Tensor | LowRank:
         """Apply a function to the recurrent block, or to each of its factors."""
@@ -255,21 +263,22 @@ class Pathways:
         input_names, output_names, hidden_names : sequence of str, optional
             I, O and H names.
         """
+        given = {"input_names": input_names, "output_names": output_names, "hidden_names": hidden_names}
         return Pathways(
             self.w_in,
             self.w_rec if self.factors is None else self.factors,
             self.w_out,
             self.w_skip,
-            input_names=self.input_names if input_names is None else input_names,
-            output_names=self.output_names if output_names is None else output_names,
-            hidden_names=self.hidden_names if hidden_names is None else hidden_names,
-            input_modules=self.input_modules,
-            output_modules=self.output_modules,
-            hidden_modules=self.hidden_modules,
-            layers=self.layers,
+            **{**self._labels(), **{name: value for name, value in given.items() if value is not None}},
             leak=self.leak,
+            steps=self.steps,
+            agreement=self.agreement,
             provenance=self.provenance,
         )
+
+    def _labels(self) -> dict[str, Any]:
+        """Return names, modules and layers, as the constructor takes them."""
+        return {name: getattr(self, name) for name in LABELS}
 
     def plot(self, horizon: int = 20) -> Any:
         """Draw the hop maps of the graph; see `hoplens.plots.plot_hops`.
@@ -294,7 +303,7 @@ class Pathways:
         horizon : int, default 20
             Time steps considered.
         """
-        text: str = look_up("hoplens.analysis.summary:analyze")(self, horizon=horizon).to_text()
+        text: str = look_up("hoplens.analysis.analysing:analyze")(self, horizon=horizon).to_text()
         return text
 
     def adjacency(self) -> Tensor:
@@ -343,19 +352,6 @@ class Pathways:
         return graph
 
 
-def _checked_leak(leak: Leak | None, like: Tensor) -> Leak | None:
-    if leak is None:
-        return None
-    wanted = like.shape[:-1]
-    parts = []
-    for name, part in zip(Leak._fields, leak, strict=True):
-        value = torch.as_tensor(part).to(like)
-        if value.dim() < 1 or value.shape[-1] != wanted[-1] or value.dim() > len(wanted):
-            raise ShapeError(f"leak's {name} must have shape (..., H={wanted[-1]}), got {tuple(value.shape)}")
-        parts.append(value.expand(wanted))
-    return Leak(*parts)
-
-
 def replace_blocks(
     net: Pathways,
     w_in: Tensor,
@@ -364,36 +360,22 @@ def replace_blocks(
     w_skip: Tensor | None,
     *,
     leak: Leak | None,
+    agreement: Agreement | None = None,
     provenance: str | None = None,
 ) -> Pathways:
     """Return ``net`` with other weights and the same names and modules; provenance too, unless given.
 
-    What of the new ``w_rec`` is leak must be said: it is scaled and cut as the weights are.
+    What of the new ``w_rec`` is leak must be said: it is scaled and cut as the weights are. How well other
+    weights agree with data is not known, unless it is given.
     """
     return Pathways(
         w_in,
         w_rec,
         w_out,
         w_skip,
-        input_names=net.input_names,
-        output_names=net.output_names,
-        input_modules=net.input_modules,
-        output_modules=net.output_modules,
-        hidden_names=net.hidden_names,
-        hidden_modules=net.hidden_modules,
-        layers=net.layers,
+        **net._labels(),
         leak=leak,
+        steps=net.steps and w_in.dim() == 3,
+        agreement=agreement,
         provenance=net.provenance if provenance is None else provenance,
     )
-
-
-__all__ = [
-    "RAW_WEIGHTS",
-    "Layer",
-    "Leak",
-    "LowRank",
-    "Pathways",
-    "as_tensor",
-    "replace_blocks",
-    "select_networks",
-]

@@ -1,4 +1,8 @@
-"""Spectral radii: all eigenvalues of small graphs, the leading one of large ones."""
+"""Spectral radii: all eigenvalues of small graphs, the leading one of large ones; graphs of another radius.
+
+The eigenvalues of a nilpotent matrix of H units move by up to ``eps**(1/H)`` times its size when the matrix
+is rounded: 0.05 for a delay line of 12 units of weight 1. A radius below that may stand for 0.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hoplens.errors import ConvergenceError, ParameterError
+from hoplens.errors import ConvergenceError, ParameterError, check_number
 from hoplens.graph.implicit import takes_models
-from hoplens.graph.nilpotent import is_acyclic, matrix_size, rounds_to_nilpotent
-from hoplens.graph.pathways import Pathways
+from hoplens.graph.parts import Leak, LowRank
+from hoplens.graph.pathways import Pathways, replace_blocks
 from hoplens.graph.solvers import to_scipy
 from hoplens.seeds import numpy_generator
 
@@ -25,7 +29,9 @@ NEGLIGIBLE = 1e-60
 TOLERANCE = 1e-8
 KRYLOV_VECTORS = 60
 RESTARTS = 40
-START_SEED = 1
+MARGIN = 10.0  # on the rounding of the weights, and on the backward error of an eigenvalue solver
+DOUBLE = torch.finfo(torch.float64).eps  # whatever the weights come in, eigenvalues are computed in float64
+TURNS = (1, 1j, -1, -1j)  # where on the circle of the radius the resolvent is looked at
 
 
 @dataclass(frozen=True)
@@ -179,13 +185,9 @@ def dense_radius(matrix: Tensor, eps: float, size: Tensor | None = None) -> Tens
 
     Scaled first: LAPACK fails on matrices whose entries are all tiny or differ by hundreds of orders.
 
-    Parameters
-    ----------
-    matrix : Tensor, shape (..., n, n)
-    eps : float
-        Of the dtype that the weights come in: matrices that rounding makes nilpotent have radius 0.
-    size : Tensor, shape (...,), optional
-        What the entries are rounded relative to; default the size of the matrix.
+    ``matrix`` (..., n, n). ``eps``: of the dtype that the weights come in: matrices that rounding makes
+    nilpotent have radius 0. ``size`` (...,), optional: what the entries are rounded relative to; default the
+    size of the matrix.
     """
     wide = matrix.double()
     largest = wide.detach().abs().amax(dim=(-2, -1), keepdim=True)
@@ -222,4 +224,102 @@ def _leading_radius(w_rec: Tensor, eps: float) -> Tensor:
     return torch.tensor(found.radius, dtype=torch.float64)
 
 
-__all__ = ["LeadingEigenvalue", "leading_eigenvalue", "spectral_radius"]
+def rounds_to_nilpotent(w: Tensor, radius: Tensor, size: Tensor, eps: float) -> Tensor:
+    """Say which matrices a change as small as rounding makes nilpotent; bool, shape (...,).
+
+    A nilpotent matrix has traces ``tr W = tr W^2 = 0``, and after rounding by E every point up to about
+    ``|E|^(1/H)`` is an eigenvalue of some matrix as near. So W is taken for nilpotent where its radius r lies
+    below that bound, both traces vanish up to rounding, and ``z I - W`` is singular up to rounding all around
+    the circle of radius ``(1 + 1/H) r``, that is, where ``r^H`` is not known within a factor e.
+
+    ``w`` (..., H, H). ``radius`` (...,): computed from the eigenvalues. ``size`` (...,): what entries are
+    rounded relative to: `matrix_size`, or that of the factors of W. ``eps``: of the dtype that the weights
+    come in.
+    """
+    w = w.detach()
+    radius = radius.detach()
+    hidden = w.shape[-1]
+    frobenius = torch.linalg.matrix_norm(w)
+    # entries rounded one by one move W by eps * |W|_F, the solver by H * eps * |W|
+    noise = MARGIN * (eps * torch.maximum(frobenius, size) + hidden * DOUBLE * size)
+    trace = torch.diagonal(w, dim1=-2, dim2=-1).sum(-1).abs()
+    square = (w * w.mT).sum((-2, -1)).abs()
+    doubtful = (radius <= (hidden * eps) ** (1 / hidden) * size) & (radius > 0)
+    doubtful &= (trace <= hidden**0.5 * noise) & (square <= 2 * frobenius * noise)
+    found = torch.zeros_like(doubtful)
+    for place in doubtful.nonzero().tolist():
+        index = tuple(place)
+        found[index] = _is_singular_around(w[index], float(radius[index]), float(noise[index]))
+    return found
+
+
+def matrix_size(w: Tensor) -> Tensor:
+    """Return a bound of the spectral norm, shape (...,)."""
+    rows, columns = (w.abs().sum(axis).amax(-1) for axis in (-1, -2))
+    return torch.minimum(torch.linalg.matrix_norm(w), (rows * columns).sqrt())
+
+
+def _is_singular_around(w: Tensor, radius: float, noise: float) -> bool:
+    eye = torch.eye(len(w), dtype=torch.complex128, device=w.device)
+    around = (1 + 1 / len(w)) * radius
+    return all(float(torch.linalg.svdvals(turn * around * eye - w)[-1]) <= noise for turn in TURNS)
+
+
+def is_acyclic(heads: np.ndarray, tails: np.ndarray, weights: np.ndarray, hidden: int, eps: float) -> bool:
+    """Say whether the edges of a graph, those left out that are rounding beside the largest, form no cycle.
+
+    ``heads``, ``tails`` (E,); ``weights`` (E,). ``hidden``: number of nodes. ``eps``: of the dtype that the
+    weights come in.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = np.abs(weights)
+    kept = size > eps * size.max(initial=0.0)
+    heads, tails = heads[kept], tails[kept]
+    if (heads == tails).any():
+        return False
+    graph = csr_array((np.ones(len(heads)), (heads, tails)), shape=(hidden, hidden))
+    count, _ = connected_components(graph, connection="strong")
+    return bool(count == hidden)
+
+
+@takes_models
+def rescale(net: Pathways, radius: float) -> Pathways:
+    """Return the network with its recurrent weights divided so that they have a given spectral radius.
+
+    All walks of one hop number change by one factor, so shares within a hop stay and only the balance
+    between hops changes: H_k is multiplied by ``(radius / rho)^(k - 2)``. Needed where weights are counts,
+    such as synapses: with their own radius of 30, each hop counts 30 times the one before.
+
+    Parameters
+    ----------
+    net : Pathways
+        Any leading axes; sparse and low-rank stay so.
+    radius : float
+        The spectral radius wanted, above 0.
+
+    Returns
+    -------
+    Pathways
+        ``provenance`` says what was done.
+
+    Raises
+    ------
+    ParameterError
+        If the network has no cycle, so that its spectral radius is 0 and nothing can be scaled to it.
+    """
+    wanted = check_number("radius", radius, above=0.0)
+    own = spectral_radius(net).to(torch.float64)
+    if not bool((own > 0).all()):
+        raise ParameterError("w_rec has no cycle (spectral radius 0), so no factor gives it another radius")
+    factor = (wanted / own).to(net.w_in.dtype)
+    w_rec: Tensor | LowRank
+    if net.factors is not None:
+        u, v, kept = net.factors
+        w_rec = LowRank(u * factor[..., None, None], v, None if kept is None else kept * factor[..., None])
+    else:
+        w_rec = net.w_rec * (factor if net.is_sparse else factor[..., None, None])
+    leak = None if net.leak is None else Leak(*(part * factor[..., None] for part in net.leak))
+    provenance = f"{net.provenance}, w_rec scaled to spectral radius {wanted:g}"
+    return replace_blocks(net, net.w_in, w_rec, net.w_out, net.w_skip, leak=leak, provenance=provenance)

@@ -15,11 +15,7 @@ from torch import Tensor
 def adjacency(w_in: Tensor, w_rec: Tensor, w_out: Tensor, w_skip: Tensor | None = None) -> Tensor:
     """Return W (n, n), the graph's weights: inputs first, then hidden units, then outputs.
 
-    Parameters
-    ----------
-    w_in, w_rec, w_out : Tensor, shapes (H, I), (H, H), (O, H)
-    w_skip : Tensor, shape (O, I), optional
-        Direct edges.
+    ``w_in`` (H, I), ``w_rec`` (H, H), ``w_out`` (O, H). ``w_skip`` (O, I), optional: direct edges.
     """
     (h, i), o = w_in.shape, w_out.shape[0]
     zeros = w_in.new_zeros

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from hoplens.errors import RangeError
 from hoplens.graph.chain import Chain, make_step, widen
+from hoplens.graph.pathways import Pathways
 from hoplens.graph.steps import Step
 
 SMALLEST, LARGEST = -20, 40  # a block whose largest entry leaves 2^-20 .. 2^40 is rescaled
@@ -48,17 +49,8 @@ def scaled_products(w_in: Tensor, w_rec: Tensor, w_out: Tensor, length: int) -> 
     Blocks are rescaled by powers of two, exactly, before they leave the range of the dtype. Differentiable
     in M; half precision is computed in float32.
 
-    Parameters
-    ----------
-    w_in : Tensor, shape (..., H, I)
-    w_rec : Tensor, shape (..., H, H), dense, or sparse CSR of shape (H, H)
-    w_out : Tensor, shape (..., O, H)
-    length : int
-
-    Returns
-    -------
-    M : Tensor, shape (..., length, O, I)
-    e : Tensor of int64, shape (..., length)
+    ``w_in`` (..., H, I); ``w_rec`` (..., H, H), dense, or sparse CSR of shape (H, H); ``w_out`` (..., O, H);
+    ``M`` (..., length, O, I); ``e`` (..., length).
     """
     w_in, e_in = _unit(widen(w_in))
     w_out, e_out = _unit(widen(w_out))
@@ -176,20 +168,10 @@ def assemble(
 ) -> tuple[Tensor, Tensor | None, ScaledMaps | None]:
     """Turn maps and exponents into ordinary values where these fit the dtype.
 
-    Parameters
-    ----------
-    maps : Tensor, shape (..., K, O, I)
-    exponents : Tensor of int64, shape (..., K)
-    dtype : torch.dtype
-        Of the result.
-
-    Returns
-    -------
-    values : Tensor, shape (..., K, O, I)
-        The maps divided by ``2**shift``; what is then below the range is 0.
-    shift : Tensor of int64, shape (...,), or None where it is 0 throughout
-        Where a network's maps overflow the dtype, the exponent that brings its largest entry to [0.5, 1).
-    exact : ScaledMaps, or None where ``values`` hold every map to full precision
+    ``maps`` (..., K, O, I); ``exponents`` (..., K). ``dtype``: of the result. ``values`` (..., K, O, I): the
+    maps divided by ``2**shift``; what is then below the range is 0. ``shift`` (...,), or None where it is 0
+    throughout: where a network's maps overflow the dtype, the exponent that brings its largest entry to
+    [0.5, 1).
     """
     top = maps.detach().abs().amax(dim=(-2, -1))
     own = torch.frexp(top)[1].long()
@@ -209,4 +191,24 @@ def assemble(
     return values.to(dtype), shift if bool(over.any()) else None, exact
 
 
-__all__ = ["ScaledMaps", "assemble", "scaled_products", "times_power"]
+def hop_products(net: Pathways, length: int, levels: int = 1) -> tuple[Tensor, Tensor]:
+    """Return ``W_out W_rec^n W_in`` for n = levels - 1 .. levels + length - 2.
+
+    Powers below ``levels - 1`` are zero in a stack: no walk crosses all its layers in fewer edges. With
+    ``W_rec = U V^T`` the powers are ``U (V^T U)^(n-1) V^T``, so a hop costs r^2, not H^2, per input.
+
+    ``length``: number of products. ``levels``: layers of the stack. ``maps`` (..., length, O, I): the
+    products divided by ``2**exponents``. ``exponents`` (..., length).
+    """
+    count = length + levels - 1
+    if net.factors is None or net.factors.diagonal is not None:
+        maps, exponents = scaled_products(net.w_in, net.w_rec, net.w_out, count)
+    else:
+        u, v, _ = net.factors
+        maps, exponents = scaled_products(
+            net.w_in, u.new_zeros(()).expand(*u.shape[:-1], u.shape[-2]), net.w_out, 1
+        )
+        if count > 1:
+            later, powers = scaled_products(v.mT @ net.w_in, v.mT @ u, net.w_out @ u, count - 1)
+            maps, exponents = torch.cat([maps, later], dim=-3), torch.cat([exponents, powers], dim=-1)
+    return maps[..., levels - 1 :, :, :], exponents[..., levels - 1 :]

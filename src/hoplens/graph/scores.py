@@ -89,6 +89,3 @@ def top_mask(scores: Tensor, amount: float | Tensor) -> Tensor:
     rank = torch.empty_like(order)
     rank.scatter_(-1, order, torch.arange(flat.shape[-1], device=flat.device).expand_as(order))
     return (rank >= count[..., None]).view_as(scores)
-
-
-__all__ = ["SCORES", "saliency", "top_mask"]

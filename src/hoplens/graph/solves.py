@@ -13,7 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from hoplens.errors import RangeError
 from hoplens.graph.chain import widen
-from hoplens.graph.pathways import LowRank, Pathways
+from hoplens.graph.parts import LowRank
+from hoplens.graph.pathways import Pathways
 from hoplens.graph.solvers import (
     PROBES,
     Certificate,
@@ -42,13 +43,8 @@ class Solved:
 def solve_resolvent(net: Pathways, damping: Tensor, radius: Tensor) -> Tensor:
     """Return ``sum_k damping^k H_k`` over all k, (..., O, I), differentiable.
 
-    Parameters
-    ----------
-    net : Pathways
-    damping : Tensor, shape (...,)
-        Factor on every hop of each network.
-    radius : Tensor, shape (...,)
-        Spectral radius of each network; damping times it is below 1.
+    ``damping`` (...,): factor on every hop of each network. ``radius`` (...,): spectral radius of each
+    network; damping times it is below 1.
     """
     ends = radius.detach() == 0
     if not bool(ends.any()):
@@ -96,11 +92,7 @@ def sum_walks(net: Pathways, damping: Tensor) -> Solved:
     Differentiable; added up in float64. With u the unit roundoff, a sum of n products of up to n factors of
     inner dimension H is off by at most ``g / (1 - g)`` times the same sum of magnitudes, g = n (H + 2) u.
 
-    Parameters
-    ----------
-    net : Pathways
-    damping : Tensor, shape (...,)
-        Factor on every hop of each network.
+    ``damping`` (...,): factor on every hop of each network.
     """
     wide = net.to(torch.float64)
     by = damping.double()[..., None, None]
@@ -133,13 +125,8 @@ def _walks(w_in: Tensor, w_rec: Tensor, w_out: Tensor, by: Tensor) -> tuple[Tens
 def solve_certified(net: Pathways, damping: Tensor, contraction: Tensor) -> Solved:
     """Return the resolvent with a bound on its error.
 
-    Parameters
-    ----------
-    net : Pathways
-    damping : Tensor, shape (...,)
-        Factor on every hop of each network; each has a cycle.
-    contraction : Tensor, shape (...,)
-        Damping times spectral radius, for the cost model.
+    ``damping`` (...,): factor on every hop of each network; each has a cycle. ``contraction`` (...,):
+    damping times spectral radius, for the cost model.
     """
     recurrent = (net.w_rec,) if net.factors is None else net.factors
     wanted = any(t is not None and t.requires_grad for t in (net.w_in, *recurrent, net.w_out, net.w_skip))
@@ -226,6 +213,3 @@ class _SparseSolve(torch.autograd.Function):
             )
             rec = csr(w_rec.crow_indices(), w_rec.col_indices(), sampled.values(), w_rec.shape)
         return adjoint, rec, None
-
-
-__all__ = ["Solved", "solve_certified", "solve_resolvent"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,70 +19,6 @@ from torch import Tensor
 FOLD_BYTES = 1 << 20  # a matrix up to this size is copied to take in a factor, which saves time a hop
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
-
-
-class Step(Protocol):
-    """What a hop kernel needs of a network; a run is a tensor (dense) or a list of blocks (sparse)."""
-
-    from_inputs: bool
-    block_bytes: int
-    rec_bytes: int
-
-    def new_rec(self) -> Tensor:
-        """Return zeros for the gradient by ``w_rec``."""
-        ...
-
-    def fold(self, factor: float) -> float:
-        """Take a factor on every hop into the operator, where that is cheap; return what is left of it."""
-        ...
-
-    def first(self) -> Tensor:
-        """Return the block of hop number 0, which must not be written to."""
-        ...
-
-    def advance_all(self, views: list[Tensor], factor: float) -> None:
-        """Fill the blocks of a run from its first one."""
-        ...
-
-    def retreat_all(self, views: list[Tensor], factor: float) -> None:
-        """Add to each adjoint of a run the ones after it."""
-        ...
-
-    def new_run(self, count: int, first: Tensor) -> Any:
-        """Return room for the blocks of ``count`` hops, the first of them filled."""
-        ...
-
-    def views(self, run: Any) -> list[Tensor]:
-        """Return the blocks of a run, to be written to."""
-        ...
-
-    def advance(self, block: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
-        """Return ``factor * block`` one hop on."""
-        ...
-
-    def retreat(self, adjoint: Tensor, factor: float, into: Tensor) -> None:
-        """Add ``factor * adjoint`` one hop back to ``into``, in place."""
-        ...
-
-    def contract(self, run: Any) -> Tensor:
-        """Return the hop maps of a run as seen from the chosen side, shape (E, n, c, d)."""
-        ...
-
-    def spread(self, grad: Tensor) -> Any:
-        """Return a run of adjoints for gradients (E, n, c, d) of the maps of a run."""
-        ...
-
-    def collect(self, run: Any, grad: Tensor, total: Tensor | None) -> Tensor:
-        """Add to ``total`` the gradient by the block of the other side."""
-        ...
-
-    def pair(self, run: Any, adjoints: Any, factor: float, total: Tensor | None) -> Tensor:
-        """Add to ``total`` the gradient by ``w_rec`` of blocks and the adjoints one hop on."""
-        ...
-
-    def finish(self, first: Tensor, rec: Tensor | None, other: Tensor | None) -> Grads:
-        """Return the gradients of w_in, w_rec, w_out from those of first block, w_rec and other side."""
-        ...
 
 
 class DenseStep:
@@ -102,9 +38,11 @@ class DenseStep:
         self.rec_bytes = self.step.numel() * self.start.element_size()
 
     def new_rec(self) -> Tensor:
+        """Return zeros for the gradient by ``w_rec``."""
         return self.step.new_zeros(self.step.shape)
 
     def fold(self, factor: float) -> float:
+        """Take a factor on every hop into the operator, where that is cheap; return what is left of it."""
         if self.rec_bytes > FOLD_BYTES:
             return factor
         self.step = self.step * factor
@@ -112,9 +50,11 @@ class DenseStep:
         return 1.0
 
     def first(self) -> Tensor:
+        """Return the block of hop number 0, which must not be written to."""
         return self.start
 
     def advance_all(self, views: list[Tensor], factor: float) -> None:
+        """Fill the blocks of a run from its first one."""
         # the hot loop of small networks, where a call costs more than its arithmetic
         step, block = self.step, views[0]
         for out in views[1:]:
@@ -125,21 +65,25 @@ class DenseStep:
             block = out
 
     def retreat_all(self, views: list[Tensor], factor: float) -> None:
+        """Add to each adjoint of a run the ones after it."""
         back, adjoint = self.back, views[-1]
         for out in views[-2::-1]:
             out.baddbmm_(adjoint, back, alpha=factor)
             adjoint = out
 
-    def new_run(self, count: int, first: Tensor) -> Tensor:
+    def new_run(self, count: int, first: Tensor) -> Any:
+        """Return room for the blocks of ``count`` hops, the first of them filled."""
         # hop first: every hop then writes one contiguous block, which bmm(out=) needs to be fast
         run = first.new_empty(count, *first.shape)
         run[0].copy_(first)
         return run
 
     def views(self, run: Tensor) -> list[Tensor]:
+        """Return the blocks of a run, to be written to."""
         return list(run.unbind(0))
 
     def advance(self, block: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
+        """Return ``factor * block`` one hop on."""
         if factor == 1.0:
             return torch.bmm(block, self.step) if out is None else torch.bmm(block, self.step, out=out)
         if out is None:
@@ -147,26 +91,31 @@ class DenseStep:
         return out.baddbmm_(block, self.step, beta=0, alpha=factor)
 
     def retreat(self, adjoint: Tensor, factor: float, into: Tensor) -> None:
+        """Add ``factor * adjoint`` one hop back to ``into``, in place."""
         into.baddbmm_(adjoint, self.back, alpha=factor)
 
     def contract(self, run: Tensor) -> Tensor:
+        """Return the hop maps of a run as seen from the chosen side, shape (E, n, c, d)."""
         flat = _by_network(run)
         return torch.bmm(flat, self.other).view(
             flat.shape[0], run.shape[0], run.shape[2], self.other.shape[-1]
         )
 
-    def spread(self, grad: Tensor) -> Tensor:
+    def spread(self, grad: Tensor) -> Any:
+        """Return a run of adjoints for gradients (E, n, c, d) of the maps of a run."""
         e, n, c, _ = grad.shape
         adjoint = torch.bmm(grad.flatten(1, 2), self.other.mT)
         return adjoint.view(e, n, c, adjoint.shape[-1]).transpose(0, 1).contiguous()
 
     def collect(self, run: Tensor, grad: Tensor, total: Tensor | None) -> Tensor:
+        """Add to ``total`` the gradient by the block of the other side."""
         flat, seen = _by_network(run), grad.flatten(1, 2)
         if total is None:
             return torch.bmm(flat.mT, seen)
         return total.baddbmm_(flat.mT, seen)
 
     def pair(self, run: Tensor, adjoints: Any, factor: float, total: Tensor | None) -> Tensor:
+        """Add to ``total`` the gradient by ``w_rec`` of blocks and the adjoints one hop on."""
         # adjoints are neighbours in one buffer wherever they come from one spread; no copy then
         later = _by_network(torch.stack(adjoints) if isinstance(adjoints, list) else adjoints)
         now = _by_network(run[: len(adjoints)])
@@ -177,6 +126,7 @@ class DenseStep:
         return total.baddbmm_(left.mT, right, alpha=factor)
 
     def finish(self, first: Tensor, rec: Tensor | None, other: Tensor | None) -> Grads:
+        """Return the gradients of w_in, w_rec, w_out from those of first block, w_rec and other side."""
         ends = (first.mT, None if other is None else other.mT) if self.from_inputs else (other, first)
         found = (ends[0], rec.mT if rec is not None and self.turned else rec, ends[1])
         return tuple(  # type: ignore[return-value]
@@ -199,7 +149,10 @@ def _by_network(run: Tensor) -> Tensor:
 
 
 class SparseStep:
-    """One network with a CSR ``w_rec``. Blocks have shape (H, c), so that a hop reads whole lines."""
+    """One network with a CSR ``w_rec``, and what `DenseStep` says of each method.
+
+    Blocks have shape (H, c), so that a hop reads whole lines; a run is a list of them.
+    """
 
     def __init__(self, w_in: Tensor, w_rec: Tensor, w_out: Tensor, *, from_inputs: bool) -> None:
         self.from_inputs = from_inputs
@@ -241,7 +194,7 @@ class SparseStep:
         for n in range(len(views) - 2, -1, -1):
             self.retreat(views[n + 1], factor, views[n])
 
-    def new_run(self, count: int, first: Tensor) -> list[Tensor]:
+    def new_run(self, count: int, first: Tensor) -> Any:
         return [first, *(torch.empty_like(first) for _ in range(count - 1))]
 
     def views(self, run: list[Tensor]) -> list[Tensor]:
@@ -259,7 +212,7 @@ class SparseStep:
     def contract(self, run: Sequence[Tensor]) -> Tensor:
         return torch.stack([(self.other @ block).mT for block in run])[None]
 
-    def spread(self, grad: Tensor) -> list[Tensor]:
+    def spread(self, grad: Tensor) -> Any:
         columns = self.other.mT
         return [columns @ g.mT for g in grad[0]]
 
@@ -288,6 +241,9 @@ class SparseStep:
         if self.from_inputs:
             return first, rec, other
         return None if other is None else other.mT, rec, first.mT
+
+
+Step = DenseStep | SparseStep
 
 
 def csr(crow: Tensor, col: Tensor, values: Tensor, shape: Any) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hoplens.models.cells import Cell
@@ -11,10 +12,11 @@ from hoplens.models.rollout import Batch, Trace
 from hoplens.models.stack import Stack
 
 
-def pull_stack(stack: Stack, trace: Trace, batch: Batch) -> Tensor:
-    """Return the Jacobians of the last valid output by the input of every step, shape (B, L, O, I).
+def pull_stack(stack: Stack, trace: Trace, batch: Batch, reads: Tensor | None = None) -> Tensor:
+    """Return the Jacobians of one output a sequence by the input of every step, shape (B, L, O, I).
 
-    Products are taken from the output side, O rows at a time.
+    Products are taken from the output side, O rows at a time. With gradients on, they are differentiable by
+    the weights of cells that are made of weights, whose slopes are held: taken as numbers.
 
     Parameters
     ----------
@@ -22,14 +24,17 @@ def pull_stack(stack: Stack, trace: Trace, batch: Batch) -> Tensor:
     trace : Trace
         Of a run on ``batch``.
     batch : Batch
+    reads : Tensor of int64, shape (B,), optional
+        Steps (from 0) whose output is taken; default the last valid one.
     """
+    reads = batch.lengths - 1 if reads is None else reads
     seed = stack.readout(trace.shown)  # (O, n)
     size, steps, _ = trace.shown.shape
 
     def pull(place: int, part: slice, above: Tensor | None) -> Tensor:
         cell = stack.cells[place]
         top = seed[:, part] if above is None else None
-        entering = _Entering(top, above, batch.lengths, cell.emission())
+        entering = _Entering(top, above, reads, batch.lengths, cell.emission())
         return _pull_cell(cell, trace.points[place], entering, place in stack.backward_cells)
 
     rows = stack.pull_back(pull)  # (B, L, O, I)
@@ -42,6 +47,7 @@ class _Entering:
 
     seed: Tensor | None
     rows: Tensor | None
+    reads: Tensor
     lengths: Tensor
     emission: Tensor | None
 
@@ -57,7 +63,7 @@ class _Entering:
             here: Tensor | None = self.rows[:, t]
         else:
             assert self.seed is not None
-            ends = self.lengths == t + 1
+            ends = self.reads == t
             here = self.seed * ends[:, None, None] if bool(ends.any()) else None
         if here is None:
             return to
@@ -67,15 +73,18 @@ class _Entering:
 def _pull_cell(cell: Cell, point: tuple[Tensor, Tensor], entering: _Entering, reverse: bool) -> Tensor:
     states, inputs = point
     size, steps, _ = states.shape
-    saved = cell.save(states, inputs)
+    with torch.no_grad():  # slopes are numbers
+        saved = cell.save(states, inputs)
     rows = states.new_zeros(size, entering.n_rows, cell.n_state)
-    reached = states.new_empty(size, steps, entering.n_rows, cell.n_inputs)
-    for t in range(steps) if reverse else range(steps - 1, -1, -1):
+    order = range(steps) if reverse else range(steps - 1, -1, -1)
+    reached: list[Tensor] = []
+    for t in order:
         rows = entering.add(t, rows)
         if reverse:  # padding never fed the state
             rows = rows * (t < entering.lengths)[:, None, None]
-        rows, reached[:, t] = cell.pull(tuple(part[:, t] for part in saved), rows)
-    return reached
+        rows, by_input = cell.pull(tuple(part[:, t] for part in saved), rows)
+        reached.append(by_input)
+    return torch.stack(reached if reverse else reached[::-1], dim=1)
 
 
 __all__ = ["pull_stack"]

@@ -1,108 +1,225 @@
-"""A penalty on what flows along given sequences: Jacobians by double backward, sampled to bound the cost."""
+"""A penalty on what flows along given sequences, sampled to bound the cost; see `docs/flow.md`."""
 
 # ruff: noqa: ARG002 - all specifications share one signature
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hoplens import seeds
-from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count, check_number
-from hoplens.models.recurrent_model import RecurrentModel
+from hoplens.errors import (
+    ParameterError,
+    ShapeError,
+    UnsupportedModelError,
+    check_choice,
+    check_count,
+    check_number,
+)
+from hoplens.graph.pathways import Pathways
+from hoplens.models.adjoint import pull_stack
+from hoplens.models.cells import WeightCell
+from hoplens.models.readers.models import is_recurrent, parts_of
+from hoplens.models.rollout import Batch, as_batch, run
+from hoplens.models.stack import Stack
 from hoplens.penalties.base import Penalty
+from hoplens.penalties.held import HeldFlow, by_lag, held_flow, plain_flow, slopes_along
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from hoplens.models.ensemble import Ensemble
+
+ALL_OUTPUTS = 16  # up to so many outputs are all followed; of more, so many drawn ones cost as much
+
+
+class _Draw(NamedTuple):
+    """What a call follows.
+
+    Attributes
+    ----------
+    rows : Tensor of int64, shape (b,)
+        Sequences of the batch.
+    outputs : Tensor of int64 or None
+        Outputs; None: all.
+    scale : float
+        Factor that makes the mean over draws the whole: outputs there are, by outputs followed.
+    """
+
+    rows: Tensor
+    outputs: Tensor | None
+    scale: float
 
 
 class FlowPenalty(Penalty):
-    """Penalise the pathways that a network really uses: Jacobians of its outputs along given sequences.
+    """Penalise the pathways that data take through a network: its Jacobians along given sequences.
 
-    With T the step of a read-out, k = T - t + 2 the hops of an input at step t, and a the damping,
+    With T the step of a read-out, J_t and B_t the Jacobians of step t by state and input, k = T - t + 2 the
+    hops of an input at step t, and a the damping,
 
-        P = mean over sequences of  sum_(t <= T) sum_(o, i) a^k |d y_o(T) / d x_i(t)|
+        P = mean over sequences of  sum_(t <= T) |a^k  W_out J_T J_(T-1) .. J_(t+1) B_t|
 
-    which for a linear network is `PathwayPenalty` with ``across="hops"``, and for a gated one takes every
-    gate as the data sets it. A call takes a random part of it that has P as its expectation: some sequences
-    of the batch; of each, one output, times O; and where every step is read out, one step T of each (the mean
+    For tanh units this is ``W_out D_T W_rec D_(T-1) .. W_rec D_t W_in`` with the slopes D of the units, and
+    for gated cells every coefficient that gates and candidates set. With ``slopes="held"`` these coefficients
+    are constants, and the gradient goes through the weights only: the optimiser can make P small by cutting
+    wires, and not by driving units into saturation, where slopes vanish and gradients of the loss with them.
+    Of a linear network it is `PathwayPenalty` with ``across="hops"``.
+
+    A call takes a random part of it that has P as its expectation: some sequences of the batch; where there
+    are many outputs, some of them; and where every step is read out, one step T of each sequence (the mean
     over read-outs, as ``readouts="every"`` of `PathwayPenalty`).
-
-    The gradient by the weights goes through the Jacobian, by a second backward pass over the sampled
-    sequences: about four times the arithmetic of a plain training step on as many sequences
-    (`docs/gated.md` has measured times).
 
     Parameters
     ----------
-    damping : float, default 0.9
-        Factor on every hop, above 0 and at most 1.
-    sequences : int, default 4
+    damping : float, default 1
+        Factor on every hop, above 0 and at most 1. Below 1 long hops are nearly free and grow back.
+    sequences : int, default 2
         Sequences followed a call; all where the batch has fewer.
-    every_step : bool, default False
-        Whether the loss reads out after every step; else after the last valid one.
-    all_outputs : bool, default False
-        Follow every output of the sampled sequences rather than one each, at O times the cost.
+    norm : {"l1", "frobenius"}, default "l1"
+        Of the map (O, I) of a hop. L1 by hop is what makes hops few.
+    slopes : {"held", "free"}, default "held"
+        "free" differentiates the slopes too, by a second backward pass: the loophole that "held" closes, for
+        comparison, and for modules that are not made of known cells.
+    outputs : int, optional
+        Outputs followed a call, drawn anew each time; default all, or 16 where there are more.
+    every_step : bool, optional
+        Whether the loss reads out after every step, else after the last valid one; default what a
+        `RecurrentModel` says of itself, else False.
     generator : torch.Generator
         Source of the draws, a CPU generator. The global random state is never used.
+
+    Raises
+    ------
+    ParameterError
+        For options out of range, and for a sample of outputs with the Frobenius norm, whose expectation would
+        not be that of all outputs.
     """
 
     acts_on = "data"
 
     def __init__(
         self,
-        damping: float = 0.9,
+        damping: float = 1.0,
         *,
-        sequences: int = 4,
-        every_step: bool = False,
-        all_outputs: bool = False,
+        sequences: int = 2,
+        norm: Literal["l1", "frobenius"] = "l1",
+        slopes: Literal["held", "free"] = "held",
+        outputs: int | None = None,
+        every_step: bool | None = None,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.damping = check_number("damping", damping, above=0.0, most=1.0)
         self.sequences = check_count("sequences", sequences)
-        self.every_step, self.all_outputs = every_step, all_outputs
+        self.norm = check_choice("norm", norm, ("l1", "frobenius"))
+        self.slopes_are = check_choice("slopes", slopes, ("held", "free"))
+        self.outputs = None if outputs is None else check_count("outputs", outputs)
+        if norm == "frobenius" and outputs is not None:
+            raise ParameterError("a sample of outputs= goes with norm='l1'; leave it out")
+        self.every_step = every_step
         if not isinstance(generator, torch.Generator):
             raise ParameterError("FlowPenalty needs generator=torch.Generator().manual_seed(...)")
         self.generator = generator
 
-    def forward(self, net: Any, inputs: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, net: Any, inputs: Tensor | None = None, lengths: Tensor | None = None, *, readout: Any = None
+    ) -> Tensor:
         """Return the penalty of a model on sequences.
 
         Parameters
         ----------
-        net : RecurrentModel, or any module or function from (B, L, I) to (B, L, O) or (B, O)
-            Samples must not depend on each other. Where sequences differ in length it must return every step,
-            (B, L, O); a `RecurrentModel` is run that way.
+        net : model
+            Anything recurrent that `read` takes, files and arrays excepted; dropout between its layers is
+            off, as in evaluation. With ``slopes="free"`` also any module or function from (B, L, I) to
+            (B, L, O) or (B, O) whose samples do not depend on each other.
         inputs : Tensor, shape (B, L, I)
         lengths : Tensor of int64, shape (B,), optional
             Valid steps; default all.
+        readout : nn.Linear or matrix (O, H), optional
+            After a bare core.
 
         Returns
         -------
         Tensor, shape ()
+
+        Raises
+        ------
+        UnsupportedModelError
+            If it is called without inputs, or the slopes of a model cannot be held.
+        ShapeError
+            If the inputs do not fit.
         """
-        if inputs is None or not callable(net):
+        if inputs is None or isinstance(net, Pathways) or not (callable(net) or is_recurrent(net)):
             raise UnsupportedModelError(
-                "a trajectory penalty follows a model along its data: call penalty(model, inputs (B, L, I))"
+                "FlowPenalty follows a model along its data: call penalty(model, inputs (B, L, I))"
             )
-        if inputs.dim() != 3:
+        if isinstance(inputs, Tensor) and inputs.dim() != 3:
             raise ShapeError(f"inputs must have shape (B, L, I), got {tuple(inputs.shape)}")
-        rows = self._rows(len(inputs))
-        x = inputs.detach()[rows.to(inputs.device)].requires_grad_()
-        ends = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.to("cpu")[rows]
-        read = self._reads(ends)
+        return (
+            self._held(net, inputs, lengths, readout)
+            if self.slopes_are == "held"
+            else self._free(net, inputs, lengths, readout)
+        )
+
+    def _held(self, net: Any, inputs: Tensor, lengths: Tensor | None, readout: Any) -> Tensor:
+        parts = parts_of(net, readout)
+        stack = parts.stack()
+        if isinstance(stack, Pathways) or not all(isinstance(cell, WeightCell) for cell in stack.cells):
+            raise UnsupportedModelError(
+                f"the slopes of a {type(net).__name__} cannot be held, as its step is not made of known "
+                'equations; FlowPenalty(slopes="free") follows it by autograd'
+            )
+        if parts.info.runs_last is not None:
+            raise UnsupportedModelError(
+                f"this model runs only the last {parts.info.runs_last} steps of a sequence; penalise the "
+                "model that it was made of"
+            )
+        batch = as_batch(stack, inputs, lengths)
+        readouts = stack.readout(batch.inputs)
+        draw = self._draw(len(batch.inputs), len(readouts))
+        rows = draw.rows.to(batch.inputs.device)
+        part = Batch(batch.inputs[rows], batch.lengths[rows])
+        every = parts.info.every_step if self.every_step is None else self.every_step
+        reads = self._reads(part.lengths.cpu(), every).to(rows.device)
+        if draw.outputs is not None:
+            readouts = readouts[draw.outputs.to(rows.device)]
+        followed = Stack(stack.levels, readouts, stack.label, stack.batch_first)
+        maps = pull_stack(followed, run(stack, part), part, reads)  # (b, L, O, I)
+        lags = (reads[:, None] - torch.arange(maps.shape[1], device=rows.device)).abs()
+        return self._size(maps, lags + len(stack.levels) + 1) * draw.scale / len(rows)
+
+    def _size(self, maps: Tensor, hops: Tensor) -> Tensor:
+        """Return the damped size of maps (b, L, O, I) of so many hops (b, L)."""
+        sizes = maps.abs().sum((2, 3)) if self.norm == "l1" else torch.linalg.vector_norm(maps, dim=(2, 3))
+        return (self.damping ** hops.to(sizes) * sizes).sum()
+
+    def _free(self, net: Any, inputs: Tensor, lengths: Tensor | None, readout: Any) -> Tensor:
+        x = torch.as_tensor(inputs)
+        draws = self._draw(len(x), 1).rows
+        x = x.detach()[draws.to(x.device)].requires_grad_()
+        known = is_recurrent(net) or isinstance(net, nn.RNNBase)
+        model = parts_of(net, readout).model() if known or readout is not None else net
+        info = getattr(model, "info", None)
+        every = bool(getattr(info, "every_step", False)) if self.every_step is None else self.every_step
+        ends = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.to("cpu")[draws]
+        reads = self._reads(ends, every)
         # cuDNN has no second derivative of recurrent layers; the flag is put back
         with torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
-            outputs = self._outputs(net, x, read)  # (b, O)
-            steps = torch.arange(x.shape[1])
-            hops = (read[:, None] - steps + 2).to(x)  # (b, L); the read-out's own step has 2
-            weights = torch.where(hops >= 2, self.damping**hops, 0.0)
-            return self._flow(outputs.T, x, weights[:, :, None])[0] / len(x)
+            outputs = _outputs_at(model, x, reads, every)  # (b, O)
+            draw = self._draw(len(x), outputs.shape[1], sequences=False)
+            chosen = range(outputs.shape[1]) if draw.outputs is None else draw.outputs.tolist()
+            maps = [torch.autograd.grad(outputs[:, o].sum(), x, create_graph=True)[0] for o in chosen]
+            lags = (reads[:, None] - torch.arange(x.shape[1])).abs()
+            levels = getattr(getattr(model, "core", None), "num_layers", 1)
+            hops = (lags + levels + 1).to(x.device)
+            return self._size(torch.stack(maps, dim=2), hops) * draw.scale / len(x)
 
-    def along(self, ensemble: Ensemble, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Return the penalty of every network of an ensemble on its batch, shape (E,).
+    def along(self, ensemble: Ensemble, inputs: Tensor, lengths: Tensor, every_step: bool = False) -> Tensor:
+        """Return the penalty of every network of an ensemble on its batch, shape (E,), by autograd.
+
+        Training takes `gradients_along` where slopes are held; this is its twin.
 
         Parameters
         ----------
@@ -110,81 +227,132 @@ class FlowPenalty(Penalty):
             With weights that require gradients.
         inputs : Tensor, shape (L, E, I, B)
         lengths : Tensor of int64, shape (E, B)
+        every_step : bool, default False
+            Whether every step is read out, where the penalty does not say.
         """
-        rows = self._rows(inputs.shape[-1]).to(inputs.device)
-        read = self._reads(lengths[:, rows])  # (E, b)
-        steps = int(read.max()) + 1
-        x = inputs[:steps].detach().index_select(-1, rows).requires_grad_()
+        draw = self._draw(inputs.shape[-1], ensemble.n_outputs)
+        every = every_step if self.every_step is None else self.every_step
+        reads = self._reads(lengths[:, draw.rows.to(lengths.device)], every)
+        steps = int(reads.max()) + 1
+        x = inputs[:steps].detach().index_select(-1, draw.rows.to(inputs.device))
+        x = x.expand(-1, ensemble.size, -1, -1)
+        follow = self._held_along if self.slopes_are == "held" else self._free_along
+        return follow(ensemble, x, draw, reads) * (draw.scale / len(draw.rows))
+
+    def _held_along(self, ensemble: Ensemble, x: Tensor, draw: _Draw, reads: Tensor) -> Tensor:
+        with torch.no_grad():
+            start = x.new_zeros(ensemble.size, ensemble.n_hidden * len(ensemble.kernel.parts), x.shape[-1])
+            run = ensemble.run(x)
+            states = [run[t] for t in range(len(x) - 1)]
+            later = [torch.cat([part for part in state if part is not None], dim=1) for state in states]
+            before = torch.stack([start, *later]).split(ensemble.n_hidden, dim=2)
+            slopes, routes = slopes_along(ensemble, before, x)
+            slopes = by_lag(slopes, reads)
+        weights = self.damping ** (torch.arange(len(slopes), device=x.device) + 2).to(x)
+        return plain_flow(ensemble, slopes, routes, weights, draw.outputs, self.norm)
+
+    def _free_along(self, ensemble: Ensemble, x: Tensor, draw: _Draw, reads: Tensor) -> Tensor:
+        chosen = range(ensemble.n_outputs) if draw.outputs is None else draw.outputs.tolist()
         with torch.enable_grad():
+            x = x.detach().clone().requires_grad_()
             states = torch.stack(list(ensemble.states(x)))  # (L, E, H, b)
-            place = read[None, :, None].expand(1, -1, ensemble.n_hidden, -1)
-            outputs = torch.baddbmm(
-                ensemble.offset, ensemble.readout, states.gather(0, place)[0]
-            )  # (E, O, b)
-            hops = (read - torch.arange(steps, device=x.device)[:, None, None] + 2).to(x)  # (L, E, b)
-            weights = torch.where(hops >= 2, self.damping**hops, 0.0)
-            return self._flow(outputs.movedim(1, 0), x, weights[:, :, None]) / len(rows)
+            place = reads[None, :, None].expand(1, -1, ensemble.n_hidden, -1)
+            outputs = torch.baddbmm(ensemble.offset, ensemble.readout, states.gather(0, place)[0])
+            maps = torch.stack(
+                [torch.autograd.grad(outputs[:, o].sum(), x, create_graph=True)[0] for o in chosen]
+            )  # (O, L, E, I, b)
+            lags = (reads - torch.arange(len(x), device=x.device)[:, None, None]).clamp_min(0)  # (L, E, b)
+            sizes = maps.abs().sum((0, 3)) if self.norm == "l1" else maps.square().sum((0, 3)).sqrt()
+            return (self.damping ** (lags + 2).to(x) * sizes).sum((0, 2))
 
-    def _rows(self, count: int) -> Tensor:
-        order: Tensor = torch.randperm(count, generator=self.generator)
-        return order[: self.sequences]
+    def gradients_along(
+        self,
+        ensemble: Ensemble,
+        inputs: Tensor,
+        lengths: Tensor,
+        every_step: bool,
+        factors: Tensor,
+        states: Callable[[Tensor, int], Sequence[Tensor]],
+    ) -> HeldFlow:
+        """Return the penalty of every network on its batch and its gradients times factors, slopes held.
 
-    def _reads(self, lengths: Tensor) -> Tensor:
-        """Return the step (from 0) of the read-out of every sequence (..., b)."""
-        if not self.every_step:
+        Parameters
+        ----------
+        ensemble : Ensemble
+        inputs : Tensor, shape (L, E, I, B)
+        lengths : Tensor of int64, shape (E, B)
+        every_step : bool
+            Whether every step is read out, where the penalty does not say.
+        factors : Tensor, shape (E,)
+        states : callable
+            Takes the sequences drawn (b,) and a number of steps; returns the parts of the state before each
+            step, (L, E, H, b) each.
+        """
+        draw = self._draw(inputs.shape[3], ensemble.n_outputs)
+        columns = draw.rows.to(inputs.device)
+        every = every_step if self.every_step is None else self.every_step
+        reads = self._reads(lengths[:, columns], every)
+        steps = int(reads.max()) + 1
+        x = inputs[:steps].index_select(3, columns)
+        slopes, routes = slopes_along(ensemble, states(columns, steps), x)
+        slopes = by_lag(slopes, reads)
+        hops = torch.arange(len(slopes), device=inputs.device) + 2
+        weights = self.damping ** hops.to(inputs) * (draw.scale / len(columns))
+        chosen = None if draw.outputs is None else draw.outputs.to(inputs.device)
+        return held_flow(ensemble, slopes, routes, weights, factors, outputs=chosen, norm=self.norm)
+
+    def _draw(self, batch: int, outputs: int, *, sequences: bool = True) -> _Draw:
+        """Return what the next call follows: some sequences, unless all are taken, and outputs."""
+        rows = torch.randperm(batch, generator=self.generator) if sequences else torch.arange(batch)
+        limit = outputs if self.norm != "l1" else min(self.outputs or ALL_OUTPUTS, outputs)
+        chosen = None if limit == outputs else torch.randperm(outputs, generator=self.generator)[:limit]
+        return _Draw(rows[: self.sequences] if sequences else rows, chosen, outputs / limit)
+
+    def _reads(self, lengths: Tensor, every_step: bool) -> Tensor:
+        """Return the step (from 0) of the read-out of every sequence (..., b): the last, or a random one."""
+        if not every_step:
             return lengths - 1
         place = torch.rand(lengths.shape[-1], generator=self.generator, dtype=torch.float64)
         read: Tensor = (place.to(lengths.device) * lengths).long()
         return torch.minimum(read, lengths - 1)
 
-    def _outputs(self, net: Any, x: Tensor, read: Tensor) -> Tensor:
-        """Return the outputs (b, O) of one model at the steps that are read out."""
-        outputs: Tensor = net.readout(net.core(x)[0]) if isinstance(net, RecurrentModel) else net(x)
-        if outputs.dim() == 3:
-            return outputs[torch.arange(len(x), device=x.device), read.to(x.device)]
-        if self.every_step or bool((read + 1 < x.shape[1]).any()):
-            raise ShapeError(
-                "a read-out before the last step needs a model that returns every step, (B, L, O); got "
-                f"{tuple(outputs.shape)}"
-            )
-        return outputs
-
-    def _flow(self, outputs: Tensor, x: Tensor, weights: Tensor) -> Tensor:
-        """Return ``sum a^k |d y / d x|`` of each network from outputs (O, ..., b) and inputs x."""
-        count = len(outputs)
-        if self.all_outputs:
-            chosen = list(outputs)
-        else:
-            one = torch.randint(count, (outputs.shape[-1],), generator=self.generator).to(x.device)
-            chosen = [outputs.gather(0, one.expand(1, *outputs.shape[1:]))[0] * count]
-        total: Tensor | None = None
-        for y in chosen:
-            (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
-            size = weights * slope.abs()
-            # (L, E, I, b) of an ensemble, (b, L, I) of one model
-            value = size.sum(dim=(0, 2, 3)) if x.dim() == 4 else size.sum().view(1)
-            total = value if total is None else total + value
-        assert total is not None
-        return total
-
     def extra_repr(self) -> str:
         """Show the options."""
-        return f"damping={self.damping}, sequences={self.sequences}, every_step={self.every_step}"
+        sample = f"damping={self.damping}, sequences={self.sequences}"
+        return f"{sample}, norm={self.norm!r}, slopes={self.slopes_are!r}"
+
+
+def _outputs_at(net: Any, x: Tensor, reads: Tensor, every_step: bool) -> Tensor:
+    """Return the outputs (b, O) of a model at the steps that are read out."""
+    core = getattr(net, "core", None)
+    outputs: Tensor = net.readout(core(x)[0]) if core is not None and hasattr(net, "readout") else net(x)
+    if outputs.dim() == 3:
+        return outputs[torch.arange(len(x), device=x.device), reads.to(x.device)]
+    if every_step or bool((reads + 1 < x.shape[1]).any()):
+        raise ShapeError(
+            "a read-out before the last step needs a model that returns every step, (B, L, O); got "
+            f"{tuple(outputs.shape)}"
+        )
+    return outputs
 
 
 @dataclass(frozen=True)
-class TrajectorySpec:
+class FlowSpec:
     """A `FlowPenalty` for a recipe; draws are the same for every network of every training.
 
     Parameters
     ----------
-    damping : float, default 0.9
-    sequences : int, default 4
+    damping : float, default 1
+    sequences : int, default 2
+    norm : {"l1", "frobenius"}, default "l1"
+    slopes : {"held", "free"}, default "held"
         See `FlowPenalty`.
     """
 
-    damping: float = 0.9
-    sequences: int = 4
+    damping: float = 1.0
+    sequences: int = 2
+    norm: Literal["l1", "frobenius"] = "l1"
+    slopes: Literal["held", "free"] = "held"
 
     def __call__(
         self,
@@ -204,9 +372,11 @@ class TrajectorySpec:
         return FlowPenalty(
             self.damping,
             sequences=self.sequences,
+            norm=self.norm,
+            slopes=self.slopes,
             every_step=readouts == "every",
             generator=seeds.generator("sampled sequences", 0),
         )
 
 
-__all__ = ["FlowPenalty", "TrajectorySpec"]
+__all__ = ["FlowPenalty", "FlowSpec"]

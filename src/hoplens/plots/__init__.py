@@ -9,17 +9,9 @@ from hoplens.plots.compression import plot_compression
 from hoplens.plots.curves import plot_pruning, plot_reach, plot_strength_sweep
 from hoplens.plots.graphs import plot_paths, plot_routing_graph, plot_spectrum
 from hoplens.plots.maps import plot_hop_grid, plot_hops, plot_map
-from hoplens.plots.methods import method_label, method_order
-from hoplens.plots.style import MethodStyle, method_styles, save_figure
-from hoplens.studies.measures import Measure, measure_info
+from hoplens.plots.style import save_figure
 
 __all__ = [
-    "Measure",
-    "MethodStyle",
-    "measure_info",
-    "method_label",
-    "method_order",
-    "method_styles",
     "plot_comparison",
     "plot_compression",
     "plot_hop_grid",

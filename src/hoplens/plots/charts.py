@@ -1,9 +1,9 @@
-"""Pictures of comparisons, spectra and summaries. No global matplotlib state is touched."""
+"""Pictures of null models, pseudospectra and summaries. No global matplotlib state is touched."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,18 +11,23 @@ from matplotlib import colormaps
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
+from hoplens.analysis.measures import dominant_hop
 from hoplens.plots.graphs import plot_spectrum
+from hoplens.plots.maps import plot_hops
 from hoplens.plots.style import (
     MUTED,
     NEGATIVE,
-    PAPER_WHITE,
     POSITIVE,
     RULE,
     SMALL,
+    colour_bar,
     name_axes,
+    name_cells,
     name_panel,
     new_axes,
+    new_figure,
     quiet,
     short,
 )
@@ -71,17 +76,15 @@ def plot_pseudospectrum(result: Pseudospectrum, *, ax: Axes | None = None) -> Ax
 
 def analysis_figures(result: Analysis) -> dict[str, Figure]:
     """Return the figures of an analysis by name."""
-    from hoplens.plots import plot_hops
-
-    figures: dict[str, Any] = {
-        "hop_maps": plot_hops(_audible(result.maps)).figure,
+    axes = {
+        "hop_maps": plot_hops(_audible(result.maps)),
         "influence": _influence(result),
         "dominant_hop": _dominant(result),
         "unit_flow": _unit_flow(result),
     }
     if result.lesions is not None:
-        figures["lesions"] = _lesions(result, result.lesions)
-    return figures
+        axes["lesions"] = _lesions(result, result.lesions)
+    return {name: ax.figure for name, ax in axes.items()}  # type: ignore[misc]
 
 
 def _audible(maps: HopMaps) -> HopMaps:
@@ -91,22 +94,21 @@ def _audible(maps: HopMaps) -> HopMaps:
     return replace(maps, values=maps.values[:last], hops=maps.hops[:last], exact=None)
 
 
-def _influence(result: Analysis) -> Any:
+def _influence(result: Analysis) -> Axes:
     """Draw the share of each hop, and below it how far data agree with the weights there."""
     hops = result.maps.hops.cpu().numpy()
     mass = result.maps.values.abs().sum((1, 2)).cpu().numpy()
     fit = result.fidelity
-    figure = Figure(figsize=(4.2, 2.6 if fit is None else 3.8), layout="constrained", facecolor=PAPER_WHITE)
-    panels = figure.subplots(1 if fit is None else 2, squeeze=False, sharex=True)[:, 0]
+    rows = 1 if fit is None else 2
+    panels = new_figure(4.2, 1.4 + 1.2 * rows).subplots(rows, squeeze=False, sharex=True)[:, 0]
     panels[0].bar(hops, mass / (mass.sum() or 1.0), color=MUTED, width=0.7)
     name_axes(panels[0], "", "share of influence")
     name_panel(panels[0], "influence of each hop by the weights, sum of |H|")
     if fit is not None:
         rho, spread = fit.per_hop.cpu().numpy(), fit.per_hop_spread.cpu().numpy()
+        at = fit.hops.cpu().numpy()
         panels[1].axhline(0, color=RULE, linewidth=0.8)
-        panels[1].errorbar(
-            fit.hops.cpu().numpy(), rho, yerr=spread, fmt="o", color=POSITIVE, markersize=3.5, capsize=2
-        )
+        panels[1].errorbar(at, rho, yerr=spread, fmt="o", color=POSITIVE, markersize=3.5, capsize=2)
         panels[1].set_ylim(-1.05, 1.05)
         name_axes(panels[1], "", "correlation")
         name_panel(panels[1], f"exact maps of {len(fit.correlation)} samples with the weights', mean and sd")
@@ -114,13 +116,12 @@ def _influence(result: Analysis) -> Any:
     for panel in panels:
         quiet(panel, grid="y")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=11))
-    return figure
+    top: Axes = panels[0]
+    return top
 
 
-def _dominant(result: Analysis) -> Any:
+def _dominant(result: Analysis) -> Axes:
     """Draw the dominant hop of each pair, one colour a hop; pairs without a pathway stay white."""
-    from hoplens.analysis.measures import dominant_hop
-
     net, hop = result.net, dominant_hop(result.maps).double()
     hop[hop == 0] = torch.nan
     seen = sorted({int(k) for k in hop[~hop.isnan()].tolist()}) or [int(result.maps.hops[0])]
@@ -129,44 +130,31 @@ def _dominant(result: Analysis) -> Any:
     # one colour a hop: cividis looks the same to readers with and without red-green blindness
     colours = ListedColormap(colormaps["cividis_r"](np.linspace(0.05, 0.95, seen[-1] - seen[0] + 1)))
     edges = np.arange(seen[0], seen[-1] + 2) - 0.5
-    picture = axes.pcolormesh(hop.cpu().numpy(), cmap=colours, norm=BoundaryNorm(edges, colours.N))
+    mesh = axes.pcolormesh(hop.cpu().numpy(), cmap=colours, norm=BoundaryNorm(edges, colours.N))
     axes.invert_yaxis()
     quiet(axes)
-    _some_names(axes.set_xticks, axes.set_yticks, net.input_names, net.output_names)
-    axes.tick_params(axis="x", labelrotation=90, length=0)
-    axes.tick_params(axis="y", length=0)
-    name_axes(axes, "input", "output")
+    name_cells(axes, net.input_names, net.output_names)
     name_panel(axes, "hop that carries most, by the weights (white: none)")
-    bar = axes.figure.colorbar(picture, ax=axes, shrink=0.7, aspect=18)
+    bar = colour_bar(mesh, "hop", shrink=0.7)
     bar.set_ticks(range(seen[0], seen[-1] + 1, -(-(seen[-1] - seen[0] + 1) // 10)))
     bar.ax.minorticks_off()
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=SMALL, length=0)
-    bar.set_label("hop", fontsize=SMALL)
-    return axes.figure
+    return axes
 
 
-def _some_names(set_x: Any, set_y: Any, across: tuple[str, ...], down: tuple[str, ...]) -> None:
-    """Name columns and rows; of more than 40 every second, third, ... one."""
-    for names, set_ticks in ((across, set_x), (down, set_y)):
-        shown = range(0, len(names), -(-len(names) // 40))
-        set_ticks([n + 0.5 for n in shown], [short(names[n]) for n in shown], fontsize=SMALL - 1)
+def _name_units(axes: Axes, result: Analysis, units: Tensor, at: float) -> None:
+    names = [short(result.net.hidden_names[j]) for j in units.tolist()]
+    axes.set_xticks(np.arange(len(names)) + at, names, rotation=90, fontsize=SMALL)
 
 
-def _unit_flow(result: Analysis) -> Any:
+def _unit_flow(result: Analysis) -> Axes:
     """Draw the share of the units that carry most at each hop."""
     best = result.carried().argsort(descending=True, stable=True)[:UNITS_SHOWN]
     share = result.share[:, best].cpu().numpy()
     axes = new_axes(max(2.6, 0.17 * len(best) + 1.6), max(1.8, 0.13 * len(share) + 1.2))
-    picture = axes.pcolormesh(share, cmap="Greys", vmin=0)
+    mesh = axes.pcolormesh(share, cmap="Greys", vmin=0)
     axes.invert_yaxis()
     quiet(axes)
-    axes.set_xticks(
-        np.arange(len(best)) + 0.5,
-        [short(result.net.hidden_names[j]) for j in best.tolist()],
-        rotation=90,
-        fontsize=SMALL,
-    )
+    _name_units(axes, result, best, 0.5)
     first = int(result.maps.hops[-1]) - len(share) + 1
     ticks = np.unique(np.linspace(0, len(share) - 1, min(len(share), 10)).round().astype(int))
     axes.set_yticks(ticks + 0.5, [str(first + t) for t in ticks])
@@ -174,13 +162,11 @@ def _unit_flow(result: Analysis) -> Any:
     count = f"{len(best)} of {result.net.n_hidden} units, " if len(best) < result.net.n_hidden else ""
     name_axes(axes, "hidden unit", "hop")
     name_panel(axes, f"{count}share of |pathway mass| at each hop, by the weights")
-    bar = axes.figure.colorbar(picture, ax=axes, shrink=0.9, aspect=18)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=SMALL, length=0)
-    return axes.figure
+    colour_bar(mesh, shrink=0.9)
+    return axes
 
 
-def _lesions(result: Analysis, lesions: torch.Tensor) -> Any:
+def _lesions(result: Analysis, lesions: Tensor) -> Axes:
     """Draw the units whose removal changes the hop maps most."""
     change = lesions.nan_to_num(-1.0)
     best = change.argsort(descending=True, stable=True)[:UNITS_SHOWN]
@@ -190,12 +176,11 @@ def _lesions(result: Analysis, lesions: torch.Tensor) -> Any:
     axes.vlines(place, 0, value, color=RULE, linewidth=1.2)
     axes.plot(place, value, "o", color=NEGATIVE, markersize=4)
     quiet(axes, grid="y")
-    names = [short(result.net.hidden_names[j]) for j in best.tolist()]
-    axes.set_xticks(place, names, rotation=90, fontsize=SMALL)
+    _name_units(axes, result, best, 0.0)
     axes.set_ylim(bottom=0)
     name_axes(axes, "hidden unit removed", "change of the hop maps")
     name_panel(axes, "what is lost without each unit, |H − H without it| / |H|")
-    return axes.figure
+    return axes
 
 
-__all__ = ["analysis_figures", "plot_null", "plot_pseudospectrum", "plot_spectrum"]
+__all__ = ["analysis_figures", "plot_null", "plot_pseudospectrum"]

@@ -27,25 +27,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Columns:
-    """Hop maps as a matrix.
+    """Hop maps as a matrix: a row a hop, a column an input-output pair (or a pair of modules)."""
 
-    Attributes
-    ----------
-    values : array, shape (K, C)
-        A row a hop, a column an input-output pair (or a pair of modules).
-    outer, inner : tuple of Group
-        Columns of one output (module), and within these of one input (module).
-    by_module : tuple of bool
-        Whether outputs and inputs are grouped by module rather than by name.
-    note : str
-        What is shown where that is not every pair; else empty.
-    """
-
-    values: NDArray[np.float64]
-    outer: tuple[Group, ...]
-    inner: tuple[Group, ...]
-    by_module: tuple[bool, bool]
-    note: str
+    values: NDArray[np.float64]  # (K, C)
+    outer: tuple[Group, ...]  # columns of one output (module)
+    inner: tuple[Group, ...]  # and within these of one input (module)
+    by_module: tuple[bool, bool]  # whether outputs and inputs are grouped by module rather than by name
+    note: str  # what is shown where that is not every pair
 
 
 def one_network(maps: HopMaps, network: int | Sequence[int] | None) -> tuple[HopMaps, str]:
@@ -55,41 +43,29 @@ def one_network(maps: HopMaps, network: int | Sequence[int] | None) -> tuple[Hop
         if network is not None:
             raise ShapeError(f"these maps hold one network, so network must be left out, got {network!r}")
         return maps, ""
-    place = pick(shape, network)
+    place, words = pick(shape, network)
     for index in place:
         maps = maps[index]
-    return maps, place_in_words(shape, place)
+    return maps, words
 
 
-def pick(shape: tuple[int, ...], network: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Return the index of a network in leading axes of this shape."""
-    if network is None:
-        place: tuple[int, ...] = (0,) * len(shape)
-    else:
-        place = (network,) if isinstance(network, int) else tuple(network)
+def pick(shape: tuple[int, ...], network: int | Sequence[int] | None) -> tuple[tuple[int, ...], str]:
+    """Return the index of a network (default the first) in leading axes of this shape, and it in words."""
+    place = (0,) * len(shape) if network is None else (network,) if isinstance(network, int) else (*network,)
     if len(place) != len(shape) or not all(
         isinstance(n, int) and -size <= n < size for n, size in zip(place, shape, strict=True)
     ):
         raise ShapeError(
             f"network must index leading axes of shape {shape}, one number an axis, got {network!r}"
         )
-    return tuple(n % size for n, size in zip(place, shape, strict=True))
-
-
-def place_in_words(shape: tuple[int, ...], place: tuple[int, ...]) -> str:
-    """Name a network of an ensemble."""
+    place = tuple(n % size for n, size in zip(place, shape, strict=True))
     if len(shape) == 1:
-        return f"network {place[0]} of {shape[0]}"
-    return f"network {place} of {' × '.join(map(str, shape))}"
+        return place, f"network {place[0]} of {shape[0]}"
+    return place, f"network {place} of {' × '.join(map(str, shape))}" if shape else ""
 
 
 def arrange(maps: HopMaps) -> Columns:
-    """Order the pairs of one network by output and input module; too many are aggregated or left out.
-
-    Parameters
-    ----------
-    maps : HopMaps, shape (K, O, I)
-    """
+    """Order the pairs of one network's maps (K, O, I) by module; too many are aggregated or cut."""
     values = finite(maps.values.detach().double().cpu().numpy())
     to, from_ = maps.output_modules or maps.output_names, maps.input_modules or maps.input_names
     by_module = (maps.output_modules is not None, maps.input_modules is not None)

@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 
 from hoplens.plots.curves import LOG_FROM, log_axis
 from hoplens.plots.frames import check_frame
-from hoplens.plots.methods import method_order
 from hoplens.plots.style import (
     COLUMN,
     FONT,
@@ -19,6 +18,7 @@ from hoplens.plots.style import (
     RULE,
     SMALL,
     method_legend,
+    method_order,
     method_styles,
     name_axes,
     new_axes,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hoplens.errors import check_choice
@@ -13,10 +12,10 @@ from hoplens.plots.style import (
     MUTED,
     OTHER_STYLES,
     PAGE,
-    PAPER_WHITE,
     RULE,
     SMALL,
     name_axes,
+    new_figure,
     plain,
     quiet,
 )
@@ -25,6 +24,7 @@ from hoplens.studies.statistics.fronts import front_points
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 HEIGHT = 3.0  # inches
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -62,48 +62,40 @@ def plot_compression(
     for column in COLUMNS:
         check_choice("column", column, candidates.columns)
     forms = list(dict.fromkeys(candidates["form"]))
-    fig = Figure(figsize=(PAGE, HEIGHT), layout="constrained", facecolor=PAPER_WHITE)
+    fig = new_figure(PAGE, HEIGHT)
     left, right = fig.subplots(1, 2, sharey=True)
     _panel(left, candidates, "size", forms)
     _panel(right, candidates, "ms", forms)
     left.set_xscale("log")
-    least = float(candidates["size"].min())
-    ticks = [tick for tick in TICKS if tick >= least / 2]
+    ticks = [tick for tick in TICKS if tick >= float(candidates["size"].min()) / 2]
     left.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
     left.minorticks_off()
     slowest = float(candidates["ms"].max())
     right.set_xlim(0.0, 1.06 * slowest if slowest > 0 else 1.0)  # room for the marker of the slowest
     if target_size is not None:
         left.axvline(target_size, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-    name_axes(left, "size of the ONNX file, share of the given model's", score)
-    name_axes(right, "one sequence in onnxruntime, ms", "")
-    handles = [
-        Line2D([], [], color=s.color, marker=s.marker, linestyle="none", markersize=4, label=plain(form))
-        for form, s in zip(forms, OTHER_STYLES, strict=False)
-    ]
-    handles += [
-        Line2D([], [], color=INK, marker="x", linestyle="none", markersize=5, label="as given"),
-        Line2D(
-            [],
-            [],
-            color=INK,
-            marker="o",
-            markerfacecolor="none",
-            linestyle="none",
-            markersize=8,
-            label="chosen",
-        ),
-    ]
+    name_axes(left, "size of the file, share of the given model's", score)
+    name_axes(right, "one sequence, ms", "")
+    handles = [_sign(s.color, s.marker, form) for form, s in zip(forms, OTHER_STYLES, strict=False)]
+    handles += [_sign(INK, "x", "as given", size=5), _sign(INK, "o", "chosen", size=8, fill="none")]
     fig.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=SMALL)
     return fig
+
+
+def _sign(color: str, marker: str, label: str, *, size: int = 4, fill: str | None = None) -> Line2D:
+    """Return an entry of the legend."""
+    look = {"linestyle": "none", "markersize": size, "markerfacecolor": fill or color}
+    return Line2D([], [], color=color, marker=marker, label=plain(label), **look)  # type: ignore[arg-type]
 
 
 def _panel(ax: Axes, candidates: pd.DataFrame, x: str, forms: list[str]) -> None:
     quiet(ax, grid="y")
     rest = candidates.iloc[1:]
     for form, style in zip(forms, OTHER_STYLES, strict=False):
-        own = rest[rest["form"] == form]
-        ax.scatter(own[x], own["score"], s=14, color=style.color, marker=style.marker, linewidths=0, zorder=3)
+        rows = rest[rest["form"] == form]
+        ax.scatter(
+            rows[x], rows["score"], s=14, color=style.color, marker=style.marker, linewidths=0, zorder=3
+        )
     first = candidates.iloc[:1]
     ax.scatter(first[x], first["score"], s=28, color=INK, marker="x", linewidths=1.2, zorder=4)
     front = front_points([[a, -b] for a, b in candidates[[x, "score"]].to_numpy(float)])

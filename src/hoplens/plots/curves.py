@@ -76,9 +76,8 @@ def plot_strength_sweep(networks: pd.DataFrame, measure: str, *, ax: Axes | None
             _across(axes, points[method][0][1], style)
         else:
             _line(axes, [pair for pair in points[method] if pair[0] > 0 or not strengths], style)
-    info = measure_info(measure)
     _value_scale(axes, points, measure)
-    name_axes(axes, "strength", info.label)
+    name_axes(axes, "strength", measure_info(measure).label)
     return axes
 
 
@@ -126,9 +125,8 @@ def plot_pruning(networks: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 def plot_reach(reach: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the test error against the lag of the signal, one line a method.
 
-    At each lag every method is shown at the strength with the least mean error on seeds of role
-    "validation"; points are means over seeds of role "report" and bands their 95 % bootstrap intervals.
-    Without roles all rows serve for both.
+    At each lag every method is shown at a strength chosen as `plot_pruning` chooses it; bands are 95 %
+    bootstrap intervals.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from hoplens.plots.style import DIVERGING, FONT, INK, MUTED, RULE, SMALL, name_panel, new_axes, quiet, short
+from hoplens.plots.style import DIVERGING, RULE, colour_bar, name_axes, name_panel, new_axes, quiet, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +19,10 @@ MOST_NAMES = 24  # input names that fit beside the map
 MOST_CELLS = 20_000  # vector files with more cells grow slow to open: those are embedded as pixels
 
 
-def draw(found: Explanation, sample: int, ax: Axes | None) -> Axes:
+def draw(why: Explanation, sample: int, ax: Axes | None) -> Axes:
     """Draw one sample, time step by input; see `Explanation.plot`."""
-    length = int(found.lengths[sample])
-    values = found.values[sample, :length].detach().cpu().double().numpy().T  # (I, L)
+    length = int(why.lengths[sample])
+    values = why.values[sample, :length].detach().cpu().double().numpy().T  # (I, L)
     rows, columns = values.shape
     if ax is None:
         width = float(np.clip(1.5 + 0.26 * columns, 3.3, 7.0))
@@ -42,18 +42,13 @@ def draw(found: Explanation, sample: int, ax: Axes | None) -> Axes:
     ax.invert_yaxis()
     ax.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
     every = -(-rows // MOST_NAMES)
-    ax.set_yticks(range(0, rows, every), [short(name) for name in found.input_names[::every]])
+    ax.set_yticks(range(0, rows, every), [short(name) for name in why.input_names[::every]])
     ax.set_xlim(-0.5, columns - 0.5)
-    ax.set_xlabel("time step (the output is read after the last)", fontsize=FONT, color=INK)
-    name = found.output_names[int(found.outputs[sample])]
-    change = float(found.difference[sample])
-    name_panel(ax, f"{short(name)}: {float(found.output[sample]):.3g}, {change:+.3g} from the baseline")
-    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=18, shrink=0.95)
-    assert bar.solids is not None  # made from a mesh
-    bar.solids.set_rasterized(False)
-    bar.outline.set_visible(False)
-    bar.set_label("contribution", fontsize=FONT, color=INK)
-    bar.ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=SMALL, width=0.6, length=2.5)
+    name_axes(ax, "time step (the output is read after the last)", "")
+    name = why.output_names[int(why.outputs[sample])]
+    change = float(why.difference[sample])
+    name_panel(ax, f"{short(name)}: {float(why.output[sample]):.3g}, {change:+.3g} from the baseline")
+    bar = colour_bar(mesh, "contribution", shrink=0.95)
     bar.locator = MaxNLocator(nbins=5, symmetric=True)
     bar.update_ticks()
     return ax

@@ -7,9 +7,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from hoplens.analysis.hops import HopMaps
+from hoplens.plots.style import (
+    DIVERGING,
+    FONT,
+    INK,
+    PAPER_WHITE,
+    RULE,
+    colour_bar,
+    name_axes,
+    plain,
+    quiet,
+    short,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +40,6 @@ COLOURS = 104  # of the map's scale in the GIF's palette; the rest are greys
 
 def map_image(maps: HopMaps) -> NDArray[np.uint8]:
     """Return hop by pair in the colours of the figures, shape (8 K, 8 P, 3)."""
-    from hoplens.plots.style import DIVERGING
-
     values = maps.values.flatten(1).numpy()  # (K, P)
     limit = float(np.abs(values).max()) or 1.0
     colours = DIVERGING(0.5 + 0.5 * values / limit)[..., :3]
@@ -34,23 +49,7 @@ def map_image(maps: HopMaps) -> NDArray[np.uint8]:
 def film(
     maps: Sequence[HopMaps], titles: Sequence[str], done: Sequence[float], seconds: float, dpi: int
 ) -> bytes:
-    """Return a GIF with one frame for each of the maps, all on one scale, and a bar of progress.
-
-    Parameters
-    ----------
-    maps : sequence of HopMaps
-    titles : sequence of str
-    done : sequence of float
-        Progress at each frame, 0 .. 1.
-    seconds : float
-    dpi : int
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    from hoplens.plots.style import INK, PAPER_WHITE, RULE, plain
-
+    """Return a GIF with a frame for each of the maps, all on one scale, and a bar of progress (0 .. 1)."""
     frames = np.stack([m.values.flatten(1).numpy() for m in maps])  # (F, K, P)
     size = np.abs(frames).max((0, 1))
     kept = np.sort(np.argsort(-size, kind="stable")[:MOST_PAIRS])
@@ -65,7 +64,7 @@ def film(
     below.set(xlim=(0, 1), ylim=(-1, 1))
     below.plot([0, 1], [0, 0], color=RULE, linewidth=4, solid_capstyle="butt")
     (progress,) = below.plot([0, 0], [0, 0], color=INK, linewidth=4, solid_capstyle="butt")
-    title = ax.set_title("", loc="left", fontsize=8, color=INK)
+    title = ax.set_title("", loc="left", fontsize=FONT, color=INK)
     images, palette = [], _palette()
     for frame, text, share in zip(frames, titles, done, strict=True):
         mesh.set_array(frame)
@@ -83,11 +82,6 @@ def film(
 
 
 def _draw_map(ax: Axes, first: HopMaps, frames: NDArray[Any], kept: NDArray[Any], limit: float) -> Any:
-    from matplotlib.colors import Normalize
-    from matplotlib.ticker import MaxNLocator
-
-    from hoplens.plots.style import DIVERGING, INK, MUTED, name_axes, quiet, short
-
     names = [f"{short(i)} \u2192 {short(o)}" for o in first.output_names for i in first.input_names]
     low = int(first.hops[0])
     edges = np.arange(len(kept) + 1) - 0.5, np.arange(len(first.hops) + 1) + low - 0.5
@@ -97,23 +91,14 @@ def _draw_map(ax: Axes, first: HopMaps, frames: NDArray[Any], kept: NDArray[Any]
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     note = "" if len(kept) == len(names) else f" ({len(kept)} strongest of {len(names)})"
     name_axes(ax, f"pair, input \u2192 output{note}", "hop length")
-    if len(kept) <= MOST_NAMES:
-        ax.set_xticks(range(len(kept)), [names[j] for j in kept], rotation=90)
-    else:
-        ax.set_xticks([])
-    bar = ax.figure.colorbar(mesh, ax=ax, aspect=18, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label("weight", fontsize=8, color=INK)
-    bar.ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=7)
+    shown = range(len(kept)) if len(kept) <= MOST_NAMES else ()
+    ax.set_xticks(shown, [names[kept[j]] for j in shown], rotation=90)
+    colour_bar(mesh, "weight")
     return mesh
 
 
-def _palette() -> Any:
+def _palette() -> Image.Image:
     """Return an image of 128 colours that all frames can use: the map's scale and the greys of the frame."""
-    from PIL import Image
-
-    from hoplens.plots.style import DIVERGING
-
     scale = (255 * DIVERGING(np.linspace(0, 1, COLOURS))[:, :3]).round().astype(int)
     greys = np.linspace(0, 255, 128 - COLOURS).round().astype(int)[:, None].repeat(3, 1)
     palette = Image.new("P", (1, 1))

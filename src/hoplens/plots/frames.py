@@ -1,19 +1,23 @@
-"""Turn a study's frames into the points of curves."""
+"""Turn a study's frames into the points of curves and of trade-offs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hoplens.errors import ParameterError, unknown_name
-from hoplens.plots.methods import method_order
-from hoplens.studies.statistics import best_strength, bootstrap_mean
+from hoplens.plots.style import method_order
+from hoplens.studies.statistics import best_strength, bootstrap_mean, standing
+from hoplens.studies.statistics.fronts import front_points
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Front = list[list[float]]
 
 
 class Interval(NamedTuple):
@@ -90,20 +94,14 @@ def pruning_points(networks: pd.DataFrame, columns: Sequence[str]) -> dict[str, 
     rows = at_best_strength(networks, ["method"])
     return {
         method: [
-            (float(column.removeprefix("kept_")), interval(own[column].to_numpy(dtype=float)))
-            for column in columns
+            (float(name.removeprefix("kept_")), interval(of_method[name].to_numpy(float))) for name in columns
         ]
-        for method in method_order(rows["method"])
-        for own in [rows[rows["method"] == method]]
+        for method, of_method in by_method(rows)
     }
 
 
 def at_best_strength(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the report rows of each group at the strength that is best on validation seeds.
-
-    See `hoplens.statistics.best_strength`. A group of one strength needs no choice; without roles all rows
-    serve to choose and to show.
-    """
+    """Return the report rows of each group at the strength best on validation seeds; see `best_strength`."""
     import pandas as pd
 
     return pd.concat([_best_strength(group) for _, group in frame.groupby(list(keys), sort=False)])
@@ -126,11 +124,53 @@ def _best_strength(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _points(rows: pd.DataFrame, x: str, measure: str) -> dict[str, list[tuple[float, Interval]]]:
-    points: dict[str, list[tuple[float, Interval]]] = {}
-    for method in method_order(rows["method"]):
-        own = rows[rows["method"] == method]
-        points[method] = [
-            (value, interval(own.loc[own[x] == value, measure].to_numpy(dtype=float)))
-            for value in sorted(set(own[x].astype(float)))
+    return {
+        method: [
+            (value, interval(of_method.loc[of_method[x] == value, measure].to_numpy(dtype=float)))
+            for value in sorted(set(of_method[x].astype(float)))
         ]
-    return points
+        for method, of_method in by_method(rows)
+    }
+
+
+def by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each method, in the order in which methods stand."""
+    return [(method, rows[rows["method"] == method]) for method in method_order(rows["method"])]
+
+
+def hop_front(networks: pd.DataFrame) -> tuple[list[dict[str, Any]], Front]:
+    """Return each method's mean (active hops, error, strength) by strength, and the front of them.
+
+    A strength at which a network diverged has no point: its mean would be that of the others alone.
+    """
+    rows = fair_rows(networks, ["method", "strength"])
+    columns = ["active_hops", "test_error"]
+    groups = rows.groupby(["method", "strength"], sort=True)[columns]
+    means = groups.mean().where(groups.count().eq(groups.size(), axis=0))
+    lines: list[dict[str, Any]] = []
+    for method in method_order(rows["method"]):
+        of_method = means.loc[method].dropna()
+        points: Front = of_method.reset_index()[[*columns, "strength"]].to_numpy(float).tolist()
+        lines.append({"method": method, "points": points})
+    return lines, front_points([[x, y] for line in lines for x, y, _ in line["points"]])
+
+
+def weight_front(networks: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return each method's (percent left, error, strength), the best strength for each share left.
+
+    Which is best says `hoplens.statistics.best_strength`; where a network diverged at all strengths there is
+    no point. The error after pruning follows from the share of performance kept: ``1 - kept (1 - error)``.
+    """
+    rows = fair_rows(networks, ["method", "strength"])
+    lines = []
+    for method, of_method in by_method(rows):
+        points = []
+        for column in reversed(["kept_0", *columns]):
+            kept = 1.0 if column == "kept_0" else of_method[column]
+            pruned = of_method.assign(error=1 - kept * (1 - of_method["test_error"]))
+            best = best_strength(pruned, "error")
+            lost, error = standing(pruned.loc[pruned["strength"] == best, "error"])
+            if not lost:
+                points.append([100.0 - float(column.removeprefix("kept_")), error, best])
+        lines.append({"method": method, "points": points})
+    return lines

@@ -238,8 +238,8 @@ def plot_spectrum(values: Pathways | Tensor, *, ax: Axes | None = None) -> Axes:
     NonFiniteError
         For NaN or infinity.
     """
-    found = spectrum(values) if isinstance(values, Pathways) else values
-    points = found.detach().cpu().numpy().reshape(-1)
+    eigenvalues = spectrum(values) if isinstance(values, Pathways) else values
+    points = eigenvalues.detach().cpu().numpy().reshape(-1)
     if not np.isfinite(points).all():
         raise NonFiniteError("eigenvalues to draw must be finite, got NaN or infinity; check the network")
     axes = new_axes(3.35, 3.2) if ax is None else ax

@@ -24,7 +24,6 @@ from hoplens.plots.columns import (
     finite,
     one_network,
     pick,
-    place_in_words,
 )
 from hoplens.plots.style import (
     DIVERGING,
@@ -32,12 +31,14 @@ from hoplens.plots.style import (
     INK,
     MUTED,
     PAGE,
-    PAPER_WHITE,
     RULE,
     SMALL,
+    colour_bar,
     name_axes,
+    name_cells,
     name_panel,
     new_axes,
+    new_figure,
     plain,
     quiet,
     short,
@@ -84,23 +85,13 @@ def plot_hops(maps: HopMaps, *, ax: Axes | None = None, network: int | Sequence[
     >>> plot_hops(hl.hop_maps(net, 3)).get_ylabel()
     'hop (lag)'
     """
-    if ax is None:
-        return hops_in_own_figure(maps, PAGE, network=network)
     one, which = one_network(maps, network)
-    _draw_hops(ax, one, which, arrange(one))
-    return ax
-
-
-def hops_in_own_figure(maps: HopMaps, width: float, *, network: int | Sequence[int] | None = None) -> Axes:
-    """Draw as `plot_hops` does into a new figure of this width in inches, as tall as its labels need."""
-    one, which = one_network(maps, network)
-    columns = arrange(one)
     height = min(max(1.5 + 0.17 * len(one.hops), 2.3), 7.0)
-    ax = new_axes(width, height)
-    turned = _draw_hops(ax, one, which, columns)
-    if turned:
-        ax.get_figure(root=True).set_size_inches(width, height + turned)  # type: ignore[union-attr]
-    return ax
+    axes = new_axes(PAGE, height) if ax is None else ax
+    turned = _draw_hops(axes, one, which, arrange(one))
+    if turned and ax is None:  # as tall as the labels need
+        axes.get_figure(root=True).set_size_inches(PAGE, height + turned)  # type: ignore[union-attr]
+    return axes
 
 
 def _draw_hops(ax: Axes, maps: HopMaps, which: str, columns: Columns) -> float:
@@ -158,8 +149,7 @@ def plot_map(
             f"a map must have shape (..., O, I) = (..., {len(output_names)}, {len(input_names)}) to go with "
             f"the names of its outputs and inputs, got {array.shape}"
         )
-    shape = array.shape[:-2]
-    place = pick(shape, None)
+    place, which = pick(array.shape[:-2], None)
     array = finite(array[place])
     outputs, inputs = array.shape
     if ax is None:
@@ -168,11 +158,9 @@ def plot_map(
         ax = new_axes(1.4 + left + max(cell * inputs, 0.5), 0.6 + below + max(cell * outputs, 0.8))
     mesh = _heat(ax, array, np.abs(array).max(initial=0.0))
     quiet(ax)
-    ax.tick_params(length=0)
     ax.set_aspect("equal")
-    _name_ticks(ax, input_names, output_names)
-    name_axes(ax, "input", "output")
-    name_panel(ax, place_in_words(shape, place) if shape else "")
+    name_cells(ax, input_names, output_names)
+    name_panel(ax, which)
     _scale_bar(mesh, [ax])
     return ax
 
@@ -208,11 +196,7 @@ def plot_hop_grid(maps: HopMaps, *, network: int | Sequence[int] | None = None) 
     down = math.ceil(len(shown) / across)
     shape = min(max(values.shape[1] / values.shape[2], 0.3), 2.0)
     size = (PAGE - 0.7) / max(across, 3)
-    fig = Figure(
-        figsize=(0.9 + size * across, 0.5 + down * (size * shape + 0.25)),
-        layout="constrained",
-        facecolor=PAPER_WHITE,
-    )
+    fig = new_figure(0.9 + size * across, 0.5 + down * (size * shape + 0.25))
     grid = fig.subplots(down, across, squeeze=False)
     mesh: QuadMesh | None = None
     for ax, n in zip(grid.flat, shown, strict=False):
@@ -251,19 +235,13 @@ def _heat(ax: Axes, matrix: NDArray[np.float64], limit: float) -> QuadMesh:
 
 
 def _scale_bar(mesh: QuadMesh, axes: list[Axes]) -> None:
-    if len(axes) == 1:  # an inset is as tall as the map even where the map's cells are square
-        own = axes[0].inset_axes((1.02, 0.0, 0.018, 1.0))
-        bar = axes[0].figure.colorbar(mesh, cax=own)
-    else:
-        bar = axes[0].figure.colorbar(mesh, ax=axes, fraction=0.06, pad=0.02, aspect=24, shrink=0.9)
     limit = mesh.get_clim()[1] or 1.0
     top = f"{limit:#.2g}".rstrip(".")
+    place: dict[str, Any] = {"ax": axes, "fraction": 0.06, "aspect": 24, "shrink": 0.9}
+    if len(axes) == 1:  # an inset is as tall as the map even where the map's cells are square
+        place = {"cax": axes[0].inset_axes((1.02, 0.0, 0.018, 1.0))}
+    bar = colour_bar(mesh, "pathway weight", **place)
     bar.set_ticks([-limit, 0.0, limit], labels=[f"−{top}", "0", top])
-    if bar.solids is not None:
-        bar.solids.set_rasterized(False)  # matplotlib embeds long scales as pixels in vector files
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=SMALL, labelcolor=INK, length=0)
-    bar.set_label("pathway weight", fontsize=SMALL, color=MUTED, labelpad=1)
 
 
 def _separate(ax: Axes, columns: Columns, rows: int) -> None:
@@ -310,16 +288,6 @@ def _fitting(ax: Axes, groups: tuple[Group, ...], count: int) -> tuple[float, ..
     if 72 * _length([g.label for g in groups]) + GAP < narrow:
         return (0.0,)
     return (90.0,) if narrow > 1.1 * SMALL else ()
-
-
-def _name_ticks(ax: Axes, input_names: Sequence[str], output_names: Sequence[str]) -> None:
-    """Name rows and columns; of more than 40 only as many as fit."""
-    for names, set_ticks in ((input_names, ax.set_xticks), (output_names, ax.set_yticks)):
-        every = max(1, math.ceil(len(names) / 40))
-        shown = range(0, len(names), every)
-        set_ticks([n + 0.5 for n in shown], [short(names[n]) for n in shown])
-    if max(len(str(name)) for name in input_names) > 2:
-        ax.tick_params(axis="x", labelrotation=90)
 
 
 def _module_lines(ax: Axes, to: Sequence[str], from_: Sequence[str], maps: HopMaps) -> None:

@@ -1,10 +1,11 @@
-"""One look for all figures: colours, markers, quiet axes, and files fit for print."""
+"""One look for all figures: methods by name, colour and marker, quiet axes, and files fit for print."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,16 @@ from matplotlib.figure import Figure
 
 from hoplens.errors import check_choice
 from hoplens.files import write_atomically
-from hoplens.plots.methods import method_label, method_order
 from hoplens.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
+
+METHODS = ("none", "L2", "L1", "paper", "recommended")
+OURS = "recommended"
+PAPER = "paper"
+REFERENCES = ("L1", PAPER)  # what the recommended recipe has to beat
 
 INK = "#1c2024"
 MUTED = "#616a75"
@@ -40,15 +45,7 @@ RASTER_DPI = 300
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """How a method looks in every figure: a colour and, for readers who see no colours, a marker.
-
-    Attributes
-    ----------
-    color : str
-        Of matplotlib.
-    marker : str
-        Of matplotlib.
-    """
+    """How a method looks in every figure: a colour and, for readers who see no colours, a marker."""
 
     color: str
     marker: str
@@ -75,25 +72,25 @@ OTHER_STYLES = (
 GROUP_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
+def method_label(method: str) -> str:
+    """Return the name of a method as readers see it."""
+    return "no penalty" if method == "none" else method
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """Return the distinct methods: the known ones in their fixed order, then the others as they came."""
+    distinct = list(dict.fromkeys(str(method) for method in methods))
+    return [m for m in METHODS if m in distinct] + [m for m in distinct if m not in METHODS]
+
+
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
     """Return colour and marker of each method.
 
-    The methods of a study (none, L2, L1, paper, recommended) always look the same; others take the
-    further styles in the order in which they come, beginning anew after the last.
-
-    Parameters
-    ----------
-    methods : iterable of str
+    The methods of a study always look the same; others take the further styles in the order in which they
+    come, beginning anew after the last.
     """
-    styles: dict[str, MethodStyle] = {}
-    others = 0
-    for method in method_order(methods):
-        if method in KNOWN_STYLES:
-            styles[method] = KNOWN_STYLES[method]
-        else:
-            styles[method] = OTHER_STYLES[others % len(OTHER_STYLES)]
-            others += 1
-    return styles
+    others = itertools.cycle(OTHER_STYLES)
+    return {m: KNOWN_STYLES[m] if m in KNOWN_STYLES else next(others) for m in method_order(methods)}
 
 
 def _diverging() -> ListedColormap:
@@ -108,9 +105,14 @@ def _diverging() -> ListedColormap:
 DIVERGING = _diverging()
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure of its own, sizes in inches."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor=PAPER_WHITE)
+
+
 def new_axes(width: float, height: float) -> Axes:
     """Return the axes of a new figure of its own, sizes in inches."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor=PAPER_WHITE).subplots()
+    return new_figure(width, height).subplots()
 
 
 def quiet(ax: Axes, *, grid: str = "") -> None:
@@ -137,6 +139,30 @@ def name_panel(ax: Axes, title: str) -> None:
     """Set a small title, flush left."""
     if title:
         ax.set_title(plain(title), loc="left", fontsize=FONT, color=INK, pad=6)
+
+
+def name_cells(ax: Axes, input_names: Sequence[str], output_names: Sequence[str]) -> None:
+    """Name the columns and rows of a map; of more than 40 every second, third, ... one."""
+    for names, set_ticks in ((input_names, ax.set_xticks), (output_names, ax.set_yticks)):
+        shown = range(0, len(names), -(-len(names) // 40))
+        set_ticks([n + 0.5 for n in shown], [short(names[n]) for n in shown])
+    ax.tick_params(length=0)
+    if max(len(str(name)) for name in input_names) > 2:
+        ax.tick_params(axis="x", labelrotation=90)
+    name_axes(ax, "input", "output")
+
+
+def colour_bar(mesh: Any, label: str = "", **place: Any) -> Any:
+    """Return a quiet scale of a map's colours, beside its axes unless ``place`` says where."""
+    if "cax" not in place:
+        place = {"ax": mesh.axes, "aspect": 18, "pad": 0.02, **place}
+    bar = mesh.axes.figure.colorbar(mesh, **place)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)  # matplotlib embeds long scales as pixels in vector files
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=SMALL, labelcolor=INK, length=0)
+    bar.set_label(label, fontsize=SMALL, color=MUTED)
+    return bar
 
 
 LEGEND: dict[str, Any] = {

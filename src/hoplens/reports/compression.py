@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 from torch import nn
 
 from hoplens.export.exporters import EXPORTERS
-from hoplens.models.cells import LeakyRNN
+from hoplens.models.cells import CellModule, LeakyRNN
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.reports.environment import environment
-from hoplens.reports.svg import inline_svg
-from hoplens.reports.theme import variables
+from hoplens.reports.rendering import render
+from hoplens.reports.svg import inline_svg, page_drawing
 from hoplens.studies.compression.candidates import ROUNDS, Candidate, TuningSettings
-from hoplens.studies.compression.result import STEM, Line, Result
-from hoplens.studies.compression.search import Choice
+from hoplens.studies.compression.result import Line, Result
+from hoplens.studies.compression.search import Choice, file_name
 from hoplens.version import __version__
 
 FIGURE = "front.svg"
@@ -26,8 +23,7 @@ FIGURE = "front.svg"
 
 def verdict(result: Result, choice: Choice, target_size: float, max_loss: float) -> str:
     """Return whether both limits are met, on sequences that the choice has not seen, in two sentences."""
-    small = result.size <= target_size
-    kept = result.loss.mean <= max_loss
+    small, kept = result.keeps(target_size, max_loss)
     size = f"Size {result.size:.1%} of the given model's, limit {target_size:.1%}: {_met(small)}."
     low, high = result.loss.low, result.loss.high
     loss = (
@@ -74,6 +70,7 @@ def content(
     choice: Choice,
     settings: TuningSettings,
     *,
+    test: str,
     target_size: float,
     max_loss: float,
     files: list[str],
@@ -89,7 +86,7 @@ def content(
     for kind, score in result.extra_scores.items():
         exporter = EXPORTERS.get(kind)
         notes.append(
-            f"{STEM}{exporter.suffix} is {exporter.label}; its {result.score_name} on the held-back "
+            f"{file_name(exporter)} is {exporter.label}; its {result.score_name} on the held-back "
             f"sequences is {score:.4f}."
         )
     if choice.record.candidate.form != "float32":
@@ -99,7 +96,7 @@ def content(
             "The sequences differ in length, and all files read out after the last step they are given: pass "
             "sequences of one length together, without padding, as was done here."
         )
-    name = choice.record.candidate.name
+    name = choice.record.name
     return {
         "title": title,
         "summary": f"{describe(model)}. {name[0].upper()}{name[1:]}.",
@@ -110,14 +107,14 @@ def content(
         "score_after": f"{result.score_after:.4f}",
         "rows": [cells(line) for line in result.lines],
         "notes": " ".join(notes),
-        "made": [*_made(choice, settings, result), *_assumed(model)],
+        "made": _made(choice, settings, result, test, model.info.assumed),
         "blocks": [block for block in _blocks(model) if block["file"] in files],
         "version": __version__,
         "figure": FIGURE,
     }
 
 
-def _made(choice: Choice, settings: TuningSettings, result: Result) -> list[str]:
+def _made(choice: Choice, settings: TuningSettings, result: Result, test: str, assumed: str) -> list[str]:
     candidate: Candidate = choice.record.candidate
     lines = []
     if candidate.window is not None:
@@ -139,31 +136,25 @@ def _made(choice: Choice, settings: TuningSettings, result: Result) -> list[str]
     trained = ", ".join(f"{key} {value:g}" for key, value in asdict(settings).items())
     lines.append(f"Fine-tuning with Adam: {trained}.")
     lines.append(
-        f"Chosen among {len(result.table)} candidates on {result.n_choose} test sequences ({choice.why}); "
-        f"reported on the other {result.n_report}."
+        f"The sequences of {test} were halved at random by seed {settings.seed}. Chosen among the "
+        f"{len(result.table)} files of all candidates on the first half, {result.n_choose} sequences "
+        f"({choice.why}); all scores here are of the second half, {result.n_report} sequences."
     )
-    return lines
-
-
-def _assumed(model: RecurrentModel) -> list[str]:
-    return [f"Assumed of the model as given: {model.info.assumed}."] if model.info.assumed else []
+    return [*lines, *([f"Assumed of the model as given: {assumed}."] if assumed else [])]
 
 
 def _blocks(model: RecurrentModel) -> list[dict[str, str]]:
     """Return how to load and run each file; ``inputs`` is a float32 tensor (batch, time, I)."""
-    steps = (
-        "inputs"
-        if model.info.window is None or model.info.every_step
-        else f"inputs[:, -{model.info.window}:]"
-    )
+    window = None if model.info.every_step else model.info.window
+    steps = "inputs" if window is None else f"inputs[:, -{window}:]"
     read = "" if model.info.every_step else "[:, -1]"
-    kind = "hl.LeakyRNN" if isinstance(model.core, LeakyRNN) else f"nn.{type(model.core).__name__}"
-    extra = "import hoplens as hl\n" if isinstance(model.core, LeakyRNN) else ""
-    shown = model.readout.in_features
+    of_hoplens = isinstance(model.core, CellModule)
+    kind = f"{'hl.models' if of_hoplens else 'nn'}.{type(model.core).__name__}"
+    extra = "import hoplens as hl\n" if of_hoplens else ""
+    linear = f"{model.readout.in_features}, {model.n_outputs}, bias={model.readout.bias is not None}"
     plain = (
         f"import torch\nfrom torch import nn\n{extra}"
-        f'net = nn.ModuleDict({{"core": {kind}({_arguments(model.core)}), '
-        f'"readout": nn.Linear({shown}, {model.n_outputs}, bias={model.readout.bias is not None})}})\n'
+        f'net = nn.ModuleDict({{"core": {kind}({_arguments(model.core)}), "readout": nn.Linear({linear})}})\n'
         'net.load_state_dict(torch.load("model.pt", weights_only=True))\n'
         f'outputs = net["readout"](net["core"]({steps})[0]{read})'
     )
@@ -172,7 +163,7 @@ def _blocks(model: RecurrentModel) -> list[dict[str, str]]:
         'import onnxruntime\nsession = onnxruntime.InferenceSession("{}")\n'
         'outputs = session.run(["outputs"], {{"inputs": inputs.numpy()}})[0]'
     )
-    integers = f"{STEM}-int8.onnx"
+    integers = "model-int8.onnx"
     return [
         {"file": "model.pt", "title": "PyTorch", "code": plain},
         {"file": "model.safetensors", "title": "safetensors, with hoplens", "code": saved},
@@ -182,27 +173,21 @@ def _blocks(model: RecurrentModel) -> list[dict[str, str]]:
 
 
 def _arguments(core: nn.Module) -> str:
-    if isinstance(core, LeakyRNN):
-        return f"{core.input_size}, {core.hidden_size}, {core.leak:g}, nonlinearity={core.nonlinearity!r}"
+    sizes = [str(core.input_size), str(core.hidden_size)]
+    if isinstance(core, CellModule):
+        return ", ".join([*sizes, *(f"{name}={getattr(core, name)!r}" for name in core.options)])
     defaults = {"num_layers": 1, "nonlinearity": "tanh", "bias": True, "bidirectional": False, "proj_size": 0}
-    parts = [str(core.input_size), str(core.hidden_size)]
-    for name, default in defaults.items():
-        value = getattr(core, name, default)
-        if value != default:
-            parts.append(f"{name}={value!r}")
-    return ", ".join([*parts, "batch_first=True"])
+    given = {name: getattr(core, name, default) for name, default in defaults.items()}
+    changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
+    return ", ".join([*sizes, *changed, "batch_first=True"])
 
 
-def render(told: dict[str, Any], figure: Figure) -> tuple[str, str]:
+def render_card(content: dict[str, Any], figure: Figure) -> tuple[str, str]:
     """Return the card as Markdown and as HTML."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        matplotlib.rcdefaults()
-        picture = inline_svg(figure, label=f"{told['score_name']} against size and latency", prefix="front")
-    colours = {"light": variables(dark=False), "dark": variables(dark=True)}
-    markdown = environment(markdown=True).get_template("card.md.j2").render(told)
-    page = environment().get_template("card.html.j2").render(**told, **colours, picture=picture)
-    return markdown, page
+    with page_drawing():
+        label = f"{content['score_name']} against size and latency"
+        picture = inline_svg(figure, label=label, prefix="front")
+    return render("card.md.j2", **content), render("card.html.j2", **content, picture=picture)
 
 
-__all__ = ["FIGURE", "cells", "content", "describe", "render", "verdict"]
+__all__ = ["FIGURE", "cells", "content", "render_card", "verdict"]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from hoplens.plots.curves import CHANCE, LOG_FROM
-from hoplens.plots.frames import Interval, fair_rows, pruning_points, reach_points, sweep_points
-from hoplens.plots.methods import method_label, method_order
-from hoplens.plots.style import method_styles
-from hoplens.reports.fronts import hop_front, weight_front
+from hoplens.plots.frames import (
+    Interval,
+    fair_rows,
+    hop_front,
+    pruning_points,
+    reach_points,
+    sweep_points,
+    weight_front,
+)
+from hoplens.plots.style import method_label, method_order, method_styles
 from hoplens.reports.numbers import number, strength
 from hoplens.reports.study import with_targets
 from hoplens.reports.theme import mark
@@ -31,21 +37,9 @@ Points = dict[str, list[tuple[float, Interval]]]
 
 @dataclass(frozen=True)
 class Figure:
-    """One drawing.
+    """One drawing: which script draws what data, and what a reader who does not see it is told."""
 
-    Attributes
-    ----------
-    key : str
-        Unique on the page.
-    kind : str
-        Which script draws it.
-    title : str
-    label : str
-        What a reader who does not see it is told.
-    data : dict
-    """
-
-    key: str
+    key: str  # unique on the page
     kind: str
     title: str
     label: str
@@ -59,8 +53,13 @@ class Group:
     key: str
     title: str
     text: str
-    figures: tuple[Figure, ...]
-    legend: tuple[tuple[str, Markup], ...] = ()
+    figures: list[Figure]
+    methods: Iterable[str]
+
+    @property
+    def legend(self) -> list[tuple[str, Markup]]:
+        """Names and marks of the methods shown."""
+        return [(method_label(m), mark(style)) for m, style in method_styles(self.methods).items()]
 
 
 def figure_groups(results: StudyResults) -> list[Group]:
@@ -68,37 +67,31 @@ def figure_groups(results: StudyResults) -> list[Group]:
     networks = results.networks
     groups = [
         _comparison(with_targets(results.summary, networks)),
-        *(_sweeps(networks, measure) for measure in SWEPT),
-        _hop_fronts(networks),
-        _weight_fronts(networks),
-        _pruning(results),
-        _reach(results.reach),
+        *(_sweeps(networks, measure) for measure in SWEPT if _has(networks, measure)),
     ]
-    return [group for group in groups if group is not None and group.figures]
+    if _has(networks, "test_error") and _has(networks, "active_hops"):
+        groups.append(_hop_fronts(networks))
+    if _has(networks, "test_error") and (columns := kept_columns(map(str, networks.columns))):
+        groups.append(_weight_fronts(networks, columns))
+    groups += [_pruning(results), _reach(results.reach)]
+    return [group for group in groups if group.figures]
 
 
-def _comparison(summary: pd.DataFrame) -> Group | None:
-    if not len(summary):
-        return None
-    tasks = list(dict.fromkeys(summary["task"]))
-    figures = [
-        _dots(summary, measure)
-        for measure in (COMPARED if len(tasks) <= FEW_TASKS else COMPARED[:3])
-        if _has(summary, measure)
-    ]
+def _comparison(summary: pd.DataFrame) -> Group:
+    measures = COMPARED if len(summary) and summary["task"].nunique() <= FEW_TASKS else COMPARED[:3]
+    figures = [_dots(summary, measure) for measure in measures if _has(summary, measure)]
     text = (
         "Each method at its own best strength; dots are means over report seeds, bars their 95 % intervals. "
         "A dotted line marks the task’s own number of active hops."
     )
-    return Group("comparison", "Every method on every task", text, tuple(figures), _legend(summary["method"]))
+    return Group("comparison", "Every method on every task", text, figures, summary.get("method", ()))
 
 
 def _dots(summary: pd.DataFrame, measure: str) -> Figure:
     info = measure_info(measure)
     tasks: list[dict[str, Any]] = []
-    said = []
-    for task in dict.fromkeys(summary["task"]):
-        rows = summary[summary["task"] == task]
+    sentences = []
+    for task, rows in _by_task(summary):
         by_method = {str(row["method"]): row for row in rows.to_dict("records")}
         values = [
             {
@@ -109,22 +102,17 @@ def _dots(summary: pd.DataFrame, measure: str) -> Figure:
             }
             for method in method_order(by_method)
         ]
-        tasks.append({"name": str(task), "target": _target(rows, measure), "rows": values})
-        said.append(
-            f"{task}: " + ", ".join(f"{method_label(v['method'])} {number(v['mean'])}" for v in values)
-        )
-    means = [v["mean"] for task in tasks for v in task["rows"] if math.isfinite(v["mean"])]
-    data = {
-        "x": {
-            "name": info.label,
-            "log": _spread(means, measure),
-            "zero": info.better in ("lower", "target"),
-            **_whole(measure),
-        },
-        "tasks": tasks,
+        tasks.append({"name": task, "target": _target(rows, measure), "rows": values})
+        means = ", ".join(f"{method_label(v['method'])} {number(v['mean'])}" for v in values)
+        sentences.append(f"{task}: {means}")
+    x = {
+        "name": info.label,
+        "log": _spread([v["mean"] for task in tasks for v in task["rows"]], measure),
+        "zero": info.better in ("lower", "target"),
+        **_whole(measure),
     }
-    label = f"{info.label}, mean by task and method. " + "; ".join(said) + "."
-    return Figure(f"cmp-{measure}", "dots", info.label, label, data)
+    label = f"{info.label}, mean by task and method. " + "; ".join(sentences) + "."
+    return Figure(f"cmp-{measure}", "dots", info.label, label, {"x": x, "tasks": tasks})
 
 
 def _target(rows: pd.DataFrame, measure: str) -> float | None:
@@ -132,19 +120,12 @@ def _target(rows: pd.DataFrame, measure: str) -> float | None:
     return float(rows[name].iloc[0]) if name in rows.columns else None
 
 
-def _sweeps(networks: pd.DataFrame, measure: str) -> Group | None:
-    if not len(networks) or not _has(networks, measure):
-        return None
+def _sweeps(networks: pd.DataFrame, measure: str) -> Group:
     label = measure_info(measure).label
+    axis = {"name": "strength of the penalty", "log": True}
     figures = [
-        _curves(
-            f"sweep-{measure}-{n}",
-            str(task),
-            sweep_points(own, measure),
-            {"name": "strength of the penalty", "log": True},
-            measure,
-        )
-        for n, (task, own) in enumerate(_by_task(networks))
+        _curves(f"sweep-{measure}-{n}", task, sweep_points(rows, measure), axis, measure)
+        for n, (task, rows) in enumerate(_by_task(networks))
     ]
     fair = fair_rows(networks, ["task", "method", "strength"])
     roles = set(fair["role"]) if "role" in fair else set()
@@ -154,96 +135,78 @@ def _sweeps(networks: pd.DataFrame, measure: str) -> Group | None:
         "and are not in the mean."
     )
     title = f"{label[0].upper()}{label[1:]} over the strength of the penalty"
-    return Group(f"sweep-{measure}", title, text, tuple(figures), _legend(networks["method"]))
+    return Group(f"sweep-{measure}", title, text, figures, networks["method"])
 
 
-def _hop_fronts(networks: pd.DataFrame) -> Group | None:
-    if not len(networks) or not all(_has(networks, m) for m in ("test_error", "active_hops")):
-        return None
+def _hop_fronts(networks: pd.DataFrame) -> Group:
     figures = []
-    for n, (task, own) in enumerate(_by_task(networks)):
-        lines, front = hop_front(own)
+    for n, (task, rows) in enumerate(_by_task(networks)):
+        lines, front = hop_front(rows)
         data = {
             "x": {"name": "active hops a pair", "zero": True},
             "y": {"name": measure_info("test_error").label, "log": True},
             "lines": lines,
             "front": front,
-            "target": _target(own, "active_hops"),
+            "target": _target(rows, "active_hops"),
         }
-        figures.append(
-            Figure(f"hops-{n}", "fronts", str(task), _say_front(str(task), "active hops", front), data)
-        )
+        best = ", ".join(f"{number(y)} at {number(x, 2)}" for x, y in front) or "none"
+        label = f"{task}: test error against active hops; the best trade-offs are {best}."
+        figures.append(Figure(f"hops-{n}", "fronts", task, label, data))
     text = (
         "A marker is a method at one strength, the mean over seeds; a strength at which a network diverged "
         "has none. Lower left is better, up to the dotted line: the number of hops that the task needs. "
         "The grey line joins what nothing else beats in both."
     )
-    return Group("front-hops", "Error against active hops", text, tuple(figures), _legend(networks["method"]))
+    return Group("front-hops", "Error against active hops", text, figures, networks["method"])
 
 
-def _weight_fronts(networks: pd.DataFrame) -> Group | None:
-    columns = kept_columns(map(str, networks.columns))
-    if not len(networks) or not columns or not _has(networks, "test_error"):
-        return None
+def _weight_fronts(networks: pd.DataFrame, columns: Sequence[str]) -> Group:
     figures = []
-    for n, (task, own) in enumerate(_by_task(networks)):
-        lines = weight_front(own, columns)
+    for n, (task, rows) in enumerate(_by_task(networks)):
+        lines = weight_front(rows, columns)
         data = {
             "x": {"name": "recurrent weights left (%)", "zero": True, "most": 100},
             "y": {"name": "test error after pruning", "log": True},
             "lines": lines,
         }
-        said = "; ".join(
+        best = "; ".join(
             f"{method_label(line['method'])} {number(p[1])} with {number(p[0], 2)} % left"
             for line in lines
             for p in line["points"][:1]
         )
-        figures.append(
-            Figure(
-                f"weights-{n}",
-                "fronts",
-                str(task),
-                f"{task}: error of the best strength at each number of weights. {said}.",
-                data,
-            )
-        )
+        label = f"{task}: error of the best strength at each number of weights. {best}."
+        figures.append(Figure(f"weights-{n}", "fronts", task, label, data))
     text = (
         "The error of a method's best strength with so many recurrent weights left; "
         "the smallest are removed at once, without retraining. Left and low is better."
     )
-    return Group(
-        "front-weights", "Error against non-zero weights", text, tuple(figures), _legend(networks["method"])
-    )
+    return Group("front-weights", "Error against non-zero weights", text, figures, networks["method"])
 
 
-def _pruning(results: StudyResults) -> Group | None:
+def _pruning(results: StudyResults) -> Group:
     networks = _at_best_strength(results)
     columns = [c for c in kept_columns(map(str, networks.columns)) if _has(networks, c)]
-    if not len(networks) or not columns:
-        return None
     whole = Interval(1.0, 1.0, 1.0, 0, 0)
+    axis = {"name": "recurrent weights removed (%)", "most": 100}
     figures = []
-    for n, (task, own) in enumerate(_by_task(networks)):
-        points = {m: [(0.0, whole), *line] for m, line in pruning_points(own, columns).items()}
-        axis = {"name": "recurrent weights removed (%)", "most": 100}
-        figures.append(_curves(f"prune-{n}", str(task), points, axis, "kept"))
+    for n, (task, rows) in enumerate(_by_task(networks) if columns else ()):
+        points = {m: [(0.0, whole), *line] for m, line in pruning_points(rows, columns).items()}
+        figures.append(_curves(f"prune-{n}", task, points, axis, "kept"))
     text = (
         "What is left of the performance when the smallest recurrent weights are removed at once, without "
         "retraining. Each method at its own best strength."
     )
-    return Group("pruning", "Removing recurrent weights", text, tuple(figures), _legend(networks["method"]))
+    return Group("pruning", "Removing recurrent weights", text, figures, networks.get("method", ()))
 
 
-def _reach(reach: pd.DataFrame) -> Group | None:
-    if not len(reach):
-        return None
+def _reach(reach: pd.DataFrame) -> Group:
     axis = {"name": "lag of the signal (time steps)"}
-    figure = _curves("reach", "", reach_points(reach), axis, "test_error")
+    figures = [_curves("reach", "", reach_points(reach), axis, "test_error")] if len(reach) else []
     text = (
         "How far back a signal may lie. At each lag every method has the strength that did best on "
         "validation seeds."
     )
-    return Group("reach", "Reach", text, (figure,), _legend(reach["method"]))
+    return Group("reach", "Reach", text, figures, reach.get("method", ()))
 
 
 def _curves(key: str, title: str, points: Points, x: dict[str, Any], measure: str) -> Figure:
@@ -255,37 +218,29 @@ def _curves(key: str, title: str, points: Points, x: dict[str, Any], measure: st
         shown = [pair for pair in line if pair[0] > 0 or across or not x.get("log")]
         rows = [[at, p.mean, p.low, p.high, p.n, p.lost] for at, p in shown]
         lines.append({"method": method, "across": across, "points": rows})
-    means = [p.mean for line in points.values() for _, p in line if math.isfinite(p.mean)]
+    means = [p.mean for line in points.values() for _, p in line]
     name = "performance kept" if measure == "kept" else measure_info(measure).label
     level = {"value": CHANCE[measure][0], "text": CHANCE[measure][1]} if measure in CHANCE else None
     zero = measure in ("kept", "test_error")
     y = {"name": name, "log": _spread(means, measure), "zero": zero, **_whole(measure)}
-    said = "; ".join(
+    values = "; ".join(
         f"{method_label(m)} " + ", ".join(f"{number(p.mean)} at {strength(at)}" for at, p in line)
         for m, line in points.items()
     )
-    label = f"{title + ': ' if title else ''}{name} over {x['name']}. {said}."
+    label = f"{title + ': ' if title else ''}{name} over {x['name']}. {values}."
     return Figure(key, "curves", title, label, {"x": x, "y": y, "level": level, "lines": lines})
 
 
-def _spread(means: list[float], measure: str) -> bool:
+def _spread(means: Iterable[float], measure: str) -> bool:
     """Say whether an axis needs a log scale."""
-    return (
-        measure_info(measure).better == "lower"
-        and bool(means)
-        and min(means) > 0
-        and max(means) > LOG_FROM / 2 * min(means)
-    )
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low = min(finite, default=0.0)
+    return measure_info(measure).better == "lower" and low > 0 and max(finite) > LOG_FROM / 2 * low
 
 
 def _whole(measure: str) -> dict[str, float]:
     """Return the bound of measures that cannot pass 1: panels side by side then share their scale."""
     return {"most": 1.0} if measure == "kept" or measure_info(measure).better == "higher" else {}
-
-
-def _say_front(task: str, what: str, front: list[list[float]]) -> str:
-    best = ", ".join(f"{number(y)} at {number(x, 2)}" for x, y in front)
-    return f"{task}: test error against {what}; the best trade-offs are {best or 'none'}."
 
 
 def _at_best_strength(results: StudyResults) -> pd.DataFrame:
@@ -303,15 +258,11 @@ def _at_best_strength(results: StudyResults) -> pd.DataFrame:
 
 
 def _by_task(networks: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(task, networks[networks["task"] == task]) for task in dict.fromkeys(networks["task"])]
+    return [(str(task), networks[networks["task"] == task]) for task in dict.fromkeys(networks["task"])]
 
 
 def _has(frame: pd.DataFrame, column: str) -> bool:
     return column in frame.columns and bool(frame[column].notna().any())
-
-
-def _legend(methods: Iterable[str]) -> tuple[tuple[str, Markup], ...]:
-    return tuple((method_label(m), mark(style)) for m, style in method_styles(methods).items())
 
 
 __all__ = ["Figure", "Group", "figure_groups"]

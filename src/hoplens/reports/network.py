@@ -22,54 +22,31 @@ WALK_BUDGET = 6e8  # comparisons of the search for the strongest walk of a pathw
 
 @dataclass(frozen=True)
 class NetworkPart:
-    """What the page shows of one network, or of several to choose from.
+    """What the page shows of one network, or of several to choose from."""
 
-    Attributes
-    ----------
-    views : list of dict
-        Maps to choose from, see `map_view`.
-    graph : dict or None
-        See `routing_graph`; None where hidden units are not known.
-    pathways, units : list of dict
-        Rows of the tables.
-    fidelity : dict or None
-        Agreement with the flow on data by hop.
-    trust : str
-        What is known of it in words, or how to get it.
-    timing : str
-        What hops have to do with time.
-    notes : tuple of str
-    """
-
-    views: list[dict[str, Any]]
-    graph: dict[str, Any] | None = None
+    views: list[dict[str, Any]]  # maps to choose from, see `map_view`
+    graph: dict[str, Any] | None = None  # see `routing_graph`; None where hidden units are not known
     pathways: list[dict[str, str]] = field(default_factory=list)
     units: list[dict[str, str]] = field(default_factory=list)
-    fidelity: dict[str, Any] | None = None
-    trust: str = ""
+    fidelity: dict[str, Any] | None = None  # agreement with the flow on data by hop
+    trust: str = ""  # what is known of it in words, or how to get it
     timing: str = ""
     notes: tuple[str, ...] = ()
 
 
-def network_part(found: Analysis) -> NetworkPart:
-    """Return what a page shows of an analysed network.
-
-    Raises
-    ------
-    NonFiniteError
-        If a map holds NaN or infinity.
-    """
-    view = map_view(found.maps)  # first: it checks the numbers
-    pathways, note = _pathways(found)
+def network_part(analysis: Analysis) -> NetworkPart:
+    """Return what a page shows of an analysed network; raises where a map holds NaN or infinity."""
+    view = map_view(analysis.maps)  # first: it checks the numbers
+    pathways, note = _pathways(analysis)
     return NetworkPart(
         views=[view],
-        graph=routing_graph(found.net, found.maps),
+        graph=routing_graph(analysis.net, analysis.maps),
         pathways=pathways,
-        units=_units(found),
-        fidelity=_fidelity(found),
-        timing=timing(found.maps),
-        trust="" if found.fidelity is None else f"{found.fidelity.summary()}.",
-        notes=(f"the graph is made of {found.net.provenance}", *found.notes, *note),
+        units=_units(analysis),
+        fidelity=_fidelity(analysis),
+        timing=timing(analysis.maps),
+        trust="" if analysis.fidelity is None else f"{analysis.fidelity.summary()}.",
+        notes=(f"the graph is made of {analysis.net.provenance}", *analysis.notes, *note),
     )
 
 
@@ -103,27 +80,27 @@ def _of_maps(maps: HopMaps) -> list[dict[str, str]]:
     ]
 
 
-def _pathways(found: Analysis) -> tuple[list[dict[str, str]], list[str]]:
+def _pathways(analysis: Analysis) -> tuple[list[dict[str, str]], list[str]]:
     """Return the strongest pathways, each with its strongest single walk where that is cheap to find."""
-    rows = _of_maps(found.maps)
+    rows = _of_maps(analysis.maps)
     spent, skipped = 0.0, 0
     for row in rows:
-        cost = float(found.net.n_hidden) ** 2 * (int(row["hop"]) - 1)
+        cost = float(analysis.net.n_hidden) ** 2 * (int(row["hop"]) - 1)
         if spent + cost > WALK_BUDGET:
             skipped += 1
             continue
         spent += cost
-        best = top_paths(found.net, row["input"], row["output"], int(row["hop"]), 1)
+        best = top_paths(analysis.net, row["input"], row["output"], int(row["hop"]), 1)
         if len(best):
             row["walk"] = str(best["path"].iloc[0]).replace(" > ", " → ")
             row["part"] = fine_percent(float(best["share"].iloc[0]))
-    said = f"single walks are left out for {skipped} long pathways, as the network is large"
-    return rows, [said] if skipped else []
+    note = f"single walks are left out for {skipped} long pathways, as the network is large"
+    return rows, [note] if skipped else []
 
 
-def _units(found: Analysis) -> list[dict[str, str]]:
-    """Return the units whose removal changes most, or, where that was not computed, none."""
-    size, carried, net = found.importance(), found.carried(), found.net
+def _units(analysis: Analysis) -> list[dict[str, str]]:
+    """Return the units whose removal changes most; none where that was not computed."""
+    size, carried, net = analysis.importance(), analysis.carried(), analysis.net
     if size is None:
         return []
     return [
@@ -139,9 +116,9 @@ def _units(found: Analysis) -> list[dict[str, str]]:
     ]
 
 
-def _fidelity(found: Analysis) -> dict[str, Any] | None:
-    fit = found.fidelity
-    if fit is None or not found.maps.timed:  # data are compared by lag
+def _fidelity(analysis: Analysis) -> dict[str, Any] | None:
+    fit = analysis.fidelity
+    if fit is None or not analysis.maps.timed:  # data are compared by lag
         return None
     return {
         "hops": fit.hops,

@@ -15,11 +15,7 @@ LARGEST_PLAIN = 1e6
 def number(value: object, digits: int = 3) -> str:
     """Write a number with ``digits`` significant digits; integers whole, truth as yes or no, text as it is.
 
-    Parameters
-    ----------
-    value : number, str or None
-        NaN, infinity and None give a dash.
-    digits : int, default 3
+    NaN, infinity and None give a dash.
     """
     if value is None:
         return MISSING
@@ -73,9 +69,9 @@ def interval(low: object, high: object) -> str:
     return "" if MISSING in texts else f"{texts[0]} to {texts[1]}"
 
 
-def count(n: int, one: str, many: str | None = None) -> str:
+def count(n: int, noun: str) -> str:
     """Write a count with its noun: 1 task, 5 tasks."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {noun if n == 1 else noun + 's'}"
 
 
 def listing(items: Sequence[str]) -> str:

@@ -18,24 +18,25 @@ MOST = 0.9  # share of the influence that "most" of it means
 NEAR_ONE = 0.02
 
 
-def network_paragraph(found: Analysis) -> str:
+def network_paragraph(analysis: Analysis) -> str:
     """Return one paragraph that says what the network can route where and when, and how far data bear it out.
 
     What the weights alone say is called so before it is said.
     """
-    mass = found.maps.values.abs().sum((1, 2))
-    measured = _units(found) if found.ablations is not None else []  # in runs, not read off the weights
-    sentences = [_size(found), *measured, _trust(found)]
+    mass = analysis.maps.values.abs().sum((1, 2))
+    measured = _units(analysis) if analysis.ablations is not None else []  # in runs, not read off the weights
+    sentences = [_size(analysis), *measured, _trust(analysis)]
     if float(mass.sum()) == 0:
         sentences.append(
-            f"No input reaches an output within {int(found.maps.hops[-1])} hops: there is nothing to route."
+            f"No input reaches an output within {int(analysis.maps.hops[-1])} hops: "
+            "there is nothing to route."
         )
     else:
         sentences += [
-            *_when(found.maps, mass, found.spectral_radius),
-            *_where(found.maps),
-            *_modules(found.maps),
-            *([] if measured else _units(found)),
+            *_when(analysis.maps, mass, analysis.spectral_radius),
+            *_where(analysis.maps),
+            *_modules(analysis.maps),
+            *([] if measured else _units(analysis)),
         ]
     return " ".join(sentences)
 
@@ -82,13 +83,13 @@ def steps(lag: int) -> str:
     return "at the read-out itself" if lag == 0 else f"{count(lag, 'time step')} before the read-out"
 
 
-def _size(found: Analysis) -> str:
-    net, hops = found.net, found.maps.hops
+def _size(analysis: Analysis) -> str:
+    net, hops = analysis.net, analysis.maps.hops
     picks = bool(((net.w_out != 0).sum(1) == 1).all()) and bool((net.w_out.sum(1) == 1).all())
-    said = ", hidden units themselves, without a read-out" if picks else ""
+    note = ", hidden units themselves, without a read-out" if picks else ""
     return (
         f"This network carries {count(net.n_inputs, 'input')} over {count(net.n_hidden, 'hidden unit')} to "
-        f"{count(net.n_outputs, 'output')}{said}. Influence was followed along all walks of "
+        f"{count(net.n_outputs, 'output')}{note}. Influence was followed along all walks of "
         f"{int(hops[0])} to {int(hops[-1])} hops."
     )
 
@@ -104,13 +105,13 @@ def _when(maps: HopMaps, mass: Tensor, radius: float) -> list[str]:
     share = mass / mass.sum()
     top = int(share.argmax())
     hops = count(int(maps.hops[top]), "hop")
-    said = f"{percent(float(share[top]))} of the influence takes {hops}, the most of all"
+    sentence = f"{percent(float(share[top]))} of the influence takes {hops}, the most of all"
     if maps.timed:
-        said += f": inputs seen {steps(int(maps.lags[top]))}"
+        sentence += f": inputs seen {steps(int(maps.lags[top]))}"
     within = int((share.cumsum(0) >= MOST - 1e-12).nonzero()[0])
     more = float(share[top]) < MOST and within < len(share) - 1
-    said += f"; {percent(MOST)} takes no more than {int(maps.hops[within])} hops." if more else "."
-    return [said, _fading(radius)]
+    sentence += f"; {percent(MOST)} takes no more than {int(maps.hops[within])} hops." if more else "."
+    return [sentence, _fading(radius)]
 
 
 def _fading(radius: float) -> str:
@@ -130,16 +131,16 @@ def _where(maps: HopMaps) -> list[str]:
     ordered = total.sort(descending=True).values.cumsum(0)
     few = int((ordered >= MOST * ordered[-1] * (1 - 1e-12)).nonzero()[0]) + 1
     (k, o, i), *_ = strongest(maps, 1)
-    said = []
+    sentences = []
     if len(total) > 1:
-        said.append(
+        sentences.append(
             f"{percent(MOST)} of the influence is shared by {few:,} of the {len(total):,} input-output pairs."
         )
-    said.append(
+    sentences.append(
         f"The strongest pathway runs from {maps.input_names[i]} to {maps.output_names[o]} in "
         f"{count(int(maps.hops[k]), 'hop')}, with weight {signed(float(maps.values[k, o, i]))}."
     )
-    return said
+    return sentences
 
 
 def _modules(maps: HopMaps) -> list[str]:
@@ -155,20 +156,20 @@ def _modules(maps: HopMaps) -> list[str]:
     ]
 
 
-def _units(found: Analysis) -> list[str]:
-    size = found.importance()
+def _units(analysis: Analysis) -> list[str]:
+    size = analysis.importance()
     if size is None or not float(size.max()) > 0:
         return []
     most = int(size.argmax())
-    what, scale = found.importance_of
+    what, scale = analysis.importance_of
     return [
-        f"Of all units removed one by one, {found.net.hidden_names[most]} is the one without which "
+        f"Of all units removed one by one, {analysis.net.hidden_names[most]} is the one without which "
         f"{what} change most, by {number(float(size[most]))} times their {scale}."
     ]
 
 
-def _trust(found: Analysis) -> str:
-    fit = found.fidelity
+def _trust(analysis: Analysis) -> str:
+    fit = analysis.fidelity
     start = "What follows is read off the weights alone, as if every unit were linear: "
     if fit is None:
         return (
@@ -199,17 +200,19 @@ def _explained(share: float) -> str:
     return percent(share) if share > 0 else "none"
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float) -> str:
     """Write a number with its sign."""
-    return ("+" if value > 0 else "") + number(value, digits)
+    return ("+" if value > 0 else "") + number(value)
 
 
-def network_tiles(found: Analysis) -> list[Tile]:
+def network_tiles(analysis: Analysis) -> list[Tile]:
     """Return the few numbers that sum up a network."""
-    maps = found.maps
+    maps = analysis.maps
     mass = maps.values.abs().sum((1, 2))
     tiles = [
-        Tile(number(found.spectral_radius), "spectral radius: growth of a pathway per step, in the long run")
+        Tile(
+            number(analysis.spectral_radius), "spectral radius: growth of a pathway per step, in the long run"
+        )
     ]
     if float(mass.sum()) > 0:
         top = int(mass.argmax())
@@ -220,10 +223,10 @@ def network_tiles(found: Analysis) -> list[Tile]:
             tiles.append(Tile(f"hop {int(maps.hops[top])}", "carries the most influence"))
             mean = float(active_hops(maps).double().mean())
             tiles.append(Tile(number(mean, 2), f"active hops a pair, of {len(maps.hops)} followed"))
-    if found.fidelity is not None and found.fidelity.verdict() != "nothing flows":
+    if analysis.fidelity is not None and analysis.fidelity.verdict() != "nothing flows":
         tiles.append(
             Tile(
-                _explained(found.fidelity.pooled_explained),
+                _explained(analysis.fidelity.pooled_explained),
                 "of the flow on data explained by the weights, sequences pooled",
             )
         )

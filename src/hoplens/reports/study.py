@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hoplens.analysis.hops import HopMaps
-from hoplens.plots.methods import OURS, REFERENCES, method_label, method_order
+from hoplens.plots.style import OURS, REFERENCES, method_label, method_order
 from hoplens.studies.comparison.results import StudyResults
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 SIGNIFICANT = 0.05
 TARGET = "target"

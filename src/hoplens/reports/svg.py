@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from xml.etree import ElementTree
 
 import matplotlib
@@ -11,14 +14,7 @@ from markupsafe import Markup, escape
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from hoplens.plots.style import (
-    DIVERGING,
-    HALF,
-    INK,
-    MUTED,
-    PAPER_WHITE,
-    RULE,
-)
+from hoplens.plots.style import DIVERGING, HALF, INK, MUTED, PAPER_WHITE, RULE
 from hoplens.text import printable_lines
 
 COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
@@ -44,20 +40,21 @@ def _heat_colours() -> dict[str, str]:
 HEAT = _heat_colours()
 
 
+@contextmanager
+def page_drawing() -> Iterator[None]:
+    """Draw as matplotlib does out of the box, whatever a user has set."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # the browser has other fonts than matplotlib: a glyph missing here is not missing there
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        matplotlib.rcdefaults()
+        yield
+
+
 def inline_svg(fig: Figure, *, label: str, prefix: str) -> Markup:
-    """Return a figure as an ``<svg>`` element for HTML.
+    """Return a figure as an ``<svg>`` element for HTML, ``label`` for readers who do not see it.
 
     Text stays text and takes the page's font; colours become the page's variables; nothing refers to
-    anything outside.
-
-    Parameters
-    ----------
-    fig : Figure
-        What to draw.
-    label : str
-        What a reader who does not see it is told.
-    prefix : str
-        Makes ids unique on the page.
+    anything outside. ``prefix`` makes ids unique on the page.
     """
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
@@ -117,12 +114,12 @@ def _value(name: str, value: str, prefix: str) -> str:
 
 
 def _short(value: str) -> str:
-    rounded = DECIMALS.sub(lambda found: f"{float(found.group()):.2f}".rstrip("0").rstrip("."), value)
+    rounded = DECIMALS.sub(lambda match: f"{float(match.group()):.2f}".rstrip("0").rstrip("."), value)
     return " ".join(rounded.split())
 
 
-def _page_colour(found: re.Match[str]) -> str:
-    return f"{found.group(1)}:{COLOUR_NAMES.get(found.group(2), found.group(2))}"
+def _page_colour(match: re.Match[str]) -> str:
+    return f"{match[1]}:{COLOUR_NAMES.get(match[2], match[2])}"
 
 
 def _merge_cells(mesh: ElementTree.Element) -> None:
@@ -130,12 +127,12 @@ def _merge_cells(mesh: ElementTree.Element) -> None:
     paths: dict[str, list[str]] = {}
     clip = ""
     for cell in list(mesh):
-        found = COLOUR.search(cell.attrib.get("style", ""))
-        if found is None or found.group(2) not in HEAT or "d" not in cell.attrib:
+        fill = COLOUR.search(cell.attrib.get("style", ""))
+        if fill is None or fill[2] not in HEAT or "d" not in cell.attrib:
             continue
         mesh.remove(cell)
         clip = cell.attrib.get("clip-path", clip)
-        style = HEAT[found.group(2)]
+        style = HEAT[fill[2]]
         if style:
             paths.setdefault(style, []).append(_box(cell.attrib["d"]))
     for style, boxes in paths.items():

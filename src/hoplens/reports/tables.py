@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from hoplens.plots.methods import method_label, method_order
-from hoplens.plots.style import method_styles
+from hoplens.plots.style import method_label, method_order, method_styles
 from hoplens.reports.numbers import MISSING, count, interval, number, strength
 from hoplens.reports.study import Duel, agreement, lost_share
 from hoplens.reports.theme import mark
@@ -24,8 +22,7 @@ KEPT_SHOWN = ("kept_70",)  # the curves show the others
 OUTCOMES = {"better": "better", "worse": "worse", "unclear": "no clear difference", "untested": "not tested"}
 
 
-@dataclass(frozen=True)
-class MeanCell:
+class MeanCell(NamedTuple):
     """A mean with its interval; ``exact`` is the number in full."""
 
     text: str
@@ -34,8 +31,7 @@ class MeanCell:
     best: bool
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A method on a task."""
 
     method: str
@@ -43,36 +39,31 @@ class Row:
     strength: str
     n: str
     diverged: int
-    cells: tuple[MeanCell, ...]
+    cells: list[MeanCell]
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """The rows of one task."""
 
     task: str
     note: str
-    rows: tuple[Row, ...]
+    rows: list[Row]
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Methods against measures, task by task."""
 
-    measures: tuple[Measure, ...]
-    blocks: tuple[Block, ...]
+    measures: list[Measure]
+    blocks: list[Block]
 
 
 def summary_table(summary: pd.DataFrame) -> Table:
-    """Return the means and intervals of every method on every task.
-
-    Measures that the frame lacks, or that have no number anywhere, get no column.
-    """
+    """Return the means and intervals of every method on every task, of measures that have numbers."""
     if not len(summary):
-        return Table((), ())
+        return Table([], [])
     kept = kept_columns(map(str, summary.columns))
-    own = [n for n in map(str, summary.columns) if f"{n}_low" in summary.columns and n not in kept]
-    listed = dict.fromkeys((*(measure.name for measure in BUILT_IN), *KEPT_SHOWN, *own))
+    others = [n for n in map(str, summary.columns) if f"{n}_low" in summary.columns and n not in kept]
+    listed = dict.fromkeys((*(measure.name for measure in BUILT_IN), *KEPT_SHOWN, *others))
     names = [n for n in listed if n in summary.columns and summary[n].notna().any()]
     styles = method_styles(summary["method"])
     blocks = []
@@ -80,20 +71,20 @@ def summary_table(summary: pd.DataFrame) -> Table:
         rows = {str(row["method"]): row for row in _records(summary[summary["task"] == task])}
         target = _float(next(iter(rows.values())).get("target_active_hops"))
         winners = {name: _best(rows, name, target) for name in names}
-        lines = tuple(
+        lines = [
             Row(
                 method_label(method),
                 mark(styles[method]),
                 strength(rows[method].get("strength")) if method != "none" else MISSING,
                 number(_whole(rows[method].get("n"))),
                 _whole(rows[method].get("diverged")) or 0,
-                tuple(_cell(rows[method], name, method in winners[name]) for name in names),
+                [_cell(rows[method], name, method in winners[name]) for name in names],
             )
             for method in method_order(rows)
-        )
+        ]
         note = f"{number(target)} active hops in the task itself" if math.isfinite(target) else ""
         blocks.append(Block(str(task), note, lines))
-    return Table(tuple(measure_info(name) for name in names), tuple(blocks))
+    return Table([measure_info(name) for name in names], blocks)
 
 
 def _cell(row: dict[str, Any], name: str, best: bool) -> MeanCell:
@@ -194,9 +185,9 @@ def network_notes(networks: pd.DataFrame) -> list[str]:
 def definitions(results: StudyResults) -> list[Measure]:
     """Return the measures that the study reports, with their meanings."""
     columns = list(dict.fromkeys(map(str, [*results.summary.columns, *results.networks.columns])))
-    own = [name for name in columns if name not in MEASURES.built_in]
     known = [measure for measure in BUILT_IN if measure.name in columns]
-    known += [measure for name in own if (measure := measure_info(name)).meaning and not kept_share(name)]
+    added = [measure_info(name) for name in columns if name not in MEASURES.built_in and not kept_share(name)]
+    known += [measure for measure in added if measure.meaning]
     if kept_columns(columns):
         meaning = (
             "Share of the performance (the explained part of the targets' variance) that is left after the "
@@ -240,10 +231,6 @@ def _p_value(p: float) -> str:
 
 
 __all__ = [
-    "Block",
-    "MeanCell",
-    "Row",
-    "Table",
     "aim_rows",
     "anchor_rows",
     "definitions",

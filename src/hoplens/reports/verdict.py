@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hoplens.plots.methods import OURS, method_label
+from hoplens.plots.style import OURS, method_label
 from hoplens.reports.numbers import count, listing, number, percent
 from hoplens.reports.study import Duel, agreement, duels, means_over_tasks
 from hoplens.studies.comparison.results import StudyResults
@@ -39,10 +39,10 @@ def verdict(results: StudyResults) -> str:
 
 def tiles(results: StudyResults) -> list[Tile]:
     """Return the few numbers that sum up the study; those that are missing are left out."""
-    found = []
+    shown = []
     fights = [duel for duel in duels(results) if duel.ratio > 0]
     if fights:
-        found.append(
+        shown.append(
             Tile(
                 f"{number(_geometric([d.ratio for d in fights]), 2)} ×",
                 "test error of the better of L1 and the paper's recipe",
@@ -54,10 +54,10 @@ def tiles(results: StudyResults) -> list[Tile]:
     ):
         mean = means_over_tasks(results.summary, measure).get(OURS)
         if mean is not None:
-            found.append(Tile(percent(mean) if measure == "kept_70" else number(mean, 2), label))
+            shown.append(Tile(percent(mean) if measure == "kept_70" else number(mean, 2), label))
     if len(results.aims):
-        found.append(Tile(f"{_met(results.aims)} of {len(results.aims)}", "aims met"))
-    return found
+        shown.append(Tile(f"{_met(results.aims)} of {len(results.aims)}", "aims met"))
+    return shown
 
 
 def _on_error(fights: list[Duel]) -> list[str]:
@@ -125,8 +125,8 @@ def _on_means(summary: pd.DataFrame) -> list[str]:
 def _on_paper(anchors: pd.DataFrame) -> list[str]:
     if not len(anchors):
         return []
-    said = [agreement(value) for value in anchors["agrees"]]
-    counts = {word: said.count(word) for word in dict.fromkeys(["agrees", "disagrees", *said])}
+    judgements = [agreement(value) for value in anchors["agrees"]]
+    counts = {word: judgements.count(word) for word in dict.fromkeys(["agrees", "disagrees", *judgements])}
     verbs = {"agrees": ("agrees", "agree"), "disagrees": ("disagrees", "disagree")}
     parts = [
         f"{n or 'none'} {verbs[word][n != 1]}"

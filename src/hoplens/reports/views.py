@@ -21,27 +21,10 @@ Array = NDArray[np.float64]
 
 
 def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
-    """Return what the page needs to draw the hop maps of one network.
+    """Return what the page's scripts need to draw the hop maps (K, O, I) of one network.
 
     Outputs and inputs are ordered by module. Where there are too many to read, modules are shown in their
     place (the strongest weight of each block), or without modules the strongest ones; ``note`` says so.
-
-    Parameters
-    ----------
-    maps : HopMaps, values of shape (K, O, I)
-        One network.
-    name : str, optional
-        What the reader may choose it by.
-    note : str, optional
-        Said below the map.
-
-    Returns
-    -------
-    dict
-        ``hops`` and ``lags`` (K,) (None where hops have no lag), ``outputs`` and ``inputs`` (names),
-        ``outputModules`` and ``inputModules`` (names or None), ``values`` (K lists of O I numbers),
-        ``mass`` (K,): the sum of ``|H_k|`` over all pairs, ``pairs`` shown in the overview, ``mode`` and
-        hop (``start``) to begin with, ``gamma``.
     """
     values = finite(maps.values.detach().double().cpu().numpy())
     mass = np.abs(values).sum(axis=(1, 2))
@@ -50,12 +33,12 @@ def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
         MOST_NUMBERS
     ):
         limit -= 1
-    values, outputs, to, said_to = _shorten(
+    values, outputs, to, note_to = _shorten(
         values, 1, maps.output_names, maps.output_modules, limit, "outputs"
     )
-    values, inputs, of, said_of = _shorten(values, 2, maps.input_names, maps.input_modules, limit, "inputs")
-    notes = [*said_to, *said_of, *([note] if note else []), *_on_scale(maps)]
-    pairs, said = _overview(values)
+    values, inputs, of, note_of = _shorten(values, 2, maps.input_names, maps.input_modules, limit, "inputs")
+    notes = [*note_to, *note_of, *([note] if note else []), *_on_scale(maps)]
+    pairs, note_on_pairs = _overview(values)
     return {
         "name": name,
         "hops": maps.hops,
@@ -67,7 +50,7 @@ def map_view(maps: HopMaps, name: str = "", note: str = "") -> dict[str, Any]:
         "values": values.reshape(len(values), -1),
         "mass": mass,
         "pairs": pairs,
-        "pairsNote": said,
+        "pairsNote": note_on_pairs,
         "mode": "share" if grows(mass) else "signed",
         "start": _start(values, mass),
         "gamma": _gamma(values, mass),
@@ -85,27 +68,27 @@ def _shorten(
 ) -> tuple[Array, list[str], list[str] | None, list[str]]:
     """Order one axis by module and cut it to ``limit`` entries."""
     order = by_first_use(modules) if modules is not None else list(range(len(names)))
-    said = []
+    notes = []
     if len(names) > limit and modules is not None and len(set(modules)) <= limit:
         groups = list(dict.fromkeys(modules))
         blocks = [
             _strongest(np.take(values, [n for n in order if modules[n] == g], axis=axis), axis)
             for g in groups
         ]
-        said.append(f"{len(names)} {what} are shown as {len(groups)} modules, by the strongest of each")
-        return np.stack(blocks, axis=axis), groups, None, said
+        notes.append(f"{len(names)} {what} are shown as {len(groups)} modules, by the strongest of each")
+        return np.stack(blocks, axis=axis), groups, None, notes
     if len(names) > limit:
         size = _size(values, axis)
         kept = set(np.argsort(-size, kind="stable")[:limit].tolist())
         order = [n for n in order if n in kept]
         share = size[order].sum() / size.sum() if size.sum() else 0.0
-        said.append(
+        notes.append(
             f"the {limit} strongest of {len(names)} {what} are shown ({share:.0%} of their influence, each "
             "hop counted alike)"
         )
     shown = np.take(values, order, axis=axis)
     groups_shown = None if modules is None else [modules[n] for n in order]
-    return shown, [names[n] for n in order], groups_shown, said
+    return shown, [names[n] for n in order], groups_shown, notes
 
 
 def _size(values: Array, axis: int) -> Array:
@@ -140,13 +123,7 @@ def _overview(values: Array) -> tuple[list[int], str]:
 
 
 def grows(mass: Any) -> bool:
-    """Say whether hops differ so much that raw weights show the last ones only.
-
-    Parameters
-    ----------
-    mass : array or Tensor, shape (K,)
-        Influence of each hop.
-    """
+    """Say whether the influence of hops, (K,), differs so much that raw weights show the last ones only."""
     size = np.asarray(mass, dtype=np.float64)
     some = size[size > 0]
     return bool(len(some) and size[-1] == size.max() and some.max() > GROWTH * float(np.median(some)))

@@ -65,6 +65,26 @@ class Recurrence:
         h = self.ensemble.n_hidden
         self.states[: len(inputs), :, h : h + self.ensemble.n_inputs].copy_(inputs)
 
+    def before_steps(self, rows: slice, columns: Tensor, steps: int) -> list[Tensor]:
+        """Return the parts of the state before each step, (L, E, H, b) each, of some networks and sequences.
+
+        Parameters
+        ----------
+        rows : slice
+            Networks.
+        columns : Tensor of int64, shape (b,)
+            Sequences of the batch of the last `forward`.
+        steps : int
+            L.
+        """
+        kinds = [self.hidden, self.cells] if self.cells else [self.hidden]
+        h, *others = [
+            torch.stack([kind[t][rows].index_select(-1, columns) for t in range(steps)]) for kind in kinds
+        ]
+        if self.scale != 1 or self.shift:
+            h = h.mul_(self.scale).add_(self.shift)
+        return [h, *(part for other in others for part in other.split(self.ensemble.n_hidden, dim=2))]
+
     def forward(self, inputs: Tensor) -> None:
         """Run all networks; the states are in ``hidden`` until the next call.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hoplens.analysis.hops import HopMaps, hop_maps
 from hoplens.analysis.measures import active_hops
-from hoplens.errors import ParameterError, ShapeError, check_count, check_number
+from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_count, check_number
 from hoplens.files import write_atomically
 from hoplens.graph.pathways import Pathways
 from hoplens.lookup import look_up
@@ -83,8 +83,8 @@ class HopLogger:
     every : int, default 10
         Steps between records; step 0 counts.
     read_model : callable, optional
-        Makes a `Pathways` of the model; default: the model is a Pathways, or has one recurrent module and,
-        if one fits it, a linear read-out.
+        Makes a `Pathways` of the model; default `hoplens.read`, which takes a model that runs one recurrent
+        part and one linear layer and nothing else.
     penalty : Penalty, optional
         What to follow besides.
     threshold : float, default 0.1
@@ -121,7 +121,7 @@ class HopLogger:
             return
         guard = untouched(model, evaluation=False) if isinstance(model, nn.Module) else nullcontext()
         with guard, torch.no_grad():
-            net = (self.read_model or pathways_of)(model)
+            net = (self.read_model or _read)(model)
             if net.batch_shape:
                 raise ShapeError(
                     f"HopLogger follows one network, got leading axes {tuple(net.batch_shape)}; index them "
@@ -198,36 +198,14 @@ class HopLogger:
         return lightning_callback(self)
 
 
-def pathways_of(model: Any) -> Pathways:
-    """Return the graph of a model with one recurrent module and at most one fitting read-out.
-
-    Parameters
-    ----------
-    model : Pathways or nn.Module
-    """
-    if isinstance(model, Pathways):
-        return model
-    if not isinstance(model, nn.Module):
+def _read(model: Any) -> Pathways:
+    """Return the graph of a model as `hoplens.read` does, with the way out where that is not enough."""
+    try:
         return read(model)
-    kinds = (nn.RNNBase, nn.RNNCellBase)
-    found = [part for part in model.modules() if isinstance(part, kinds)]
-    if len(found) != 1:
-        if not found:
-            return read(model)  # a class with a reader of its own, or the error that says how to write one
-        raise ParameterError(
-            f"{type(model).__name__} has {len(found)} recurrent modules; say which one with "
-            "HopLogger(read_model=lambda model: hl.read(model.rnn, readout=model.head))"
-        )
-    bare = read(found[0])
-    fits = [
-        part for part in model.modules() if isinstance(part, nn.Linear) and part.in_features == bare.n_outputs
-    ]
-    if len(fits) > 1:
-        raise ParameterError(
-            f"{len(fits)} linear layers of {type(model).__name__} fit its {bare.n_outputs} hidden units; say "
-            "which one with HopLogger(read_model=lambda model: hl.read(model.rnn, readout=model.head))"
-        )
-    return read(found[0], readout=fits[0]) if fits else bare
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(
+            f"{error} (here: HopLogger(read_model=lambda model: hl.read(model.rnn, model.head)))"
+        ) from None
 
 
 @dataclass(eq=False)
@@ -324,5 +302,4 @@ __all__ = [
     "HopRecord",
     "TensorBoardSink",
     "lightning_callback",
-    "pathways_of",
 ]

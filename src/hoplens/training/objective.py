@@ -13,6 +13,7 @@ from hoplens.errors import UnsupportedModelError
 from hoplens.models.ensemble import Ensemble
 from hoplens.penalties.base import Penalty, check_declared, terms_of
 from hoplens.penalties.flow import FlowPenalty
+from hoplens.penalties.held import is_direct
 from hoplens.penalties.schedules import ScheduledPenalty
 from hoplens.training.bptt import make_recurrence
 from hoplens.training.losses import loss_and_slopes, valid_steps
@@ -271,14 +272,40 @@ class Objective:
         inputs: Tensor,
         lengths: Tensor | None,
     ) -> None:
-        part = self.ensemble.select(rows)
+        part, ends = self.ensemble.select(rows), _all_of(lengths, inputs)[rows]
+        if penalty.slopes_are == "held" and not self.eager:
+            self._add_held(penalty, rows, factors, inputs, ends)
+            return
         leaves = part.weight.detach().requires_grad_(), part.readout.detach().requires_grad_()
         moved = replace(part, weight=leaves[0], readout=leaves[1])
-        value = penalty.along(moved, inputs[:, rows], _all_of(lengths, inputs)[rows])
+        value = penalty.along(moved, inputs[:, rows], ends, self.every_step)
         with torch.enable_grad():
             slopes = torch.autograd.grad((factors * value).sum(), leaves)
         self.recurrence.grad_weight[rows].add_(slopes[0])
         self.grad_readout[rows].add_(slopes[1])
+
+    def _add_held(
+        self, penalty: FlowPenalty, rows: slice, factors: Tensor, inputs: Tensor, ends: Tensor
+    ) -> None:
+        part = self.ensemble.select(rows)
+        flow = penalty.gradients_along(
+            part,
+            inputs[:, rows],
+            ends,
+            self.every_step,
+            factors,
+            lambda columns, steps: self.recurrence.before_steps(rows, columns, steps),
+        )
+        self.grad_readout[rows].add_(flow.readout)
+        grad, h = self.recurrence.grad_weight[rows], part.n_hidden
+        if is_direct(part.kernel):
+            grad[:, :h].add_(flow.w_h.mT)
+            grad[:, h:-1].add_(flow.w_x.mT)
+            return
+        with torch.enable_grad():  # what the projections are made of
+            leaf = part.weight.detach().requires_grad_()
+            w_x, w_h, _ = part.kernel.projections(leaf, h)
+            grad.add_(torch.autograd.grad([w_x, w_h], leaf, [flow.w_x, flow.w_h])[0])
 
     def _mean_point(self, rows: slice, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the mean state before a step (rows, S) and input (rows, I) over the batch's valid steps."""

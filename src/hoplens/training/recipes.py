@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hoplens.errors import ParameterError, check_choice
 from hoplens.models.initial import INITS
+from hoplens.penalties.flow import FlowSpec
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.pathway import PathwayPenalty, Penalty, WeightPenalty
 from hoplens.penalties.schedules import Schedule, ScheduledPenalty, constant
@@ -228,6 +229,14 @@ def paper() -> Recipe:
     return Recipe("paper", (Term(PathwaySpec("sum")),))
 
 
+def flow() -> Recipe:
+    """Return ``strength * sum_k sum |a^k H_k|`` with the hop maps H_k along the data, slopes held, a = 1.
+
+    See `hoplens.FlowPenalty`.
+    """
+    return Recipe("flow", (Term(FlowSpec()),))
+
+
 def recommended() -> Recipe:
     """Return the recipe that hoplens recommends: "learn, align, thin, release".
 
@@ -256,6 +265,7 @@ BUILT_IN: dict[str, Callable[[], Recipe]] = {
     "weight_decay": weight_decay,
     "dropout": dropout,
     "paper": paper,
+    "flow": flow,
     "recommended": recommended,
 }
 
@@ -266,6 +276,7 @@ __all__ = [
     "Term",
     "WeightSpec",
     "dropout",
+    "flow",
     "l1",
     "l2",
     "none",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hoplens.analysis.lags import check_levels, split_time
+from hoplens.analysis.lags import check_levels
 from hoplens.errors import (
     ConvergenceError,
     ParameterError,
@@ -23,6 +23,7 @@ from hoplens.errors import (
 )
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
+from hoplens.graph.timed import split_time
 
 MAX_DOUBLINGS = 64
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from hoplens.errors import NonFiniteError, ShapeError, check_choice, check_count
 from hoplens.graph.implicit import takes_models
 from hoplens.graph.pathways import Pathways
 from hoplens.lookup import look_up
+from hoplens.progress import Progress, reporting
 from hoplens.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -130,12 +131,12 @@ def compare_to_null(
     net: Pathways,
     measure: Measure,
     null: str = "shuffle",
+    *,
     n: int = 1000,
     seed: int = 0,
-    *,
     horizon: int = 10,
     correction: str = "min-p",
-    progress: bool = False,
+    progress: Progress = None,
 ) -> NullComparison:
     """Ask whether a measure of the hop maps is more than chance.
 
@@ -157,8 +158,8 @@ def compare_to_null(
         For many hops: ``"min-p"`` compares each p value with the smallest one over all hops that each
         random network gets among the others (Westfall and Young 1993): it accounts for the dependence of
         hops, and treats narrow and heavy-tailed ones alike. ``"holm"`` is right under any dependence.
-    progress : bool, default False
-        Show a progress bar.
+    progress : bool or callable, optional
+        True shows a bar; a function is called as ``progress(done, total)`` after each draw.
 
     Returns
     -------
@@ -179,14 +180,17 @@ def compare_to_null(
     observed = _value(measure, maps)
     rng = numpy_generator("null models", seed)
     drawn, errors = [], []
-    for _ in _track(count, progress, f"null model {null}"):
-        if null == "lags":
-            random = shuffle_lags(maps, rng)
-        else:
-            network = null_network(net, null, rng)
-            errors.append(strength_error(net, network))
-            random = hop_maps(network, horizon)
-        drawn.append(_value(measure, random))
+    with reporting(progress, f"null model {null}") as report:
+        for done in range(count):
+            if null == "lags":
+                random = shuffle_lags(maps, rng)
+            else:
+                network = null_network(net, null, rng)
+                errors.append(strength_error(net, network))
+                random = hop_maps(network, horizon)
+            drawn.append(_value(measure, random))
+            if report is not None:
+                report(done + 1, count)
     values = torch.stack(drawn)
     effect, p, corrected, smallest = _tests(observed, values, correction)
     name = getattr(measure, "__name__", "measure")
@@ -251,14 +255,6 @@ def _holm(p: Tensor) -> Tensor:
     corrected = torch.empty_like(p)
     corrected[order] = stepped
     return corrected
-
-
-def _track(count: int, progress: bool, label: str) -> Iterable[int]:
-    if not progress:
-        return range(count)
-    from rich.progress import track
-
-    return track(range(count), description=label)
 
 
 __all__ = ["NullComparison", "compare_to_null"]

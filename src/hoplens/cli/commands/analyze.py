@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from torch import Tensor
 
-from hoplens.analysis.summary import FORMATS, Analysis, analyze, check_parquet
+from hoplens.analysis.analysing import analyze
+from hoplens.analysis.summary import FORMATS, Analysis, check_parquet
 from hoplens.cli.commands.units import check_units
 from hoplens.data.arrays import load_arrays, sequences_of
 from hoplens.data.connectome import celegans
@@ -15,9 +15,9 @@ from hoplens.errors import FileError, ParameterError, check_choice
 from hoplens.files import regular_file, usable_path
 from hoplens.graph.pathways import Pathways
 from hoplens.models.readers import read
-from hoplens.reports import write_network_report
+from hoplens.reports import report
 
-EXAMPLES = ("celegans",)
+EXAMPLE = "celegans"
 PLACES = ("raw", "origin", "mean")  # where to linearise
 WORM_RADIUS = 0.5  # of synapse counts scaled so that each further synapse counts at most half
 
@@ -29,37 +29,27 @@ def run_analyze(
     rnn: str | None,
     readout: str | None,
     inputs: Path | None,
+    nonlinearity: str | None,
+    at: str | None,
+    radius: float | None,
     horizon: int | None,
     out: Path | None,
     table_format: str,
-    nonlinearity: str | None = None,
-    at: str | None = None,
-    radius: float | None = None,
-) -> Analysis:
+) -> None:
     """Analyse a weights file or a shipped example; print the summary, write all results to ``out``."""
     check_choice("table format", table_format, FORMATS)
     if table_format == "parquet" and out is not None:
         check_parquet()  # before the work, not after it
     if out is not None and usable_path(out).exists() and not out.is_dir():
         raise FileError(f"--out must name a folder, but {out} is a file; choose another name")
-    found = analyze_source(
-        console,
-        model,
-        rnn=rnn,
-        readout=readout,
-        inputs=inputs,
-        horizon=horizon,
-        nonlinearity=nonlinearity,
-        at=at,
-        radius=radius,
-    )
-    console.print(found.to_text(), markup=False, highlight=False, soft_wrap=True)
+    given = {"rnn": rnn, "readout": readout, "nonlinearity": nonlinearity, "at": at}
+    analysis = analyze_source(console, model, inputs=inputs, radius=radius, horizon=horizon, **given)
+    console.print(analysis.to_text(), markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        written = found.write(out, table_format=table_format)
+        written = analysis.write(out, table_format=table_format)
         console.print(f"wrote {len(list(written))} files to {out}", markup=False)
-        page = write_network_report(found, out / "report.html", title=Path(model).name)
+        page = report(analysis, path=out / "report.html", title=Path(model).name)
         console.print(f"report: {page}", markup=False, soft_wrap=True)
-    return found
 
 
 def analyze_source(
@@ -69,24 +59,24 @@ def analyze_source(
     rnn: str | None,
     readout: str | None,
     inputs: Path | None,
+    nonlinearity: str | None,
+    at: str | None,
     horizon: int | None,
-    nonlinearity: str | None = None,
-    at: str | None = None,
     radius: float | None = None,
 ) -> Analysis:
     """Return the analysis of a weights file or a shipped example; options as on the command line."""
-    if model in EXAMPLES:
-        given = {"--rnn": rnn, "--readout": readout, "--inputs": inputs}
-        given |= {"--nonlinearity": nonlinearity, "--at": at}
-        for option, value in given.items():
-            if value is not None:
-                raise ParameterError(f"{option} goes with a file of weights, not with the example {model}")
+    if model == EXAMPLE:
+        refuse(
+            f"a file of weights, not with the example {model}",
+            rnn=rnn, readout=readout, inputs=inputs, nonlinearity=nonlinearity, at=at,
+        )  # fmt: skip
         return analyze(_worm(), horizon=horizon, radius=WORM_RADIUS if radius is None else radius)
-    path = regular_file(model, f"safetensors or state_dict file, or give {EXAMPLES[0]}")
+    path = regular_file(model, f"safetensors or state_dict file, or give {EXAMPLE}")
     if at is not None:
         check_choice("--at", at, PLACES)
-    sequences = None if inputs is None else load_inputs(inputs)
+    sequences = None
     if inputs is not None:
+        sequences = sequences_of(load_arrays(inputs), inputs)
         check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=inputs)
     return analyze(
         path,
@@ -100,6 +90,13 @@ def analyze_source(
     )
 
 
+def refuse(goes_with: str, **options: object) -> None:
+    """Raise for the first option that is given where it has no meaning."""
+    for name, value in options.items():
+        if value is not None:
+            raise ParameterError(f"--{name} goes with {goes_with}")
+
+
 def _worm() -> Pathways:
     """Return the worm's wiring from its sensory to its motor neurons."""
     graph = celegans()
@@ -107,6 +104,4 @@ def _worm() -> Pathways:
     return read(graph, input_nodes=ends["sensory"], output_nodes=ends["motor"], attach=True)
 
 
-def load_inputs(path: Path) -> Tensor:
-    """Read sequences (B, L, I) from the array ``inputs`` of an .npz file, its only array, or an .npy file."""
-    return sequences_of(load_arrays(path), path)
+__all__ = ["analyze_source", "refuse", "run_analyze"]

@@ -1,4 +1,4 @@
-"""``hoplens compress``: a trained network made smaller within limits, and written in three formats."""
+"""``hoplens compress``: a trained network made smaller within limits, and written in every format."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from hoplens.errors import FileError, NonFiniteError, ParameterError, check_coun
 from hoplens.files import csv_bytes, write_atomically
 from hoplens.models.readers.opening import read_model
 from hoplens.plots import plot_compression, save_figure
-from hoplens.reports.compression import FIGURE, cells, content, render, verdict
+from hoplens.reports.compression import FIGURE, cells, content, render_card, verdict
 from hoplens.studies.compression.candidates import QUICK_STEPS, Candidate, TuningSettings
 from hoplens.studies.compression.data import every_step, fit_info, halves, load_split
 from hoplens.studies.compression.result import Result, files_of, measure, torch_bytes
 from hoplens.studies.compression.search import (
     HOPELESS,
     MODEL,
-    ONNX,
     CandidateRecord,
     CandidateSearch,
     Choice,
     choose,
+    exporters,
+    file_name,
 )
 from hoplens.threads import threads, threads_for
+
+LIMITS_MISSED = 3  # exit code: all files are written, but a limit is not met
 
 
 def run_compress(
@@ -49,8 +52,11 @@ def run_compress(
     seed: int,
     seconds: float,
     quick: bool = False,
-) -> None:
-    """Search, choose, measure on held-back sequences, write all files, print before and after."""
+) -> int:
+    """Search, choose, measure on held-back sequences, write all files, print before and after.
+
+    Returns the exit code: 0 where the chosen model is within both limits.
+    """
     check_number("--target-size", target_size, above=0.0, most=1.0)
     check_number("--max-loss", max_loss, least=0.0)
     check_number("--seconds", seconds, above=0.0)
@@ -86,10 +92,11 @@ def run_compress(
         choice = choose(records, target_size, max_loss)
         result = measure(search, records, choice, reported_on, seconds=seconds)
         limits = {"target_size": target_size, "max_loss": max_loss}
-        _write(search, choice, result, settings, title=f"{Path(model).stem}, compressed", **limits)
+        _write(search, choice, result, settings, title=f"{Path(model).stem}, compressed", test=test, **limits)
     _show(console, result, choice, target_size, max_loss)
     names = ", ".join([*files_of(out), "card.md", "card.html", FIGURE, "candidates.csv"])
     _say(console, f"wrote {names} to {out}")
+    return 0 if all(result.keeps(target_size, max_loss)) else LIMITS_MISSED
 
 
 @contextmanager
@@ -104,7 +111,7 @@ def _one_line_for_a_full_disk() -> Iterator[None]:
 
 
 def _search(console: Console, search: CandidateSearch, max_loss: float) -> list[CandidateRecord]:
-    kept = sum(search.load(candidate) is not None for candidate in search.candidates)
+    kept = sum(bool(search.load(candidate)) for candidate in search.candidates)
     if kept:
         console.print(
             f"{kept} of {len(search.candidates)} candidates are there from an earlier run", highlight=False
@@ -122,7 +129,7 @@ def _search(console: Console, search: CandidateSearch, max_loss: float) -> list[
         try:
             return search.run(give_up=HOPELESS + max_loss, progress=show)
         except KeyboardInterrupt:
-            done = sum(search.load(candidate) is not None for candidate in search.candidates)
+            done = sum(bool(search.load(candidate)) for candidate in search.candidates)
             bar.stop()
             _say(console, f"{done} of {len(search.candidates)} candidates are kept; the same command goes on")
             raise
@@ -135,35 +142,39 @@ def _write(
     settings: TuningSettings,
     *,
     title: str,
+    test: Path,
     target_size: float,
     max_loss: float,
 ) -> None:
     place, out = search.place(choice.record.candidate), search.folder
     model = search.model_of(choice.record.candidate)
-    for name in (ONNX, MODEL):
-        write_atomically(out / name, (place / name).read_bytes())
+    for name in (*map(file_name, exporters()), MODEL):
+        (out / name).unlink(missing_ok=True)  # of an earlier search in the same folder
+        if (place / name).is_file():
+            write_atomically(out / name, (place / name).read_bytes())
     write_atomically(out / "model.pt", torch_bytes(model))
     write_atomically(out / "candidates.csv", csv_bytes(result.table))
     figure = plot_compression(result.table, score=result.score_name, target_size=target_size)
     save_figure(figure, out / FIGURE)
-    told = content(
+    card = content(
         title,
         model,
         result,
         choice,
         settings,
+        test=test.name,
         target_size=target_size,
         max_loss=max_loss,
         files=files_of(out),
         padded=not bool(search.choose.mask.all()),
     )
-    markdown, page = render(told, figure)
+    markdown, page = render_card(card, figure)
     write_atomically(out / "card.html", page.encode())
     write_atomically(out / "card.md", markdown.encode())
 
 
 def _show(console: Console, result: Result, choice: Choice, target_size: float, max_loss: float) -> None:
-    table = Table(title=f"chosen: {choice.record.candidate.name}", title_justify="left")
+    table = Table(title=f"chosen: {choice.record.name}", title_justify="left")
     table.add_column("")
     for heading in ("before", "after", "after / before"):
         table.add_column(heading, justify="right")
@@ -178,6 +189,3 @@ def _show(console: Console, result: Result, choice: Choice, target_size: float, 
 
 def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-__all__ = ["run_compress"]

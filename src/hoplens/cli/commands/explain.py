@@ -17,7 +17,7 @@ from hoplens.files import regular_file
 from hoplens.graph.pathways import Pathways
 from hoplens.models.readers.models import ModelParts
 from hoplens.models.readers.opening import open_parts
-from hoplens.reports import explanation_words as words
+from hoplens.reports import explanation as words
 from hoplens.reports.explanation import write_page
 
 SHOWN = 10
@@ -49,7 +49,7 @@ def run_explain(
     # a damaged file is reported before anything else
     parts = open_parts(path, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
     check_units(console, model, rnn=rnn, readout=readout, nonlinearity=nonlinearity, data=inputs)
-    found = explain(
+    why = explain(
         parts,
         sequences[sample : sample + 1],
         output=_output(output, parts, sequences[sample : sample + 1], names),
@@ -58,31 +58,26 @@ def run_explain(
         output_names=names.get("output_names"),
     )
     if out is not None:  # before anything is printed: a reader of the output may close it early
-        out = write_page(found, out, title=f"{path.name}, sample {sample} of {inputs.name}")
-    console.print(f"[bold]{escape(words.opening(found, 0))}[/]", highlight=False)
-    console.print(escape(f"{words.timing(found, 0)} {words.meaning(found)}"), highlight=False)
+        out = write_page(why, out, title=f"{path.name}, sample {sample} of {inputs.name}")
+    console.print(f"[bold]{escape(words.opening(why, 0))}[/]", highlight=False)
+    console.print(escape(f"{words.timing(why, 0)} {words.meaning(why)}"), highlight=False)
     if parts.info.assumed:
         console.print(assumed_words(parts.info.assumed), markup=False, highlight=False, soft_wrap=True)
-    for number, line in enumerate(words.lines(found, 0, SHOWN), start=1):
+    for number, line in enumerate(words.lines(why, 0, SHOWN), start=1):
         colour = "blue" if line.negative else "dark_orange3"
         console.print(
             f"{number:3d}. [{colour}]{line.contribution:>9}[/]  {escape(words.sentence(line))}",
             highlight=False,
             soft_wrap=True,
         )
-    units = ", ".join(f"{name} {amount}" for name, amount, _ in words.unit_rows(found, 0, 5))
+    units = ", ".join(f"{name} {amount}" for name, amount, _ in words.unit_rows(why, 0, 5))
     if units:
         console.print(f"over hidden units {escape(units)}", highlight=False)
     if out is not None:
         console.print(f"page: {out}", markup=False, highlight=False)
 
 
-def _output(
-    given: str | None,
-    parts: ModelParts,
-    sequence: Tensor,
-    names: dict[str, list[str]],
-) -> Any:
+def _output(given: str | None, parts: ModelParts, sequence: Tensor, names: dict[str, list[str]]) -> Any:
     """Return the output named, or the largest one, which is what a classifier predicts."""
     if given is None:
         stack = parts.stack()

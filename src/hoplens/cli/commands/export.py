@@ -12,7 +12,7 @@ from hoplens.errors import ParameterError
 from hoplens.export.exporters import EXPORTERS
 from hoplens.models.readers.opening import read_model
 
-DEFAULTS = {"lengths": False, "stateful": False, "storage": "auto", "dt": 1e-3, "method": "euler"}
+DEFAULTS = {"lengths": False, "stateful": False, "dt": 1e-3, "method": "euler"}
 
 
 def run_export(
@@ -28,13 +28,12 @@ def run_export(
     every_step: bool,
     lengths: bool,
     stateful: bool,
-    storage: str,
     dt: float,
     method: str,
 ) -> None:
     """Write the file by the exporter of its format, and say how it compares with the model."""
     exporter = EXPORTERS.get(file_format or out.suffix.lstrip(".").lower())
-    given = {"lengths": lengths, "stateful": stateful, "storage": storage, "dt": dt, "method": method}
+    given = {"lengths": lengths, "stateful": stateful, "dt": dt, "method": method}
     options = {name: value for name, value in given.items() if value != DEFAULTS[name]}
     for name in options:
         if name not in exporter.options:
@@ -55,6 +54,3 @@ def run_export(
     targets = None if arrays is None else arrays.get("targets")
     done = exporter.write(own, out, inputs=inputs, targets=targets, **options)
     console.print(exporter.words(done) + assumed, markup=False, highlight=False, soft_wrap=True)
-
-
-__all__ = ["run_export"]

@@ -15,7 +15,7 @@ from hoplens.analysis.hops import HopMaps
 from hoplens.cli.commands.progress import progress_bar
 from hoplens.files import csv_bytes, make_folder, write_atomically
 from hoplens.plots.real_study import plot_real_summary
-from hoplens.reports import write_study_report
+from hoplens.reports import report
 from hoplens.studies.comparison import StudyResults, package_study, run_study
 from hoplens.studies.comparison.markdown import mean, to_markdown, unit, with_interval
 from hoplens.studies.measures import kept_columns
@@ -114,7 +114,7 @@ def write_results(results: StudyResults, out: Path) -> Path:
     settings = "".join(f"- {name}: {value}\n" for name, value in results.settings.items())
     write_atomically(out / "summary.md", f"{settings}\n{to_markdown(results)}".encode())
     write_figures(results, out / "figures")
-    return write_study_report(results, out / "report.html")
+    return report(results, path=out / "report.html")
 
 
 def write_figures(results: StudyResults, folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from hoplens.cli.commands.report import write_run_report
@@ -31,7 +30,7 @@ SHOWN = {
 
 def run_train(
     console: Console,
-    name: str,
+    task: str,
     *,
     recipe: str,
     signal: str,
@@ -41,29 +40,21 @@ def run_train(
     seeds: int,
     hidden: int,
     steps: int,
-    out: Path | None = None,
+    out: Path | None,
 ) -> None:
     """Train some networks, print their measures, and keep them with their page in ``out``."""
     method = make_recipe(recipe)
-    task = task_library.make(name, signal=signal, lag=lag, length=length)
+    made = task_library.make(task, signal=signal, lag=lag, length=length)
     count = check_count("seeds", seeds)
     check_number("strength", strength, least=0.0)
     if out is not None:
         make_folder(out)  # before the work, not after it
-    with Progress(console=console, transient=True) as bar:
-        row = bar.add_task(f"training {count} networks", total=steps)
-        result = train(
-            task,
-            method,
-            seeds=range(count),
-            strengths=[strength],
-            hidden=hidden,
-            steps=steps,
-            progress=lambda done, total: bar.update(row, completed=done, total=total),
-        )
+    result = train(
+        made, method, seeds=range(count), strengths=strength, hidden=hidden, steps=steps, progress=True
+    )
     frame = measure(result)
     table = Table(
-        title=f"{task.label}: {method.name}, {hidden} hidden units, {steps} steps", title_justify="left"
+        title=f"{made.label}: {method.name}, {hidden} hidden units, {steps} steps", title_justify="left"
     )
     for heading in ("seed", *SHOWN.values()):
         table.add_column(heading, justify="right")
@@ -71,7 +62,7 @@ def run_train(
         table.add_row(str(values["seed"]), *(f"{values[name]:.4f}" for name in SHOWN))
     console.print(table)
     if out is not None:
-        save_run(out, result, frame, f"{task.label}: {method.name}")
+        save_run(out, result, frame, f"{made.label}: {method.name}")
         page = write_run_report(out, out / "report.html")
         console.print(f"report: {page}", markup=False, soft_wrap=True)
 

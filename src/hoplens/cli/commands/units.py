@@ -24,14 +24,9 @@ def check_units(
     nonlinearity: str | None,
     data: Path,
 ) -> None:
-    """Compare tanh and relu units on the targets in a file of data, if it has some that fit the model.
+    """Compare tanh and relu units on the targets in a file of data, if it has some that fit a bare plain RNN.
 
-    Only for bare weights of a plain RNN. Warns where the units that were named fit worse.
-
-    Raises
-    ------
-    ParameterError
-        If the units were not named and those that would be assumed fit worse.
+    Raises where the units were not named and those that would be assumed fit worse; warns where they were.
     """
     parts = open_parts(model, rnn=rnn, readout=readout, nonlinearity=nonlinearity)
     plain = parts.whole is None and isinstance(parts.core, torch.nn.RNN)
@@ -39,21 +34,21 @@ def check_units(
         return
     try:
         split = load_split(data)
-        found = {}
+        fits = {}
         for kind in KINDS:
-            own = read_model(
+            network = read_model(
                 model, rnn=rnn, readout=readout, nonlinearity=kind, every_step=every_step(split)
             ).float()
             with torch.no_grad():
-                outputs = own(split.inputs, lengths_of(split))
-                found[kind] = float(loss(outputs, split.targets)), score(outputs, split.targets)
+                outputs = network(split.inputs, lengths_of(split))
+                fits[kind] = float(loss(outputs, split.targets)), score(outputs, split.targets)
     except HoplensError:
         return  # no targets, or targets of something else
     chosen = nonlinearity or ASSUMED
     other = next(kind for kind in KINDS if kind != chosen)
-    if chosen not in found or found[chosen][0] <= found[other][0]:
+    if chosen not in fits or fits[chosen][0] <= fits[other][0]:
         return
-    scores = f"{found[other][1]:.3f} against {found[chosen][1]:.3f} on the targets of {data}"
+    scores = f"{fits[other][1]:.3f} against {fits[chosen][1]:.3f} on the targets of {data}"
     if nonlinearity is None:
         raise ParameterError(
             f"{model} does not say whether its units are tanh or relu, and {other} fits better ({scores}); "

@@ -135,19 +135,8 @@ def _own_task(given: Mapping[str, Any]) -> Task:
 def make_task(name: str, options: Mapping[str, Any] | None = None) -> TrainingTask:
     """Make a task by name, a built-in or a registered one.
 
-    Parameters
-    ----------
-    name : str
-        E.g. "subtraction", see `hoplens.tasks.make`, or one of `register_task`.
-    options : dict, optional
-        Its options by name.
-
-    Raises
-    ------
-    UnknownNameError
-        For a task or option that does not exist, with the nearest one.
-    ParameterError
-        If an option is missing or wrong.
+    ``name``: e.g. "subtraction", see `hoplens.tasks.make`, or one of `register_task`. ``options``: its
+    options by name.
     """
     task = TASKS.call(name, options)
     if not isinstance(task, TrainingTask):

@@ -1,8 +1,7 @@
 """What the equations of a cell are written in: a few operations, for tensors and for all that follows them.
 
 A cell's `update` is elementwise in its units, so that the same lines give a time step (tensors), its exact
-linear map at a point or between two (`Change`), bounds (boxes) and the nodes of a file (ONNX), each by
-operations of its own.
+linear map at a point or between two (`Change`) and the nodes of a file (ONNX), each by operations of its own.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from hoplens.errors import ParameterError, ShapeError, UnknownNameError, UnsupportedModelError
-from hoplens.graph.pathways import Pathways, as_tensor
+from hoplens.graph.parts import as_tensor
+from hoplens.graph.pathways import Pathways
 
 
 def read_graph(

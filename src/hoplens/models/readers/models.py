@@ -142,7 +142,7 @@ def parts_of(model: Any, readout: Any = None) -> ModelParts:
     Parameters
     ----------
     model : object
-        A `RecurrentModel`; what `hoplens.prune`, `hoplens.quantise`, `hoplens.reduce` and `low_rank`
+        A `RecurrentModel`; what `hoplens.prune`, `hoplens.quantise` and `hoplens.reduce`
         return; an `Ensemble` of one network; nn.RNN, nn.GRU, nn.LSTM, their cells,
         LeakyRNN, a Cell, a Stack, a class with a reader; or a module that holds exactly one of these and at
         most one linear layer, and does nothing but run the one after the other: it is run to see that.
@@ -176,6 +176,25 @@ def parts_of(model: Any, readout: Any = None) -> ModelParts:
     return ModelParts(model, readout, ModelInfo())
 
 
+def recurrent_parts(model: Any, readout: Any = None) -> ModelParts | None:
+    """Return a model taken apart, or None for a module or function that only autograd can follow."""
+    if isinstance(model, ModelParts) or is_recurrent(model) or isinstance(model, str | os.PathLike):
+        return parts_of(model, readout)
+    if not isinstance(model, nn.Module) or not find_parts(model)[0]:
+        return None
+    try:
+        return parts_of(model, readout)
+    except UnsupportedModelError:  # it computes something else, or has several recurrent parts
+        return None
+
+
+def samples_axis(model: Any, readout: Any = None) -> int:
+    """Return the axis of samples in the inputs of a model: 0, or 1 where it is not batch_first."""
+    parts = recurrent_parts(model, readout)
+    stack = None if parts is None else parts.stack()
+    return 1 if isinstance(stack, Stack) and not stack.batch_first else 0
+
+
 def to_stack(model: Any, readout: Any = None, *, dt: Any = None, tau: Any = None) -> Stack | Pathways:
     """Return a model as cells; arguments and errors as of `parts_of` and `hoplens.read`."""
     return leaky(parts_of(model, readout).stack(), dt, tau)
@@ -189,8 +208,6 @@ def is_recurrent(model: Any) -> bool:
 
 def _returned(model: Any) -> RecurrentModel | None:
     """Return the model in what the library itself returns as one; None for anything else."""
-    if isinstance(getattr(model, "ensemble", None), Ensemble):  # PrunedEnsemble
-        model = model.ensemble
     if isinstance(model, Ensemble):
         if model.size != 1:
             raise ParameterError(
@@ -334,5 +351,7 @@ __all__ = [
     "first_tensor",
     "is_recurrent",
     "parts_of",
+    "recurrent_parts",
+    "samples_axis",
     "to_stack",
 ]

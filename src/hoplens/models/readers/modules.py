@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError
-from hoplens.graph.parts import Leak
-from hoplens.graph.pathways import Pathways, as_tensor
+from hoplens.graph.parts import Leak, as_tensor
+from hoplens.graph.pathways import Pathways
 from hoplens.models.cells import Cell, GruCell, LstmCell, RnnCell, WeightCell, leak_of
 from hoplens.models.readers.own import HOW_TO, SUPPORTED, find_reader
 from hoplens.models.readers.weights import effective_weight

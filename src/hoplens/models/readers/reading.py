@@ -11,17 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_choice
-from hoplens.graph.pathways import Pathways
+from hoplens.graph.pathways import Pathways, replace_blocks
+from hoplens.lookup import look_up
 from hoplens.models.cells import Cell, FunctionCell
 from hoplens.models.ensemble import Ensemble
+from hoplens.models.readers.along import mean_graph
 from hoplens.models.readers.graphs import read_graph, read_matrix
 from hoplens.models.readers.models import ModelParts, is_recurrent, parts_of
 from hoplens.models.readers.modules import leaky, leaky_blocks, unreadable
 from hoplens.models.readers.opening import open_parts
-from hoplens.models.rollout import as_batch, run, split_state
+from hoplens.models.rollout import Batch, as_batch, run, split_state
 from hoplens.models.stack import Stack, one_direction
 
-PLACES = ("raw", "origin", "mean", "steps")
+PLACES = ("raw", "origin", "flow", "steps", "mean")
+ALONG = ("flow", "steps", "mean")  # places that data set
+COMPARED = 256  # samples whose exact maps a graph along data is held against
 DIRECTIONS = ("both", "forward", "backward")
 
 
@@ -67,8 +71,8 @@ def read(
         The layer from hidden units to outputs; of a file the prefix of its keys. Without one each hidden
         unit is an output (W_out = I).
     inputs : Tensor, shape (B, L, I), optional
-        Sequences for ``at="mean"`` (default where they are given) and ``at="steps"``, in the layout that the
-        module takes.
+        Sequences for ``at="flow"`` (default where they are given), ``"steps"`` and ``"mean"``, in the layout
+        that the module takes.
     lengths : Tensor of int64, shape (B,), optional
         Valid steps of each sequence, padded at the end; default all.
     input_nodes, output_nodes : sequence of nodes, optional
@@ -79,12 +83,16 @@ def read(
         edges in the graph then has m + 2 hops.
     weight : str, default "weight"
         Edge attribute of a graph that holds the weight; edges without it count 1.
-    at : {"raw", "origin", "mean", "steps"} or (state, input), optional
+    at : {"raw", "origin", "flow", "steps", "mean"} or (state, input), optional
         Where to linearise. ``"raw"``: the bare weights, activation slopes taken as 1 (default where a
-        single matrix exists: plain and leaky RNNs). ``"origin"``: state and input zero (default for gated
-        cells). A pair: that state (of a stack or LSTM in torch's form, or one flat vector a layer) and
-        input (I,), leading axes kept. ``"mean"``: mean state and input over ``inputs``. ``"steps"``: every
-        step of them, leading axes (B, L). ``provenance`` says which.
+        single matrix exists: plain and leaky RNNs): what the network could route, which need not be what
+        flows. ``"origin"``: state and input zero (default for gated cells). A pair: that state (of a stack
+        or LSTM in torch's form, or one flat vector a layer) and input (I,), leading axes kept.
+        ``"flow"``: the mean Jacobian of the step over ``inputs`` and their steps (default with inputs), the
+        static graph of what flows. ``"steps"``: the mean Jacobian over samples of each step, counted back
+        from the read-out, a leading axis L: a closer picture where regimes change along a sequence. Both
+        carry in ``agreement`` how well they predict the exact maps. ``"mean"``: the Jacobian at the mean
+        state and input. ``provenance`` says which.
     direction : {"both", "forward", "backward"}
         Of a bidirectional network. ``"both"``: one graph of both directions. ``"backward"``: the backward
         layer as a graph of its own, read in reversed time: lag n is the input n steps AFTER the read-out.
@@ -208,16 +216,16 @@ def _linearise(stack: Stack, at: Any, inputs: Any, lengths: Tensor | None) -> Pa
         raw = stack.raw() if inputs is None else None
         if raw is not None:
             return raw
-        at = "origin" if inputs is None else "mean"
+        at = "origin" if inputs is None else "flow"
     if isinstance(at, tuple):
         if len(at) != 2:
             raise ParameterError(f"at= must be a name or a pair (state, input), got {len(at)} values")
         return _at_point(stack, *at)
     check_choice("at", at, PLACES)
-    if (inputs is not None) != (at in ("mean", "steps")):
-        raise ParameterError(
-            f'at="{at}" {"needs" if inputs is None else "does not go with"} inputs= (some sequences)'
-        )
+    if at in ALONG and inputs is None:
+        raise ParameterError(f'at="{at}" needs inputs= (some sequences)')
+    if at not in ALONG and inputs is not None:
+        raise ParameterError(f'at="{at}" does not go with inputs=; leave them out, or at= for what flows')
     if at == "raw":
         raw = stack.raw()
         if raw is None:
@@ -231,17 +239,23 @@ def _linearise(stack: Stack, at: Any, inputs: Any, lengths: Tensor | None) -> Pa
             stack.origin(stack.like(torch.empty(0))), f"Jacobian of {stack.label} at {place}"
         )
     batch = as_batch(stack, inputs, lengths)
-    trace = run(stack, batch)
-    if at == "steps":
-        if not batch.full:
-            raise ShapeError('at="steps" needs sequences of one length; pass them without lengths')
-        return stack.linearise(
-            trace.points, f"Jacobian of {stack.label} at every step of given inputs (B, L)"
-        )
-    n = int(batch.lengths.sum())
-    valid = batch.mask[..., None]
-    means = [((s * valid).sum((0, 1)) / n, (x * valid).sum((0, 1)) / n) for s, x in trace.points]
-    return stack.linearise(means, f"Jacobian of {stack.label} at the mean of {n} steps of given inputs")
+    if at == "mean":
+        trace = run(stack, batch)
+        n = int(batch.lengths.sum())
+        valid = batch.mask[..., None]
+        means = [((s * valid).sum((0, 1)) / n, (x * valid).sum((0, 1)) / n) for s, x in trace.points]
+        return stack.linearise(means, f"Jacobian of {stack.label} at the mean of {n} steps of given inputs")
+    net = mean_graph(stack, batch, by_step=at == "steps")
+    return with_agreement(net, stack, batch)
+
+
+def with_agreement(net: Pathways, stack: Stack, batch: Batch) -> Pathways:
+    """Return the graph, with how well it predicts the exact maps along (a spread of) the samples."""
+    step = -(-len(batch.inputs) // COMPARED)
+    some = Batch(batch.inputs[::step], batch.lengths[::step])
+    agreement = look_up("hoplens.analysis.fidelity:agreement_along")(net, stack, some)
+    leak = net.leak
+    return replace_blocks(net, net.w_in, net.w_rec, net.w_out, net.w_skip, leak=leak, agreement=agreement)
 
 
 def _at_point(stack: Stack, state: Any, x: Any) -> Pathways:

@@ -36,16 +36,8 @@ WINDOW_TOLERANCE = 0.1  # of the outputs' standard deviation
 class Candidate:
     """One way to compress.
 
-    Attributes
-    ----------
-    window : int or None
-        Last steps that are run.
-    structure : {"none", "unit", "weight"}
-        What is pruned.
-    amount : float
-        Which share of it.
-    form : {"float32", "int8", "int4"}
-        Of the weights.
+    ``window``: last steps that are run. ``structure``: what is pruned. ``amount``: which share of it.
+    ``form``: of the weights.
     """
 
     window: int | None = None
@@ -73,13 +65,8 @@ class Candidate:
 class TuningSettings:
     """How candidates are trained.
 
-    Attributes
-    ----------
-    steps : int
-        Of fine-tuning, after all of a candidate's changes but quantising, and again through the rounding.
-    lr : float
-    batch : int
-    seed : int
+    ``steps``: of fine-tuning, after all of a candidate's changes but quantising, and again through the
+    rounding.
     """
 
     steps: int = 300
@@ -118,9 +105,9 @@ def windows_to_try(model: RecurrentModel, data: Split) -> list[int | None]:
     with torch.no_grad():
         spread = float(model(data.inputs[few], some).std())
     tolerance = max(WINDOW_TOLERANCE * spread, 1e-9)
-    found = effective_window(model, data.inputs[few], tolerance, lengths=some, bound="measured")
-    short = {found.measured_window, -(-steps // 2)}
-    return [None, *sorted(short - {steps}, reverse=True)]
+    found = effective_window(model, data.inputs[few], tolerance, lengths=some)
+    short = {-(-steps // 2)} | ({found.window} if found.window else set())
+    return [None, *sorted(short, reverse=True)]
 
 
 def make_stage(
@@ -208,16 +195,3 @@ def search_key(
 ) -> str:
     """Return what identifies a search: another version, model, data or setting gives another key."""
     return digest(__version__, model, train, choose, report, settings)
-
-
-__all__ = [
-    "FORMS",
-    "Candidate",
-    "TuningSettings",
-    "all_candidates",
-    "digest",
-    "make_stage",
-    "quantise_stage",
-    "search_key",
-    "windows_to_try",
-]

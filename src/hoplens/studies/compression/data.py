@@ -22,21 +22,9 @@ LEAST = 4  # sequences of a file: the test data are halved, and an interval need
 def load_split(path: Path) -> Split:
     """Read sequences and their targets from an .npz file.
 
-    Parameters
-    ----------
-    path : Path
-        Arrays ``inputs`` (N, L, I); ``targets``: whole numbers (N,) or (N, L) for classes, numbers (N,),
-        (N, O) or (N, L, O) for values; and ``lengths`` (N,) if sequences are padded at the end.
-
-    Returns
-    -------
-    Split
-        Classes as int64, -100 where padded; values as float32.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be read, or an array is missing or unfit.
+    ``path``: arrays ``inputs`` (N, L, I); ``targets``: whole numbers (N,) or (N, L) for classes, numbers
+    (N,), (N, O) or (N, L, O) for values; and ``lengths`` (N,) if sequences are padded at the end. Returns
+    classes as int64, -100 where padded; values as float32.
     """
     arrays = load_arrays(path)
     if "targets" not in arrays:
@@ -100,11 +88,7 @@ def every_step(split: Split) -> bool:
 def rows(split: Split, chosen: Tensor) -> Split:
     """Return some of the sequences.
 
-    Parameters
-    ----------
-    split : Split
-    chosen : Tensor of int64
-        Which, in the wanted order.
+    ``chosen``: which, in the wanted order.
     """
     return Split(split.inputs[chosen], split.targets[chosen], split.lengths[chosen])
 
@@ -117,13 +101,7 @@ def halves(split: Split, seed: int) -> tuple[Split, Split]:
 
 
 def fit_info(model: RecurrentModel, path: Path, split: Split) -> RecurrentModel:
-    """Check that a model fits the data, and add names and normalisation that the file brings.
-
-    Raises
-    ------
-    ShapeError, FileError
-        If inputs, targets or names do not fit the model.
-    """
+    """Check that a model fits the data, and add names and normalisation that the file brings."""
     if split.inputs.shape[2] != model.n_inputs:
         raise ShapeError(
             f"the model takes {model.n_inputs} inputs, but {path} has sequences of {split.inputs.shape[2]}"
@@ -153,6 +131,3 @@ def fit_info(model: RecurrentModel, path: Path, split: Split) -> RecurrentModel:
     brought = {key: value for key, value in brought.items() if getattr(known, key) is None}
     model.info = replace(known, **brought)
     return model
-
-
-__all__ = ["every_step", "fit_info", "halves", "lengths_of", "load_split", "rows"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,45 +10,40 @@ from torch import Tensor
 
 from hoplens.data.sets import IGNORED, Split
 from hoplens.errors import FileError
-from hoplens.export.exporters import EXPORTERS, Exporter
+from hoplens.export.exporters import Exporter
 
 BATCH = 256  # sequences run at once, to bound memory
 
 
-def run_file(path: Path, split: Split, exporter: Exporter | None = None) -> Tensor:
-    """Return the outputs of an exported file, opened once and run as its exporter runs it.
-
-    Sequences of one length go together, without their padding.
-
-    Parameters
-    ----------
-    path : Path
-    split : Split
-    exporter : Exporter, optional
-        Default ONNX.
-
-    Returns
-    -------
-    Tensor of float32, shape (N, O), or (N, L, O) with zeros where padded
-    """
+def open_file(path: Path, exporter: Exporter) -> Callable[[Tensor], Tensor]:
+    """Return what runs an exported file, opened once."""
     try:
-        run = (exporter or EXPORTERS.get("onnx")).open(path)
+        return exporter.open(path)
     except OSError as error:
         raise FileError(f"cannot read {path} ({error.strerror or type(error).__name__})") from None
-    found: Tensor | None = None
+
+
+def run_file(path: Path, split: Split, exporter: Exporter) -> Tensor:
+    """Return the outputs of an exported file, float32 (N, O), or (N, L, O) with zeros where padded.
+
+    Sequences of one length go together, without their padding.
+    """
+    run = open_file(path, exporter)
+    outputs: Tensor | None = None
     for length in split.lengths.unique().tolist():
         chosen = (split.lengths == length).nonzero()[:, 0]
         for part in chosen.split(BATCH):
-            shown = run(split.inputs[part, :length]).float()
-            if found is None:
+            with torch.no_grad():
+                shown = run(split.inputs[part, :length]).float()
+            if outputs is None:
                 steps = (split.length,) if shown.dim() == 3 else ()
-                found = torch.zeros(len(split), *steps, shown.shape[-1])
+                outputs = torch.zeros(len(split), *steps, shown.shape[-1])
             if shown.dim() == 3:
-                found[part, :length] = shown
+                outputs[part, :length] = shown
             else:
-                found[part] = shown
-    assert found is not None  # a split has sequences
-    return found
+                outputs[part] = shown
+    assert outputs is not None  # a split has sequences
+    return outputs
 
 
 def losses(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -56,14 +52,7 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     Classes: the share of wrong ones (weighted by valid steps). Values: the squared error over the variance
     of the targets.
 
-    Parameters
-    ----------
-    outputs, targets : Tensor
-        As in `hoplens.compress.tuning.score`.
-
-    Returns
-    -------
-    Tensor of float64, shape (N,)
+    ``outputs``, ``targets``: as in `hoplens.compress.tuning.score`. Returns (N,).
     """
     if not targets.is_floating_point():
         valid = (targets != IGNORED).double()
@@ -74,6 +63,3 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
     variance = aimed.flatten(0, -2).var(dim=0, correction=0).mean()
     squared = (outputs.double() - aimed).square().reshape(len(targets), -1).mean(1)
     return squared / variance
-
-
-__all__ = ["losses", "run_file"]

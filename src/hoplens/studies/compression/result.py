@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,19 +13,24 @@ import torch
 from torch import Tensor
 
 from hoplens.data.sets import Split
-from hoplens.errors import ExportError
 from hoplens.export import event_cost
 from hoplens.export.exporters import EXPORTERS
-from hoplens.export.latency import RUNTIMES, measure_latency, time_files
+from hoplens.export.latency import RUNTIMES, measure_latency, time_runs
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.studies.compression.files import losses, run_file
-from hoplens.studies.compression.search import MODEL, ONNX, CandidateRecord, CandidateSearch, Choice
+from hoplens.studies.compression.files import losses, open_file
+from hoplens.studies.compression.search import (
+    MODEL,
+    CandidateRecord,
+    CandidateSearch,
+    Choice,
+    exporters,
+    file_name,
+)
 from hoplens.studies.statistics import Interval, bootstrap_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STEM = "model"
 TIMED = 64  # sequences of the larger batch
 DOUBT = 0.05
 COUNTED = 64  # sequences that events are counted on
@@ -47,39 +53,22 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """All measured figures of a finished search.
+    """All measured figures of a finished search."""
 
-    Attributes
-    ----------
-    lines : tuple of Line
-        Sizes, counts, latencies and events, before and after.
-    score_name : str
-        "accuracy", or "explained variance" (1 minus the error's share).
-    score_before, score_after : float
-        On ``n_report`` sequences that neither training nor the choice has seen.
-    loss : Interval
-        Their difference, with its 95 % bootstrap interval over sequences.
-    n_choose, n_report : int
-    size : float
-        Of the chosen ONNX file, as a share of that of the model as given.
-    extra_scores : dict of str to float
-        Of the chosen model in further formats, on the same sequences, by the name of the format.
-    table : DataFrame
-        All candidates: name, form, bytes, size, weights, nonzero, multiplications, ms (one sequence in
-        onnxruntime: the candidate's own file, all files taking turns), score (where the choice was
-        made), chosen.
-    """
-
-    lines: tuple[Line, ...]
-    score_name: str
-    score_before: float
+    lines: tuple[Line, ...]  # sizes, counts, latencies and events, before and after
+    score_name: str  # "accuracy", or "explained variance" (1 minus the error's share)
+    score_before: float  # on ``n_report`` sequences that neither training nor the choice has seen
     score_after: float
-    loss: Interval
+    loss: Interval  # their difference, with its 95 % bootstrap interval over sequences
     n_choose: int
     n_report: int
-    size: float
-    extra_scores: dict[str, float]
-    table: pd.DataFrame
+    size: float  # of the chosen file, as a share of the ONNX file of the model as given
+    extra_scores: dict[str, float]  # of the chosen model's other files, on the same sequences, by format
+    table: pd.DataFrame  # one row a candidate and format, see `_table`
+
+    def keeps(self, target_size: float, max_loss: float) -> tuple[bool, bool]:
+        """Return whether size and loss, on sequences that the choice has not seen, are within the limits."""
+        return self.size <= target_size, self.loss.mean <= max_loss
 
 
 def torch_bytes(model: RecurrentModel) -> bytes:
@@ -99,27 +88,19 @@ def measure(
 ) -> Result:
     """Measure the chosen candidate and the model as given on the sequences held back.
 
-    Parameters
-    ----------
-    search : CandidateSearch
-    records : sequence of CandidateRecord
-        Of ``search``; the first is the model as given.
-    choice : Choice
-    report : Split
-    seconds : float
-        How long each comparison of latencies takes.
+    ``records``: of ``search``; the first is the model as given. ``seconds``: how long each comparison of
+    latencies takes.
     """
     given, chosen = records[0], choice.record
-    before, after = (
-        losses(run_file(search.place(r.candidate) / ONNX, report), report.targets) for r in (given, chosen)
-    )
-    extra = _extra_files(search, chosen)
-    lines = _sizes(search, given, chosen, extra)
-    lines += _counts(search, given, chosen, report)
-    ms = _file_times(search, records, extra, report, seconds)
-    lines += _latencies(search, given, chosen, extra, report, ms, seconds)
+    before, after = (losses(search.run_on(one, report), report.targets) for one in (given, chosen))
+    others = [r for r in records if r.candidate == chosen.candidate and r.format != chosen.format]
+    ms = _times(search, records, report.inputs[:1], seconds)
     return Result(
-        lines=tuple(lines),
+        lines=(
+            *_sizes(search, given, [chosen, *others]),
+            *_counts(search, given, chosen, report),
+            *_latencies(search, given, [chosen, *others], report, ms, seconds),
+        ),
         score_name="explained variance" if report.targets.is_floating_point() else "accuracy",
         score_before=1 - float(before.mean()),
         score_after=1 - float(after.mean()),
@@ -128,8 +109,7 @@ def measure(
         n_report=len(report),
         size=chosen.n_bytes / given.n_bytes,
         extra_scores={
-            name: 1 - float(losses(run_file(path, report, EXPORTERS.get(name)), report.targets).mean())
-            for name, path in extra.items()
+            one.format: 1 - float(losses(search.run_on(one, report), report.targets).mean()) for one in others
         },
         table=_table(records, chosen, ms),
     )
@@ -147,96 +127,67 @@ def _interval(change: Tensor) -> Interval:
     return bootstrap_mean(change.numpy())
 
 
-def _extra_files(search: CandidateSearch, chosen: CandidateRecord) -> dict[str, Path]:
-    """Write the chosen model in every further format that takes it; return the files by their format."""
-    exporters = {name: EXPORTERS.get(name) for name in EXPORTERS.names() if name != "onnx"}
-    places = {name: search.folder / f"{STEM}{exporter.suffix}" for name, exporter in exporters.items()}
-    for place in places.values():
-        place.unlink(missing_ok=True)  # of an earlier search in the same folder
-    # making it anew trains it again: only where some format needs more than the stored weights
-    made = search.make(chosen.candidate) if chosen.candidate.form != "float32" else None
-    model = search.model_of(chosen.candidate) if made is None else made
-    found = {}
-    for name, exporter in exporters.items():
-        if exporter.takes is None or not exporter.takes(model):
-            continue
-        try:
-            exporter.write(model, places[name])
-        except ExportError:  # a network that amplifies rounding: there is the other file
-            continue
-        found[name] = places[name]
-    return found
+def _label(record: CandidateRecord) -> str:
+    return EXPORTERS.get(record.format).label
 
 
 def _sizes(
-    search: CandidateSearch, given: CandidateRecord, chosen: CandidateRecord, extra: Mapping[str, Path]
-) -> list[Line]:
-    rows = [Line("ONNX file", given.n_bytes, chosen.n_bytes, "bytes")]
-    for name, path in extra.items():
-        rows.append(Line(f"{EXPORTERS.get(name).label} file", given.n_bytes, path.stat().st_size, "bytes"))
-    own = [(search.place(r.candidate) / MODEL).stat().st_size for r in (given, chosen)]
-    rows.append(Line("safetensors file", own[0], own[1], "bytes"))
-    plain = [len(torch_bytes(search.model_of(r.candidate))) for r in (given, chosen)]
-    rows.append(Line("PyTorch file (float32)", plain[0], plain[1], "bytes"))
-    return rows
+    search: CandidateSearch, given: CandidateRecord, files: Sequence[CandidateRecord]
+) -> Iterator[Line]:
+    for one in files:
+        yield Line(f"{_label(one)} file", given.n_bytes, one.n_bytes, "bytes")
+    pair = given.candidate, files[0].candidate
+    saved = [(search.place(candidate) / MODEL).stat().st_size for candidate in pair]
+    yield Line("safetensors file", saved[0], saved[1], "bytes")
+    plain = [len(torch_bytes(search.model_of(candidate))) for candidate in pair]
+    yield Line("PyTorch file (float32)", plain[0], plain[1], "bytes")
 
 
 def _counts(
     search: CandidateSearch, given: CandidateRecord, chosen: CandidateRecord, report: Split
-) -> list[Line]:
-    rows = [
+) -> Iterator[Line]:
+    yield from (
         Line("weights", given.weights, chosen.weights),
         Line("weights that are not zero", given.nonzero, chosen.nonzero),
         Line("multiplications a sequence", given.multiplications, chosen.multiplications),
-    ]
+    )
     models = [search.model_of(record.candidate) for record in (given, chosen)]
     if not models[0].core.bidirectional:
         x = report.inputs[:COUNTED]
         events = [float(event_cost(model, x).events.mean()) for model in models]
-        rows.append(Line("synaptic events a sequence", events[0], events[1]))
-    return rows
+        yield Line("synaptic events a sequence", events[0], events[1])
 
 
-def _file_times(
-    search: CandidateSearch,
-    records: Sequence[CandidateRecord],
-    extra: Mapping[str, Path],
-    report: Split,
-    seconds: float,
+def _times(
+    search: CandidateSearch, records: Sequence[CandidateRecord], inputs: Tensor, seconds: float
 ) -> dict[str, float]:
-    """Return each file's milliseconds for one sequence: what card, table and figure all show."""
-    files = {record.candidate.name: search.place(record.candidate) / ONNX for record in records}
-    return time_files({**files, **_onnx_only(extra)}, report.inputs[:1], seconds=seconds)
-
-
-def _onnx_only(files: Mapping[str, Path]) -> dict[str, Path]:
-    return {name: path for name, path in files.items() if path.suffix == ".onnx"}
+    """Return each file's milliseconds by the name of its record: what card, table and figure all show."""
+    runs = {}
+    for one in records:
+        opened = open_file(search.path(one), EXPORTERS.get(one.format))
+        runs[one.name] = partial(opened, inputs)
+    return time_runs(runs, seconds)
 
 
 def _latencies(
     search: CandidateSearch,
     given: CandidateRecord,
-    chosen: CandidateRecord,
-    extra: Mapping[str, Path],
+    files: Sequence[CandidateRecord],
     report: Split,
     ms: Mapping[str, float],
     seconds: float,
-) -> list[Line]:
-    pair = {"given": search.model_of(given.candidate), "chosen": search.model_of(chosen.candidate)}
+) -> Iterator[Line]:
+    pair = {"given": search.model_of(given.candidate), "chosen": search.model_of(files[0].candidate)}
     one, many = report.inputs[:1], report.inputs[torch.arange(TIMED) % len(report)]
-    files = {"given": search.place(given.candidate) / ONNX, "chosen": search.place(chosen.candidate) / ONNX}
-    files |= _onnx_only(extra)
-    rows = _pair_rows("one step of a stream", pair, one, "stream", seconds)
-    first = {"given": ms[given.candidate.name], "chosen": ms[chosen.candidate.name], **ms}
-    for label, inputs, found in (
-        ("one sequence", one, first),
-        (f"{TIMED} sequences", many, time_files(files, many, seconds=seconds)),
+    yield from _pair_rows("one step of a stream", pair, one, "stream", seconds)
+    together = list(dict.fromkeys([given, *files]))
+    for label, inputs, times in (
+        ("one sequence", one, ms),
+        (f"{TIMED} sequences", many, _times(search, together, many, seconds)),
     ):
-        rows.append(Line(f"{label}, onnxruntime", found["given"], found["chosen"], "ms"))
-        rows += _pair_rows(label, pair, inputs, "batch", seconds)
-        for name in _onnx_only(extra):
-            rows.append(Line(f"{label}, {EXPORTERS.get(name).label}", found["given"], found[name], "ms"))
-    return rows
+        for file in files:
+            yield Line(f"{label}, {_label(file)} file", times[given.name], times[file.name], "ms")
+        yield from _pair_rows(label, pair, inputs, "batch", seconds)
 
 
 def _pair_rows(
@@ -257,20 +208,22 @@ def _pair_rows(
 def _table(
     records: Sequence[CandidateRecord], chosen: CandidateRecord, ms: Mapping[str, float]
 ) -> pd.DataFrame:
+    """Return one row a file: size as a share of the given model's, ms of one sequence, score."""
     import pandas as pd
 
     rows = [
         {
-            "name": record.candidate.name,
+            "name": record.name,
             "form": record.candidate.form,
+            "format": record.format,
             "bytes": record.n_bytes,
             "size": record.n_bytes / records[0].n_bytes,
             "weights": record.weights,
             "nonzero": record.nonzero,
             "multiplications": record.multiplications,
-            "ms": ms[record.candidate.name],
+            "ms": ms[record.name],
             "score": record.score,
-            "chosen": record.candidate == chosen.candidate,
+            "chosen": record == chosen,
         }
         for record in records
     ]
@@ -279,8 +232,5 @@ def _table(
 
 def files_of(folder: Path) -> list[str]:
     """Return the names of the model files in a results folder."""
-    names = (ONNX, *(f"{STEM}{EXPORTERS.get(name).suffix}" for name in EXPORTERS.names()), MODEL, "model.pt")
-    return [name for name in dict.fromkeys(names) if (folder / name).is_file()]
-
-
-__all__ = ["STEM", "Line", "Result", "files_of", "measure", "torch_bytes"]
+    names = (*map(file_name, exporters()), MODEL, "model.pt")
+    return [name for name in names if (folder / name).is_file()]

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from hoplens.compress.quantisation import Quantised
 from hoplens.data.sets import Split
-from hoplens.errors import ExportError, FileError, NonFiniteError
-from hoplens.export import export_onnx
+from hoplens.errors import ExportError, FileError, NonFiniteError, UnsupportedModelError
+from hoplens.export.exporters import EXPORTERS, Exporter
 from hoplens.files import make_folder, write_atomically
+from hoplens.models.readers.copies import as_model
 from hoplens.models.readers.saved import load_model, save_model
 from hoplens.models.recurrent_model import RecurrentModel
 from hoplens.studies.compression.candidates import (
@@ -29,54 +30,50 @@ from hoplens.studies.compression.candidates import (
 )
 from hoplens.studies.compression.files import losses, run_file
 
-FORMAT = 1  # of the records
+FORMAT = 2  # of the records
+GIVEN = "onnx"  # the format of the model as given
 HOPELESS = 0.05  # loss of the score
 MARK = "compress.json"
-MODEL, ONNX, RECORD = "model.safetensors", "model.onnx", "record.json"
+STEM, MODEL, RECORDS = "model", "model.safetensors", "records.json"
 
 
 @dataclass(frozen=True)
 class CandidateRecord:
-    """What was measured of one candidate.
-
-    Attributes
-    ----------
-    candidate : Candidate
-    key : str
-        Its folder under ``candidates``.
-    n_bytes : int
-        Size of its ONNX file.
-    weights, nonzero : int
-        Numbers in its matrices, and those that are not zero.
-    multiplications : int
-        Of one inference on hardware that skips no zeros: steps run times weights.
-    score : float
-        Of the file, in onnxruntime, on the sequences that the choice is made on.
-    doubt : float
-        Standard error of its difference from the score of the model as given, sequence by sequence.
-    """
+    """What was measured of one candidate in one format."""
 
     candidate: Candidate
-    key: str
-    n_bytes: int
-    weights: int
+    format: str  # name of its exporter
+    n_bytes: int  # of its file
+    weights: int  # numbers in its matrices, and those that are not zero
     nonzero: int
-    multiplications: int
-    score: float
-    doubt: float
+    multiplications: int  # of one inference on hardware that skips no zeros: steps run times weights
+    score: float  # of the file, on the sequences that the choice is made on
+    doubt: float  # standard error of its difference from the score of the model as given, by sequence
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        label = EXPORTERS.get(self.format).label
+        return self.candidate.name + ("" if self.format == GIVEN else f", as {label}")
+
+
+def exporters() -> list[Exporter]:
+    """Return all formats, ONNX first: every candidate has that file, and as given it is what others beat."""
+    return [EXPORTERS.get(name) for name in EXPORTERS.names()]
+
+
+def file_name(exporter: Exporter) -> str:
+    """Return what the file of a format is called in the folder of a candidate and in that of the results."""
+    first = next(other for other in exporters() if other.suffix == exporter.suffix)
+    return f"{STEM}{'' if first.name == exporter.name else f'-{exporter.name}'}{exporter.suffix}"
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which candidate was taken, and why.
 
-    Attributes
-    ----------
-    record : CandidateRecord
-    met : bool
-        Whether some candidate is within both limits, on the sequences that the choice is made on.
-    why : str
-        The rule, or how near it came.
+    ``met``: whether some candidate is within both limits, on the sequences that the choice is made on.
+    ``why``: the rule, or how near it came.
     """
 
     record: CandidateRecord
@@ -87,23 +84,9 @@ class Choice:
 class CandidateSearch:
     """Candidates of one model on one data set, kept in a folder.
 
-    Parameters
-    ----------
-    model : RecurrentModel
-    train : Split
-        To fine-tune on.
-    choose, report : Split
-        To choose on, and to report on; both unseen by any training.
-    settings : TuningSettings
-    folder : Path
-        Made if missing; one that holds something else is refused.
-    quick : bool, default False
-        Try one amount of each kind of pruning instead of three.
-
-    Raises
-    ------
-    FileError
-        If the folder cannot be made, or holds something else.
+    ``train``: to fine-tune on. ``choose``, ``report``: to choose on, and to report on; both unseen by any
+    training. ``folder``: made if missing; one that holds something else is refused. ``quick``: try one
+    amount of each kind of pruning instead of three.
     """
 
     def __init__(
@@ -123,6 +106,7 @@ class CandidateSearch:
         self.kept = make_folder(folder / "candidates", "results folder")
         self.key = search_key(model, train, choose, report, settings)
         self.reference: Tensor | None = None  # losses of the model as given
+        as_model(model, needs="weight_hh")  # refuses what can be neither pruned nor quantised
         candidates = all_candidates(windows_to_try(model, train), quick=quick)
         # an LSTM with a projection shows that, not its units: none can be cut out
         whole = getattr(model.core, "proj_size", 0) == 0
@@ -140,92 +124,111 @@ class CandidateSearch:
 
     def place(self, candidate: Candidate) -> Path:
         """Return the folder of a candidate."""
-        return self.kept / digest(FORMAT, self.key, candidate)
+        return self.kept / digest(FORMAT, self.key, candidate, EXPORTERS.names())
 
     def run(
         self, *, give_up: float = HOPELESS, progress: Callable[[Candidate], None] | None = None
     ) -> list[CandidateRecord]:
         """Make all candidates that are not there yet; return the records of all, in order.
 
-        Parameters
-        ----------
-        give_up : float, default 0.05
-            A window that loses more than this by itself is not combined with anything.
-        progress : callable, optional
-            Called with each candidate when it is done or left out.
+        ``give_up``: a window that loses more than this by itself is not combined with anything.
+        ``progress``: called with each candidate when it is done or left out.
         """
         records: list[CandidateRecord] = []
         hopeless: set[int | None] = set()
         for candidate in self.candidates:
             if candidate.window not in hopeless:
-                record = self._record(candidate)
-                if record is not None:
-                    records.append(record)
-                    alone = candidate == Candidate(candidate.window)
-                    if alone and candidate.window is not None and records[0].score - record.score > give_up:
-                        hopeless.add(candidate.window)
+                files = self._records(candidate)
+                records += files
+                alone = candidate == Candidate(candidate.window) and candidate.window is not None
+                if alone and files and records[0].score - files[0].score > give_up:
+                    hopeless.add(candidate.window)
             if progress is not None:
                 progress(candidate)
         return records
 
-    def _record(self, candidate: Candidate) -> CandidateRecord | None:
-        """Return a candidate's record; None for one that diverged or amplifies rounding: it cannot ship."""
+    def _records(self, candidate: Candidate) -> list[CandidateRecord]:
+        """Return a candidate's records; none of one that diverged or amplifies rounding: it cannot ship."""
         try:
             return self.load(candidate) or self._make(candidate)
         except (ExportError, NonFiniteError):
             if candidate == Candidate():
                 raise
-            return None
+            return []
 
-    def load(self, candidate: Candidate) -> CandidateRecord | None:
-        """Return the record of a finished candidate; None where it is missing or damaged: made anew then."""
+    def load(self, candidate: Candidate) -> list[CandidateRecord]:
+        """Return the records of a finished candidate; none where missing or damaged: it is made anew then."""
         place = self.place(candidate)
         try:
-            told = json.loads((place / RECORD).read_text())
-            record = CandidateRecord(**{**told, "candidate": Candidate(**told["candidate"])})
-            size = (place / ONNX).stat().st_size
+            kept = json.loads((place / RECORDS).read_text())
+            records = [CandidateRecord(**{**one, "candidate": Candidate(**one["candidate"])}) for one in kept]
+            fits = all(self.path(one).stat().st_size == one.n_bytes for one in records)
         except (OSError, ValueError, TypeError, KeyError):
-            return None
-        fits = record.candidate == candidate and size == record.n_bytes and (place / MODEL).is_file()
-        return record if fits else None
+            return []
+        fits &= all(one.candidate == candidate for one in records) and (place / MODEL).is_file()
+        return records if fits else []
+
+    def path(self, record: CandidateRecord) -> Path:
+        """Return the file that was measured."""
+        return self.place(record.candidate) / file_name(EXPORTERS.get(record.format))
+
+    def run_on(self, record: CandidateRecord, split: Split) -> Tensor:
+        """Return what the file gives for sequences."""
+        return run_file(self.path(record), split, EXPORTERS.get(record.format))
 
     def model_of(self, candidate: Candidate) -> RecurrentModel:
         """Return the model of a finished candidate."""
         return load_model(self.place(candidate) / MODEL).eval()
 
-    def make(self, candidate: Candidate) -> RecurrentModel | Quantised:
+    def _build(self, candidate: Candidate) -> RecurrentModel | Quantised:
         """Return a candidate; its stage before quantising comes from its folder where it is finished."""
         if candidate.form == "float32":
             return make_stage(self.model, candidate, self.train, self.settings)
-        stage = self.model_of(candidate.stage) if self.load(candidate.stage) else self.make(candidate.stage)
+        stage = self.model_of(candidate.stage) if self.load(candidate.stage) else self._build(candidate.stage)
         assert isinstance(stage, RecurrentModel)
         return quantise_stage(stage, candidate, self.train, self.settings)
 
-    def _make(self, candidate: Candidate) -> CandidateRecord:
-        made = self.make(candidate)
+    def _make(self, candidate: Candidate) -> list[CandidateRecord]:
+        """Build a candidate once, write it in every format that takes it, and measure the files."""
+        made = self._build(candidate)
         place = make_folder(self.place(candidate), "results folder")
         save_model(made, place / MODEL)
-        written = export_onnx(made, place / ONNX)
-        own = made.model if isinstance(made, Quantised) else made
-        matrices = [value for name, value in own.state_dict().items() if "weight" in name]
+        plain = made.model if isinstance(made, Quantised) else made
+        matrices = [value for name, value in plain.state_dict().items() if "weight" in name]
         count, nonzero = sum(m.numel() for m in matrices), sum(int((m != 0).sum()) for m in matrices)
-        lost = losses(run_file(place / ONNX, self.choose), self.choose.targets)
-        if self.reference is None:
-            file = self.place(Candidate()) / ONNX
-            self.reference = losses(run_file(file, self.choose), self.choose.targets)
-        record = CandidateRecord(
-            candidate,
-            place.name,
-            written.n_bytes,
-            count,
-            nonzero,
-            multiplications(own, self.train.length),
-            1 - float(lost.mean()),
-            float((lost - self.reference).std() / len(lost) ** 0.5),
-        )
-        # the record comes last and says that the candidate is whole
-        write_atomically(place / RECORD, json.dumps(asdict(record), indent=1).encode())
-        return record
+        records = []
+        for exporter in exporters():
+            if not exporter.takes(made):
+                continue
+            path = place / file_name(exporter)
+            try:
+                exporter.write(made, path)
+            except (ExportError, UnsupportedModelError):
+                if exporter.name == GIVEN:
+                    raise
+                continue  # a format that cannot hold this network, or not as exactly as it promises
+            lost = losses(run_file(path, self.choose, exporter), self.choose.targets)
+            if self.reference is None:
+                if candidate == Candidate():
+                    self.reference = lost
+                else:
+                    given = self.load(Candidate())[0]
+                    self.reference = losses(self.run_on(given, self.choose), self.choose.targets)
+            records.append(
+                CandidateRecord(
+                    candidate,
+                    exporter.name,
+                    path.stat().st_size,
+                    count,
+                    nonzero,
+                    multiplications(plain, self.train.length),
+                    1 - float(lost.mean()),
+                    float((lost - self.reference).std() / len(lost) ** 0.5),
+                )
+            )
+        # the records come last and say that the candidate is whole
+        write_atomically(place / RECORDS, json.dumps([asdict(one) for one in records], indent=1).encode())
+        return records
 
 
 def multiplications(model: RecurrentModel, length: int) -> int:
@@ -244,13 +247,8 @@ def choose(records: Sequence[CandidateRecord], target_size: float, max_loss: flo
     score; if some are within the loss by a standard error, only among these, since a choice by a limit
     flatters the chosen. If there is none, the one that exceeds its limits by the least share.
 
-    Parameters
-    ----------
-    records : sequence of CandidateRecord
-    target_size : float
-        Largest size of the ONNX file, as a share of that of the model as given.
-    max_loss : float
-        Largest loss of the score.
+    ``target_size``: largest size of the file, as a share of that of the model as given. ``max_loss``:
+    largest loss of the score.
     """
     given = records[0]
 
@@ -261,7 +259,7 @@ def choose(records: Sequence[CandidateRecord], target_size: float, max_loss: flo
         return given.score - record.score
 
     def cost(record: CandidateRecord) -> tuple[Any, ...]:
-        return record.multiplications, record.n_bytes, -record.score, record.candidate.name
+        return record.multiplications, record.n_bytes, -record.score, record.name
 
     small = [r for r in records if size(r) <= target_size]
     good = [r for r in records if loss(r) <= max_loss]
@@ -280,27 +278,10 @@ def choose(records: Sequence[CandidateRecord], target_size: float, max_loss: flo
     parts = []
     if small:
         nearest = max(small, key=lambda r: (r.score, -r.n_bytes))
-        parts.append(
-            f"the best of at most {target_size:.0%} loses {loss(nearest):.4f} ({nearest.candidate.name})"
-        )
+        parts.append(f"the best of at most {target_size:.0%} loses {loss(nearest):.4f} ({nearest.name})")
     else:
         least = min(records, key=lambda r: (r.n_bytes, -r.score))
-        parts.append(f"the smallest has {size(least):.1%} of the bytes ({least.candidate.name})")
+        parts.append(f"the smallest has {size(least):.1%} of the bytes ({least.name})")
     nearest = min(good, key=lambda r: (r.n_bytes, -r.score)) if good else given
-    parts.append(
-        f"the smallest that loses at most {max_loss:g} has {size(nearest):.1%} ({nearest.candidate.name})"
-    )
+    parts.append(f"the smallest that loses at most {max_loss:g} has {size(nearest):.1%} ({nearest.name})")
     return Choice(min(records, key=excess), False, "no candidate is within both limits: " + "; ".join(parts))
-
-
-__all__ = [
-    "HOPELESS",
-    "MARK",
-    "MODEL",
-    "ONNX",
-    "CandidateRecord",
-    "CandidateSearch",
-    "Choice",
-    "choose",
-    "multiplications",
-]

@@ -26,7 +26,7 @@ RECIPES: Registry[MakeRecipe] = Registry("recipe", "hoplens.recipes", BUILT_IN)
 PENALTIES: Registry[Callable[..., Any]] = Registry(
     "penalty",
     "hoplens.penalties",
-    {"pathway": PathwaySpec, "weight": WeightSpec, "trajectory": FlowPenalty},
+    {"pathway": PathwaySpec, "weight": WeightSpec, "flow": FlowPenalty},
 )
 ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, PENALTIES, MEASURES, READERS, EXPORTERS)
 
@@ -95,7 +95,7 @@ def make_penalty(name: str, options: Mapping[str, Any] | None = None) -> Callabl
     Parameters
     ----------
     name : str
-        "pathway", "weight", "trajectory", or one of `register_penalty`.
+        "pathway", "weight", "flow", or one of `register_penalty`.
     options : dict, optional
         Its options by name.
 
