@@ -29,7 +29,6 @@ from torch import Tensor
 import hoplens as hl
 from hoplens.compress.criteria import Criterion, compensated, pathway_costs
 from hoplens.compress.sensitivity import Matrix, white_noise
-from hoplens.compress.tuning import loss
 from hoplens.data.streams import TrainingTask
 from hoplens.files import write_atomically
 from hoplens.graph.scores import saliency, top_mask
@@ -60,7 +59,7 @@ def choices(model: hl.RecurrentModel, inputs: Tensor, targets: Tensor, seed: int
     source = generator("random scores", seed)
 
     def criterion(by: str, x: Tensor) -> Criterion:
-        return Criterion(by, x.double(), targets.double(), loss, source)
+        return Criterion(by, x.double(), targets.double(), source)
 
     ours = criterion("pathway", inputs[:CALIBRATION])
     along = ours.matrices(model)[REC]

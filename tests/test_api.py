@@ -194,6 +194,7 @@ OTHER_MEANING = {
 NO_READOUT = {
     "fixed_points": "states, whatever is read out of them",
     "check_cell": "of a cell alone",
+    "takes": "an exporter is asked about whole models",
 }
 SHARES = {"forward", "active", "__call__"}  # of a schedule: how much of a training is over
 STEPS = {

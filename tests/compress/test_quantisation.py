@@ -169,7 +169,6 @@ def test_every_matrix_is_quantised_and_the_bytes_are_exact(core, form):
         assert torch.equal(got.model.state_dict()[name], weights[name])
     assert got.bytes_before == 4 * sum(v.numel() for v in weights.values())
     assert all(torch.equal(v, weights[n]) for n, v in model.state_dict().items())
-    assert f"{len(matrices)} of {len(weights)} tensors" in got.summary()
 
 
 @KINDS
@@ -207,7 +206,6 @@ def test_fine_tuning_wins_back_accuracy_and_keeps_the_grid():
     assert got.scores["before"] == pytest.approx(1.0)
     assert 1 - got.scores["fine-tuned"] < 0.75 * (1 - got.scores["quantised"])
     assert got.scores["fine-tuned"] == pytest.approx(score(got.simulate(x), y), abs=1e-5)
-    assert "simulated" in got.summary()
     for name, levels in got.levels.items():
         assert set(levels.unique().tolist()) <= {-1, 0, 1}
         torch.testing.assert_close(got.model.state_dict()[name], levels * got.scales[name])
@@ -225,7 +223,6 @@ def test_classes_lengths_and_weights_alone():
     assert got.scores["quantised"] > 0.9
     plain = hl.quantise(model.core, "int8", readout=model.readout)
     assert plain.grids == {}
-    assert "no calibration data" in plain.summary()
     torch.testing.assert_close(plain.simulate(x), plain.model(x))
 
 

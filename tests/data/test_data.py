@@ -318,3 +318,10 @@ def test_the_guides_table_is_what_loads(sets: dict[str, hl.data.SequenceData]) -
     for name, entry in hl.data.describe().iterrows():
         row = table_row(sets[str(name)], entry["what"], entry["package"])
         assert row in guide, f"docs/data.md should have this row:\n{row}"
+
+
+def test_names_of_another_number_of_outputs_are_refused():
+    rows = [torch.randn(4, 2).numpy() for _ in range(12)]
+    for names in (["a"], ["a", "b", "c"]):
+        with pytest.raises(hl.errors.ShapeError, match="must hold 2 names"):
+            hl.data.from_sequences(rows, [n % 2 for n in range(12)], form="class", output_names=names)

@@ -182,8 +182,6 @@ def test_bad_requests_are_refused_in_words(tmp_path):
     for raised, says, arguments in [
         (hl.errors.UnsupportedModelError, "no gates", {"model": nn.GRU(3, 5)}),
         (hl.errors.UnsupportedModelError, "forward in time", {"model": nn.RNN(3, 5, bidirectional=True)}),
-        (hl.errors.ParameterError, "no tanh or relu", {"model": leaky, "target": "linear"}),
-        (hl.errors.UnknownNameError, "unknown target", {"model": leaky, "target": "loihi"}),
         (hl.errors.UnknownNameError, "unknown method", {"model": leaky, "method": "rk4"}),
         (hl.errors.ParameterError, "dt must be", {"model": leaky, "dt": 0}),
         (hl.errors.ParameterError, "neurons must be", {"model": leaky, "neurons": 1}),

@@ -12,6 +12,7 @@ from twins import assert_near, blocks_of, literal_maps, random_network
 
 import hoplens as hl
 from hoplens.errors import NonFiniteError, ParameterError, ShapeError, UnsupportedModelError
+from hoplens.graph.scores import saliency
 from hoplens.studies.testing.models import same_snapshot, snapshot
 
 
@@ -85,7 +86,7 @@ def test_reading_and_analysing_leaves_the_module_untouched(training):
     net = hl.read(rnn, readout=linear)
     maps = hl.hop_maps(net, horizon=5)
     hl.resolvent(net), hl.active_hops(maps), hl.analysis.weight_map(net), hl.spectral_radius(net)
-    hl.graph.saliency(net, "pathway", horizon=4), hl.PathwayPenalty(4)(net), net.to_networkx()
+    saliency(net, "pathway", horizon=4), hl.PathwayPenalty(4)(net), net.to_networkx()
     assert same_snapshot(before, snapshot(rnn, linear))
 
 

@@ -13,20 +13,21 @@ from hypothesis import strategies as st
 from twins import assert_near, blocks_of, literal_maps, networks, one_by_one, random_network
 
 import hoplens as hl
+from hoplens.graph.scores import saliency, top_mask
 
 # scores
 
 
 def test_the_magnitude_score_is_the_magnitude():
     net = random_network(batch=(2,), requires_grad=True)
-    scores = hl.graph.saliency(net)
+    scores = saliency(net)
     assert torch.equal(scores, net.w_rec.detach().abs())
     assert not scores.requires_grad
 
 
 @given(networks(skips=(False,)), st.integers(1, 5))
 def test_the_pathway_score_is_the_first_order_change_of_the_squared_maps(net, horizon):
-    got = hl.graph.saliency(net, "pathway", horizon=horizon)
+    got = saliency(net, "pathway", horizon=horizon)
     assert got.shape == net.w_rec.shape
     assert not got.requires_grad
     for one, scores in zip(one_by_one(net), got.reshape(-1, *got.shape[-2:]), strict=True):
@@ -40,7 +41,7 @@ def test_the_pathway_score_is_the_first_order_change_of_the_squared_maps(net, ho
 def test_scores_work_without_autograd_and_leave_no_gradient(grad):
     net = random_network(requires_grad=True)
     with torch.set_grad_enabled(grad):
-        scores = hl.graph.saliency(net, "pathway", horizon=4)
+        scores = saliency(net, "pathway", horizon=4)
     assert scores.any()
     assert all(block.grad is None for block in blocks_of(net))
 
@@ -49,10 +50,10 @@ def test_a_weight_that_leads_nowhere_has_no_pathway_score():
     # unit 2 hears the input but reaches no output: only the pathway score knows
     w_rec = torch.tensor([[0.5, 0.0, 0.0], [0.4, 0.0, 0.0], [9.0, 9.0, 9.0]])
     net = hl.Pathways(torch.ones(3, 1), w_rec, torch.tensor([[1.0, 1.0, 0.0]]))
-    scores = hl.graph.saliency(net, "pathway", horizon=5)
+    scores = saliency(net, "pathway", horizon=5)
     assert not scores[2].any()
     assert (scores[:2, 0] > 0).all()
-    assert hl.graph.saliency(net)[2].min() > hl.graph.saliency(net)[:2].max()
+    assert saliency(net)[2].min() > saliency(net)[:2].max()
 
 
 @pytest.mark.parametrize(
@@ -66,14 +67,14 @@ def test_a_weight_that_leads_nowhere_has_no_pathway_score():
 )
 def test_scores_check_their_options(options, error, message):
     with pytest.raises(error, match=message):
-        hl.graph.saliency(random_network(), **options)
+        saliency(random_network(), **options)
 
 
 @pytest.mark.parametrize("by", ["magnitude", "pathway"])
 def test_scores_refuse_sparse_matrices(by):
     net = hl.Pathways(np.ones((3, 1)), sp.eye_array(3), np.ones((1, 3)))
     with pytest.raises(hl.errors.ParameterError, match="dense"):
-        hl.graph.saliency(net, by, horizon=3)
+        saliency(net, by, horizon=3)
 
 
 # masks
@@ -84,7 +85,7 @@ def test_exactly_the_lowest_scores_go(hidden, batch, amount, seed):
     source = torch.Generator().manual_seed(seed)
     scores = torch.rand(*batch, hidden, hidden, generator=source, dtype=torch.float64)
     scores = scores * (scores > 0.3)  # ties, at zero
-    mask = hl.graph.top_mask(scores, amount)
+    mask = top_mask(scores, amount)
     assert mask.dtype == torch.bool
     assert mask.shape == scores.shape
     for one, kept in zip(scores.reshape(-1, hidden**2), mask.reshape(-1, hidden**2), strict=True):
@@ -94,23 +95,23 @@ def test_exactly_the_lowest_scores_go(hidden, batch, amount, seed):
 
 
 def test_ties_go_by_position():
-    mask = hl.graph.top_mask(torch.ones(2, 2), 0.5)
+    mask = top_mask(torch.ones(2, 2), 0.5)
     assert mask.tolist() == [[False, False], [True, True]]
 
 
 def test_every_network_can_have_its_own_amount():
     scores = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
     amounts = torch.tensor([0.0, 0.25, 1.0])
-    mask = hl.graph.top_mask(scores, amounts)
+    mask = top_mask(scores, amounts)
     assert (~mask).sum(dim=(1, 2)).tolist() == [0, 4, 16]
     for n, amount in enumerate(amounts.tolist()):
-        assert torch.equal(mask[n], hl.graph.top_mask(scores[n], amount))
+        assert torch.equal(mask[n], top_mask(scores[n], amount))
 
 
 @pytest.mark.parametrize("amount", [-0.1, 1.1, math.nan, torch.tensor([0.5, 2.0])])
 def test_amounts_are_shares(amount):
     with pytest.raises(hl.errors.ParameterError, match=r"\[0, 1\]"):
-        hl.graph.top_mask(torch.rand(2, 3, 3), amount)
+        top_mask(torch.rand(2, 3, 3), amount)
 
 
 # schedule

@@ -18,14 +18,13 @@ from typer.testing import CliRunner
 import hoplens as hl
 from hoplens import threads
 from hoplens.cli.app import app
-from hoplens.compress.tuning import fine_tune, score
+from hoplens.compress.tuning import fine_tune, losses, score
 from hoplens.export.exporters import EXPORTERS
 from hoplens.studies.compression import candidates, search
 from hoplens.studies.compression.candidates import Candidate, TuningSettings
 from hoplens.studies.compression.data import halves, load_split
-from hoplens.studies.compression.files import losses, run_file
 from hoplens.studies.compression.result import _interval, measure
-from hoplens.studies.compression.search import CandidateRecord, CandidateSearch, Choice, choose
+from hoplens.studies.compression.search import CandidateRecord, CandidateSearch, Choice, choose, run_file
 
 ONNX = EXPORTERS.get("onnx")
 QUICK = {"steps": 6, "lr": 1e-3, "batch": 16, "seed": 0, "seconds": 0.01}

@@ -100,7 +100,7 @@ def analyze(
     return question.of_graph(at, radius)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Question:
     """What is analysed, and what the reader should know of it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,15 +61,23 @@ def mean_maps(
             part = inputs.narrow(axis, start, rows.stop - start)
             own = None if lengths is None else torch.as_tensor(lengths)[rows]
             found = trajectory_maps(model, part, lengths=own, readout=readout)
-            maps = found.by_lag().double()[:, :horizon]
-            valid = torch.arange(maps.shape[1], device=maps.device) < found.lengths[:, None]
-            sums = sums or _Sums(len(labels), maps)
-            sums.add(maps, valid, places[rows].to(maps.device))
+            each = found.by_lag().double()[:, :horizon]
+            valid = torch.arange(each.shape[1], device=each.device) < found.lengths[:, None]
+            sums = sums or _Sums(len(labels), each)
+            sums.add(each, valid, places[rows].to(each.device))
             if call is not None:
                 call(rows.stop, count)
     if sums is None:
         raise ShapeError("inputs hold no sample")
-    return sums.maps(levels, found.values.dtype, labels if groups is not None else None)
+    maps = sums.maps(levels, found.values.dtype, labels if groups is not None else None)
+    if parts is None:
+        return maps
+    names = parts.info.input_names, parts.info.output_names
+    sources, outputs = (
+        given if given is not None and len(given) == len(default) else default
+        for given, default in zip(names, (maps.input_names, maps.output_names), strict=True)
+    )
+    return replace(maps, input_names=sources, output_names=outputs)
 
 
 def _groups(groups: Any, count: int) -> tuple[list[Any], Tensor]:

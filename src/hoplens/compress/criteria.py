@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from hoplens.compress.reconstruction import cost_matrices, refit, removal_costs, restricted
 from hoplens.compress.sensitivity import Matrix, sensitivities
+from hoplens.compress.tuning import loss
 from hoplens.errors import ParameterError, ShapeError, check_choice, check_count
 from hoplens.graph.scores import top_mask
 from hoplens.models.recurrent_model import RecurrentModel
@@ -18,7 +18,6 @@ from hoplens.models.recurrent_model import RecurrentModel
 CRITERIA = ("pathway", "magnitude", "taylor", "random")
 STRUCTURES = ("weight", "unit", "block", "n:m")
 GONE = -1.0  # score of weights that are no longer there: they go first
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +25,13 @@ class Criterion:
     """How weights are scored.
 
     ``inputs`` (B, L, I): sequences that pathway and Taylor scores are measured on. ``targets``: for Taylor
-    scores. ``loss``: maps (outputs, targets) to a mean over samples. ``generator``: of random scores.
+    scores. ``generator``: of random scores.
     ``seed``: of the mixtures of outputs, see `sensitivities`.
     """
 
     by: str
     inputs: Tensor
     targets: Tensor | None
-    loss: Loss
     generator: torch.Generator
     seed: int = 0
 
@@ -45,7 +43,7 @@ class Criterion:
 
         def objective(outputs: Tensor) -> Tensor:
             assert self.targets is not None
-            return self.loss(outputs, self.targets) * len(outputs)
+            return loss(outputs, self.targets) * len(outputs)
 
         return sensitivities(model, self.inputs, objective=objective)
 
@@ -71,8 +69,6 @@ def pathway_costs(matrix: Matrix, kept: Tensor, pattern: tuple[int, int] | None 
 
     See `reconstruction`: walks from the data through the edge and on to the outputs, with what the row's
     other edges can make up for taken off.
-
-    ``kept`` (R, C). ``pattern``: see `removal_costs`.
     """
     parts = [
         removal_costs(matrix.weight[rows], cost_matrices(matrix, rows), kept[rows], pattern)
@@ -85,8 +81,6 @@ def tile_costs(matrix: Matrix, kept: Tensor, size: int) -> Tensor:
     """Return what each tile of ``size`` x ``size`` weights costs if it goes alone and its rows are refitted.
 
     ``sum_rows w_g^T ((C^-1)_gg)^-1 w_g`` with g the tile's columns; shape (tiles down, tiles across).
-
-    ``kept`` (R, C).
     """
     columns = matrix.weight.shape[1]
     parts = []
@@ -108,10 +102,7 @@ def add_rows(values: Tensor, size: int) -> Tensor:
 
 
 def compensated(matrix: Matrix, kept: Tensor) -> Tensor:
-    """Return the matrix with only ``kept`` weights, each row fitted anew to the outputs.
-
-    ``kept`` (R, C).
-    """
+    """Return the matrix with only ``kept`` weights, each row fitted anew to the outputs."""
     parts = [refit(matrix.weight[rows], cost_matrices(matrix, rows), kept[rows]) for rows in matrix.chunks()]
     return torch.cat(parts)
 
@@ -144,8 +135,6 @@ def choose(
     """Return which weights of a matrix stay, bool of shape (R, C).
 
     Weights that are zero count as gone; they are part of the share that goes.
-
-    ``amount``: share of weights, or of tiles. ``pattern``: for "n:m". ``block_size``: side of a tile.
     """
     kept = matrix.weight != 0
     if kind == "n:m":

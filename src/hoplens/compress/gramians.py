@@ -60,10 +60,7 @@ def linear_gramians(model: RecurrentModel, horizon: int | None) -> Gramians:
 
 
 def data_gramians(model: RecurrentModel, inputs: Tensor) -> Gramians:
-    """Return the Gramians along given sequences: nothing is linearised but the slopes, which are exact.
-
-    ``inputs`` (B, L, I).
-    """
+    """Return the Gramians along given sequences: nothing is linearised but the slopes, which are exact."""
     stack = to_stack(model.core, model.readout)
     assert isinstance(stack, Stack)
     stack = stack.to(torch.float64)
@@ -210,10 +207,7 @@ def balanced_truncation(net: Pathways, units: int, *, horizon: int | None = None
 
 
 def balance(reach: Tensor, show: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return both projections and all Hankel singular values of two Gramians.
-
-    ``reach``, ``show`` (..., H, H).
-    """
+    """Return both projections and all Hankel singular values of two Gramians."""
     r, s = root(reach), root(show)
     u, values, vh = torch.linalg.svd(s.mT @ r)
     alive = int((values > REACHED * values[..., :1]).sum(-1).min())

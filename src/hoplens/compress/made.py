@@ -11,10 +11,7 @@ from hoplens.models.recurrent_model import RecurrentModel
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompressedModel:
-    """A model and what was done to it; every function of hoplens that takes a model takes it.
-
-    ``model``: plain modules of torch.
-    """
+    """A model and what was done to it; every function of hoplens that takes a model takes it."""
 
     model: RecurrentModel
 

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from hoplens.compress.criteria import CRITERIA, Criterion, Loss, choose, compensated, parse_structure
+from hoplens.compress.criteria import CRITERIA, Criterion, choose, compensated, parse_structure
 from hoplens.compress.made import CompressedModel
 from hoplens.compress.removal import thin_units
 from hoplens.compress.sensitivity import BLOCKS, block_of, white_noise
 from hoplens.compress.tuning import fine_tune as train_weights
-from hoplens.compress.tuning import loss as default_loss
 from hoplens.errors import ParameterError, check_choice, check_count, check_number
 from hoplens.models.readers.copies import as_model, plain_copy
 from hoplens.models.recurrent_model import RecurrentModel
@@ -73,7 +72,7 @@ class _Job:
     block_size: int
     rounds: int
     compensate: bool
-    tune: Callable[[RecurrentModel, RecurrentModel], None] | None
+    tune: Callable[[RecurrentModel], Any] | None
 
     def share(self, done: int) -> float:
         """Return the share that is gone after so many rounds."""
@@ -92,7 +91,6 @@ def prune(
     blocks: Sequence[str] = ("rec",),
     inputs: Tensor | None = None,
     targets: Tensor | None = None,
-    loss: Loss | None = None,
     horizon: int = 20,
     samples: int = 128,
     rounds: int = 1,
@@ -138,9 +136,6 @@ def prune(
         Sequences to weigh by; default white noise of ``horizon`` steps.
     targets : Tensor, optional
         int64 classes, or numbers; for Taylor scores and fine-tuning.
-    loss : callable, optional
-        Maps (outputs, targets) to a mean over samples; default cross-entropy for classes, else squared
-        error.
     horizon : int, default 20
         Steps of white noise.
     samples : int, default 128
@@ -180,7 +175,6 @@ def prune(
     """
     check_choice("criterion", by, CRITERIA)
     kind, pattern = parse_structure(structure)
-    share = _amount(amount, pattern)
     chosen = tuple(check_choice("block", name, BLOCKS) for name in blocks)
     if not chosen or (kind == "unit" and chosen != ("rec",)):
         raise ParameterError('name at least one of the blocks "in", "rec", "out"; units take no blocks=')
@@ -191,17 +185,21 @@ def prune(
         targets = check_targets(targets, len(inputs))
     given = as_model(model, readout, needs="weight_hh")
     data, aims = _data(given, by, inputs, targets, steps, samples, horizon, seed)
-    criterion = Criterion(by, data, aims, loss or default_loss, generator("random scores", seed), seed)
-    tune = None
+    criterion = Criterion(by, data, aims, generator("random scores", seed), seed)
+    tune = fine_tune
     if steps:
-        check_count("steps", steps)
         assert inputs is not None
-        tune = _tuner(inputs, targets, steps=steps, lr=lr, batch=batch, seed=seed)
-    elif fine_tune is not None:
-        tune = lambda own, _: fine_tune(own)  # noqa: E731
+        seen = inputs.to(given.readout.weight)
+        with torch.no_grad():
+            wanted = given(seen) if targets is None else targets
+
+        def tune(own: RecurrentModel) -> None:
+            parameters = list(own.parameters())
+            train_weights(own, parameters, seen, wanted, steps=steps, lr=lr, batch=batch, seed=seed)
+
     job = _Job(
         criterion=criterion,
-        amount=share,
+        amount=_amount(amount, pattern),
         kind=kind,
         pattern=pattern,
         blocks=chosen,
@@ -212,7 +210,7 @@ def prune(
     )
     done = _prune(given, job)
     if bool((done.report["weights"] == done.report["weights_before"]).all()):
-        warnings.warn(_nothing(done, share), UserWarning, stacklevel=2)
+        warnings.warn(_nothing(done, job.amount), UserWarning, stacklevel=2)
     return done
 
 
@@ -274,18 +272,6 @@ def _data(
     return inputs[rows].detach().double(), None if targets is None else targets[rows]
 
 
-def _tuner(
-    inputs: Tensor, targets: Tensor | None, *, steps: int, lr: float, batch: int, seed: int
-) -> Callable[[RecurrentModel, RecurrentModel], None]:
-    def tune(own: RecurrentModel, given: RecurrentModel) -> None:
-        data = inputs.to(given.readout.weight)
-        with torch.no_grad():
-            aims = given(data) if targets is None else targets
-        train_weights(own, list(own.parameters()), data, aims, steps=steps, lr=lr, batch=batch, seed=seed)
-
-    return tune
-
-
 def _prune(given: RecurrentModel, job: _Job) -> Pruned:
     """Prune one model of plain parameters; it is left as it is."""
     for name, value in given.state_dict().items():
@@ -304,7 +290,7 @@ def _prune(given: RecurrentModel, job: _Job) -> Pruned:
         if job.tune is not None:
             own = _hold_masks(own, masks).train()
             with torch.random.fork_rng(devices=[]):  # dropout draws from it
-                job.tune(own, given)
+                job.tune(own)
             own = RecurrentModel(plain_copy(own.core), plain_copy(own.readout), own.info).eval()
     return Pruned(own, masks, units, _report(given, own, None if job.kind == "unit" else job.blocks))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,22 +113,6 @@ class Quantised(CompressedModel):
                 self.model, dict(self.model.state_dict()), inputs, lengths, tap=rounded(self.grids)
             )
 
-    def summary(self) -> str:
-        """Return what was done, in one paragraph."""
-        done, out_of = self.counts
-        kept = ", ".join(self.table["tensor"][self.table["form"] == "float32"])
-        parts = [
-            f"{done} of {out_of} tensors are {self.form} with one scale a row"
-            + (f"; in float32: {kept}" if kept else ""),
-            f"{self.bytes_before} bytes before, {self.n_bytes} after "
-            f"({self.n_bytes / self.bytes_before:.1%})",
-            f"activations: {'int8' if self.grids else 'float32 (no calibration data)'}",
-        ]
-        if self.scores:
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
-            parts.append(f"{shown} (simulated but for the first)")
-        return "; ".join(parts)
-
 
 def quantise(
     model: Any,
@@ -212,18 +197,8 @@ def quantise(
         assert data is not None
         with torch.no_grad():
             aim = own(data, lengths) if targets is None else targets
-        tensors, chosen = _tune(
-            own,
-            tensors,
-            chosen,
-            grids,
-            form,
-            (data, aim, lengths),
-            steps=steps,
-            lr=lr,
-            batch=batch,
-            seed=seed,
-        )
+        train = partial(fine_tune, steps=steps, lr=lr, batch=batch, seed=seed)
+        tensors, chosen = _tune(own, tensors, chosen, grids, form, (data, aim, lengths), train)
         with torch.no_grad():
             judge("fine-tuned")
     levels = {n: to_levels(tensors[n], s, LARGEST[form]).to(torch.int8) for n, s in chosen.items()}
@@ -287,11 +262,7 @@ def _tune(
     grids: dict[str, Grid],
     form: str,
     data: tuple[Tensor, Tensor, Tensor | None],
-    *,
-    steps: int,
-    lr: float,
-    batch: int,
-    seed: int,
+    train: Callable[..., None],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return tensors and scales after fine-tuning through the rounding; the old ones if it did harm."""
     inputs, targets, lengths = data
@@ -314,7 +285,7 @@ def _tune(
 
     before = whole()
     parameters = [*leaves.values(), *logs.values()]
-    fine_tune(run, parameters, inputs, targets, lengths, steps=steps, lr=lr, batch=batch, seed=seed)
+    train(run, parameters, inputs, targets, lengths)
     if not whole() < before:
         return tensors, scales
     return (

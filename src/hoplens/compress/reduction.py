@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -153,7 +155,8 @@ def reduce(
         (basis,) = ways
     small, kept = ways[basis], kept if basis == "units" else ()
     proven = inputs is None and horizon is None
-    scores = _finish(own, small, inputs, targets, steps=steps, lr=lr, batch=batch, seed=seed)
+    train = partial(fine_tune, steps=steps, lr=lr, batch=batch, seed=seed) if steps else None
+    scores = _finish(own, small, inputs, targets, train)
     return Reduced(
         small, basis, values, float(2 * values[count:].sum()) if proven else math.inf, kept, scores
     )
@@ -293,11 +296,7 @@ def _finish(
     small: RecurrentModel,
     inputs: Tensor | None,
     targets: Tensor | None,
-    *,
-    steps: int,
-    lr: float,
-    batch: int,
-    seed: int,
+    train: Callable[..., None] | None,
 ) -> dict[str, float]:
     """Fine-tune in place and return the scores; without inputs there are none."""
     if inputs is None:
@@ -310,8 +309,7 @@ def _finish(
             return score(which(inputs), wanted)
 
     scores = {"before": judge(model), "reduced": judge(small)}
-    if steps:
-        parameters = list(small.parameters())
-        fine_tune(small, parameters, inputs, wanted, steps=steps, lr=lr, batch=batch, seed=seed)
+    if train is not None:
+        train(small, list(small.parameters()), inputs, wanted)
         scores["fine-tuned"] = judge(small)
     return scores

@@ -20,11 +20,7 @@ RIDGE = 1e-6  # of the mean square of the states: a unit that others repeat exac
 
 @dataclass(eq=False)
 class Reader:
-    """A matrix that reads the units of one layer, and which of its columns do.
-
-    ``name``: of the matrix. ``bias``: of the bias that goes with it. ``columns``: its columns that are the
-    layer's units.
-    """
+    """A matrix that reads the units of one layer, and which of its columns do."""
 
     name: str
     bias: str | None
@@ -39,10 +35,7 @@ def layer_names(model: RecurrentModel) -> list[str]:
 
 
 def readers_of(model: RecurrentModel) -> dict[str, list[Reader]]:
-    """Return for every layer the matrices that read its units.
-
-    ``model``: without projection.
-    """
+    """Return for every layer the matrices that read its units."""
     core = model.core
     if getattr(core, "proj_size", 0):
         raise UnsupportedModelError(
@@ -73,8 +66,6 @@ class Folding:
     which it is read; its readers then read the prediction. With r the mean square of what cannot be
     predicted and ``o = sum_t E (adjoint_t . W[:, j])^2`` how strongly the outputs feel it, its cost is r o,
     summed over readers.
-
-    ``state``: the model's tensors in float64; changed by ``remove``.
     """
 
     def __init__(
@@ -157,10 +148,7 @@ def unit_scores(
 def thin_units(
     criterion: Criterion, model: RecurrentModel, count: int, *, compensate: bool
 ) -> tuple[RecurrentModel, dict[str, list[int]]]:
-    """Return the smaller model with ``count`` units fewer in every layer, and the units that stay.
-
-    ``model``: of plain parameters; left as it is.
-    """
+    """Return the smaller model with ``count`` units fewer in every layer, and the units that stay."""
     matrices = criterion.matrices(model)
     dtype = model.readout.weight.dtype
     state = {name: value.detach().double().clone() for name, value in model.state_dict().items()}

@@ -7,7 +7,7 @@ up to rounding of the last bit, so this is how such a network is judged and trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from hoplens.models.cells import TENSORS, WeightCell
 from hoplens.models.grids import Grid
 from hoplens.models.readers.modules import PARTS, weight_levels
-from hoplens.models.recurrent_model import RecurrentModel, last_steps
+from hoplens.models.recurrent_model import ModelInfo, RecurrentModel, last_steps
 
 Tap = Callable[[str, Tensor], Tensor]  # name and values of an operand -> what the product sees
 Add = Callable[[str, Tensor, Tensor], Tensor]  # weight, operand, product -> the product that counts
@@ -42,6 +42,21 @@ def run_model(
     ``add``: sees every product with its weight and bias.
     Returns (..., B, O), or (..., B, L, O) where ``info.every_step``.
     """
+    levels = weight_levels(model.core)
+    return run_levels(levels, model.info, tensors, inputs, lengths, tap=tap, add=add)
+
+
+def run_levels(
+    levels: Sequence[Sequence[WeightCell]],
+    info: ModelInfo,
+    tensors: Mapping[str, Tensor],
+    inputs: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    tap: Tap | None = None,
+    add: Add | None = None,
+) -> Tensor:
+    """Run cells by level and direction on given weights; all else as of `run_model`."""
     see: Tap = (lambda _, values: values) if tap is None else tap
 
     def affine(weight: str, bias: str, x: Tensor) -> Tensor:
@@ -49,16 +64,14 @@ def run_model(
         y = y + tensors[bias].unsqueeze(-2) if bias in tensors else y
         return y if add is None else add(weight, x, y)
 
-    info, core = model.info, model.core
     if info.window is not None and not info.every_step:
         inputs, lengths = last_steps(inputs, info.window, lengths)
-    levels = weight_levels(core)
     steps = list(inputs.unbind(1))
-    for level in range(core.num_layers):
+    for level, cells in enumerate(levels):
         seen = [see(f"x_l{level}", x) for x in steps]
         ways = [
             _run_cell(cell, tensors, f"_l{level}{suffix}", seen, see, affine)
-            for suffix, cell in zip(("", "_reverse"), levels[level], strict=False)
+            for suffix, cell in zip(("", "_reverse"), cells, strict=False)
         ]
         steps = ways[0] if len(ways) == 1 else [torch.cat(pair, dim=-1) for pair in zip(*ways, strict=True)]
     if info.every_step:

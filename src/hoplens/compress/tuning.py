@@ -25,18 +25,25 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
 
 
-def score(outputs: Tensor, targets: Tensor) -> float:
-    """Return accuracy for whole-number targets, else the explained share of the targets' variance.
+def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return what each sequence takes away from the score, float64 (N,); 1 minus their mean is the score.
 
-    ``outputs`` (..., O); ``targets`` (...,), or of the outputs' shape.
+    Classes: the share of wrong ones, weighted by valid steps. Values: the squared error over the variance of
+    the targets. ``outputs`` (N, O) or (N, L, O); ``targets`` as of `loss`.
     """
     _check(outputs, targets)
-    if targets.is_floating_point():
-        aimed = targets.to(outputs)
-        variance = aimed.flatten(0, -2).var(dim=0, correction=0).mean()
-        return float(1 - (outputs - aimed).square().mean() / variance)
-    counted = targets != IGNORED
-    return float((outputs.argmax(-1) == targets)[counted].double().mean())
+    if not targets.is_floating_point():
+        valid = (targets != IGNORED).double()
+        wrong = (outputs.argmax(-1) != targets).double() * valid
+        return wrong.reshape(len(targets), -1).sum(1) * len(targets) / valid.sum()
+    aimed = targets.to(outputs).double()
+    variance = aimed.flatten(0, -2).var(dim=0, correction=0).mean()
+    return (outputs.double() - aimed).square().reshape(len(targets), -1).mean(1) / variance
+
+
+def score(outputs: Tensor, targets: Tensor) -> float:
+    """Return accuracy for whole-number targets, else the explained share of the targets' variance."""
+    return 1 - float(losses(outputs, targets).mean())
 
 
 def _check(outputs: Tensor, targets: Tensor) -> None:

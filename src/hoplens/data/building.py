@@ -108,15 +108,11 @@ def assemble(
     *,
     name: str,
     form: str,
-    n_outputs: int,
     input_names: Sequence[str],
     output_names: Sequence[str],
-    standardise: bool,
+    standardise: bool = True,
 ) -> SequenceData:
-    """Pad, standardise on the training part, and put together.
-
-    ``standardise``: False where inputs are codes.
-    """
+    """Pad, standardise on the training part, and put together."""
     shortest = min(len(sequence) for sequence in sequences)
     if shortest < 1:
         raise ParameterError(f"{name}: every sequence needs at least 1 step, got one of 0")
@@ -141,7 +137,7 @@ def assemble(
         train=split(parts[0]),
         validation=split(parts[1]),
         test=split(parts[2]),
-        n_outputs=n_outputs,
+        n_outputs=len(output_names),
         input_names=tuple(input_names),
         output_names=tuple(output_names),
         mean=torch.tensor(mean, dtype=torch.float32),
@@ -179,9 +175,6 @@ def from_sequences(
     standardise: bool = True,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    source: str = OWN,
-    licence: str = OWN,
-    citation: str = OWN,
 ) -> SequenceData:
     """Make a data set of your own sequences.
 
@@ -203,7 +196,6 @@ def from_sequences(
         Whether to centre and scale each input by what it does in training; False for codes.
     input_names, output_names : sequences of str, optional
         Default "x0", "x1", ... and "y0", "y1", ...
-    source, licence, citation : str, default "your own"
 
     Returns
     -------
@@ -231,15 +223,16 @@ def from_sequences(
     _check_sequences(arrays, len(targets))
     goals = [np.asarray(t) for t in targets]
     n_outputs = _check_targets(goals, arrays, form)
+    if output_names is not None and len(output_names) != n_outputs:
+        raise ShapeError(f"output_names must hold {n_outputs} names, one an output, got {len(output_names)}")
     groups = np.asarray(goals) if form == "class" else np.zeros(len(arrays))
     return assemble(
         arrays,
         goals,
         split_three(groups, fractions, split_generator(seed)),
-        Origin(source, licence, citation),
+        Origin(OWN, OWN, OWN),
         name=name,
         form=form,
-        n_outputs=n_outputs,
         input_names=input_names or [f"x{n}" for n in range(arrays[0].shape[1])],
         output_names=output_names or [f"y{n}" for n in range(n_outputs)],
         standardise=standardise,
@@ -279,10 +272,7 @@ def _check_targets(goals: list[Array], arrays: list[Array], form: str) -> int:
 
 
 def file_in_package(package: str, *parts: str) -> Path:
-    """Return the path of a file or folder inside a package, which is looked up but not imported.
-
-    ``package``: name under which it is imported. ``*parts``: path below the package's folder.
-    """
+    """Return the path of a file or folder inside a package, which is looked up but not imported."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ParameterError(f"this data set is read from the package {package!r}: {INSTALL}")

@@ -116,7 +116,6 @@ def chorales(
         ORIGIN,
         name="chorales",
         form="step labels",
-        n_outputs=len(names),
         input_names=names,
         output_names=names,
         standardise=False,

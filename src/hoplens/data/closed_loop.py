@@ -158,11 +158,10 @@ def step_by_step(model: Any, readout: Any = None) -> Policy:
         For a bidirectional core, which needs the future, a model cut to its last steps, or what is neither
         model nor ensemble.
     """
-    many = getattr(model, "ensemble", model)  # what pruning several networks returns
-    if isinstance(many, Ensemble):
+    if isinstance(model, Ensemble):
         if readout is not None:
             raise ParameterError("the networks of an ensemble have their read-outs; leave readout= out")
-        return _together(many)
+        return _together(model)
     parts = parts_of(model, readout)
     stack = parts.stack()
     if isinstance(stack, Pathways):
@@ -192,7 +191,7 @@ def step_by_step(model: Any, readout: Any = None) -> Policy:
 
 def _is_model(policy: Any) -> bool:
     """Return whether a policy is a network, not a function of observations and state."""
-    if isinstance(getattr(policy, "ensemble", policy), Ensemble) or not callable(policy):
+    if isinstance(policy, Ensemble) or not callable(policy):
         return True
     return is_recurrent(policy) or (isinstance(policy, nn.Module) and bool(find_parts(policy)[0]))
 

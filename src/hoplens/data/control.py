@@ -314,10 +314,8 @@ def _demonstrated(
         origin,
         name=name,
         form="step class" if classes else "step values",
-        n_outputs=len(output_names),
         input_names=plant.shown,
         output_names=output_names,
-        standardise=True,
     )
 
 

@@ -59,10 +59,8 @@ def digits(*, rows: bool = False, seed: int = 0, fractions: Sequence[float] | No
         DIGITS,
         name="digits-rows" if rows else "digits",
         form="class",
-        n_outputs=10,
         input_names=[f"column {n}" for n in range(8)] if rows else ["pixel"],
         output_names=[str(n) for n in range(10)],
-        standardise=True,
     )
 
 

@@ -14,7 +14,6 @@ from hoplens.errors import NonFiniteError, ParameterError, ShapeError, Unsupport
 from hoplens.seeds import split_generator
 
 NEEDED = ("reset", "new_trial", "observation_space", "action_space")
-LICENCE = "as the environment's"
 
 
 def from_environment(
@@ -25,9 +24,6 @@ def from_environment(
     seed: int = 0,
     fractions: Sequence[float] = FRACTIONS,
     standardise: bool = True,
-    source: str | None = None,
-    licence: str = LICENCE,
-    citation: str = OWN,
 ) -> SequenceData:
     """Make a data set of trials of a cognitive task, e.g. of neurogym.
 
@@ -46,8 +42,6 @@ def from_environment(
         Training, validation and test.
     standardise : bool, default True
         Whether to centre and scale each input by what it does in training.
-    source, licence, citation : str, optional
-        What the data set says of its origin.
 
     Returns
     -------
@@ -100,10 +94,9 @@ def from_environment(
         [observed for observed, _ in drawn],
         [truth for _, truth in drawn],
         split_three(np.zeros(n_trials), fractions, generator, names="trials"),
-        Origin(source or f"trials of the environment {type(inner).__name__}", licence, citation),
+        Origin(f"trials of the environment {type(inner).__name__}", "as the environment's", OWN),
         name=name or type(inner).__name__,
         form="step class" if discrete else "step values",
-        n_outputs=n_outputs,
         input_names=_names(inner.observation_space, n_inputs, "input"),
         output_names=_names(inner.action_space, n_outputs, "action"),
         standardise=standardise,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,6 +49,9 @@ class TrainingTask(Protocol):
         ...
 
 
+S = TypeVar("S", bound="_Stream")
+
+
 class _Stream:
     """The random sources of the distinct seeds, and which network has which."""
 
@@ -61,6 +65,14 @@ class _Stream:
         self.index = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
         self.shared = len(distinct) == len(seeds)
 
+    def select(self: S, networks: Tensor) -> S:
+        """Return the stream of some of the networks, which goes on where this one is."""
+        part = copy.copy(self)
+        part.index = self.index[networks.to(self.index.device)]
+        places = torch.arange(len(self.sources), device=part.index.device)
+        part.shared = part.index.shape == places.shape and bool((part.index == places).all())
+        return part
+
     def noise(self, rows: int) -> Tensor:
         """Return uniform numbers (E, rows, B) in [0, 1) for dropout, the same for each seed."""
         drawn = torch.stack([torch.rand(rows, self.size, generator=source) for source in self.noises])
@@ -69,11 +81,7 @@ class _Stream:
 
 
 class TaskStream(_Stream):
-    """Batches of a task: each seed has its own stream, shared by all networks of that seed.
-
-    ``seeds``: one a network. ``batch``: samples B a step. ``device``, ``dtype``: where and in what precision
-    to draw.
-    """
+    """Batches of a task: each seed has its own stream, shared by all networks of that seed."""
 
     def __init__(
         self,
@@ -120,9 +128,6 @@ class SetStream(_Stream):
 
     All networks of a seed see the same batches and the same dropout noise. Every sequence comes once before
     any comes again; the rest of a round that fills no batch is left out of that round.
-
-    ``seeds``: one a network. ``batch``: sequences B a step; at most as many as there are. ``device``,
-    ``dtype``: where and in what precision to train.
     """
 
     def __init__(

@@ -86,7 +86,6 @@ def text(
         ORIGIN,
         name="text",
         form="step class",
-        n_outputs=len(LETTERS),
         input_names=names,
         output_names=names,
         standardise=False,

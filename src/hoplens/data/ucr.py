@@ -149,10 +149,8 @@ def _load(
         origin,
         name=name,
         form="class",
-        n_outputs=len(classes),
         input_names=input_names,
         output_names=tuple(classes.values()),
-        standardise=True,
     )
 
 

@@ -16,17 +16,18 @@ networks for optimized recurrent network computation"); the outputs returned are
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hoplens.compress.simulation import READOUT, run_levels
 from hoplens.errors import UnsupportedModelError, check_number
-from hoplens.export.source import read_source
-from hoplens.models.cells import Cell, WeightCell
-from hoplens.models.recurrent_model import ModelInfo
+from hoplens.export.source import Source, read_source
+from hoplens.models.cells import WeightCell
+from hoplens.models.readers.modules import PARTS
+from hoplens.models.recurrent_model import ModelInfo, last_steps
 from hoplens.models.rollout import as_batch
 
 
@@ -111,103 +112,80 @@ def event_cost(
             raise UnsupportedModelError(
                 f"events are what units send each other; the states of a {cell.label} are not what it shows"
             )
-    batch = as_batch(source.stack, inputs, lengths)
-    x, lengths, window = batch.inputs, batch.lengths, source.info.window
-    first = torch.zeros_like(lengths) if window is None else (lengths - window).clamp(min=0)
-    counter = _Counter(source.stack.cells, source.stack.readout(x), x, threshold)
+    stack, info = source.stack, source.info
+    batch = as_batch(stack, inputs, lengths)
+    x, lengths = batch.inputs, batch.lengths
+    if info.window is not None:
+        x, _ = last_steps(x, info.window, lengths)
+        lengths = lengths.clamp(max=info.window)
+    levels = [[cell for cell in level if isinstance(cell, WeightCell)] for level in stack.levels]
+    weights = _weights(source, levels, x)
+    messages = _Messages(threshold)
     with torch.no_grad():
-        shown = []
-        for t in range(x.shape[1]):
-            running = (first <= t) & (t < lengths)
-            last = running if source.info.every_step else lengths == t + 1
-            shown.append(counter.step(x[:, t], running, last, source.info.every_step))
-        states = torch.stack(shown, dim=1)
-        if not source.info.every_step:
-            states = states[torch.arange(len(x)), lengths - 1]
-        outputs = states @ source.stack.readout(x).mT
-        if source.offset is not None:
-            outputs = outputs + source.offset.to(outputs)
-    steps = lengths - first
-    reads = steps if source.info.every_step else torch.ones_like(steps)
+        outputs = run_levels(levels, replace(info, every_step=True), weights, x, tap=messages)
+    running = torch.arange(x.shape[1])[:, None] < lengths  # (L, B)
+    ends = torch.arange(x.shape[1])[:, None] == lengths - 1
+    by_part = dict.fromkeys(("in", "rec", "between", "out"), torch.zeros(len(x), dtype=torch.float64))
+    sent = torch.zeros(len(x), dtype=torch.float64)
+    for name, masks in messages.sent.items():
+        part, weight = _receivers(name)
+        mask = torch.stack(masks)  # (L, B, n)
+        if not name.startswith("h"):  # what goes back into its own level was sent as what it shows
+            sent = sent + (mask.sum(-1) * running).sum(0)
+        if name == "shown" and not info.every_step:  # a read-out at the end hears all that is not zero
+            mask = (torch.stack(messages.held) != 0) & ends[..., None]
+        fan = (weights[weight] != 0).sum(0).double()  # weights that are not zero and start at each sender
+        by_part[part] = by_part[part] + ((mask & running[..., None]).sum(0).double() @ fan)
+    reads = lengths if info.every_step else torch.ones_like(lengths)
+    step = sum(w.numel() for name, w in weights.items() if "core.weight" in name)
     return EventCost(
-        torch.stack(list(counter.by_part.values())).sum(dim=0),
-        counter.messages,
-        (steps * counter.dense_step + reads * counter.dense_read).double(),
-        steps + len(source.stack.levels),
-        counter.by_part,
-        outputs,
+        torch.stack(list(by_part.values())).sum(dim=0),
+        sent,
+        (lengths * step + reads * weights[READOUT[0]].numel()).double(),
+        lengths + len(levels),
+        by_part,
+        outputs if info.every_step else outputs[torch.arange(len(x)), lengths - 1],
     )
 
 
-class _Line:
-    """Values that many receivers hear: what was sent last, and how often each sender sent."""
+def _weights(source: Source, levels: list[list[WeightCell]], like: Tensor) -> dict[str, Tensor]:
+    """Return the weights of one way under the names that the simulation asks for."""
+    weights = {READOUT[0]: source.stack.readout(like)}
+    if source.offset is not None:
+        weights[READOUT[1]] = source.offset.to(like)
+    for n, (cell,) in enumerate(levels):
+        blocks = zip(PARTS, (cell.w_ih, cell.w_hh, cell.b_ih, cell.b_hh, cell.w_hr), strict=True)
+        weights |= {f"core.{part}_l{n}": w for part, w in blocks if w is not None and w.numel()}
+    return weights
 
-    def __init__(self, size: int, width: int, like: Tensor, threshold: float) -> None:
-        self.held = like.new_zeros(size, width)
+
+def _receivers(operand: str) -> tuple[str, str]:
+    """Return the part that messages of an operand count for, and the weight that they travel along."""
+    kind, _, level = operand.partition("_")
+    if kind == "shown":
+        return "out", READOUT[0]
+    if kind == "x":
+        return "in" if level == "l0" else "between", f"core.weight_ih_{level}"
+    return "rec", f"core.weight_{'hh' if kind == 'h' else 'hr'}_{level}"
+
+
+class _Messages:
+    """Who sends at each step, for every operand of a product; what is sent last is what the product sees."""
+
+    def __init__(self, threshold: float) -> None:
         self.threshold = threshold
+        self.sent: dict[str, list[Tensor]] = {}
+        self.last: dict[str, Tensor] = {}
+        self.held: list[Tensor] = []  # what the read-out knows after every step
 
-    def send(self, values: Tensor, running: Tensor) -> Tensor:
-        """Return who sends, (B, n) of bool; afterwards ``held`` is what the receivers know."""
+    def __call__(self, name: str, values: Tensor) -> Tensor:
         if self.threshold == 0:
-            sent = (values != 0) & running[:, None]
-            self.held = values
+            sends = values != 0
         else:
-            sent = ((values - self.held).abs() > self.threshold) & running[:, None]
-            self.held = torch.where(sent, values, self.held)
-        return sent
-
-
-class _Counter:
-    def __init__(self, cells: tuple[Cell, ...], readout: Tensor, like: Tensor, threshold: float) -> None:
-        size = len(like)
-        self.cells = [cell for cell in cells if isinstance(cell, WeightCell)]
-        self.states = [like.new_zeros(size, cell.n_state) for cell in self.cells]
-        self.entry = _Line(size, like.shape[-1], like, threshold)
-        self.lines = [_Line(size, cell.n_outputs, like, threshold) for cell in self.cells]
-        self.inner = [_Line(size, cell.hidden, like, threshold) for cell in self.cells]
-        self.sent = [torch.zeros(size, cell.n_outputs, dtype=torch.bool) for cell in self.cells]
-        self.readout = readout
-        weights = [w for c in self.cells for w in (c.w_ih, c.w_hh, c.w_hr) if w is not None]
-        self.dense_step, self.dense_read = sum(w.numel() for w in weights), readout.numel()
-        zeros = torch.zeros(size, dtype=torch.float64)
-        self.messages = zeros
-        self.by_part = dict.fromkeys(("in", "rec", "between", "out"), zeros)
-
-    def step(self, x: Tensor, running: Tensor, read: Tensor, every_step: bool) -> Tensor:
-        """Take one step of the sequences in ``running``, read out those in ``read``; return what is read."""
-        sent = self.entry.send(x, running)
-        self._message(sent)
-        heard = self.entry.held
-        for n, cell in enumerate(self.cells):
-            self._events("between" if n else "in", sent, cell.w_ih)
-            self._events("rec", self.sent[n] & running[:, None], cell.w_hh)  # sent after the step before
-            state = self._advance(n, heard, running)
-            self.states[n] = torch.where(running[:, None], state, self.states[n])
-            sent = self.sent[n] = self.lines[n].send(cell.emit(self.states[n]), running)
-            self._message(sent)
-            heard = self.lines[n].held
-        # a read-out after every step goes on with what it knows; one at the end hears all that is not zero
-        self._events("out", (sent if every_step else heard != 0) & read[:, None], self.readout)
-        return heard
-
-    def _advance(self, n: int, heard: Tensor, running: Tensor) -> Tensor:
-        """Return the new state of a cell whose weights see what was sent, its leaks and gates all of it."""
-        cell, state = self.cells[n], self.states[n]
-        local = copy.copy(cell)
-        # the weights' own product is corrected by a bias of each sequence
-        local.b_hh = cell.b_hh + (self.lines[n].held - cell.emit(state)) @ cell.w_hh.mT
-        if local.w_hr is None:
-            return local.step(state, heard)
-        projection, local.w_hr = local.w_hr, None
-        inner, c = local.step(state, heard).split(cell.hidden, dim=-1)
-        sent = self.inner[n].send(inner, running)
-        self._message(sent)
-        self._events("rec", sent, projection)
-        return torch.cat([self.inner[n].held @ projection.mT, c], dim=-1)
-
-    def _message(self, sent: Tensor) -> None:
-        self.messages = self.messages + sent.sum(dim=-1)
-
-    def _events(self, part: str, sent: Tensor, weight: Tensor) -> None:
-        fan = (weight != 0).sum(dim=0).double()  # weights that are not zero and start at each sender
-        self.by_part[part] = self.by_part[part] + sent.double() @ fan
+            known = self.last.get(name, torch.zeros_like(values))
+            sends = (values - known).abs() > self.threshold
+            values = self.last[name] = torch.where(sends, values, known)
+        self.sent.setdefault(name, []).append(sends)
+        if name == "shown":
+            self.held.append(values)
+        return values

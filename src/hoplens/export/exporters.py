@@ -22,12 +22,12 @@ from hoplens.export.onnx_file import OnnxExport, export_onnx, runtime
 from hoplens.registry import Registry
 
 
-def takes_any(model: Any) -> bool:  # noqa: ARG001 - what an exporter asks of a model
+def takes_any(candidate: Any) -> bool:  # noqa: ARG001 - what an exporter asks of a model
     """Return True: every model can be written.
 
     Parameters
     ----------
-    model : RecurrentModel or Quantised
+    candidate : RecurrentModel or Quantised
     """
     return True
 

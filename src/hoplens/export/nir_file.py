@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hoplens.compress.tuning import score
-from hoplens.errors import ExportError, ParameterError, check_choice, check_count, check_number
+from hoplens.errors import ExportError, check_choice, check_count, check_number
 from hoplens.export.nir_graph import leaky_cells, linear_graph, spiking_graph
 from hoplens.export.nir_simulation import METHODS, load_nir, read_nir, simulate_nir
 from hoplens.export.onnx_file import TOLERANCE
@@ -25,7 +25,6 @@ from hoplens.models.tensors import as_sequences
 from hoplens.seeds import generator
 from hoplens.version import __version__
 
-TARGETS = ("auto", "linear", "spiking")
 SAMPLES = (16, 20)  # random sequences and steps to compare on, where none are given
 HEADROOM = 1.1  # populations cover this much more than the largest drive seen
 WORST = 0.5  # share of the outputs' variance that a spiking network may miss
@@ -77,7 +76,6 @@ def export_nir(
     *,
     readout: Any = None,
     info: ModelInfo | None = None,
-    target: str = "auto",
     dt: float = 1e-3,
     method: str = "euler",
     neurons: int = 32,
@@ -101,8 +99,6 @@ def export_nir(
     readout : nn.Linear, 1-wide nn.Conv1d or matrix (O, H), optional
     info : ModelInfo, optional
         Default that of a RecurrentModel. Its window and names are written into the file's metadata.
-    target : {"auto", "linear", "spiking"}
-        ``auto``: exact where all units are linear, else spiking.
     dt : float, default 1e-3
         Seconds that one time step of the network lasts.
     method : {"euler", "zoh"}
@@ -132,16 +128,12 @@ def export_nir(
         If the file cannot be written.
     """
     nir = load_nir()
-    check_choice("target", target, TARGETS)
     check_choice("method", method, METHODS)
     check_number("dt", dt, above=0.0)
     check_count("neurons", neurons, least=2)
     check_count("substeps", substeps)
     source = read_source(model, readout, info)
-    linear = all(cell.nonlinearity == "linear" for cell in leaky_cells(source))
-    if target == "linear" and not linear:
-        raise ParameterError('NIR has no tanh or relu; export a network of such units with target="spiking"')
-    exact = linear and target != "spiking"
+    exact = all(cell.nonlinearity == "linear" for cell in leaky_cells(source))
     x = _samples(source, inputs)
     if exact:
         graph, substeps = linear_graph(source, dt=dt, method=method), 1

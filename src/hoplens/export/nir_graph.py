@@ -134,8 +134,6 @@ def population(nonlinearity: str, largest: Any, neurons: int, method: str) -> Po
     """Return neurons whose spikes decode to f(u) for ``|u| <= largest``, least squares on their own curves.
 
     Encoders point up and down in turn; the drives at which neurons begin to fire are spread evenly.
-
-    ``largest`` (H,). ``method``: how the neurons will be simulated.
     """
     sign = np.where(np.arange(neurons) % 2 == 0, 1.0, -1.0)
     start = np.linspace(-1.0, 0.9, neurons) * sign  # in shares of the largest drive

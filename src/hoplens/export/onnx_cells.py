@@ -29,10 +29,7 @@ def transposed(graph: Graph, levels: Mapping[str, Levels], name: str, weight: Te
 
 
 class Nodes:
-    """The equations of a cell as nodes of a graph; constants go to the graph around it.
-
-    ``body``, ``graph``: of one time step, and the one around it.
-    """
+    """The equations of a cell as nodes of a graph; constants go to the graph around it."""
 
     def __init__(self, body: Graph, graph: Graph) -> None:
         self.body, self.graph = body, graph
@@ -139,10 +136,7 @@ def add_state(graph: Graph, part: str, number: int, size: int) -> str:
 
 
 class CellWriter:
-    """Adds the cells of a network to a graph, level by level.
-
-    ``stateful``: whether states are inputs and outputs of the graph.
-    """
+    """Adds the cells of a network to a graph, level by level."""
 
     def __init__(self, graph: Graph, source: Source, stateful: bool) -> None:
         self.graph, self.source, self.levels, self.stateful = graph, source, source.levels, stateful

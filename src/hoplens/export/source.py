@@ -69,11 +69,7 @@ class Source:
 
 
 def read_source(model: Any, readout: Any = None, info: ModelInfo | None = None) -> Source:
-    """Return a model as a `Source`.
-
-    ``model``: what `hoplens.models.readers.models.parts_of` takes. ``readout``: not with a model that has
-    one. ``info``: default: that of the model.
-    """
+    """Return a model as a `Source`."""
     parts = parts_of(model, readout)
     stack, offset = parts.stack(), parts.offset()
     if isinstance(stack, Pathways):

@@ -33,11 +33,7 @@ class Levels(NamedTuple):
 
 
 class Graph:
-    """An ONNX graph in the making: nodes, weights, and names that are never given twice.
-
-    ``taken``: names of the graph
-    around it, which must not come twice.
-    """
+    """An ONNX graph in the making: nodes, weights, and names that are never given twice."""
 
     def __init__(self, taken: dict[str, int] | None = None) -> None:
         self.nodes: list[Any] = []

@@ -4,9 +4,8 @@ from hoplens.graph.parts import Layer, Leak, LowRank
 from hoplens.graph.pathways import Pathways
 from hoplens.graph.radius import LeadingEigenvalue, leading_eigenvalue, rescale, spectral_radius
 from hoplens.graph.scaled import ScaledMaps
-from hoplens.graph.scores import saliency, top_mask
 
 __all__ = [
     "Layer", "LeadingEigenvalue", "Leak", "LowRank", "Pathways", "ScaledMaps", "leading_eigenvalue",
-    "rescale", "saliency", "spectral_radius", "top_mask",
+    "rescale", "spectral_radius",
 ]  # fmt: skip

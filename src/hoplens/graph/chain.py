@@ -53,10 +53,7 @@ def make_step(w_in: Tensor, w_rec: Tensor, w_out: Tensor) -> Step:
 
 
 class Chain:
-    """The recursion over hops, forwards and backwards, in segments.
-
-    ``step``: one hop. ``length``: number of hop maps. ``factor``: multiplies every hop.
-    """
+    """The recursion over hops, forwards and backwards, in segments."""
 
     def __init__(self, step: Step, length: int, factor: float = 1.0) -> None:
         self.step, self.length, self.factor = step, length, factor

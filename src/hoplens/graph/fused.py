@@ -136,8 +136,6 @@ class Doubling:
     With ``S_j`` the stacked rows of the first 2^j hops and ``P_j = (factor W)^(2^j)``,
     ``S_(j+1) = [S_j; S_j P_j]`` and ``P_(j+1) = P_j P_j``. More arithmetic than one hop at a time
     (``6 log2(length) H^3``), fewer calls: worth it where a call costs more than its arithmetic.
-
-    ``step``: of one network. ``length``: number of hop maps. ``factor``: multiplies every hop.
     """
 
     def __init__(self, step: DenseStep, length: int, factor: float = 1.0) -> None:

@@ -22,27 +22,10 @@ def saliency(
     ``magnitude`` is ``|W|``. ``pathway`` is ``|W * d/dW sum_k |H_k|^2 / 2|``: how much the squared hop maps
     change, to first order, when the weight shrinks.
 
-    Parameters
-    ----------
-    net : Pathways
-        Dense, any leading axes.
-    by : {"magnitude", "pathway"}
-        The score.
-    horizon : int
-        Time steps for ``pathway``.
-    removable : Tensor, shape (..., H, H), optional
-        The part of w_rec that removing a weight takes away: in a leaky network ``a W``, without the
-        self-loops ``(1 - a) I`` of the leak. Default all of it.
-
-    Returns
-    -------
-    Tensor, shape (..., H, H)
-        Not negative; zero for a weight that is zero.
-
-    Raises
-    ------
-    ParameterError
-        If w_rec is sparse, or ``pathway`` comes without a horizon.
+    ``net``: dense, any leading axes. ``by``: the score. ``horizon``: time steps for ``pathway``.
+    ``removable`` (..., H, H), optional: the part of w_rec that removing a weight takes away: in a leaky
+    network ``a W``, without the self-loops ``(1 - a) I`` of the leak. Default all of it. Returns (..., H,
+    H): not negative; zero for a weight that is zero.
     """
     check_choice("score", by, SCORES)
     if net.is_sparse:
@@ -63,22 +46,9 @@ def saliency(
 def top_mask(scores: Tensor, amount: float | Tensor) -> Tensor:
     """Return which weights stay when a share of each network's weights with the lowest scores goes.
 
-    Parameters
-    ----------
-    scores : Tensor, shape (..., H, H)
-        Not negative.
-    amount : float or Tensor of shape (...,)
-        Share removed, in [0, 1], of all H * H weights; rounded to whole weights.
-
-    Returns
-    -------
-    Tensor of bool, shape (..., H, H)
-        Exactly ``round(amount * H * H)`` entries are False; ties go by position.
-
-    Raises
-    ------
-    ParameterError
-        If an amount is outside [0, 1].
+    ``scores`` (..., H, H): not negative. ``amount`` (...,): share removed, in [0, 1], of all H * H weights;
+    rounded to whole weights. Returns (..., H, H): exactly ``round(amount * H * H)`` entries are False; ties
+    go by position.
     """
     flat = scores.flatten(-2)
     share = torch.as_tensor(amount, dtype=torch.float64, device=flat.device)

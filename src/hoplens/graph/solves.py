@@ -91,8 +91,6 @@ def sum_walks(net: Pathways, damping: Tensor) -> Solved:
 
     Differentiable; added up in float64. With u the unit roundoff, a sum of n products of up to n factors of
     inner dimension H is off by at most ``g / (1 - g)`` times the same sum of magnitudes, g = n (H + 2) u.
-
-    ``damping`` (...,): factor on every hop of each network.
     """
     wide = net.to(torch.float64)
     by = damping.double()[..., None, None]

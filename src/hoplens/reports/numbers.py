@@ -69,6 +69,17 @@ def interval(low: object, high: object) -> str:
     return "" if MISSING in texts else f"{texts[0]} to {texts[1]}"
 
 
+def p_value(p: float) -> str:
+    """Write a p value, none smaller than 0.001."""
+    return "< 0.001" if p < 0.001 else number(p, 2)
+
+
+def text(value: object) -> str:
+    """Write a number or a text; nothing where it is missing."""
+    written = number(value)
+    return "" if written == MISSING else written
+
+
 def count(n: int, noun: str) -> str:
     """Write a count with its noun: 1 task, 5 tasks."""
     return f"{n:,} {noun if n == 1 else noun + 's'}"

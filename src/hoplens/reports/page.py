@@ -131,13 +131,14 @@ def render_study_report(results: StudyResults) -> str:
         title="What the study found",
         paragraph=lead or verdict(results),
         tiles=tiles(results),
-        duels=tables.duel_rows(duels(results)),
+        duels=duels(results),
         summary=tables.summary_table(with_targets(results.summary, results.networks)),
         groups=groups,
         ablation=tables.summary_table(with_targets(results.ablation, results.networks)),
-        anchors=tables.anchor_rows(results.anchors),
-        aims=tables.aim_rows(results.aims),
-        settings=tables.settings_rows(results.settings),
+        anchors=tables.records(results.anchors),
+        # missed ones first: they are what a reader must not overlook
+        aims=sorted(tables.records(results.aims), key=lambda aim: bool(aim["met"])),
+        settings=dict(results.settings),
         notes=tables.network_notes(results.networks),
         definitions=tables.definitions(results),
     )

@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hoplens.reports import theme
+from hoplens.reports.numbers import interval, number, p_value, text
+from hoplens.reports.study import agreement
 from hoplens.text import for_markdown, for_page
 
 DIGITS = 6  # more than a reader or a plot needs, and a third of the bytes of all seventeen
@@ -36,16 +38,18 @@ def render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.globals["interval"] = interval
+    templates.filters |= {"number": number, "p_value": p_value, "text": text, "agreement": agreement}
     # no line starts with a percent sign
-    templates.filters["tie"] = lambda text: text.replace(" %", "\u00a0%")
+    templates.filters["tie"] = lambda written: written.replace(" %", "\u00a0%")
     colours = {mode: theme.variables(dark=mode == "dark") for mode in ("light", "dark")}
     return templates.get_template(template).render(**content, **colours)
 
 
 def script_json(value: Any) -> Markup:
     """Return JSON that may stand inside a ``<script>`` element whatever names it holds."""
-    text = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return Markup(text.translate(UNSAFE))
+    data = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(data.translate(UNSAFE))
 
 
 def _plain(value: Any) -> Any:

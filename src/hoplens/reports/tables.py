@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
 from hoplens.plots.style import method_label, method_order, method_styles
 from hoplens.reports.numbers import MISSING, count, interval, number, strength
-from hoplens.reports.study import Duel, agreement, lost_share
+from hoplens.reports.study import lost_share
 from hoplens.reports.theme import mark
 from hoplens.studies.comparison.results import StudyResults
 from hoplens.studies.measures import BUILT_IN, MEASURES, Measure, kept_columns, kept_share, measure_info
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEPT_SHOWN = ("kept_70",)  # the curves show the others
-OUTCOMES = {"better": "better", "worse": "worse", "unclear": "no clear difference", "untested": "not tested"}
 
 
 class MeanCell(NamedTuple):
@@ -68,7 +66,7 @@ def summary_table(summary: pd.DataFrame) -> Table:
     styles = method_styles(summary["method"])
     blocks = []
     for task in dict.fromkeys(summary["task"]):
-        rows = {str(row["method"]): row for row in _records(summary[summary["task"] == task])}
+        rows = {str(row["method"]): row for row in records(summary[summary["task"] == task])}
         target = _float(next(iter(rows.values())).get("target_active_hops"))
         winners = {name: _best(rows, name, target) for name in names}
         lines = [
@@ -114,55 +112,9 @@ def _best(rows: dict[str, dict[str, Any]], name: str, target: float) -> set[str]
     return best if len(best) < len(values) else set()
 
 
-def duel_rows(duels: Sequence[Duel]) -> list[dict[str, str]]:
-    """Return the table of the recommended recipe against the better of L1 and the paper's recipe."""
-    return [
-        {
-            "task": duel.task,
-            "ours": number(duel.ours),
-            "reference": duel.reference,
-            "theirs": number(duel.theirs),
-            "ratio": number(duel.ratio, 2),
-            "difference": number(duel.difference),
-            "interval": interval(duel.low, duel.high),
-            "p": _p_value(duel.p),
-            "p_holm": _p_value(duel.p_holm),
-            "n": number(duel.n) if duel.n else MISSING,
-            "outcome": duel.outcome,
-            "words": OUTCOMES[duel.outcome],
-        }
-        for duel in duels
-    ]
-
-
-def anchor_rows(anchors: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the table against the paper's numbers."""
-    return [
-        {
-            "claim": number(row["claim"]),
-            "paper": number(row["paper"]),
-            "ours": number(row["ours"]),
-            "interval": interval(row.get("low"), row.get("high")),
-            "agrees": agreement(row["agrees"]),
-            "note": _text(row.get("note")),
-        }
-        for row in _records(anchors)
-    ]
-
-
-def aim_rows(aims: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return every aim, missed ones first: they are what a reader must not overlook."""
-    rows = [
-        {
-            "aim": _text(row["aim"]),
-            "target": number(row["target"]),
-            "measured": number(row["measured"]),
-            "met": bool(row["met"]),
-            "where": _text(row.get("where")),
-        }
-        for row in _records(aims)
-    ]
-    return sorted(rows, key=lambda row: bool(row["met"]))
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame by the names of its columns."""
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def network_notes(networks: pd.DataFrame) -> list[str]:
@@ -197,24 +149,10 @@ def definitions(results: StudyResults) -> list[Measure]:
     return known
 
 
-def settings_rows(settings: Any) -> list[tuple[str, str]]:
-    """Return the settings as pairs of texts."""
-    return [(str(name), number(value, 6)) for name, value in dict(settings).items()]
-
-
 def plain_rows(frame: pd.DataFrame) -> list[list[str]]:
     """Return a frame as rows of texts, its columns' names first."""
     names = [measure_info(str(name)).label for name in frame.columns]
     return [names, *([number(value) for value in row] for row in frame.itertuples(index=False))]
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
-
-
-def _text(value: object) -> str:
-    text = number(value)
-    return "" if text == MISSING else text
 
 
 def _float(value: object) -> float:
@@ -226,17 +164,10 @@ def _whole(value: object) -> int | None:
     return int(size) if math.isfinite(size) else None
 
 
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else number(p, 2)
-
-
 __all__ = [
-    "aim_rows",
-    "anchor_rows",
     "definitions",
-    "duel_rows",
     "network_notes",
     "plain_rows",
-    "settings_rows",
+    "records",
     "summary_table",
 ]

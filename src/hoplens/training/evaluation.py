@@ -16,7 +16,12 @@ EVALUATION_BATCH = 512  # test sequences run at once, to bound memory
 
 
 def evaluate(
-    task: TrainingTask, ensemble: Ensemble, *, samples: int = 4096, seed: int = 0
+    task: TrainingTask,
+    ensemble: Ensemble,
+    *,
+    samples: int = 4096,
+    seed: int = 0,
+    validation: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return test error and accuracy of every network, each of shape (E,).
 
@@ -30,6 +35,8 @@ def evaluate(
         Number of test sequences.
     seed : int, default 0
         Of the test data; never the training data of any seed.
+    validation : bool, default False
+        Draw from a stream of its own, by which something may be chosen.
 
     Returns
     -------
@@ -40,7 +47,10 @@ def evaluate(
         Share of outputs on the right side of 0 (of the logit, for "sign").
     """
     device, dtype = ensemble.weight.device, ensemble.weight.dtype
-    source = generator("test data", seed, device=device)
+    if validation:
+        source = generator("validation data", seed, device=device)
+    else:
+        source = generator("test data", seed, device=device)
     inputs, targets = task.sample(samples, generator=source, dtype=dtype)
     predict = ensemble.predict if targets.dim() == 2 else ensemble.predict_steps
     with torch.no_grad():

@@ -91,22 +91,26 @@ class Loop:
         self.losses = torch.full(shape, math.nan, dtype=recurrent.dtype, device=recurrent.device)
         self.diverged_at = torch.full((len(networks),), -1, dtype=torch.int64, device=recurrent.device)
         self.safe = ensemble.clone()
+        self.networks, self.done = list(networks), 0  # and steps
 
-    def train(self, progress: Callable[[int, int], Any] | None = None) -> None:
-        """Run all steps.
+    def train(self, progress: Callable[[int, int], Any] | None = None, *, until: int | None = None) -> None:
+        """Run the steps that are left, or those before ``until``.
 
         Parameters
         ----------
         progress : callable, optional
             Called as ``progress(steps done, steps)`` now and then.
+        until : int, optional
         """
         steps = self.settings.steps
-        for step in range(steps):
+        stop = steps if until is None else min(until, steps)
+        for step in range(self.done, stop):
             self.step(step, *self.data.batch(step))
-            if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
+            self.done = step + 1
+            if self.done % CHECK_EVERY == 0 or self.done == stop:
                 self._set_aside_diverged(step)
                 if progress is not None:
-                    progress(step + 1, steps)
+                    progress(self.done, steps)
 
     @torch.no_grad()
     def step(self, step: int, *batch: Any) -> None:

@@ -60,6 +60,8 @@ class TrainingResult(Shown):
         What was learnt; None in a loaded result.
     networks : tuple of Network
         Recipe, strength and seed of each, in the order of every E axis; empty in a loaded result.
+    search : pandas.DataFrame or None
+        Of ``strengths="auto"``: one row a strength and rung, its mean validation error, whether it went on.
     """
 
     ensemble: Ensemble
@@ -71,14 +73,15 @@ class TrainingResult(Shown):
     modules: tuple[Any, Any] = (None, None)
     task: TrainingTask | SequenceData | None = None
     networks: tuple[Network, ...] = ()
+    search: pd.DataFrame | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         size, cell = self.ensemble.size, self.ensemble.cell
         methods = ", ".join(map(str, dict.fromkeys(self.metrics["method"])))
-        best = self.metrics["test_error"].min()
+        best = float(self.metrics["test_error"].iloc[self.best])
         return (
             f"TrainingResult: {size} {cell} networks of {self.ensemble.n_hidden} units ({methods})\n"
-            f"least test error {best:.4g}; .metrics has all"
+            f"test error of the best {best:.4g}; .metrics has all"
         )
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -105,8 +108,9 @@ class TrainingResult(Shown):
 
     @property
     def best(self) -> int:
-        """Row of the network of least test error; the first where all diverged."""
-        errors = [math.inf if math.isnan(e) else e for e in self.metrics["test_error"]]
+        """Row of the network of least validation error, of tasks test error; the first where all diverged."""
+        measure = "validation_error" if "validation_error" in self.metrics else "test_error"
+        errors = [math.inf if math.isnan(e) else e for e in self.metrics[measure]]
         return errors.index(min(errors))
 
     def model(self, n: int | None = None) -> RecurrentModel:

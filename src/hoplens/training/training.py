@@ -29,6 +29,7 @@ from hoplens.models.initial import check_mixes
 from hoplens.models.recurrent_model import ModelInfo
 from hoplens.progress import Progress, reporting
 from hoplens.training.evaluation import evaluate, evaluate_split
+from hoplens.training.halving import default_strengths, train_halving
 from hoplens.training.recipes import Recipe
 from hoplens.training.result import TrainingResult
 from hoplens.training.settings import Network, Settings
@@ -48,7 +49,7 @@ def train(
     recipe: Recipe | str | Sequence[Recipe | str],
     *,
     seeds: int | Sequence[int] = 1,
-    strengths: float | Sequence[float] = 1e-3,
+    strengths: float | Sequence[float] | str = 1e-3,
     cell: str = "tanh",
     hidden: int = 32,
     steps: int | None = None,
@@ -83,8 +84,11 @@ def train(
         From `hoplens.recipes`, or by name. A recipe without penalty is trained once a seed, with strength 0.
     seeds : int or sequence of int, default 1
         Seeds of weights, data and dropout; a number n stands for 0 .. n - 1.
-    strengths : float or sequence of float, default 1e-3
-        Factors of the penalty; coefficients of weight decay; dropout rates.
+    strengths : float, sequence of float or "auto", default 1e-3
+        Factors of the penalty; coefficients of weight decay; dropout rates. "auto": of each recipe up to
+        eight strengths begin as one batch, and the losers on validation data are dropped by successive
+        halving, all seeds together: 1.7 times the training of one strength. The result holds the chosen ones,
+        and ``result.search`` how they were chosen.
     cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm", "mingru", "lru"}, default "tanh"
     hidden, lr, decay, clip, horizon, at, eager
         See `hoplens.training.settings.Settings`.
@@ -134,11 +138,15 @@ def train(
         horizon=horizon,
         at=at,
     )
+    automatic = isinstance(strengths, str)
+    if automatic and strengths != "auto":
+        raise ParameterError(f'strengths= takes numbers or "auto", got {strengths!r}')
     with reporting(progress, "training") as call:
         return train_networks(
             source,
             _networks(recipe, seeds, strengths),
             settings,
+            halving=automatic,
             mask=mask,
             w_rec=w_rec,
             input_units=input_units,
@@ -168,7 +176,7 @@ def _source(source: Source | str) -> Source:
 def _networks(
     recipe: Recipe | str | Sequence[Recipe | str],
     seeds: int | Sequence[int],
-    strengths: float | Sequence[float],
+    strengths: float | Sequence[float] | str,
 ) -> list[Network]:
     listed = [recipe] if isinstance(recipe, Recipe | str) else list(recipe)
     # registered recipes are known to a layer above
@@ -177,13 +185,17 @@ def _networks(
     ]
     if isinstance(seeds, int):
         seeds = range(check_count("seeds", seeds))
-    factors = tuple(strengths) if isinstance(strengths, Iterable) else (strengths,)
-    count = sum(len(seeds) * (len(factors) if r.has_strength else 1) for r in recipes)
+    if isinstance(strengths, str):
+        factors = {r: default_strengths(r) for r in recipes}
+    else:
+        given = tuple(strengths) if isinstance(strengths, Iterable) else (strengths,)
+        factors = dict.fromkeys(recipes, given)
+    count = sum(len(seeds) * (len(factors[r]) if r.has_strength else 1) for r in recipes)
     check_memory(f"a list of {count} networks", 200 * count, "take fewer seeds, strengths or recipes")
     return [
         Network(r, float(strength), int(seed))
         for r in recipes
-        for strength in (factors if r.has_strength else (0.0,))
+        for strength in (factors[r] if r.has_strength else (0.0,))
         for seed in seeds
     ]
 
@@ -199,9 +211,13 @@ def train_networks(
     output_units: Tensor | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    halving: bool = False,
     progress: Any = None,
 ) -> TrainingResult:
-    """Train any mixture of networks of one shape as one batch; see `train`."""
+    """Train any mixture of networks of one shape as one batch; see `train`.
+
+    With ``halving`` only the best strength of each recipe is trained to the end and returned.
+    """
     source = _source(source)
     _check(source, networks, settings)
     settings.check_memory(
@@ -230,7 +246,13 @@ def train_networks(
         input_units=_check_units("input_units", input_units, settings.hidden),
         output_units=_check_units("output_units", output_units, settings.hidden),
     )
-    run.train(progress)
+    search = None
+    if halving:
+        run, search = train_halving(run, progress)
+        networks = [network for network in networks if network in set(run.networks)]
+        order = torch.tensor([networks.index(network) for network in run.networks])
+    else:
+        run.train(progress)
     back = torch.argsort(order).to(run.losses.device)
     ensemble, diverged = run.ensemble.select(back), run.diverged_at[back]
     return TrainingResult(
@@ -243,6 +265,7 @@ def train_networks(
         modules=(getattr(source, "input_modules", None), getattr(source, "output_modules", None)),
         task=source,
         networks=tuple(networks),
+        search=search,
     )
 
 

@@ -20,6 +20,7 @@ from hoplens.models.readers.graphs import read_graph, read_matrix
 from hoplens.models.readers.models import ModelParts, is_recurrent, parts_of
 from hoplens.models.readers.modules import leaky, leaky_blocks, unreadable
 from hoplens.models.readers.opening import open_parts
+from hoplens.models.recurrent_model import ModelInfo
 from hoplens.models.rollout import Batch, as_batch, run, split_state
 from hoplens.models.stack import Stack, one_direction
 
@@ -154,7 +155,16 @@ def read(
         return stack
     if check_choice("direction", direction, DIRECTIONS) != "both":
         stack = one_direction(stack, direction)
-    return _linearise(stack, at, inputs, lengths)
+    return _named(_linearise(stack, at, inputs, lengths), parts.info)
+
+
+def _named(net: Pathways, info: ModelInfo) -> Pathways:
+    """Return the graph with the names that a model knows of its inputs and outputs."""
+    sources, outputs = info.input_names, info.output_names
+    return net.rename(
+        input_names=sources if sources is not None and len(sources) == net.n_inputs else None,
+        output_names=outputs if outputs is not None and len(outputs) == net.n_outputs else None,
+    )
 
 
 def _noted(parts: ModelParts) -> Stack | Pathways:

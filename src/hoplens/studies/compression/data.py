@@ -85,19 +85,16 @@ def every_step(split: Split) -> bool:
     return split.targets.dim() == (3 if split.targets.is_floating_point() else 2)
 
 
-def rows(split: Split, chosen: Tensor) -> Split:
-    """Return some of the sequences.
-
-    ``chosen``: which, in the wanted order.
-    """
-    return Split(split.inputs[chosen], split.targets[chosen], split.lengths[chosen])
-
-
 def halves(split: Split, seed: int) -> tuple[Split, Split]:
     """Return two halves of the sequences, at random: one to choose on, one to report on."""
     order = torch.randperm(len(split), generator=generator("halves of the test data", seed))
     middle = len(split) // 2
-    return rows(split, order[:middle].sort().values), rows(split, order[middle:].sort().values)
+
+    def part(rows: Tensor) -> Split:
+        rows = rows.sort().values
+        return Split(split.inputs[rows], split.targets[rows], split.lengths[rows])
+
+    return part(order[:middle]), part(order[middle:])
 
 
 def fit_info(model: RecurrentModel, path: Path, split: Split) -> RecurrentModel:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hoplens.compress.tuning import losses
 from hoplens.data.sets import Split
 from hoplens.export import event_cost
 from hoplens.export.exporters import EXPORTERS
 from hoplens.export.latency import RUNTIMES, measure_latency, time_runs
 from hoplens.models.recurrent_model import RecurrentModel
-from hoplens.studies.compression.files import losses, open_file
 from hoplens.studies.compression.search import (
     MODEL,
     CandidateRecord,
@@ -25,6 +25,7 @@ from hoplens.studies.compression.search import (
     Choice,
     exporters,
     file_name,
+    open_file,
 )
 from hoplens.studies.statistics import Interval, bootstrap_mean
 
@@ -86,11 +87,7 @@ def measure(
     *,
     seconds: float,
 ) -> Result:
-    """Measure the chosen candidate and the model as given on the sequences held back.
-
-    ``records``: of ``search``; the first is the model as given. ``seconds``: how long each comparison of
-    latencies takes.
-    """
+    """Measure the chosen candidate and the model as given on the sequences held back."""
     given, chosen = records[0], choice.record
     before, after = (losses(search.run_on(one, report), report.targets) for one in (given, chosen))
     others = [r for r in records if r.candidate == chosen.candidate and r.format != chosen.format]

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hoplens.compress.quantisation import Quantised
+from hoplens.compress.tuning import losses
 from hoplens.data.sets import Split
 from hoplens.errors import ExportError, FileError, NonFiniteError, UnsupportedModelError
 from hoplens.export.exporters import EXPORTERS, Exporter
@@ -28,9 +30,9 @@ from hoplens.studies.compression.candidates import (
     search_key,
     windows_to_try,
 )
-from hoplens.studies.compression.files import losses, run_file
 
 FORMAT = 2  # of the records
+BATCH = 256  # sequences run at once, to bound memory
 GIVEN = "onnx"  # the format of the model as given
 HOPELESS = 0.05  # loss of the score
 MARK = "compress.json"
@@ -66,6 +68,37 @@ def file_name(exporter: Exporter) -> str:
     """Return what the file of a format is called in the folder of a candidate and in that of the results."""
     first = next(other for other in exporters() if other.suffix == exporter.suffix)
     return f"{STEM}{'' if first.name == exporter.name else f'-{exporter.name}'}{exporter.suffix}"
+
+
+def open_file(path: Path, exporter: Exporter) -> Callable[[Tensor], Tensor]:
+    """Return what runs an exported file, opened once."""
+    try:
+        return exporter.open(path)
+    except OSError as error:
+        raise FileError(f"cannot read {path} ({error.strerror or type(error).__name__})") from None
+
+
+def run_file(path: Path, split: Split, exporter: Exporter) -> Tensor:
+    """Return the outputs of an exported file, float32 (N, O), or (N, L, O) with zeros where padded.
+
+    Sequences of one length go together, without their padding.
+    """
+    run = open_file(path, exporter)
+    outputs: Tensor | None = None
+    for length in split.lengths.unique().tolist():
+        chosen = (split.lengths == length).nonzero()[:, 0]
+        for part in chosen.split(BATCH):
+            with torch.no_grad():
+                shown = run(split.inputs[part, :length]).float()
+            if outputs is None:
+                steps = (split.length,) if shown.dim() == 3 else ()
+                outputs = torch.zeros(len(split), *steps, shown.shape[-1])
+            if shown.dim() == 3:
+                outputs[part, :length] = shown
+            else:
+                outputs[part] = shown
+    assert outputs is not None  # a split has sequences
+    return outputs
 
 
 @dataclass(frozen=True)
@@ -246,9 +279,6 @@ def choose(records: Sequence[CandidateRecord], target_size: float, max_loss: flo
     Among the candidates within both limits the one of fewest multiplications, then fewest bytes, then best
     score; if some are within the loss by a standard error, only among these, since a choice by a limit
     flatters the chosen. If there is none, the one that exceeds its limits by the least share.
-
-    ``target_size``: largest size of the file, as a share of that of the model as given. ``max_loss``:
-    largest loss of the score.
     """
     given = records[0]
 
