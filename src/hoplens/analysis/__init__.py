@@ -26,7 +26,7 @@ from hoplens.analysis.walks import flow, module_flow, top_paths
 __all__ = [
     "Analysis", "Blocks", "Explanation", "Fidelity", "HopMaps", "LagMaps", "Resolvent", "TrajectoryMaps",
     "ablate", "active_hops", "agreement", "alignment", "analyze", "approximate_resolvent", "blocks",
-    "dominant_hop", "dynamics", "explain", "fidelity", "flow", "hop_maps", "lag_maps", "lesion", "lesion_edges",
-    "lesion_estimate", "map_correlation", "module_flow", "nulls", "resolvent", "signal_share",
-    "temporal_sparsity", "top_paths", "trajectory_maps", "weight_map",
+    "dominant_hop", "dynamics", "explain", "fidelity", "flow", "hop_maps", "lag_maps", "lesion",
+    "lesion_edges", "lesion_estimate", "map_correlation", "module_flow", "nulls", "resolvent",
+    "signal_share", "temporal_sparsity", "top_paths", "trajectory_maps", "weight_map",
 ]  # fmt: skip

@@ -22,12 +22,12 @@ from hoplens.export.onnx_file import OnnxExport, export_onnx, runtime
 from hoplens.registry import Registry
 
 
-def takes_any(candidate: Any) -> bool:  # noqa: ARG001 - what an exporter asks of a model
-    """Return True: every model can be written.
+def takes_any(made: Any) -> bool:  # noqa: ARG001 - what an exporter asks of a candidate
+    """Return True: a format that `hoplens compress` asks to write every candidate.
 
     Parameters
     ----------
-    candidate : RecurrentModel or Quantised
+    made : RecurrentModel or Quantised
     """
     return True
 
