@@ -148,23 +148,34 @@ def train(
     }
     recipes, numbers = _recipes(recipe), _seeds(seeds)
     with reporting(progress, "training") as call:
-        if not isinstance(strengths, str):
-            networks = _networks(recipes, numbers, strengths)
-            return train_networks(source, networks, settings, **options, progress=call)
-        if strengths != "auto":
-            raise ParameterError(f'strengths= takes numbers or "auto", got {strengths!r}')
-        if any(given is not None and given.dim() == 3 for given in (mask, w_rec)):
-            raise ParameterError('strengths="auto" takes one mask= and w_rec= for all networks, (H, H)')
-        chosen, table = search_strengths(
-            source,
-            recipes,
-            numbers,
-            settings,
-            lambda nets, short: train_networks(source, nets, short, **options),
+        if isinstance(strengths, str):
+            return _train_auto(source, recipes, numbers, settings, strengths, options, call)
+        return train_networks(
+            source, _networks(recipes, numbers, strengths), settings, **options, progress=call
         )
-        networks = [Network(r, chosen[r], seed) for r in recipes for seed in numbers]
-        result = train_networks(source, networks, settings, **options, progress=call)
-        return replace(result, search=table)
+
+
+def _train_auto(
+    source: Source,
+    recipes: Sequence[Recipe],
+    seeds: Sequence[int],
+    settings: Settings,
+    strengths: str,
+    options: dict[str, Any],
+    progress: Any,
+) -> TrainingResult:
+    """Train every recipe at the strength that short trainings choose; see `search_strengths`."""
+    if strengths != "auto":
+        raise ParameterError(f'strengths= takes numbers or "auto", got {strengths!r}')
+    if any(given is not None and given.dim() == 3 for given in (options["mask"], options["w_rec"])):
+        raise ParameterError('strengths="auto" takes one mask= and w_rec= for all networks, (H, H)')
+
+    def try_out(networks: list[Network], short: Settings) -> TrainingResult:
+        return train_networks(source, networks, short, **options)
+
+    chosen, table = search_strengths(source, recipes, seeds, settings, try_out)
+    networks = [Network(recipe, chosen[recipe], seed) for recipe in recipes for seed in seeds]
+    return replace(train_networks(source, networks, settings, **options, progress=progress), search=table)
 
 
 def _source(source: Source | str) -> Source:
