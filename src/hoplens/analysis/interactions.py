@@ -225,10 +225,10 @@ def interactions(
 
     Notes
     -----
-    A row of the Hessian of one sample is one run forward and one back, and one back through the both of them:
-    about six to ten times the cost of a run, R times for each sample. 50 to 500 samples usually are enough:
-    see ``standard_error``. Some runs are done at once, as many as fit into some hundred MB; nothing else
-    grows with B.
+    A row of the Hessian of one sample is a run forward, back, and back through both: some three to ten times
+    the cost of a run, R times for each sample. How many samples are enough ``standard_error`` says. As many
+    runs are done at once as fit into some hundred MB, and the result takes 32 R L I bytes; no more memory is
+    taken for more samples.
 
     Second derivatives are local. Those of piecewise linear networks (ReLU without gates) are zero almost
     everywhere, however much their inputs act together over larger changes: there this says nothing. Custom
