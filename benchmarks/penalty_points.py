@@ -9,8 +9,8 @@ import torch
 
 import hoplens as hl
 from hoplens.penalties.flow import FlowSpec
-from hoplens.studies.real.measure import count_hops, follow
-from hoplens.studies.real.plan import all_sets
+from hoplens.studies.comparison import package_study
+from hoplens.studies.measuring import count_hops, flow_measures
 from hoplens.training.recipes import PathwaySpec, Recipe, Term
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)
@@ -24,22 +24,23 @@ WAYS = (
 
 def measure(name: str) -> pd.DataFrame:
     """Mean validation error, active hops, and agreement with the flow of every way on one set."""
-    chosen = next(data for data in all_sets() if data.name == name)
+    chosen = package_study("real").settings_of("main")[name]
     frames = []
     for at, recipes in WAYS:
         result = hl.train(
-            chosen.load(),
+            chosen.source,
             recipes,
             seeds=SEEDS,
             strengths=STRENGTHS,
-            cell=chosen.cell,
-            hidden=chosen.hidden,
-            steps=chosen.steps,
+            cell=chosen.settings.cell,
+            hidden=chosen.settings.hidden,
+            steps=chosen.settings.steps,
             at=at,
         )
         frame = result.metrics[["method", "strength", "validation_error"]].copy()
         frame["active_hops"] = count_hops(result).numpy()
-        flow = [follow(result, n) if network.seed < 2 else {} for n, network in enumerate(result.networks)]
+        seen = [network.seed < 2 for network in result.networks]
+        flow = [flow_measures(result, n) if own else {} for n, own in enumerate(seen)]
         frames.append(frame.join(pd.DataFrame(flow)))
     means = pd.concat(frames).groupby(["method", "strength"], sort=False).mean(numeric_only=True)
     return means[["validation_error", "active_hops", "flow_hops", "correlation"]].reset_index()

@@ -18,7 +18,7 @@ from contest import run, table
 import hoplens as hl
 from hoplens.data.tasks import Task
 from hoplens.graph.pathways import Pathways
-from hoplens.studies.paper.measure import measure
+from hoplens.studies.measuring import measure
 from hoplens.studies.statistics import bootstrap_mean
 from hoplens.training.recipes import PathwaySpec, Recipe, Term
 

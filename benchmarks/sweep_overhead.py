@@ -23,10 +23,11 @@ import torch
 
 from hoplens import recipes
 from hoplens.data.tasks import make
-from hoplens.studies.sweeps import Member, Plan, Shard, TaskSetting, run_sweep
+from hoplens.studies.sweeps import run_sweep
 from hoplens.studies.sweeps.executors import cores, start_worker
-from hoplens.studies.sweeps.plan import shard_size
-from hoplens.studies.sweeps.work import probe
+from hoplens.studies.sweeps.plan import Member, Plan, shard_size
+from hoplens.studies.sweeps.settings import TaskSetting
+from hoplens.studies.sweeps.work import Shard, probe
 from hoplens.training.settings import Network, Settings
 from hoplens.training.training import train_networks
 

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 
 from hoplens import recipes
-from hoplens.studies.sweeps import Member, Outcome, Plan, Setting
-from hoplens.studies.sweeps.plan import SHARD_BYTES
+from hoplens.studies.sweeps.plan import SHARD_BYTES, Member, Plan
+from hoplens.studies.sweeps.work import Outcome, Setting
 from hoplens.training.settings import Network
 
 

@@ -2,7 +2,7 @@
 
 import hoplens as hl
 from hoplens.plots import plot_pruning, save_figure
-from hoplens.studies.paper.measure import measure
+from hoplens.studies.measuring import measure
 
 
 def main(folder: str = ".") -> str:

@@ -109,15 +109,6 @@ def test_interrupt_leaves_a_folder_that_goes_on(tmp_path):
     assert not list(out.glob("**/.*"))
 
 
-def test_the_study_of_the_paper_is_printed_and_is_a_study():
-    from hoplens.studies.paper import full_plan
-    from hoplens.studies.sweeps import parse_study
-
-    shown = hoplens("sweep", "--example", "paper")
-    assert shown.returncode == 0, shown.stderr
-    assert parse_study(shown.stdout).plan().id == full_plan().id
-
-
 @pytest.mark.parametrize("command", [("reproduce", "--quick", "--out"), ("report",)])
 def test_a_folder_of_an_older_version_is_refused(tmp_path, monkeypatch, capsys, command):
     from hoplens.cli import app as cli

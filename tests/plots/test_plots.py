@@ -242,11 +242,14 @@ class TestSweep:
         assert x == [1e-3, 1e-2]
         assert y == pytest.approx(report.groupby("strength").test_error.mean().tolist())
 
-    def test_all_seeds_where_report_seeds_miss_a_strength(self) -> None:
-        frame = networks()
-        frame = frame[(frame.role == "validation") | (frame.strength != 1e-3)]
-        _, y = curve(plots.plot_strength_sweep(frame, "test_error"), "L1")
-        assert y == pytest.approx(frame[frame.method == "L1"].groupby("strength").test_error.mean().tolist())
+    def test_validation_seeds_where_report_seeds_miss_a_strength_and_all_where_both_do(self) -> None:
+        whole = networks()
+        frame = whole[(whole.role == "validation") | (whole.strength != 1e-3)]
+        neither = frame[(frame.role == "report") | (frame.strength != 1e-2)]
+        for given, role in ((frame, ["validation"]), (neither, ["validation", "report"])):
+            rows = given[(given.method == "L1") & given.role.isin(role)]
+            _, y = curve(plots.plot_strength_sweep(given, "test_error"), "L1")
+            assert y == pytest.approx(rows.groupby("strength").test_error.mean().tolist())
 
     def test_no_penalty_is_a_line_across(self) -> None:
         frame = networks()

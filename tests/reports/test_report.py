@@ -31,8 +31,8 @@ from hoplens.reports.rendering import script_json
 from hoplens.reports.study import agreement, duels, means_over_tasks
 from hoplens.reports.tables import summary_table
 from hoplens.reports.verdict import tiles, verdict
+from hoplens.studies.comparison.results import StudyResults
 from hoplens.studies.measures import measure_info
-from hoplens.studies.paper.results import StudyResults
 
 MEASURES = (
     "test_error",
@@ -142,7 +142,7 @@ def vendored() -> str:
 
 
 def empty_results() -> StudyResults:
-    return StudyResults(*(pd.DataFrame() for _ in range(7)))
+    return StudyResults(pd.DataFrame(), pd.DataFrame())
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.reports import render_network_report, write_network_report
 from hoplens.reports.prose import network_paragraph, strongest
 from hoplens.reports.views import MOST_NAMES, MOST_PAIRS, grows, map_view
-from hoplens.studies.paper import saved
-from hoplens.studies.paper.saved import load_run
+from hoplens.studies import runs
+from hoplens.studies.runs import load_run
 
 
 def random_net(inputs: int = 4, hidden: int = 12, outputs: int = 3, **names: object) -> hl.Pathways:
@@ -332,18 +332,18 @@ class TestCommand:
         """Networks of one run must not stand under the title and measures of another."""
         folder = tmp_path / "run"
         shutil.copytree(run_folder, folder)
-        kept = saved.write_atomically
+        kept = runs.write_atomically
 
         def stop(path: Path, data: bytes) -> Path:
             if path.name == "networks.csv":
                 raise KeyboardInterrupt
             return kept(path, data)
 
-        monkeypatch.setattr(saved, "write_atomically", stop)
+        monkeypatch.setattr(runs, "write_atomically", stop)
         task = hl.tasks.make("averaging", length=3)
         result = hl.train(task, hl.recipes.none(), hidden=6, steps=1)
         with pytest.raises(KeyboardInterrupt):
-            saved.save_run(folder, result, result.metrics, "second")
+            runs.save_run(folder, result, result.metrics, "second")
         assert "holds no run" in self.fails("report", str(folder), "-o", str(tmp_path / "r.html"))
 
     def test_a_folder_that_cannot_be_made_is_found_before_training(self, tmp_path: Path) -> None:

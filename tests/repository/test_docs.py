@@ -23,7 +23,7 @@ GUIDES = {  # and the least number of blocks
     "extending.md": 6,
     "statistics.md": 2,
     "scaling.md": 0,
-    "sweeps.md": 6,
+    "sweeps.md": 4,
 }
 
 

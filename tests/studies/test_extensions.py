@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ from hoplens.plots import plot_comparison
 from hoplens.registry import Registry, owner_of
 from hoplens.reports.tables import summary_table
 from hoplens.studies.extensions import kinds
-from hoplens.studies.paper.measure import measure
+from hoplens.studies.measuring import measure
 from hoplens.studies.testing import check_task
 
 EXAMPLE = ROOT / "examples" / "own_task.py"
@@ -288,32 +287,6 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
     (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(hl.errors.FileError, match="not UTF-8"):
         hl.extensions.load_file(tmp_path / "binary.py")
-
-
-CHILD = """
-import pickle, sys
-task = pickle.loads(sys.stdin.buffer.read()).value
-import inspect, torch
-g = torch.Generator().manual_seed(3)
-print(type(task).__module__, float(task.sample(2, generator=g, dtype=torch.float64)[1].sum()))
-assert "class Echo" in inspect.getsource(type(task))
-"""
-
-
-def test_a_carried_task_runs_in_a_process_that_has_no_file(tmp_path):
-    path = write(tmp_path, gain=2)
-    module = hl.extensions.load_file(path)
-    task = module.Echo(length=4)
-    data = pickle.dumps(hl.extensions.Payload(task))
-    path.unlink()
-    done = subprocess.run([sys.executable, "-c", CHILD], input=data, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    name, total = done.stdout.decode().split()
-    own = task.sample(2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)[1].sum()
-    assert (name, float(total)) == (module.__name__, float(own))
-    bare = pickle.dumps(task)
-    failed = subprocess.run([sys.executable, "-c", CHILD], input=bare, capture_output=True, check=False)
-    assert b"ModuleNotFoundError" in failed.stderr  # what carrying is for
 
 
 # packages

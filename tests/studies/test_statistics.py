@@ -19,29 +19,24 @@ from hoplens.studies.statistics import (
     assign_roles,
     best_strength,
     bootstrap_mean,
-    choose_strengths,
-    chosen_report,
     cliffs_delta,
     compare,
-    curve_area,
-    detectable_effect,
-    dominates,
     holm,
     hypervolume,
-    near_best,
     paired_d,
-    paired_differences,
     paired_test,
     pareto_front,
-    power,
     power_note,
     robustness,
     seeds_needed,
     standing,
-    summarise,
     superiority,
-    undominated,
 )
+from hoplens.studies.statistics.comparing import paired_differences
+from hoplens.studies.statistics.curves import curve_area, near_best
+from hoplens.studies.statistics.fronts import undominated
+from hoplens.studies.statistics.seeds import detectable_effect, power
+from hoplens.studies.statistics.selection import choose_strengths, summarise
 
 # intervals
 
@@ -82,8 +77,8 @@ def networks_frame(errors: dict[tuple[str, float], list[float]]) -> pd.DataFrame
 def test_strength_is_chosen_on_validation_seeds_only():
     frame = networks_frame({("a", 1.0): [0.1, 0.1, 9.0, 9.0, 9.0], ("a", 2.0): [0.2, 0.2, 0.0, 0.0, 0.0]})
     assert choose_strengths(frame)["strength"].tolist() == [1.0]
-    assert chosen_report(frame)["test_error"].tolist() == [9.0, 9.0, 9.0]
-    summary = summarise(frame, ["test_error"])
+    report = choose_strengths(frame).merge(frame[frame["role"] == "report"])
+    summary = summarise(report, ["test_error"])
     assert summary["n"].tolist() == [3]
     assert summary["test_error"].tolist() == [9.0]
 
@@ -97,7 +92,8 @@ def test_paired_difference_equals_scipy():
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=12), rng.normal(size=12) + 0.5
     frame = networks_frame({("ours", 1.0): list(a), ("ref", 1.0): list(b)})
-    row = paired_differences(frame, "ours", ["ref"], ["test_error"]).iloc[0]
+    report = frame[frame["role"] == "report"]
+    row = paired_differences(report, "ours", ["ref"], ["test_error"]).iloc[0]
     assert row["difference"] == pytest.approx(np.mean(a[2:] - b[2:]))
     assert row["p"] == pytest.approx(stats.wilcoxon(a[2:], b[2:]).pvalue)
     assert row["low"] < row["difference"] < row["high"]
@@ -427,37 +423,29 @@ def test_the_whole_table_is_wrong_in_at_most_5_percent_of_null_studies(monkeypat
 
 
 def test_area_of_a_straight_line_in_log_strength_is_its_middle():
-    strengths = [1e-4, 1e-3, 1e-2]
-    assert curve_area(strengths, [1.0, 2.0, 3.0]) == pytest.approx(2.0)
-    assert curve_area(strengths, [1.0, 2.0, 3.0], (1e-4, 1e-3)) == pytest.approx(1.5)
-    assert curve_area(strengths, [1.0, 2.0, 3.0], (10**-3.5, 10**-2.5)) == pytest.approx(2.0)
-    assert curve_area([1e-3], [5.0]) == 5.0
-    assert curve_area(strengths, [1.0, 2.0, 3.0], (1e-3, 1e-3)) == pytest.approx(2.0)
-    assert math.isnan(curve_area(strengths, [1.0, np.nan, 3.0]))
-    dense = np.geomspace(1e-5, 1.0, 4001)
-    values = np.log10(dense) ** 2
-    assert curve_area(dense, values) == pytest.approx(25 / 3, rel=1e-6)  # mean of x^2 over -5 .. 0
-    with pytest.raises(hl.errors.ParameterError, match="inside the strengths"):
-        curve_area(strengths, [1, 2, 3], (1e-5, 1e-3))
-    for bad in ([1e-3, 1e-4], [0.0, 1e-3], [1e-3, 1e-3]):
-        with pytest.raises(hl.errors.ParameterError, match="must rise"):
-            curve_area(bad, [1.0, 2.0])
-    with pytest.raises(hl.errors.ShapeError, match="one value a strength"):
-        curve_area(strengths, [1.0])
+    strengths, line = np.array([1e-4, 1e-3, 1e-2]), np.array([1.0, 2.0, 3.0])
+    assert curve_area(strengths, line, (1e-4, 1e-2)) == pytest.approx(2.0)
+    assert curve_area(strengths, line, (1e-4, 1e-3)) == pytest.approx(1.5)
+    assert curve_area(strengths, line, (10**-3.5, 10**-2.5)) == pytest.approx(2.0)
+    assert curve_area(strengths, line, (1e-3, 1e-3)) == pytest.approx(2.0)
+    assert math.isnan(curve_area(strengths, np.array([1.0, np.nan, 3.0]), (1e-4, 1e-2)))
+    dense = np.geomspace(1e-5, 1.0, 4001)  # mean of x^2 over -5 .. 0
+    assert curve_area(dense, np.log10(dense) ** 2, (1e-5, 1.0)) == pytest.approx(25 / 3, rel=1e-6)
+
+
+def near(strengths, values, *, better="lower", within=0.05):
+    return near_best(np.array(strengths), np.array(values), better=better, within=within)
 
 
 def test_range_near_the_best_by_hand():
     strengths = [1e-4, 1e-3, 1e-2]
     # 0.1 -> 0.2 in a decade: 5 % of 0.1 is crossed a twentieth of the way on either side
-    low, high = near_best(strengths, [0.2, 0.1, 0.2])
-    assert (low, high) == pytest.approx((10**-3.05, 10**-2.95))
-    assert near_best(strengths, [-0.2, -0.1, -0.2], better="higher", within=1.0) == pytest.approx(
-        (1e-4, 1e-2)
-    )
-    assert near_best(strengths, [0.1, 0.1, 0.2], within=0.5) == pytest.approx((1e-4, 10**-2.5))
-    assert near_best(strengths, [np.nan, 0.1, 0.1]) == pytest.approx((1e-3, 1e-2))
-    assert near_best([1e-4, 1e-3, 1e-2, 1e-1], [0.1, 0.5, 0.1, 0.1])[1] == pytest.approx(10 ** (-4 + 0.0125))
-    assert np.isnan(near_best(strengths, [np.nan] * 3)).all()
+    assert near(strengths, [0.2, 0.1, 0.2]) == pytest.approx((10**-3.05, 10**-2.95))
+    assert near(strengths, [-0.2, -0.1, -0.2], better="higher", within=1.0) == pytest.approx((1e-4, 1e-2))
+    assert near(strengths, [0.1, 0.1, 0.2], within=0.5) == pytest.approx((1e-4, 10**-2.5))
+    assert near(strengths, [np.nan, 0.1, 0.1]) == pytest.approx((1e-3, 1e-2))
+    assert near([1e-4, 1e-3, 1e-2, 1e-1], [0.1, 0.5, 0.1, 0.1])[1] == pytest.approx(10 ** (-4 + 0.0125))
+    assert np.isnan(near(strengths, [np.nan] * 3)).all()
 
 
 @given(
@@ -467,7 +455,7 @@ def test_range_near_the_best_by_hand():
 )
 def test_a_wider_tolerance_never_narrows_the_range(values, a, b):
     strengths = np.geomspace(1e-4, 1.0, 5)
-    small, large = (near_best(strengths, values, within=share) for share in sorted((a, b)))
+    small, large = (near(strengths, values, within=share) for share in sorted((a, b)))
     assert large[0] <= small[0] * (1 + 1e-9)
     assert small[1] <= large[1] * (1 + 1e-9)
     assert small[0] * (1 - 1e-9) <= strengths[values.argmin()] <= small[1] * (1 + 1e-9)
@@ -509,7 +497,8 @@ points_3d = hnp.arrays(float, st.tuples(st.integers(1, 6), st.just(3)), elements
 def test_the_front_is_what_nothing_dominates(points):
     mask = undominated(points)
     for n, point in enumerate(points):
-        assert mask[n] == (not any(dominates(other, point) for other in points))
+        beaten = ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+        assert mask[n] == (not beaten)
 
 
 def slow_hypervolume(points, reference):
@@ -544,8 +533,6 @@ def test_hypervolume_in_four_dimensions_and_of_nothing():
         hypervolume([[0.0, 0.0]], [1.0, np.inf])
     with pytest.raises(hl.errors.ShapeError, match="one row a point"):
         undominated([1.0, 2.0])
-    with pytest.raises(hl.errors.ShapeError, match="as many measures"):
-        dominates([1.0], [1.0, 2.0])
 
 
 def test_pareto_front_of_a_frame():

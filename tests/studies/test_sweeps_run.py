@@ -423,7 +423,7 @@ def test_command_runs_the_example_and_tells_its_status(tmp_path, monkeypatch, ca
         (("sweep", "nowhere.toml"), "cannot read the study nowhere.toml"),
         (("sweep", "--resume"), "--resume without a study file needs --store DIR"),
         (("sweep", "--resume", "--store", "nowhere"), "nowhere holds no run store"),
-        (("sweep", "bad.toml"), "bad.toml, line 1: unknown key seedz"),
+        (("sweep", "bad.toml"), "bad.toml: unknown key seedz"),
         (("sweep", "good.toml", "--resume"), "good.store holds no run store to go on with"),
         (("sweep", "good.toml", "--workers", "-1"), "--workers must be 0 or more"),
         (("sweep", "good.toml", "--attempts", "0"), "attempts must be a whole number of at least 1"),

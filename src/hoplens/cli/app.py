@@ -36,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # help texts are plain: "[search]" in one is a table of a file, no markup
+    rich_markup_mode=None,  # help texts are plain: brackets in one are no markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = SafeConsole()
@@ -93,15 +93,14 @@ def reproduce(
 ) -> None:
     """Run a study: no penalty, L1, L2, the paper's, the recommended recipe and others, compared."""
     from hoplens.cli.commands.reproduce import run_reproduce
-    from hoplens.cli.commands.reproduce_real import run_reproduce_real
 
     if workers < 0:
         raise ParameterError(f"--workers must be 0 or more, got {workers}")
     check_choice("suite", suite, ("synthetic", "real"))
-    if suite == "real":
-        run_reproduce_real(console, quick=quick, out=out or Path("results-real"), workers=workers or None)
-    else:
-        run_reproduce(console, quick=quick, out=out or Path("results"), workers=workers or None)
+    name, folder = ("real", "results-real") if suite == "real" else ("paper", "results")
+    run_reproduce(
+        console, f"{name}-quick" if quick else name, out=out or Path(folder), workers=workers or None
+    )
 
 
 @command("train:run_train")
@@ -123,7 +122,8 @@ def train(
 @app.command()
 def sweep(
     study: Annotated[
-        Path | None, typer.Argument(help="A study file; with --example, if you like, paper or paper-quick.")
+        Path | None,
+        typer.Argument(help="A study file; with --example, if you like, paper or real, or their -quick."),
     ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Folder to keep the networks in; by default NAME.store.")
@@ -133,7 +133,7 @@ def sweep(
         bool, typer.Option("--dry-run", help="Say how many networks, how long and how much memory.")
     ] = False,
     show_example: Annotated[
-        bool, typer.Option("--example", help="Print a small study, or that of the paper, and stop.")
+        bool, typer.Option("--example", help="Print a small study, or one of the package, and stop.")
     ] = False,
     executor: Annotated[
         str | None,
@@ -144,14 +144,6 @@ def sweep(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="With --resume: run Python code that only the store has.")
     ] = False,
-    search: Annotated[
-        int | None,
-        typer.Option(
-            metavar="TRIALS", help="Search what [search] names, each method on each task by itself."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the search's choices.", show_default="0")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Search: begin no trial later than that.")] = None,
 ) -> None:
     """Run a study of any size into a store; what is there is never trained again."""
     from hoplens.cli.commands.sweep import example, run_sweep_command
@@ -171,9 +163,6 @@ def sweep(
         workers=workers or None,
         attempts=attempts,
         trust_code=trust_code,
-        search=search,
-        seed=seed,
-        seconds=seconds,
     )
     if code:
         raise typer.Exit(code)
@@ -186,12 +175,6 @@ def status(
     table: Annotated[
         Path | None, typer.Option(help="Write all networks to this file, .csv or .parquet.")
     ] = None,
-    tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write runs for TensorBoard to this new folder.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Look whether the files of all kept weights are there and whole.")
-    ] = False,
 ) -> None:
     """Say how far a sweep is, running or not."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from hoplens.data.building import Origin, assemble, split_three
 from hoplens.data.sets import SequenceData
 from hoplens.errors import check_choice, check_count, check_number
+from hoplens.memory import check_memory
 from hoplens.seeds import bare_generator, split_generator
 
 LICENCE = "computed here from the equations of gymnasium's environment (MIT licence)"
@@ -329,6 +330,8 @@ def demonstrations(
 ) -> tuple[Tensor, Tensor]:
     """Return what is shown (episodes, length, I) and what the expert does there (episodes, length)."""
     chance = check_number("noise", noise, least=0.0, most=1.0)
+    size = 8 * episodes * length * (len(plant.shown) + 1)
+    check_memory(f"{episodes} episodes of {length} steps", size, "take fewer or shorter ones")
     generator = bare_generator(seed)
     state, act = plant.start(episodes, generator, spread=spread), expert(plant.name)
     shown, actions = [], []

@@ -19,7 +19,7 @@ from hoplens.plots.style import (
     plain,
     quiet,
 )
-from hoplens.studies.statistics import front_points
+from hoplens.studies.statistics.fronts import front_points
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hoplens.errors import ParameterError, unknown_name
 from hoplens.plots.style import method_order
-from hoplens.studies.statistics import best_strength, bootstrap_mean, front_points, standing
+from hoplens.studies.statistics import best_strength, bootstrap_mean, standing
+from hoplens.studies.statistics.fronts import front_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,16 +59,18 @@ def one_task(frame: pd.DataFrame) -> None:
 
 
 def fair_rows(networks: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of report seeds where these cover every point of a curve, else all rows.
+    """Return the rows of report seeds, else of validation seeds, where these cover every point of a curve.
 
     Validation seeds chose the strengths, so they flatter; but a curve made half of the ones and half of
-    the others would compare different seeds.
+    the others would compare different seeds. Where neither covers it, all rows are returned.
     """
     if "role" not in networks.columns:
         return networks
-    report = networks[networks["role"] == "report"]
-    if len(report[list(keys)].drop_duplicates()) == len(networks[list(keys)].drop_duplicates()):
-        return report
+    points = len(networks[list(keys)].drop_duplicates())
+    for role in ("report", "validation"):
+        rows = networks[networks["role"] == role]
+        if len(rows[list(keys)].drop_duplicates()) == points:
+            return rows
     return networks
 
 

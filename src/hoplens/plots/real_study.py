@@ -22,12 +22,10 @@ from hoplens.plots.style import (
     plain,
     quiet,
 )
-from hoplens.studies.paper.aims import OURS
-from hoplens.studies.real.choosing import BEST, LEAN, PRUNED
+from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, REFERENCE
 
 SHOWN = ("none", "L1", "dropout", "paper", OURS)
 ROW = 0.5  # inches a set
-REFERENCE = "L1"
 # pick, measure, axis label, whether it is a multiple of the reference's test error
 PANELS = (
     (BEST, "test_error", "test error / that of L1", True),
@@ -42,15 +40,6 @@ def plot_real_summary(summary: pd.DataFrame) -> Figure:
     Left: test error, relative to L1's. Middle: the same with 90 % of the recurrent weights removed, each
     method at the strength chosen for that. Right: active hops of each method's leanest network that is as
     good as L1 on validation.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        ``RealResults.summary``.
-
-    Returns
-    -------
-    Figure
     """
     tasks = list(dict.fromkeys(summary["task"]))
     methods = [method for method in SHOWN if method in set(summary["method"])]

@@ -6,10 +6,8 @@ from hoplens.reports.page import (
     report,
     write_network_report,
 )
-from hoplens.reports.study import StudyLike
 
 __all__ = [
-    "StudyLike",
     "render_network_report",
     "render_study_report",
     "report",

@@ -21,8 +21,9 @@ from hoplens.plots.frames import (
 )
 from hoplens.plots.style import method_label, method_order, method_styles
 from hoplens.reports.numbers import number, strength
-from hoplens.reports.study import StudyLike, with_targets
+from hoplens.reports.study import with_targets
 from hoplens.reports.theme import mark
+from hoplens.studies.comparison.results import StudyResults
 from hoplens.studies.measures import kept_columns, measure_info
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Group:
         return [(method_label(m), mark(style)) for m, style in method_styles(self.methods).items()]
 
 
-def figure_groups(results: StudyLike) -> list[Group]:
+def figure_groups(results: StudyResults) -> list[Group]:
     """Return all figures for which the study holds numbers."""
     networks = results.networks
     groups = [
@@ -126,11 +127,12 @@ def _sweeps(networks: pd.DataFrame, measure: str) -> Group:
         _curves(f"sweep-{measure}-{n}", task, sweep_points(rows, measure), axis, measure)
         for n, (task, rows) in enumerate(_by_task(networks))
     ]
-    fair = len(fair_rows(networks, ["task", "method", "strength"])) < len(networks)
+    fair = fair_rows(networks, ["task", "method", "strength"])
+    roles = set(fair["role"]) if "role" in fair else set()
     text = (
-        f"Means over {'report seeds' if fair else 'all seeds'} with 95 % intervals. The dashed line across "
-        "is training without a penalty; a hollow marker means that some networks diverged there and are not "
-        "in the mean."
+        f"Means over {next(iter(roles)) if len(roles) == 1 else 'all'} seeds with 95 % intervals. The dashed "
+        "line across is training without a penalty; a hollow marker means that some networks diverged there "
+        "and are not in the mean."
     )
     title = f"{label[0].upper()}{label[1:]} over the strength of the penalty"
     return Group(f"sweep-{measure}", title, text, figures, networks["method"])
@@ -181,7 +183,7 @@ def _weight_fronts(networks: pd.DataFrame, columns: Sequence[str]) -> Group:
     return Group("front-weights", "Error against non-zero weights", text, figures, networks["method"])
 
 
-def _pruning(results: StudyLike) -> Group:
+def _pruning(results: StudyResults) -> Group:
     networks = _at_best_strength(results)
     columns = [c for c in kept_columns(map(str, networks.columns)) if _has(networks, c)]
     whole = Interval(1.0, 1.0, 1.0, 0, 0)
@@ -241,7 +243,7 @@ def _whole(measure: str) -> dict[str, float]:
     return {"most": 1.0} if measure == "kept" or measure_info(measure).better == "higher" else {}
 
 
-def _at_best_strength(results: StudyLike) -> pd.DataFrame:
+def _at_best_strength(results: StudyResults) -> pd.DataFrame:
     """Return the networks of each task and method at the strength that the summary names."""
     networks, summary = results.networks, results.summary
     if not len(networks) or not len(summary):

@@ -11,8 +11,9 @@ from hoplens.analysis.summary import Analysis
 from hoplens.analysis.walks import top_paths
 from hoplens.reports.numbers import fine_percent, number
 from hoplens.reports.prose import signed, strongest, timing
-from hoplens.reports.study import StudyLike, example_maps
+from hoplens.reports.study import example_maps
 from hoplens.reports.views import map_view
+from hoplens.studies.comparison.results import StudyResults
 
 SHOWN_PATHWAYS = 12
 SHOWN_UNITS = 10
@@ -57,7 +58,7 @@ def network_part(analysis: Analysis) -> NetworkPart:
     )
 
 
-def study_part(results: StudyLike) -> NetworkPart | None:
+def study_part(results: StudyResults) -> NetworkPart | None:
     """Return the example maps of a study, the task's own first; None where there are none.
 
     The pathways listed are those of the last example, the recommended recipe in a full study.

@@ -21,8 +21,10 @@ from hoplens.reports import figures, tables, theme
 from hoplens.reports.network import NetworkPart, network_part, study_part
 from hoplens.reports.prose import network_paragraph, network_tiles
 from hoplens.reports.rendering import render, script_json
-from hoplens.reports.study import StudyLike, duels, leaders, with_targets
+from hoplens.reports.study import duels, leaders, with_targets
 from hoplens.reports.verdict import tiles, verdict
+from hoplens.studies.comparison.results import StudyResults
+from hoplens.studies.statistics.purposes import BEST
 from hoplens.training.result import TrainingResult
 
 BIG = 24  # inputs from which the map needs the whole width
@@ -73,7 +75,7 @@ def report(
         If ``inputs`` come beside what was analysed already.
     """
     trained = isinstance(model, TrainingResult)
-    done = isinstance(model, Analysis) or (isinstance(model, StudyLike) and not trained)
+    done = isinstance(model, Analysis | StudyResults)
     if done and any(given is not None for given in (readout, inputs, lengths, horizon)):
         raise ParameterError(f"a {type(model).__name__} is analysed already; give path= and title= alone")
     measures = None
@@ -110,14 +112,15 @@ def render_network_report(analysis: Analysis, *, title: str = "", measures: Any 
     )
 
 
-def render_study_report(results: StudyLike) -> str:
+def render_study_report(results: StudyResults) -> str:
     """Return a study's report as HTML text.
 
     It states, from the top: a verdict in words; hop maps of one network of each method; the recommended
     recipe against the better of L1 and the paper's recipe; every method on every task with 95 % intervals;
     figures; the ablation; the paper's numbers; all aims, met or missed; how it was run; what the measures
-    mean. A frame without rows leaves a line that says so.
+    mean. A frame without rows leaves a line that says so. Methods are compared at their best strengths.
     """
+    results = results.at(BEST)
     groups = figures.figure_groups(results)
     # of a study that has nothing for a verdict, which methods lead
     lead = "" if duels(results) or len(results.anchors) else leaders(results.summary)

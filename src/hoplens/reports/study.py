@@ -1,14 +1,15 @@
-"""What a report needs to know about a study, and the comparisons drawn from it."""
+"""Comparisons drawn from a study's results for its page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 from hoplens.analysis.hops import HopMaps
 from hoplens.plots.style import OURS, REFERENCES, method_label, method_order
+from hoplens.studies.comparison.results import StudyResults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,72 +19,14 @@ SIGNIFICANT = 0.05
 TARGET = "target"
 
 
-@runtime_checkable
-class StudyLike(Protocol):
-    """The attributes of a study's results that a report is made of; any frame may be empty.
-
-    Attributes
-    ----------
-    networks : DataFrame
-        One row a trained network: task, method, strength, seed, role ("validation" or "report"), the
-        measures, ``kept_10`` .. ``kept_90``, diverged_at.
-    summary : DataFrame
-        One row a (task, method): strength, n, and each measure with ``_low`` and ``_high``.
-    paired : DataFrame
-        Differences by seed: task, method, reference, measure, difference, low, high, p, n.
-    reach : DataFrame
-        method, lag, strength, seed, role, test_error.
-    ablation : DataFrame
-        Like ``summary``; the methods are the arms of the ablation.
-    anchors : DataFrame
-        Against the paper: claim, paper, ours, low, high, agrees (bool or words), note.
-    aims : DataFrame
-        aim, target, measured, met (bool), where.
-    examples : mapping
-        method -> (task label, HopMaps of one network), and "target" -> HopMaps.
-    settings : mapping
-        Printable values by name.
-    """
-
-    @property
-    def networks(self) -> pd.DataFrame: ...
-    @property
-    def summary(self) -> pd.DataFrame: ...
-    @property
-    def paired(self) -> pd.DataFrame: ...
-    @property
-    def reach(self) -> pd.DataFrame: ...
-    @property
-    def ablation(self) -> pd.DataFrame: ...
-    @property
-    def anchors(self) -> pd.DataFrame: ...
-    @property
-    def aims(self) -> pd.DataFrame: ...
-    @property
-    def examples(self) -> Mapping[str, Any]: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-
-
 @dataclass(frozen=True)
 class Duel:
     """The recommended recipe against the better of L1 and the paper's recipe on one task, by test error.
 
-    Attributes
-    ----------
-    task, reference : str
-        Where, and against which method.
-    ours, theirs, ratio : float
-        Mean test errors and ours / theirs.
-    difference, low, high, p, p_holm : float
-        Ours minus theirs, paired by seed, with its 95 % interval, its p value, and that corrected for
-        many tests; NaN where not given.
-    n : int
-        Pairs of networks.
-    outcome : {"better", "worse", "unclear", "untested"}
-        A difference is clear where its interval leaves out 0 and p, if given, is below 0.05: the
-        interval of a handful of pairs is too narrow to be trusted alone. It is not clear where the side
-        that it favours lost more of its networks: the means are those of the others.
+    The difference is ours minus theirs, paired by seed, NaN where not given. It is clear where its interval
+    leaves out 0 and p, if given, is below 0.05: the interval of a handful of pairs is too narrow to be
+    trusted alone. It is not clear where the side that it favours lost more of its networks: the means are
+    those of the others.
     """
 
     task: str
@@ -100,7 +43,7 @@ class Duel:
     outcome: Literal["better", "worse", "unclear", "untested"]
 
 
-def duels(results: StudyLike) -> list[Duel]:
+def duels(results: StudyResults) -> list[Duel]:
     """Return one comparison for every task that has a finite error of ours and of a reference.
 
     The better reference is the one that lost the smaller share of its networks, then the one of less error.

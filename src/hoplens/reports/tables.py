@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from hoplens.plots.style import method_label, method_order, method_styles
 from hoplens.reports.numbers import MISSING, count, interval, number, strength
-from hoplens.reports.study import StudyLike, lost_share
+from hoplens.reports.study import lost_share
 from hoplens.reports.theme import mark
+from hoplens.studies.comparison.results import StudyResults
 from hoplens.studies.measures import BUILT_IN, MEASURES, Measure, kept_columns, kept_share, measure_info
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def network_notes(networks: pd.DataFrame) -> list[str]:
     return notes
 
 
-def definitions(results: StudyLike) -> list[Measure]:
+def definitions(results: StudyResults) -> list[Measure]:
     """Return the measures that the study reports, with their meanings."""
     columns = list(dict.fromkeys(map(str, [*results.summary.columns, *results.networks.columns])))
     known = [measure for measure in BUILT_IN if measure.name in columns]

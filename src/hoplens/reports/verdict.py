@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from hoplens.plots.style import OURS, method_label
 from hoplens.reports.numbers import count, listing, number, percent
-from hoplens.reports.study import Duel, StudyLike, agreement, duels, means_over_tasks
+from hoplens.reports.study import Duel, agreement, duels, means_over_tasks
+from hoplens.studies.comparison.results import StudyResults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ class Tile:
     label: str
 
 
-def verdict(results: StudyLike) -> str:
+def verdict(results: StudyResults) -> str:
     """Return one paragraph that says what the study found."""
     sentences = [
         *_on_error(duels(results)),
@@ -36,7 +37,7 @@ def verdict(results: StudyLike) -> str:
     return " ".join(sentences) or "This study holds no numbers to judge yet."
 
 
-def tiles(results: StudyLike) -> list[Tile]:
+def tiles(results: StudyResults) -> list[Tile]:
     """Return the few numbers that sum up the study; those that are missing are left out."""
     shown = []
     fights = [duel for duel in duels(results) if duel.ratio > 0]

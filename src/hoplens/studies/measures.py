@@ -128,17 +128,7 @@ def _signal_share(net: Pathways, task: Any) -> Tensor | None:
 
 
 def mass_weighted(per_pair: Tensor, maps: HopMaps) -> Tensor:
-    """Average a measure over pairs, each weighted by its pathway mass; pairs without mass do not count.
-
-    Parameters
-    ----------
-    per_pair : Tensor, shape (..., O, I)
-    maps : HopMaps
-
-    Returns
-    -------
-    Tensor, shape (...,)
-    """
+    """Average a measure (..., O, I) over pairs weighted by their pathway mass, shape (...,)."""
     mass = maps.values.abs().sum(dim=-3)
     weighted = torch.where(mass > 0, per_pair * mass, torch.zeros_like(mass))
     return weighted.sum(dim=(-2, -1)) / mass.sum(dim=(-2, -1))
@@ -225,13 +215,7 @@ MEASURES: Registry[Measure | Function] = Registry(
 
 
 def get_measure(name: str) -> Measure:
-    """Return a registered measure; a package may announce a bare function, which then only has its name.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is none, with the nearest name.
-    """
+    """Return a registered measure; a package may announce a bare function, which then only has its name."""
     found = MEASURES.get(name)
     return found if isinstance(found, Measure) else bare(name, found)
 
@@ -310,22 +294,3 @@ def one_number(value: Any, net: Pathways, name: str) -> Tensor:
             f"{tuple(net.batch_shape)}, got {came}"
         )
     return value.detach().double()
-
-
-__all__ = [
-    "BUILT_IN",
-    "KEPT",
-    "MEASURES",
-    "PRUNING_LEVELS",
-    "TARGET",
-    "Function",
-    "Measure",
-    "apply_measures",
-    "bare",
-    "get_measure",
-    "kept_columns",
-    "kept_share",
-    "mass_weighted",
-    "measure_info",
-    "one_number",
-]

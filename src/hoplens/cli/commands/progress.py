@@ -18,22 +18,10 @@ STOPPING = f"stopping: running batches have {GRACE:g} s to finish and be kept; C
 
 
 @contextmanager
-def progress_bar(console: Console, title: str, *, stopped: str) -> Iterator[Callable[..., None]]:
+def progress_bar(console: Console, title: str, *, stopped: str) -> Iterator[Callable[[Progress], None]]:
     """Show a bar with rate and time left, then the best method seen; on Ctrl-C say what to do next.
 
-    Parameters
-    ----------
-    console : Console
-    title : str
-        Left of the bar.
-    stopped : str
-        Printed after Ctrl-C.
-
-    Yields
-    ------
-    callable
-        ``show(progress, stage="")``, to be called with every `hoplens.sweeps.Progress`; the stage is added to
-        the title.
+    Yields what is to be called with every `hoplens.sweeps.Progress`.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -48,9 +36,9 @@ def progress_bar(console: Console, title: str, *, stopped: str) -> Iterator[Call
             row = bar.add_task(escape(title), total=None, rate="")
             best, told = "", False
 
-            def show(seen: Progress, stage: str = "") -> None:
+            def show(seen: Progress) -> None:
                 nonlocal best, told
-                name = f"{title}: {stage}" if stage else title
+                name = f"{title}: {seen.stage}" if seen.stage else title
                 rate = _rate(seen)
                 if seen.stopping and not told:
                     told = True

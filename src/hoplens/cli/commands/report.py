@@ -11,8 +11,8 @@ from hoplens.cli.commands.analyze import analyze_source, refuse
 from hoplens.errors import FileError
 from hoplens.files import usable_path
 from hoplens.reports import report, write_network_report
-from hoplens.studies.paper.folder import refuse_old
-from hoplens.studies.paper.saved import RUN_MARK, load_run, load_study
+from hoplens.studies.comparison.running import load_results, refuse_old
+from hoplens.studies.runs import RUN_MARK, load_run
 from hoplens.studies.sweeps.store import DATABASE
 
 SHOWN_MEASURES = (
@@ -55,7 +55,7 @@ def write_folder_report(folder: Path, out: Path) -> Path:
     """Write the page of a study or of a training run."""
     refuse_old(folder)
     if (folder / DATABASE).is_file():
-        return report(load_study(folder), path=out)
+        return report(load_results(folder), path=out)
     if (folder / RUN_MARK).is_file():
         return write_run_report(folder, out)
     held = "is empty" if not any(folder.iterdir()) else "holds no run of hoplens"

@@ -10,30 +10,13 @@ from rich.table import Table
 
 from hoplens.studies.sweeps.status import Status, clock, status
 from hoplens.studies.sweeps.store import open_store
-from hoplens.studies.sweeps.tensorboard import export_tensorboard
-from hoplens.studies.sweeps.tensorfiles import check_store
 from hoplens.text import printable
 
-SHOWN = 5  # failures, and lost networks
-SOME_LOST = 1  # exit code
+SHOWN = 5  # failures
 
 
-def run_status(
-    console: Console,
-    folder: Path,
-    *,
-    study: str | None,
-    table: Path | None,
-    tensorboard: Path | None = None,
-    check: bool = False,
-) -> int:
-    """Print how far a study is and the best method of each task so far; write its table and runs.
-
-    Returns
-    -------
-    int
-        Exit code: 1 where ``check`` found that something is lost.
-    """
+def run_status(console: Console, folder: Path, *, study: str | None, table: Path | None) -> None:
+    """Print how far a study is and the best method of each task so far; write its table."""
     found = status(folder, study)
     console.print("\n".join(_lines(found)), soft_wrap=True, markup=False, highlight=False)
     if len(found.best):
@@ -52,24 +35,6 @@ def run_status(
         with open_store(folder) as store:
             written = store.export(table, study)
         console.print(f"table: {written}", soft_wrap=True, markup=False, highlight=False)
-    if tensorboard is not None:
-        runs = export_tensorboard(folder, tensorboard, study)
-        text = f"{runs} runs: tensorboard --logdir {tensorboard}"
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
-    return _check(console, folder, found) if check else 0
-
-
-def _check(console: Console, folder: Path, found: Status) -> int:
-    """Say which networks lost their tensors; return the exit code."""
-    lost = check_store(folder, found.study)
-    lines = [f"checked: the tensors of {found.done - len(lost)} of {found.done} finished networks are there"]
-    lines += [f"network {printable(key)}: {printable(why)}" for key, why in list(lost.items())[:SHOWN]]
-    if len(lost) > SHOWN:
-        lines.append(f"... and {len(lost) - SHOWN} more")
-    if lost:
-        lines.append("`hoplens sweep --resume --store` with this folder trains them again")
-    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
-    return SOME_LOST if lost else 0
 
 
 def _lines(found: Status) -> list[str]:

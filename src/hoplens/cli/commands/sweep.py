@@ -9,32 +9,32 @@ from pathlib import Path
 from rich.console import Console
 
 from hoplens.cli.commands.progress import progress_bar
-from hoplens.cli.commands.search import run_search
-from hoplens.cli.commands.stored import ASK, read_stored, show_code
-from hoplens.cli.commands.sweep_parts import close, stopped
 from hoplens.errors import FileError, ParameterError, check_count
 from hoplens.files import usable_path
-from hoplens.studies.paper.plan import study_text
+from hoplens.studies.comparison.running import study_text
+from hoplens.studies.extensions.files import SourceFile
 from hoplens.studies.sweeps import executors
 from hoplens.studies.sweeps.config import Study, load_study
 from hoplens.studies.sweeps.estimate import Estimate, estimate
 from hoplens.studies.sweeps.limits import check_memory
 from hoplens.studies.sweeps.plan import Plan
-from hoplens.studies.sweeps.running import run_sweep
-from hoplens.studies.sweeps.searching import Search
+from hoplens.studies.sweeps.running import run_stages
 from hoplens.studies.sweeps.status import clock
-from hoplens.studies.sweeps.store import open_store
+from hoplens.studies.sweeps.store import RunStore, open_store
+from hoplens.studies.sweeps.stored import read_stored
 from hoplens.studies.sweeps.storefiles import holds_store
+from hoplens.studies.sweeps.trust import code_hash
+from hoplens.text import printable
+
+SOME_FAILED = 1  # exit code
+ASK = (
+    "{store} holds Python code that you have not run before, shown above, and going on runs it with all your "
+    "rights; read it, then give --trust-code, or run the study from its file"
+)
 
 
 def example(name: str | None = None) -> str:
-    """Return the commented example of a study, or a study of the package.
-
-    Parameters
-    ----------
-    name : {"paper", "paper-quick"}, optional
-        What `hoplens reproduce` runs, whole or ``--quick``.
-    """
+    """Return the commented example of a study, or a study of the package by its name."""
     if name is not None:
         return study_text(name)
     return resources.files("hoplens.studies.sweeps").joinpath("example.toml").read_text(encoding="utf-8")
@@ -51,58 +51,38 @@ def run_sweep_command(
     workers: int | None,
     attempts: int,
     trust_code: bool = False,
-    search: int | None = None,
-    seed: int | None = None,
-    seconds: float | None = None,
 ) -> int:
-    """Run, search, resume or estimate a study; return the exit code."""
+    """Run, resume or estimate a study; return the exit code."""
     if workers is not None:
         check_count("--workers", workers)
-    found: Study | Search
     if file is None:
         folder = _to_resume(store, resume=resume)
         stored = read_stored(folder)
         if stored.strangers:
-            show_code(console, folder, stored.strangers, dry_run=dry_run)
+            _show_code(console, folder, stored.strangers, dry_run=dry_run)
             if dry_run:
                 return 0
             if not trust_code:
                 raise FileError(ASK.format(store=folder))
-        found = stored.load()
+        study = stored.load()
     else:
-        found = load_study(file)
-        folder = store or Path(f"{found.name}.store")
+        study = load_study(file)
+        folder = store or Path(f"{study.name}.store")
         if resume and not holds_store(usable_path(folder)):
             raise FileError(f"{folder} holds no run store to go on with; leave --resume out to begin one")
-    if search is not None:
-        trials = check_count("--search", search)
-        if isinstance(found, Search):
-            found = found.model_copy(update={"trials": trials})
-        else:
-            found = Search(study=found, trials=trials, seed=check_count("--seed", seed or 0, least=0))
-    if isinstance(found, Search):
-        return run_search(
-            console,
-            found,
-            folder,
-            dry_run=dry_run,
-            seconds=seconds,
-            executor=executor,
-            workers=workers,
-            attempts=attempts,
-        )
-    if seed is not None or seconds is not None:
-        raise ParameterError("--seed and --seconds go with --search")
-    plan = found.plan()
     if dry_run:
         local = executors.is_local(executor)
-        print_estimate(console, plan, folder, workers=workers or executors.cores(), local=local)
+        print_estimate(console, study, folder, workers=workers or executors.cores(), local=local)
         return 0
-    with progress_bar(console, plan.name, stopped=stopped(folder)) as show, warnings.catch_warnings():
+    again = f"`hoplens sweep --resume --store {folder}` goes on from there."
+    stopped = f"stopped; every finished shard is kept. {again}"
+    with progress_bar(console, study.name, stopped=stopped) as show, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # failures are printed below
-        done = run_sweep(plan, folder, executor=executor, workers=workers, attempts=attempts, progress=show)
+        done, plan = run_stages(
+            study, folder, executor=executor, workers=workers, attempts=attempts, progress=show
+        )
     with done:
-        return close(console, done, plan.id)
+        return _close(console, done, plan.id)
 
 
 def _to_resume(store: Path | None, *, resume: bool) -> Path:
@@ -116,14 +96,40 @@ def _to_resume(store: Path | None, *, resume: bool) -> Path:
     return store
 
 
+def _show_code(console: Console, folder: Path, code: tuple[SourceFile, ...], *, dry_run: bool) -> None:
+    """Print the code that a store brings, whole, with nothing in it that a terminal would act on."""
+    lines = []
+    for source in code:
+        lines.append(f"--- {printable(source.path)}, as the store calls it (SHA-256 {code_hash(source)})")
+        lines += [printable(line, most=len(line)) for line in source.text.replace("\t", "    ").split("\n")]
+    lines.append("--- end of the code")
+    if dry_run:
+        lines.append(f"nothing was run: going on with {printable(folder)} would run this code (--trust-code)")
+    _say(console, *lines)
+
+
+def _close(console: Console, store: RunStore, study: str) -> int:
+    """Say what there is now of a study, and which shards failed; return the exit code."""
+    counts = store.query("SELECT count(DISTINCT key) AS n FROM members WHERE study = ?", [study])
+    done, total = store.networks(study)["key"].nunique(), int(counts["n"].iloc[0])
+    _say(console, f"{done} of {total} networks are in {store.folder}; `hoplens status` shows them")
+    failures = store.failures(study)
+    if failures.empty:
+        return 0
+    first = printable(failures["reason"].iloc[0])
+    _say(
+        console,
+        f"{len(failures)} shards failed, the first: {first}; --resume tries them again, sweep.log in the "
+        "store says more",
+    )
+    return SOME_FAILED
+
+
 def print_estimate(
-    console: Console, plan: Plan, folder: Path, *, workers: int, local: bool = True
+    console: Console, study: Study, folder: Path, *, workers: int, local: bool = True
 ) -> Estimate:
-    """Print what is left to do of a plan; where it runs on this machine, refuse what does not fit it."""
-    known: set[str] = set()
-    if holds_store(usable_path(folder)):
-        with open_store(folder) as store:
-            known = set(store.query("SELECT key FROM networks")["key"]) & set(plan.by_key)
+    """Print what is left to do of a study; where it runs on this machine, refuse what does not fit it."""
+    plan, known = _next_plan(study, folder)
     shards = plan.shards(known, workers=workers)
     if local:
         check_memory(shards)
@@ -139,8 +145,27 @@ def print_estimate(
             "measuring adds some percent",
             f"memory: about {found.bytes / 2**30:.1f} GiB in all",
         ]
-    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+    if study.in_stages and plan.id == study.plan().id:
+        lines.append("then the report seeds, at the strengths that these networks choose")
+    _say(console, *lines)
     return found
+
+
+def _next_plan(study: Study, folder: Path) -> tuple[Plan, set[str]]:
+    """Return what a study trains next, and what the store holds of it."""
+    plan = study.plan()
+    if not holds_store(usable_path(folder)):
+        return plan, set()
+    with open_store(folder) as store:
+        keys = set(store.query("SELECT key FROM networks")["key"])
+        ids = set(store.studies()["id"])
+        if study.in_stages and plan.id in ids and set(plan.by_key) <= keys:
+            plan = study.chosen_plan(store.networks(plan.id))
+    return plan, keys & set(plan.by_key)
+
+
+def _say(console: Console, *lines: str) -> None:
+    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
 
 
 __all__ = ["example", "print_estimate", "run_sweep_command"]

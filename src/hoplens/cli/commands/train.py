@@ -9,12 +9,12 @@ from rich.table import Table
 
 from hoplens.cli.commands.report import write_run_report
 from hoplens.data import tasks as task_library
+from hoplens.data.tasks.registry import TASKS
 from hoplens.errors import check_count, check_number
 from hoplens.files import make_folder
 from hoplens.studies.extensions import make_recipe
-from hoplens.studies.extensions.kinds import TASKS
-from hoplens.studies.paper.measure import measure
-from hoplens.studies.paper.saved import save_run
+from hoplens.studies.measuring import measure
+from hoplens.studies.runs import save_run
 from hoplens.training.training import train
 
 SHOWN = {

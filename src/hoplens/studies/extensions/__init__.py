@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hoplens.data.tasks.registry import make_task
+from hoplens.export.exporters import Exporter
 from hoplens.models.readers import register_reader
-from hoplens.studies.extensions.files import Payload, SourceFile, load_file, load_source, loaded_sources
+from hoplens.studies.extensions.files import load_file
 from hoplens.studies.extensions.kinds import (
     ALL,
-    Exporter,
-    apply_measures,
     make_penalty,
     make_recipe,
-    make_task,
     register_exporter,
     register_measure,
     register_penalty,
     register_recipe,
     register_task,
 )
+from hoplens.studies.measures import apply_measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,13 +42,9 @@ def discover() -> pd.DataFrame:
 
 __all__ = [
     "Exporter",
-    "Payload",
-    "SourceFile",
     "apply_measures",
     "discover",
     "load_file",
-    "load_source",
-    "loaded_sources",
     "make_penalty",
     "make_recipe",
     "make_task",

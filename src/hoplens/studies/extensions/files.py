@@ -5,36 +5,27 @@ from __future__ import annotations
 import hashlib
 import linecache
 import os
-import pickle
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
 
 from hoplens.errors import ExtensionError, HoplensError
 from hoplens.files import read_text
 from hoplens.registry import load_as
 from hoplens.studies.extensions.kinds import ALL
 
-T = TypeVar("T")
 PREFIX = "hoplens_extension_"
 MOST_BYTES = 4 << 20  # of a file
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of extensions: where it was, and its text.
-
-    Attributes
-    ----------
-    path : str
-    text : str
-    """
+    """A file of extensions: where it was, and its text."""
 
     path: str
     text: str
@@ -87,12 +78,7 @@ def read_source(path: str | os.PathLike[str]) -> SourceFile:
 
 
 def load_source(source: SourceFile) -> ModuleType:
-    """Run the text of an extension, here or in another process; see `load_file`.
-
-    Parameters
-    ----------
-    source : SourceFile
-    """
+    """Run the text of an extension, here or in another process; see `load_file`."""
     with _lock:
         if _sources.get(source.path) == source:
             return sys.modules[source.module]
@@ -141,30 +127,6 @@ def loaded_sources() -> tuple[SourceFile, ...]:
     return tuple(_sources.values())
 
 
-@dataclass(frozen=True)
-class Payload(Generic[T]):
-    """A value that brings the files that it needs along when it is pickled.
-
-    Parameters
-    ----------
-    value : object
-        E.g. a unit of work whose task is defined in a file of `load_file`. A process that unpickles it
-        first runs these files; it needs nothing but hoplens. What an earlier value brought there and this
-        one does not is taken out: its names may be given anew.
-    """
-
-    value: T
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
-        return _unpack, (loaded_sources(), pickle.dumps(self.value))
-
-
-def _unpack(sources: tuple[SourceFile, ...], data: bytes) -> Payload[Any]:
-    with _lock:
-        _bring(sources)
-    return Payload(pickle.loads(data))
-
-
 def _bring(sources: tuple[SourceFile, ...]) -> None:
     """Load files that another process sent, in place of those sent before that nobody uses now."""
     used = {source.path for files in _users for source in files}
@@ -184,15 +146,6 @@ def using(sources: tuple[SourceFile, ...]) -> Iterator[None]:
     """Load files that another process sent, and keep them while a block runs, whatever other threads do.
 
     Names are those of the whole process, so a block that needs other files waits until no block runs.
-
-    Parameters
-    ----------
-    sources : tuple of SourceFile
-
-    Raises
-    ------
-    ExtensionError
-        If one cannot be run.
     """
     own = frozenset(sources)
     with _free:
@@ -209,4 +162,4 @@ def using(sources: tuple[SourceFile, ...]) -> Iterator[None]:
             _free.notify_all()
 
 
-__all__ = ["Payload", "SourceFile", "load_file", "load_source", "loaded_sources", "read_source", "using"]
+__all__ = ["SourceFile", "load_file", "load_source", "loaded_sources", "read_source", "using"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from hoplens.data.tasks.registry import TASKS, make_task
+from hoplens.data.tasks.registry import TASKS
 from hoplens.errors import ContractError, ParameterError, unknown_name
 from hoplens.export.exporters import EXPORTERS, Exporter
 from hoplens.models.readers.own import READERS
@@ -16,7 +16,7 @@ from hoplens.penalties.base import Penalty
 from hoplens.penalties.flow import FlowPenalty
 from hoplens.registry import Registry, owner_of
 from hoplens.seeds import generator
-from hoplens.studies.measures import MEASURES, Measure, apply_measures, bare, one_number
+from hoplens.studies.measures import MEASURES, Measure, bare
 from hoplens.training.recipes import BUILT_IN, PathwaySpec, Recipe, WeightSpec
 
 MakeRecipe = Callable[..., Recipe]
@@ -33,31 +33,13 @@ ALL: tuple[Registry[Any], ...] = (TASKS, RECIPES, PENALTIES, MEASURES, READERS, 
 
 @dataclass(frozen=True)
 class OwnPenalty:
-    """A registered penalty with its options, made anew for each task: the ``penalty`` of a `Term`.
-
-    Parameters
-    ----------
-    make : callable
-        A `hoplens.Penalty` class, or a function that returns one. It is called with the options and with
-        those of ``horizon``, ``readouts``, ``length`` and ``generator`` that it takes.
-    options : tuple of (str, value)
-    """
+    """A registered penalty with its options, made anew for each task: the ``penalty`` of a `Term`."""
 
     make: Callable[..., Any]
     options: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, horizon: int, *, readouts: str = "last", length: int | None = None) -> Penalty:
-        """Return the penalty for a task of so many time steps.
-
-        Parameters
-        ----------
-        horizon : int
-            Time steps covered.
-        readouts : {"last", "every"}, default "last"
-            Where the loss reads out.
-        length : int, optional
-            Steps of a sequence with ``readouts="every"``.
-        """
+        """Return the penalty for a task of so many time steps."""
         takes = inspect.signature(self.make).parameters
         known = {
             "horizon": horizon,
@@ -248,24 +230,3 @@ def make_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
             f"{type(recipe).__name__}"
         )
     return recipe
-
-
-__all__ = [
-    "ALL",
-    "MEASURES",
-    "PENALTIES",
-    "RECIPES",
-    "TASKS",
-    "Exporter",
-    "OwnPenalty",
-    "apply_measures",
-    "make_penalty",
-    "make_recipe",
-    "make_task",
-    "one_number",
-    "register_exporter",
-    "register_measure",
-    "register_penalty",
-    "register_recipe",
-    "register_task",
-]

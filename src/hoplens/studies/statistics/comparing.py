@@ -17,7 +17,6 @@ from hoplens.studies.statistics.selection import (
     Better,
     check_networks,
     choose_strengths,
-    chosen_report,
     groups,
     values_of,
 )
@@ -255,45 +254,13 @@ def compare(
 
 
 def paired_differences(
-    networks: pd.DataFrame, method: str, references: Sequence[str], measures: Sequence[str]
+    report: pd.DataFrame, method: str, references: Sequence[str], measures: Sequence[str]
 ) -> pd.DataFrame:
     """Return differences of one method to others, network by network of the same seed.
 
-    Parameters
-    ----------
-    networks : DataFrame
-        One row a network, both roles; strengths are chosen by test_error.
-    method : str
-        The method whose differences are taken (method minus reference).
-    references : sequence of str
-        Methods compared with.
-    measures : sequence of str
-        Columns compared.
-
-    Returns
-    -------
-    DataFrame
-        Columns task, method, reference, measure, difference, low, high, p (Wilcoxon signed-rank,
-        two-sided), n, p_holm (corrected over all rows of the same measure).
-    """
-    return pair_chosen(chosen_report(networks), method, references, measures)
-
-
-def pair_chosen(
-    report: pd.DataFrame, method: str, references: Sequence[str], measures: Sequence[str]
-) -> pd.DataFrame:
-    """Return what `paired_differences` does for rows that are those of each method's chosen strength.
-
-    Parameters
-    ----------
-    report : DataFrame
-        One row a network: task, method, seed and the measures.
-    method : str
-        The method whose differences are taken (method minus reference).
-    references : sequence of str
-        Methods compared with.
-    measures : sequence of str
-        Columns compared.
+    Of rows that are those of each method's chosen strength: task, method, seed and the measures. Columns
+    task, method, reference, measure, difference (method minus reference), low, high, p (Wilcoxon
+    signed-rank, two-sided), n, p_holm (corrected over all rows of the same measure).
     """
     rows = []
     for task, group in report.groupby("task", sort=False):
@@ -340,15 +307,3 @@ def _finite(values: Numbers) -> NDArray[np.float64]:
     if data.ndim != 1:
         raise ShapeError(f"expected one number a network, shape (n,), got shape {data.shape}")
     return data[np.isfinite(data)]
-
-
-__all__ = [
-    "cliffs_delta",
-    "compare",
-    "holm",
-    "pair_chosen",
-    "paired_d",
-    "paired_differences",
-    "paired_test",
-    "superiority",
-]

@@ -6,75 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
-from hoplens.errors import ParameterError, ShapeError, check_choice, check_number
+from hoplens.errors import check_choice, check_number
 from hoplens.studies.statistics.selection import BETTER, ROLES, Better, check_networks, groups, values_of
-
-
-def curve_area(strengths: ArrayLike, values: ArrayLike, span: tuple[float, float] | None = None) -> float:
-    """Return the mean of a curve over log strength: its area over the width of the range.
-
-    The curve is linear in log strength between its points. In the unit of the values, so that curves of
-    several methods compare as their values do.
-
-    Parameters
-    ----------
-    strengths : array, shape (n,)
-        Rising, above 0.
-    values : array, shape (n,)
-    span : (float, float), optional
-        Range of strengths, inside that of the points; default all of it.
-
-    Returns
-    -------
-    float
-        The value itself where the range is one point; NaN where a value inside the range is NaN.
-    """
-    x, y = _curve(strengths, values)
-    low, high = (x[0], x[-1]) if span is None else np.log10([_strength(end) for end in span])
-    if not x[0] - 1e-9 <= low <= high <= x[-1] + 1e-9:
-        raise ParameterError(
-            f"span must lie inside the strengths {10 ** x[0]:g} to {10 ** x[-1]:g}, got {span}"
-        )
-    inside = (x > low) & (x < high)
-    nodes = np.concatenate([[low], x[inside], [high]])
-    heights = np.interp(nodes, x, y)
-    return float(heights[0]) if high == low else float(trapezoid(heights, nodes) / (high - low))
-
-
-def near_best(
-    strengths: ArrayLike, values: ArrayLike, *, better: Better = "lower", within: float = 0.05
-) -> tuple[float, float]:
-    """Return the range of strengths around the best one whose values are within a share of it.
-
-    Parameters
-    ----------
-    strengths : array, shape (n,)
-        Rising, above 0.
-    values : array, shape (n,)
-        One a strength; NaN counts as bad.
-    better : {"lower", "higher"}, default "lower"
-        Which values are good.
-    within : float, default 0.05
-        How much worse than the best is still good, as a share of the best's size.
-
-    Returns
-    -------
-    (float, float)
-        Where the curve, linear in log strength, crosses that level on either side of the best point; the
-        first or last strength where it does not.
-    """
-    x, y = _curve(strengths, values)
-    share = check_number("within", within, least=0.0)
-    cost = y if check_choice("better", better, BETTER) == "lower" else -y
-    if np.isnan(cost).all():
-        return float("nan"), float("nan")
-    best = int(np.nanargmin(cost))
-    level = cost[best] + share * abs(cost[best])
-    ends = [_crossing(x[best::side], cost[best::side], level) for side in (-1, 1)]
-    return float(10 ** ends[0]), float(10 ** ends[1])
 
 
 def robustness(
@@ -118,6 +54,8 @@ def robustness(
     """
     keys = check_networks(networks, metric, by)
     check_choice("role", role, ROLES)
+    check_choice("better", better, BETTER)
+    check_number("within", within, least=0.0)
     rows = networks[networks["role"] == role]
     values = values_of(rows[metric], lost)
     means = (
@@ -160,6 +98,37 @@ def _describe(
     return {**entry, "best_strength": float(strengths[best]), "best": float(values[best])}
 
 
+def curve_area(
+    strengths: NDArray[np.float64], values: NDArray[np.float64], span: tuple[float, float]
+) -> float:
+    """Return the mean over log strength of a curve that is linear between its rising points, within a span.
+
+    Where the span is one point that is the value itself, and NaN where a value inside is NaN.
+    """
+    x, (low, high) = np.log10(strengths), np.log10(span)
+    inside = (x > low) & (x < high)
+    nodes = np.concatenate([[low], x[inside], [high]])
+    heights = np.interp(nodes, x, values)
+    return float(heights[0]) if high == low else float(trapezoid(heights, nodes) / (high - low))
+
+
+def near_best(
+    strengths: NDArray[np.float64], values: NDArray[np.float64], *, better: Better, within: float
+) -> tuple[float, float]:
+    """Return the range of rising strengths around the best one whose values are within a share of it.
+
+    Where the curve, linear in log strength, crosses that level on either side of the best point; the first
+    or last strength where it does not. NaN counts as bad.
+    """
+    x, cost = np.log10(strengths), values if better == "lower" else -values
+    if np.isnan(cost).all():
+        return float("nan"), float("nan")
+    best = int(np.nanargmin(cost))
+    level = cost[best] + within * abs(cost[best])
+    ends = [_crossing(x[best::side], cost[best::side], level) for side in (-1, 1)]
+    return float(10 ** ends[0]), float(10 ** ends[1])
+
+
 def _shared(grids: list[pd.Series[float]]) -> tuple[float, float] | None:
     """Return the range of strengths that all grids cover, or None."""
     if not grids:
@@ -177,21 +146,6 @@ def _crossing(x: NDArray[np.float64], cost: NDArray[np.float64], level: float) -
             share = (level - cost[n - 1]) / (cost[n] - cost[n - 1])
             return float(x[n - 1] + share * (x[n] - x[n - 1]))
     return float(x[-1])
-
-
-def _curve(strengths: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x, y = np.asarray(strengths, dtype=float), np.asarray(values, dtype=float)
-    if x.ndim != 1 or x.shape != y.shape or not len(x):
-        raise ShapeError(
-            f"expected one value a strength, got shapes {x.shape} and {y.shape}; give two lists of one length"
-        )
-    if not (np.isfinite(x).all() and x[0] > 0 and (np.diff(x) > 0).all()):
-        raise ParameterError(f"strengths must rise and lie above 0, got {x.tolist()}")
-    return np.log10(x), y
-
-
-def _strength(value: float) -> float:
-    return check_number("an end of span", value, above=0.0)
 
 
 __all__ = ["curve_area", "near_best", "robustness"]

@@ -12,31 +12,10 @@ from hoplens.errors import NonFiniteError, ParameterError, ShapeError, check_cho
 from hoplens.studies.statistics.selection import BETTER, Better
 
 
-def dominates(first: ArrayLike, second: ArrayLike) -> bool:
-    """Return whether a point is at most as large as another everywhere and smaller somewhere.
-
-    Parameters
-    ----------
-    first, second : array, shape (D,)
-        Points, low is good.
-    """
-    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ShapeError(f"expected two points of as many measures, got shapes {a.shape} and {b.shape}")
-    return bool((a <= b).all() and (a < b).any())
-
-
 def undominated(points: ArrayLike) -> NDArray[np.bool_]:
-    """Return which points no other dominates.
+    """Return which points (N, D) no other dominates, shape (N,); low is good.
 
-    Parameters
-    ----------
-    points : array, shape (N, D)
-        Low is good. A point with NaN is never on the front; equal points are on it together.
-
-    Returns
-    -------
-    array of bool, shape (N,)
+    A point with NaN is never on the front; equal points are on it together.
     """
     p = _points(points)
     below = (p[:, None] <= p[None]).all(axis=-1) & (p[:, None] < p[None]).any(axis=-1)  # (N, N): n beats m
@@ -44,13 +23,7 @@ def undominated(points: ArrayLike) -> NDArray[np.bool_]:
 
 
 def front_points(points: ArrayLike) -> list[list[float]]:
-    """Return the distinct points that no other dominates, in rising order of the first measure.
-
-    Parameters
-    ----------
-    points : array, shape (N, D)
-        Low is good.
-    """
+    """Return the distinct points (N, D) that no other dominates, in rising order of the first measure."""
     distinct = np.unique(_points(points), axis=0)
     found: list[list[float]] = distinct[undominated(distinct)].tolist()
     return found
@@ -122,4 +95,4 @@ def _points(points: ArrayLike) -> NDArray[np.float64]:
     return p
 
 
-__all__ = ["dominates", "front_points", "hypervolume", "pareto_front", "undominated"]
+__all__ = ["front_points", "hypervolume", "pareto_front", "undominated"]

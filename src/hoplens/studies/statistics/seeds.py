@@ -16,23 +16,8 @@ MOST_SEEDS = 10_000_000
 
 
 def power(effect: float, seeds: int, *, alpha: float = 0.05) -> float:
-    """Return the chance that a paired t test finds a difference.
+    """Return the chance that a paired t test of so many seeds finds an effect, see `paired_d`.
 
-    Parameters
-    ----------
-    effect : float
-        Mean difference over the standard deviation of the differences, see `paired_d`.
-    seeds : int
-        Pairs of networks, at least 2.
-    alpha : float, default 0.05
-        Two-sided level.
-
-    Returns
-    -------
-    float
-
-    Notes
-    -----
     Exact for normal differences: t is noncentral with ``seeds - 1`` degrees of freedom and noncentrality
     ``effect sqrt(seeds)``, its square noncentral F.
     """
@@ -106,20 +91,7 @@ def _least_seeds(d: float, goal: float, level: float) -> int:
 
 
 def detectable_effect(seeds: int, *, power: float = 0.8, alpha: float = 0.05, comparisons: int = 1) -> float:
-    """Return the smallest effect that a paired t test of so many seeds finds with a given chance.
-
-    Parameters
-    ----------
-    seeds : int
-        Pairs of networks, at least 2.
-    power, alpha, comparisons
-        See `seeds_needed`.
-
-    Returns
-    -------
-    float
-        In standard deviations of the paired differences.
-    """
+    """Return the smallest effect that a paired t test of so many seeds finds with a given chance."""
     n = check_count("seeds", seeds, least=2)
     goal = check_number("power", power, above=0.0, below=1.0)
     level = check_number("alpha", alpha, above=0.0, below=1.0) / check_count("comparisons", comparisons)

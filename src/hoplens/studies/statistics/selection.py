@@ -70,14 +70,16 @@ def standing(values: ArrayLike, *, better: Better = "lower") -> tuple[float, flo
     return lost, sign * float(kept.mean()) if len(kept) else math.inf
 
 
-def choosing_error(rows: pd.DataFrame) -> str:
-    """Return the error to choose by: that of the validation split where there is one, else that of the test.
+def choosing_columns(rows: pd.DataFrame) -> list[str]:
+    """Return what to choose by: error and loss of the validation split if there is one, else the test error.
 
     Of a task both are drawn anew, so that seeds alone keep choice and report apart; a data set has one test
     split, which may not choose.
     """
-    own = "validation_error"
-    return own if own in rows.columns and rows[own].notna().any() else "test_error"
+    own = [
+        name for name in ("validation_error", "validation_loss") if name in rows and rows[name].notna().any()
+    ]
+    return own if "validation_error" in own else ["test_error"]
 
 
 def best_strength(
@@ -90,7 +92,7 @@ def best_strength(
     rows : DataFrame
         Networks of one method on one task that may be used to choose: columns strength and the metric.
     metric : str or sequence of str, optional
-        Column to choose by, default see `choosing_error`; a further one decides between strengths that are
+        Column to choose by, default see `choosing_columns`; a further one decides between strengths that are
         equal in those before. Where all are equal, the least strength is taken.
     better : {"lower", "higher"}, default "lower"
         Which values are good.
@@ -102,7 +104,7 @@ def best_strength(
     """
     if not len(rows):
         raise ParameterError("there is no network to choose a strength by; train some on validation seeds")
-    given = choosing_error(rows) if metric is None else metric
+    given = choosing_columns(rows) if metric is None else metric
     columns = [given] if isinstance(given, str) else list(given)
     ranks = {
         float(str(strength)): [standing(own[name], better=better) for name in columns]
@@ -126,28 +128,8 @@ def choose_strengths(
 ) -> pd.DataFrame:
     """Return each method's best strength on each task over its validation seeds, see `best_strength`.
 
-    A method of one strength has no choice and needs no validation seed.
-
-    Parameters
-    ----------
-    networks : DataFrame
-        Columns method, strength, role, the metric, and those of ``by``.
-    metric : str, optional
-        Column to choose by, default see `choosing_error`.
-    better : {"lower", "higher"}, default "lower"
-        Which values are good.
-    by : sequence of str, default ("task",)
-        Columns whose combinations choose by themselves.
-
-    Returns
-    -------
-    DataFrame
-        Columns of ``by``, method, strength.
-
-    Raises
-    ------
-    ParameterError
-        If a method has several strengths and no validation seed.
+    A method of one strength has no choice and needs no validation seed; one of several raises without.
+    Columns of ``by``, whose combinations choose by themselves, method, strength.
     """
     keys = [*by, "method"]
     rows = []
@@ -163,64 +145,19 @@ def choose_strengths(
     return pd.DataFrame(rows, columns=[*keys, "strength"])
 
 
-def chosen_report(
-    networks: pd.DataFrame,
-    metric: str | None = None,
-    *,
-    better: Better = "lower",
-    by: Sequence[str] = ("task",),
-) -> pd.DataFrame:
-    """Return the rows of the report seeds at each method's chosen strength.
+def summarise(report: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Return mean and interval of every measure for every task and method.
 
-    Parameters
-    ----------
-    networks : DataFrame
-        One row a network, both roles.
-    metric, better, by
-        See `choose_strengths`.
-    """
-    chosen = choose_strengths(networks, metric, better=better, by=by)
-    report = networks[networks["role"] == "report"]
-    return chosen.merge(report, on=[*by, "method", "strength"], how="left")
-
-
-def summarise(networks: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """Return, for every task and method, mean and interval of every measure at the chosen strength.
-
-    Parameters
-    ----------
-    networks : DataFrame
-        One row a network, both roles; chosen as in `choose_strengths`.
-    measures : sequence of str
-        Columns to summarise.
-
-    Returns
-    -------
-    DataFrame
-        Columns task, method, strength, n, diverged, and for each measure m: m, m_low, m_high.
-    """
-    return summarise_chosen(chosen_report(networks), measures)
-
-
-def summarise_chosen(report: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """Return what `summarise` does for rows that are already those of each method's chosen strength.
-
-    Parameters
-    ----------
-    report : DataFrame
-        One row a network: task, method, strength, diverged_at and the measures.
-    measures : sequence of str
-        Columns to summarise.
+    Of rows that are those of each method's chosen strength: task, method, strength, diverged_at and the
+    measures. Columns task, method, strength, n, diverged, and for each measure m: m, m_low, m_high.
     """
     rows = []
     for (task, method), group in report.groupby(["task", "method"], sort=False):
         row: dict[str, object] = {"task": task, "method": method, "strength": group["strength"].iloc[0]}
         row["n"] = len(group)
         row["diverged"] = int((group["diverged_at"] >= 0).sum())
-        for measure in measures:
-            row[measure], row[f"{measure}_low"], row[f"{measure}_high"] = bootstrap_mean(
-                group[measure].to_numpy()
-            )
+        for name in measures:
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = bootstrap_mean(group[name].to_numpy())
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -273,20 +210,3 @@ def _check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
 def _few(values: Iterable[object]) -> str:
     shown = list(dict.fromkeys(values))
     return ", ".join(str(value) for value in shown[:5]) + (", ..." if len(shown) > 5 else "")
-
-
-__all__ = [
-    "BETTER",
-    "Better",
-    "assign_roles",
-    "best_strength",
-    "check_networks",
-    "choose_strengths",
-    "choosing_error",
-    "chosen_report",
-    "groups",
-    "standing",
-    "summarise",
-    "summarise_chosen",
-    "values_of",
-]

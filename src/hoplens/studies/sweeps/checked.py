@@ -32,22 +32,7 @@ def damaged(folder: Path, what: str) -> FileError:
 
 
 def check_rows(frame: pd.DataFrame, folder: Path, *, numbers: Iterable[str] = ()) -> pd.DataFrame:
-    """Return rows of a store whose columns hold what they should: SQLite keeps any kind of value anywhere.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns of the store's tables by their names.
-    folder : Path
-        For errors.
-    numbers : iterable of str
-        Columns that hold numbers besides those that always do.
-
-    Raises
-    ------
-    FileError
-        If a value is of another kind.
-    """
+    """Return rows of a store whose columns hold what they should: SQLite keeps any kind of value anywhere."""
     wanted = NUMBERS.union(numbers)
     for name in map(str, frame.columns):
         kind = "number" if name in wanted else "whole number" if name in WHOLES else "text"
@@ -77,13 +62,7 @@ _IS: Mapping[str, Callable[[object], bool]] = {
 
 
 def read_json(text: object, folder: Path, what: str) -> Any:
-    """Return what a JSON text of a store holds.
-
-    Raises
-    ------
-    FileError
-        If it is none.
-    """
+    """Return what a JSON text of a store holds."""
     try:
         return json.loads(str(text), parse_int=_whole)
     except (ValueError, RecursionError):
@@ -120,21 +99,7 @@ def read_keys(text: object, folder: Path) -> list[str]:
 
 
 def spread(texts: pd.Series[str], folder: Path, *, numeric: Iterable[str] = ()) -> pd.DataFrame:
-    """Return JSON objects as a table; null is NaN.
-
-    Parameters
-    ----------
-    texts : Series of str
-    folder : Path
-        For errors.
-    numeric : iterable of str
-        Names that must hold numbers.
-
-    Raises
-    ------
-    FileError
-        If one is no object of numbers and texts, or a name holds numbers here and texts there.
-    """
+    """Return JSON objects as a table; null is NaN."""
     import pandas as pd
 
     frame = pd.DataFrame([read_measures(text, folder) for text in texts], index=texts.index)

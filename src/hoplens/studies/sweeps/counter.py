@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 from hoplens.studies.statistics import standing
 from hoplens.studies.sweeps.plan import Plan
@@ -15,23 +14,13 @@ from hoplens.studies.sweeps.writer import StoreWriter
 
 @dataclass(frozen=True)
 class Best:
-    """The best strength of a method over the validation seeds seen so far, by `hoplens.statistics.standing`.
-
-    Attributes
-    ----------
-    task, method : str
-    strength : float
-    test_error : float
-        Mean test error of the networks that did not diverge.
-    lost : int
-        Networks that diverged.
-    """
+    """The best strength of a method over the validation seeds so far, by `hoplens.statistics.standing`."""
 
     task: str
     method: str
     strength: float
-    test_error: float
-    lost: int = 0
+    test_error: float  # mean of the networks that did not diverge
+    lost: int = 0  # networks that diverged
 
 
 @dataclass(frozen=True)
@@ -54,6 +43,8 @@ class Progress:
         The best method so far.
     stopping : bool
         Somebody pressed Ctrl-C: no more shards are handed out.
+    stage : str
+        "choosing" or "report" of a study in stages.
     """
 
     done: int
@@ -64,18 +55,7 @@ class Progress:
     left: float | None
     best: Best | None
     stopping: bool = False
-
-
-class ProgressCounter(Protocol):
-    """Counts what is done."""
-
-    def add(self, shard: Shard, found: Finished) -> None:
-        """Count a finished shard."""
-        ...
-
-    def progress(self, failed: int, running: int) -> Progress:
-        """Return how far it is."""
-        ...
+    stage: str = ""
 
 
 class SweepCounter:
@@ -119,4 +99,4 @@ class SweepCounter:
         return Progress(self.done, self.total, failed, running, rate, left, best)
 
 
-__all__ = ["Best", "Progress", "ProgressCounter", "SweepCounter"]
+__all__ = ["Best", "Progress", "SweepCounter"]

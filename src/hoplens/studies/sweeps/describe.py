@@ -18,7 +18,13 @@ FORMAT = 2  # of descriptions; a change of what the same description computes ne
 # Renamed classes and fields go by their first name in stores: the key of a network is a hash of this text.
 NAMES_IN_STORES = {"GradualPruning": "Thinning", "Recipe.pruning": "thinning", "Settings.cell": "activation"}
 # Fields that came later count only where they say something: without them a network is what it was.
-LATER = {"Settings.horizon", "Settings.at"}
+LATER = {
+    "Settings.horizon",
+    "Settings.at",
+    "TaskSetting.followed",
+    "MeasuredSetting.followed",
+    "DataSource.options",
+}
 
 
 def describe(value: Any) -> Any:
@@ -27,11 +33,6 @@ def describe(value: Any) -> Any:
     Frozen dataclasses become dicts of their fields with their class under ``is``; a class or function
     becomes its place and, outside of hoplens, the hash of its module's text, so that an edit of it, or of
     what it calls there, counts as another configuration.
-
-    Raises
-    ------
-    UnsupportedModelError
-        If it holds anything else.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no word for it

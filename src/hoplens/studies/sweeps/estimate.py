@@ -14,68 +14,43 @@ TRIALS = 12  # settings tried; the time of others is taken to go with their cost
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do of a study.
-
-    Attributes
-    ----------
-    networks : int
-        Networks of the study.
-    known : int
-        Those that the store holds.
-    shards : int
-        Batches that the others make.
-    largest : int
-        Networks in the largest batch.
-    workers : int
-    seconds : float or None
-        On that many workers, without measuring; None if it cannot be tried.
-    bytes : int
-        Memory of all workers.
-    """
+    """What is left to do of a study."""
 
     networks: int
     known: int
     shards: int
     largest: int
-    workers: int
-    seconds: float | None
-    bytes: int
+    seconds: float | None  # on all workers, without measuring; None if it cannot be tried
+    bytes: int  # of all workers
 
 
 def estimate(plan: Plan, shards: Sequence[Shard], *, workers: int) -> Estimate:
-    """Estimate a study by training each of its settings for some steps.
-
-    Parameters
-    ----------
-    plan : Plan
-    shards : sequence of Shard
-        What is left to run.
-    workers : int
-        Processes, one thread each.
-    """
+    """Estimate a study by training each of its settings for some steps."""
     left = sum(len(shard.networks) for shard in shards)
     rows = [shard.bytes for shard in shards]
     at_once = sum(sorted(rows)[-workers:])
+    busy = min(workers, max(1, len(shards)))
+    seconds = total_seconds(shards)
     return Estimate(
         networks=len(plan.by_key),
         known=len(plan.by_key) - left,
         shards=len(shards),
         largest=max((len(shard.networks) for shard in shards), default=0),
-        workers=workers,
-        seconds=_seconds(shards, workers),
-        bytes=at_once + PROCESS_BYTES * min(workers, max(1, len(shards))),
+        seconds=None if seconds is None else seconds / busy,
+        bytes=at_once + PROCESS_BYTES * busy,
     )
 
 
-def _seconds(shards: Sequence[Shard], workers: int) -> float | None:
+def total_seconds(shards: Sequence[Shard], trials: int = TRIALS) -> float | None:
+    """Return the time of all shards in a row, by trying the costliest settings; None if unknown."""
     kinds: dict[object, list[Shard]] = {}
     for shard in shards:
         kinds.setdefault(shard.setting, []).append(shard)
     tried: list[tuple[float, float]] = []  # cost of one shard, and its seconds
     total, rest = 0.0, 0.0
-    for alike in kinds.values():
+    for alike in sorted(kinds.values(), key=lambda alike: -alike[0].setting.cost):
         cost = sum(shard.cost for shard in alike)
-        seconds = probe(alike[0]) if len(tried) < TRIALS else None
+        seconds = probe(alike[0]) if len(tried) < trials else None
         if seconds is None:
             rest += cost
             continue
@@ -85,7 +60,7 @@ def _seconds(shards: Sequence[Shard], workers: int) -> float | None:
         return None
     if rest:
         total += rest * sum(seconds for _, seconds in tried) / sum(cost for cost, _ in tried)
-    return total / min(workers, max(1, len(shards)))
+    return total
 
 
-__all__ = ["PROCESS_BYTES", "Estimate", "estimate"]
+__all__ = ["PROCESS_BYTES", "Estimate", "estimate", "total_seconds"]

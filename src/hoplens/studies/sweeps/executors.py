@@ -25,14 +25,7 @@ class InProcess(Executor):
     """Run everything at once in this process."""
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a function now.
-
-        Parameters
-        ----------
-        function : callable
-        args, kwargs
-            For it.
-        """
+        """Run a function now."""
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
         try:
@@ -47,11 +40,6 @@ class ProcessLanes(Executor):
 
     When a process dies, just its own shard is lost, and it is known which; its lane gets a new process.
     Processes end with the driver, even if that is killed.
-
-    Parameters
-    ----------
-    workers : int, optional
-        Processes; default one a core that this process may use.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -60,15 +48,7 @@ class ProcessLanes(Executor):
         self._busy: dict[int, Future[Any]] = {}
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a function in a free lane, or in line behind another if there is none.
-
-        Parameters
-        ----------
-        function : callable
-            Of a module.
-        args, kwargs
-            For it.
-        """
+        """Run a function in a free lane, or in line behind another if there is none."""
         free = (n for n in range(self.workers) if n not in self._busy or self._busy[n].done())
         lane = next(free, 0)
         pool = self._lanes[lane] or self._start(lane)
@@ -90,15 +70,7 @@ class ProcessLanes(Executor):
         return pool
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End all processes.
-
-        Parameters
-        ----------
-        wait : bool, default True
-            Wait for what runs; else it is ended too.
-        cancel_futures : bool, default False
-            Drop what stands in line.
-        """
+        """End all processes."""
         for pool in filter(None, self._lanes):
             processes = list((getattr(pool, "_processes", None) or {}).values())
             pool.shutdown(wait=wait, cancel_futures=cancel_futures)
@@ -130,26 +102,7 @@ def cores() -> int:
 
 
 def connect(kind: str, *, workers: int | None, folder: str | os.PathLike[str]) -> Executor:
-    """Return the executor that a text names.
-
-    Parameters
-    ----------
-    kind : str
-        "in-process", "processes", "dask://HOST:PORT" (a running scheduler) or "slurm://?OPTIONS", e.g.
-        ``slurm://?slurm_partition=short&timeout_min=60`` (options of submitit; ``cluster=local`` runs the
-        jobs on this machine).
-    workers : int or None
-        Processes, or jobs in the queue at once.
-    folder : path
-        The store; Slurm's jobs leave their logs there.
-
-    Raises
-    ------
-    ParameterError
-        For another text, or if the package that it needs is missing.
-    FileError
-        If nobody answers there.
-    """
+    """Return the executor that one of `KINDS` names, e.g. ``slurm://?slurm_partition=short&timeout_min=60``."""
     if kind == "in-process":
         return InProcess()
     if kind == "processes":
@@ -190,14 +143,7 @@ def is_local(executor: Executor | str | None) -> bool:
 
 
 def slots(executor: Executor, workers: int | None) -> int:
-    """Return how many shards an executor shall hold at once.
-
-    Parameters
-    ----------
-    executor : Executor
-    workers : int or None
-        Workers that it has, where the user says so.
-    """
+    """Return how many shards an executor shall hold at once."""
     if isinstance(executor, InProcess):
         return 1
     if isinstance(executor, ProcessLanes):
@@ -233,17 +179,3 @@ def is_lost(executor: Executor) -> bool:
     """Return whether an executor as a whole is gone, as a dask scheduler that does not answer is."""
     client = getattr(executor, "_client", None)
     return client is not None and client.status not in ("running", "connecting")
-
-
-__all__ = [
-    "InProcess",
-    "ProcessLanes",
-    "connect",
-    "cores",
-    "end",
-    "is_local",
-    "is_lost",
-    "slots",
-    "stands_in_line",
-    "start_worker",
-]

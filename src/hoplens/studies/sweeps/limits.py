@@ -34,13 +34,7 @@ def check_task(length: int, inputs: int, outputs: int) -> None:
 
 
 def check_memory(shards: Iterable[Shard]) -> None:
-    """Refuse shards of which one alone takes more memory than this machine has.
-
-    Raises
-    ------
-    ParameterError
-        With what it takes and what there is.
-    """
+    """Refuse shards of which one alone takes more memory than this machine has."""
     local = (shard for shard in shards if getattr(shard.setting, "device", "cpu") == "cpu")
     largest = max(local, key=lambda shard: shard.bytes, default=None)
     there = memory_of()

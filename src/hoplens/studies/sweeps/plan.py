@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from hoplens.errors import ParameterError, check_count
-from hoplens.studies.extensions import SourceFile
+from hoplens.studies.extensions.files import SourceFile
 from hoplens.studies.sweeps.describe import content_hash
 from hoplens.studies.sweeps.work import Setting, Shard
 from hoplens.training.settings import Network
@@ -23,25 +23,12 @@ SHARD_SECONDS = 15.0  # on a busy core: how often progress shows, and how long C
 
 @dataclass(frozen=True)
 class Member:
-    """One row of a study: a network and what the study calls it.
-
-    Attributes
-    ----------
-    part : str
-        Block of the study.
-    task : str
-        What tables call the task.
-    network : Network
-        Its recipe's name is what tables call the method.
-    role : {"validation", "report"}
-        Whether its seed chooses strengths or is reported.
-    setting : Setting
-    """
+    """One row of a study: a network and what the study calls it."""
 
     part: str
-    task: str
+    task: str  # what tables call it
     network: Network
-    role: str
+    role: str  # "validation" or "report": whether its seed chooses strengths or is reported
     setting: Setting
 
     @cached_property
@@ -58,22 +45,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a study trains.
-
-    Attributes
-    ----------
-    name : str
-    members : tuple of Member
-        In the order of the tables.
-    source : str
-        The study as JSON, from which `load_study` makes it again; empty for a plan made in Python.
-    plugins : tuple of SourceFile
-        Files of extensions that the study names.
-    """
+    """Everything that a study trains."""
 
     name: str
     members: tuple[Member, ...]
-    source: str = ""
+    source: str = ""  # the study as JSON; empty for a plan made in Python
     plugins: tuple[SourceFile, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,16 +77,7 @@ class Plan:
         return {member.key: member for member in reversed(self.members)}
 
     def shards(self, known: Collection[str] = (), *, workers: int = 1) -> list[Shard]:
-        """Cut what is not known yet into shards.
-
-        Parameters
-        ----------
-        known : collection of str
-            Keys of the networks that the store holds.
-        workers : int, default 1
-            Shards come in multiples of it where that leaves them a fair size, so that all workers finish
-            together.
-        """
+        """Cut what is not known yet into shards, in multiples of the workers unless they would get small."""
         check_count("workers", workers)
         groups: dict[Setting, list[Network]] = {}
         seen = set(known)
@@ -147,6 +114,3 @@ def cut(setting: Setting, networks: Iterable[Network], workers: int = 1) -> list
         pieces = rounded
     bounds = [len(ordered) * n // pieces for n in range(pieces + 1)]
     return [Shard(setting, tuple(ordered[start:stop])) for start, stop in pairwise(bounds)]
-
-
-__all__ = ["MAIN", "MOST_NETWORKS", "SHARD_BYTES", "SHARD_SECONDS", "Member", "Plan", "cut", "shard_size"]

@@ -15,11 +15,9 @@ from hoplens.data.streams import TrainingTask
 from hoplens.errors import HoplensError, ParameterError
 from hoplens.penalties.base import Penalty
 from hoplens.studies import extensions
-from hoplens.studies.extensions import SourceFile, load_source, loaded_sources
-from hoplens.studies.extensions.files import read_source
+from hoplens.studies.extensions.files import SourceFile, load_source, loaded_sources, read_source
 from hoplens.studies.measures import get_measure
 from hoplens.studies.sweeps.describe import canonical, content_hash, describe
-from hoplens.studies.sweeps.lines import line_of
 from hoplens.studies.sweeps.strict import Strict
 from hoplens.text import printable
 from hoplens.training.recipes import Recipe
@@ -29,11 +27,6 @@ class PluginSpec(Strict):
     """A Python file that a study names, with its text: a store needs no file to go on.
 
     Making the value runs nothing: who reads a study loads its files first, if they are to be trusted.
-
-    Parameters
-    ----------
-    path, text : str
-        See `hoplens.extensions.SourceFile`; must be loaded.
     """
 
     path: str
@@ -62,37 +55,17 @@ class OwnMeasure:
 
     @classmethod
     def of(cls, name: str) -> OwnMeasure:
-        """Return the measure that has this name now.
-
-        Raises
-        ------
-        UnknownNameError
-            If none has, with the nearest name.
-        """
+        """Return the measure that has this name now."""
         return cls(name, content_hash(describe(get_measure(name).function)))
 
 
-def read_plugins(values: Mapping[str, Any], folder: Path, text: str, name: str) -> dict[str, Any]:
-    """Return a study's values with each file that it names read and run.
-
-    Parameters
-    ----------
-    values : dict
-    folder : Path
-        That the names of files are relative to.
-    text, name : str
-        The TOML text and its name, for errors.
-
-    Raises
-    ------
-    FileError, ExtensionError, ParameterError
-        If a file cannot be read or run, or a name is taken; with the line of the study.
-    """
+def read_plugins(values: Mapping[str, Any], folder: Path, name: str) -> dict[str, Any]:
+    """Return a study's values with each file that it names, relative to the folder, read and run."""
     files = values.get("plugins")
     if not isinstance(files, list | tuple):
         return dict(values)
     read: list[Any] = []
-    for n, file in enumerate(files):
+    for file in files:
         if not isinstance(file, str | os.PathLike):
             read.append(file)  # the study says what is wrong with it
             continue
@@ -100,21 +73,13 @@ def read_plugins(values: Mapping[str, Any], folder: Path, text: str, name: str) 
             source = read_source(folder / file)
             load_source(source)
         except HoplensError as error:
-            line = line_of(text, ("plugins", n))
-            where = f"{name}, line {line}" if line is not None else name
-            raise type(error)(f"{where}: {error}") from error
+            raise type(error)(f"{name}: {error}") from error
         read.append({"path": source.path, "text": source.text})
     return {**values, "plugins": read}
 
 
 def own_task(name: str, options: Mapping[str, Any] | None) -> TrainingTask:
-    """Return a registered task that a store can keep: frozen, of plain data, and fit to be sent.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot be made, kept or sent.
-    """
+    """Return a registered task, or raise if a store cannot keep it: frozen, of plain data, fit to be sent."""
     task: TrainingTask = _made("task", name, lambda: extensions.make_task(name, frozen(options)))
     return task
 
@@ -168,13 +133,7 @@ def frozen(value: Any) -> Any:
 
 
 def check_current(measures: Sequence[OwnMeasure]) -> list[str]:
-    """Return the names of measures, if they still stand for the code that they stood for.
-
-    Raises
-    ------
-    ParameterError
-        If one was defined anew meanwhile.
-    """
+    """Return the names of measures, or raise if one stands for other code by now."""
     for measure in measures:
         if OwnMeasure.of(measure.name) != measure:
             raise ParameterError(

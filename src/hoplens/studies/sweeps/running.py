@@ -14,12 +14,14 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hoplens.errors import FileError, ParameterError, check_count
-from hoplens.studies.extensions import loaded_sources
+from hoplens.studies.extensions.files import loaded_sources
 from hoplens.studies.sweeps import executors
-from hoplens.studies.sweeps.counter import Best, Progress, ProgressCounter, SweepCounter
+from hoplens.studies.sweeps.config import Study
+from hoplens.studies.sweeps.counter import Best, Progress, SweepCounter
+from hoplens.studies.sweeps.estimate import total_seconds
 from hoplens.studies.sweeps.limits import check_memory
 from hoplens.studies.sweeps.plan import Plan
 from hoplens.studies.sweeps.store import RunStore, open_store
@@ -30,7 +32,6 @@ from hoplens.studies.sweeps.work import (
     Finished,
     Shard,
     ShardPayload,
-    probe,
     run_payload,
     run_shard,
     versions,
@@ -47,14 +48,6 @@ SHORT = 20.0  # seconds of work below which starting processes does not pay
 TRIALS = 3  # settings timed to guess how much work there is
 
 log = logging.getLogger("hoplens.sweeps")
-
-
-class Study(Protocol):
-    """What can be swept: it has a plan."""
-
-    def plan(self) -> Plan:
-        """Return everything that the study trains."""
-        ...
 
 
 def run_sweep(
@@ -76,7 +69,8 @@ def run_sweep(
     Parameters
     ----------
     study : Study or Plan
-        From `load_study`, or made in Python.
+        From `load_study`, or made in Python. Of a study whose ``report`` names purposes the validation seeds
+        are trained first, and the report seeds at the strengths that they choose.
     store : path
         Folder of the run store; made where it is missing. It may hold other studies: networks that it
         knows are not trained again.
@@ -107,12 +101,59 @@ def run_sweep(
     UserWarning
         If shards failed; ``store.failures()`` says why.
     """
-    plan = study if isinstance(study, Plan) else study.plan()
+    found, _ = run_stages(
+        study, Path(store), executor=executor, workers=workers, attempts=attempts, progress=progress
+    )
+    return found
+
+
+def run_stages(
+    study: Plan | Study,
+    folder: Path,
+    *,
+    executor: Executor | str | None = None,
+    workers: int | None = None,
+    attempts: int = ATTEMPTS,
+    progress: Callable[[Progress], object] | None = None,
+) -> tuple[RunStore, Plan]:
+    """Run a study as `run_sweep` does; return the store with the last plan that was run.
+
+    Of a study in stages that is the choosing one as long as networks of it are missing.
+    """
     check_count("attempts", attempts)
     if workers is not None:
         check_count("workers", workers)
+    in_stages = isinstance(study, Study) and study.in_stages
+    plan = study if isinstance(study, Plan) else study.plan()
+    given = (folder, executor, workers, attempts, progress)
+    failed = _run(plan, *given, stage="choosing" if in_stages else "")
+    store = open_store(folder)
+    if not failed and isinstance(study, Study) and in_stages:
+        with store:
+            plan = study.chosen_plan(store.networks(plan.id))
+        failed = _run(plan, *given, stage="report")
+        store = open_store(folder)
+    if failed:
+        warnings.warn(
+            f"{failed} networks of {len(plan.by_key)} are missing as their shards failed; "
+            "failures() of the store says why, and another run tries them again",
+            stacklevel=3,
+        )
+    return store, plan
+
+
+def _run(
+    plan: Plan,
+    folder: Path,
+    executor: Executor | str | None,
+    workers: int | None,
+    attempts: int,
+    progress: Callable[[Progress], object] | None,
+    *,
+    stage: str,
+) -> int:
+    """Run what the store lacks of a plan; return how many networks failed."""
     check_plugins(plan)
-    folder = Path(store)
     with ExitStack() as stack:
         writer = stack.enter_context(StoreWriter(folder))
         stack.enter_context(logged(folder))
@@ -129,22 +170,13 @@ def run_sweep(
             own = executors.connect(executor, workers=workers, folder=folder)
             executor = stack.enter_context(closed(own))
         stop = stack.enter_context(interrupts())
-        driver = Driver(plan, writer, shards, executor, workers, attempts, progress, stop)
+        driver = Driver(plan, writer, shards, executor, workers, attempts, progress, stop, stage)
         driver.run()
-    if driver.failed:
-        warnings.warn(
-            f"{driver.failed} networks of {len(plan.by_key)} are missing as their shards failed; "
-            "failures() of the store says why, and another run tries them again",
-            stacklevel=2,
-        )
-    return open_store(folder)
+    return driver.failed
 
 
 def check_plugins(plan: Plan) -> None:
-    """Raise if a file of the study was loaded again with another text: workers would get that one.
-
-    Else note that this user runs them, see `hoplens.sweeps.trust`.
-    """
+    """Raise if a file of the study was loaded again with another text; else note that this user runs it."""
     for source in plan.plugins:
         if source not in loaded_sources():
             raise ParameterError(
@@ -170,13 +202,14 @@ class Driver:
     attempts: int
     progress: Callable[[Progress], object] | None
     stop: Stop
+    stage: str = ""
     failed: int = 0
     _running: dict[Future[Finished | Failed], int] = field(default_factory=dict)
     _lost: dict[int, int] = field(default_factory=dict)
 
     def run(self) -> None:
         """Hand out shards until none is left or somebody pressed Ctrl-C."""
-        self._counter = self._start()
+        self._counter = SweepCounter(self.plan, self.writer, self.shards)
         waiting = deque(self.shards)
         self._report()
         told = False
@@ -199,9 +232,6 @@ class Driver:
             log.info("stopped by Ctrl-C, %d shards left", len(waiting))
             raise KeyboardInterrupt
         log.info("done, %d networks failed", self.failed)
-
-    def _start(self) -> ProgressCounter:
-        return SweepCounter(self.plan, self.writer, self.shards)
 
     def _hand_out(self, waiting: deque[int]) -> None:
         places = executors.slots(self.executor, self.workers) - len(self._running)
@@ -240,7 +270,8 @@ class Driver:
             log.error("shard %d failed: %s", position, found.trace)
             self._fail(position, self._lost.get(position, 0), found.reason)
             return
-        self._keep(position, shard, found)
+        self.writer.save(self.plan, position, shard, found)
+        self._counter.add(shard, found)
         log.info(
             "shard %d: %d networks on %s in %.1f s (%s)",
             position,
@@ -250,10 +281,6 @@ class Driver:
             shard.setting.label,
         )
         self._report()
-
-    def _keep(self, position: int, shard: Shard, found: Finished) -> None:
-        self.writer.save(self.plan, position, shard, found)
-        self._counter.add(shard, found)
 
     def _take_lost(self, position: int, error: BaseException, waiting: deque[int]) -> None:
         lost = self._lost[position] = self._lost.get(position, 0) + 1
@@ -273,24 +300,15 @@ class Driver:
     def _report(self) -> None:
         if self.progress is not None:
             seen = self._counter.progress(self.failed, len(self._running))
-            self.progress(replace(seen, stopping=self.stop.asked))
+            self.progress(replace(seen, stopping=self.stop.asked, stage=self.stage))
 
 
 def _is_long(shards: dict[int, Shard], workers: int) -> bool:
     """Return whether processes pay: the work is long, by a short trial of its costliest settings."""
     if workers == 1 or len(shards) < 2:
         return False
-    settings = {shard.setting: shard for shard in shards.values()}
-    seconds = 0.0
-    for shard in sorted(settings.values(), key=lambda shard: -shard.setting.cost)[:TRIALS]:
-        alike = sum(s.cost for s in shards.values() if s.setting == shard.setting)
-        found = probe(shard)
-        if found is None:
-            return True
-        seconds += found * alike / shard.cost
-        if seconds > SHORT:
-            return True
-    return False
+    seconds = total_seconds(list(shards.values()), TRIALS)
+    return seconds is None or seconds > SHORT
 
 
 def _interrupt() -> None:
@@ -360,4 +378,4 @@ def logged(folder: Path) -> Iterator[None]:
         handler.close()
 
 
-__all__ = ["ATTEMPTS", "LOG", "Best", "Progress", "run_sweep"]
+__all__ = ["ATTEMPTS", "LOG", "Best", "Progress", "run_stages", "run_sweep"]

@@ -66,13 +66,7 @@ MIGRATIONS = {
 
 
 def version_of(connection: sqlite3.Connection, place: str) -> int:
-    """Return the schema version of a store, 0 for an empty file.
-
-    Raises
-    ------
-    FileError
-        If it is another program's, or of a later version of hoplens.
-    """
+    """Return the schema version of a store, 0 for an empty file."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -1,4 +1,4 @@
-"""Networks on a task, one of the synthetic ones or one's own: the setting of the paper's study."""
+"""Networks on a task or a data set: what a study file describes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 import hoplens.data.registry as data_sets
 from hoplens.data.sets import SequenceData
 from hoplens.data.streams import CHUNK, TrainingTask
+from hoplens.studies.measuring import measure
 from hoplens.studies.sweeps.plugins import OwnMeasure, check_current
 from hoplens.studies.sweeps.work import Outcome, Setting
 from hoplens.training.result import TrainingResult
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-BUFFERS = (
-    6  # copies of weights that training holds: gradient, Adam's two, the last finite ones, mask, products
-)
+# copies of weights that training holds: gradient, Adam's two, the last finite ones, mask, products
+BUFFERS = 6
 # One optimiser step on one of two busy cores (Xeon at 2 GHz), fitted by eye to H = 8 .. 512 and 1 .. 256
 # networks, within a factor of 2; a quiet core takes about half.
 BATCH_SECONDS = 1.5e-3  # calls, whatever their size
@@ -37,20 +37,12 @@ PRODUCTS = 3e10  # multiplications a second
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set by name, so that a study can keep it and send it: the numbers are read where they are used.
-
-    Parameters
-    ----------
-    name : str
-        Of `hoplens.data.load`.
-    seed : int, default 0
-    fractions : tuple of float, optional
-        See `hoplens.data.load`.
-    """
+    """A data set by name and options, to be kept and sent: the numbers are read where they are used."""
 
     name: str
     seed: int = 0
     fractions: tuple[float, ...] | None = None
+    options: tuple[tuple[str, Any], ...] | None = None
 
     @property
     def label(self) -> str:
@@ -64,29 +56,20 @@ class DataSource:
 
 @functools.cache
 def _load(source: DataSource) -> SequenceData:
-    return data_sets.load(source.name, seed=source.seed, fractions=source.fractions)
+    load = data_sets.SETS[source.name].load
+    return load(seed=source.seed, fractions=source.fractions, **dict(source.options or ()))
 
 
 @dataclass(frozen=True)
 class TaskSetting(Setting):
-    """Networks trained on one task or data set with one set of training settings.
-
-    Parameters
-    ----------
-    task : TrainingTask or DataSource
-        A frozen dataclass, e.g. of `hoplens.tasks.make`.
-    settings : Settings
-    device : str, default "cpu"
-    dtype : {"float32", "float64"}
-    weights : "none", "all" or tuple of int
-        Whose weights are kept: nobody's, everybody's, or those of these seeds.
-    """
+    """Networks trained on one task or data set with one set of training settings."""
 
     task: TrainingTask | DataSource
     settings: Settings
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
-    weights: Literal["none", "all"] | tuple[int, ...] = "none"
+    weights: Literal["none", "all"] | tuple[int, ...] = "none"  # of all, or of these seeds, are kept
+    followed: tuple[int, ...] | None = None  # seeds that are also measured along test sequences
 
     @property
     def label(self) -> str:
@@ -108,8 +91,9 @@ class TaskSetting(Setting):
         return self.weights == "all" or (isinstance(self.weights, tuple) and seed in self.weights)
 
     def counted(self, network: Network) -> TaskSetting:
-        """Return the setting with ``weights`` for this network alone: "all" or "none"."""
-        return replace(self, weights="all" if self.keeps(network.seed) else "none")
+        """Return the setting with ``weights`` and ``followed`` as they are for this network alone."""
+        followed = (network.seed,) if network.seed in (self.followed or ()) else None
+        return replace(self, weights="all" if self.keeps(network.seed) else "none", followed=followed)
 
     def run(self, networks: Sequence[Network]) -> Outcome:
         """Train and measure networks as `hoplens.train` does."""
@@ -122,18 +106,8 @@ class TaskSetting(Setting):
         seconds = {"train": trained - started, "measure": time.perf_counter() - trained}
         return Outcome(frame, self._kept(result), seconds)
 
-    def _measured(self, result: TrainingResult) -> pd.DataFrame:
-        return self._with_measures(result, ())
-
-    def _with_measures(self, result: TrainingResult, names: Sequence[str]) -> pd.DataFrame:
-        # studies are built on sweeps
-        if isinstance(self.task, DataSource):
-            from hoplens.studies.real.measure import measure_set
-
-            return measure_set(result, names)
-        from hoplens.studies.paper.measure import measure
-
-        return measure(result, names)
+    def _measured(self, result: TrainingResult, names: Sequence[str] = ()) -> pd.DataFrame:
+        return measure(result, names, followed=self.followed or ())
 
     def _kept(self, result: TrainingResult) -> dict[str, Tensor]:
         rows = [n for n, network in enumerate(result.networks) if self.keeps(network.seed)]
@@ -209,17 +183,12 @@ class TaskSetting(Setting):
 
 @dataclass(frozen=True)
 class MeasuredSetting(TaskSetting):
-    """A `TaskSetting` whose networks are measured by registered measures too.
-
-    Parameters
-    ----------
-    measures : tuple of OwnMeasure
-    """
+    """A `TaskSetting` whose networks are measured by registered measures too."""
 
     measures: tuple[OwnMeasure, ...] = ()
 
-    def _measured(self, result: TrainingResult) -> pd.DataFrame:
-        return self._with_measures(result, check_current(self.measures))
+    def _measured(self, result: TrainingResult, names: Sequence[str] = ()) -> pd.DataFrame:
+        return super()._measured(result, [*check_current(self.measures), *names])
 
 
 __all__ = ["DTYPES", "DataSource", "MeasuredSetting", "TaskSetting"]

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -22,117 +22,41 @@ IN_QUEUE = 64  # jobs in the queue at once unless the user says otherwise
 NUMBERS = ("timeout_min", "cpus_per_task", "mem_gb", "nodes", "gpus_per_node", "tasks_per_node")
 
 
-class JobExecutor(Executor):
-    """A `concurrent.futures.Executor` whose workers are jobs of a submitit executor.
-
-    Parameters
-    ----------
-    jobs : submitit.Executor
-        Where to submit to.
-    workers : int
-        Jobs in the queue at once.
-    """
+class JobExecutor(ThreadPoolExecutor):
+    """Threads, each of which hands in a job of a submitit executor and waits for its result."""
 
     def __init__(self, jobs: Any, workers: int) -> None:
-        self.workers = check_count("workers", workers)
-        self._submit = jobs.submit
-        self._jobs: dict[Future[Any], Any] = {}
-        self._mutex = threading.Lock()
-        self._stopped = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
+        super().__init__(check_count("workers", workers))
+        self._hand_in, self._mutex, self._stopped = jobs.submit, threading.Lock(), threading.Event()
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Queue a job.
+        """Queue a job."""
+        return super().submit(self._result, function, args, kwargs)
 
-        Parameters
-        ----------
-        function : callable
-            Of a module.
-        args, kwargs
-            For it.
-        """
-        if self._stopped.is_set():
-            raise RuntimeError("cannot submit to an executor that was shut down")
-        future: Future[T] = Future()
-        job = self._submit(function, *args, **kwargs)
+    def _result(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         with self._mutex:
-            self._jobs[future] = job
-        return future
+            job = self._hand_in(function, *args, **kwargs)
+        ended = None  # since when it is over without a result
+        while not job.paths.result_pickle.exists():
+            if job.done():
+                ended = ended or time.monotonic()
+                if time.monotonic() - ended > GRACE:
+                    raise RuntimeError(f"job {job.job_id} ended without a result, in state {job.state}")
+            if self._stopped.wait(POLL):
+                job.cancel()
+                raise CancelledError
+        result: T = job.result()
+        return result
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End all jobs but those to wait for.
-
-        Parameters
-        ----------
-        wait : bool, default True
-            Wait for the jobs; else they are cancelled.
-        cancel_futures : bool, default False
-            Cancel the jobs that have not started.
-        """
-        with self._mutex:
-            left = dict(self._jobs)
-        for future, job in left.items():
-            if not wait or (cancel_futures and future.cancel()):
-                job.cancel()
-        while wait and any(not future.done() for future in left):
-            self._stopped.wait(POLL)
-        self._stopped.set()
-        self._watcher.join()
-
-    def _watch(self) -> None:
-        """Hand the results of jobs to their futures."""
-        ended: dict[Future[Any], float] = {}  # since when a job is over without a result
-        while not self._stopped.wait(POLL):
-            with self._mutex:
-                jobs = list(self._jobs.items())
-            for future, job in jobs:
-                if future.cancelled():
-                    job.cancel()
-                elif job.done():
-                    waited = time.monotonic() - ended.setdefault(future, time.monotonic())
-                    if not job.paths.result_pickle.exists() and waited < GRACE:
-                        continue
-                    _settle(future, job)
-                else:
-                    if not future.running() and job.state == "RUNNING":
-                        future.set_running_or_notify_cancel()
-                    continue
-                ended.pop(future, None)
-                with self._mutex:
-                    del self._jobs[future]
-
-
-def _settle(future: Future[Any], job: Any) -> None:
-    if not future.running() and not future.set_running_or_notify_cancel():
-        return  # cancelled
-    if not job.paths.result_pickle.exists():
-        error = RuntimeError(f"job {job.job_id} ended without a result, in state {job.state}")
-        future.set_exception(error)
-        return
-    try:
-        future.set_result(job.result())
-    except Exception as error:  # whatever it is, it is of the job and not of the shard
-        future.set_exception(error)
+        """Wait for all jobs, or for those that have begun, or for none: then they are cancelled."""
+        if not wait:
+            self._stopped.set()
+        super().shutdown(wait=True, cancel_futures=cancel_futures)
 
 
 def connect_slurm(kind: str, *, workers: int | None, folder: str | os.PathLike[str]) -> JobExecutor:
-    """Return an executor of Slurm jobs.
-
-    Parameters
-    ----------
-    kind : str
-        ``slurm://?`` and submitit's options, joined by ``&``; ``cluster=local`` needs no Slurm.
-    workers : int or None
-        Jobs in the queue at once.
-    folder : path
-        The store; the jobs' logs go to ``slurm`` in it.
-
-    Raises
-    ------
-    ParameterError
-        If submitit is missing, or does not take an option, or there is no Slurm.
-    """
+    """Return an executor of Slurm jobs, by submitit's options; ``cluster=local`` needs no Slurm."""
     try:
         import submitit
     except ImportError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -11,12 +12,12 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model
 from hoplens.data import registry as data_sets
 from hoplens.data import tasks
 from hoplens.data.streams import TrainingTask
+from hoplens.data.tasks.registry import TASKS
 from hoplens.errors import HoplensError, ParameterError, check_choice, check_count, unknown_name
 from hoplens.models.cells import CELLS
 from hoplens.models.initial import INITS
 from hoplens.penalties.gradual_pruning import GradualPruning
 from hoplens.penalties.schedules import Schedule
-from hoplens.studies.extensions.kinds import TASKS
 from hoplens.studies.sweeps.limits import MOST_SEED, check_networks, check_task
 from hoplens.studies.sweeps.plan import MAIN
 from hoplens.studies.sweeps.plugins import frozen, own_penalty, own_recipe, own_task
@@ -117,12 +118,19 @@ class TaskSpec(Strict):
             )
         if self.name in TASKS.names():
             return own_task(self.name, self.options)
+        known = list(inspect.signature(data_sets.SETS[self.name].load).parameters)
         options = frozen(self.options or {})
-        alien = sorted(set(options) - {"seed", "fractions"})
-        if alien:
-            raise unknown_name(f"option of the data set {self.name!r}:", alien[0], ["seed", "fractions"])
-        source = DataSource(self.name, options.get("seed", 0), options.get("fractions"))
-        source.load()  # what is missing or wrong is said before anything is trained
+        for option in options:
+            if option not in known:
+                raise unknown_name(f"option of the data set {self.name!r}:", option, known)
+        more = tuple(sorted((name, v) for name, v in options.items() if name not in ("seed", "fractions")))
+        source = DataSource(self.name, options.get("seed", 0), options.get("fractions"), more or None)
+        try:
+            hash(source)
+        except TypeError:
+            raise ParameterError(
+                f"options of the data set {self.name!r} are numbers, texts and lists of them, got {options}"
+            ) from None
         return source
 
     def title(self, task: TrainingTask | DataSource) -> str:

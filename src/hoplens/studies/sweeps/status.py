@@ -21,30 +21,7 @@ RECENT = 50  # finished shards from which the rate is taken
 
 @dataclass(frozen=True, eq=False)
 class Status:
-    """What a store holds of a study, and whether a sweep is at work.
-
-    Attributes
-    ----------
-    study, name : str
-    total, done : int
-        Networks of the study, and those that are there.
-    open, failed : int
-        Shards.
-    running : bool
-        Whether a sweep is writing now.
-    driver : str
-        Who writes, or wrote last.
-    rate : float or None
-        Networks a second, over the last shards.
-    left : float or None
-        Estimated seconds to the end, if a sweep is running.
-    best : DataFrame
-        One row a task: the best method and strength over the validation seeds there are, by
-        `hoplens.statistics.standing`; columns task, method, strength, test_error (mean of the networks that
-        did not diverge; NaN where all did), seeds, lost (networks that diverged).
-    failures : DataFrame
-        Shards that failed, with the reason.
-    """
+    """What a store holds of a study, and whether a sweep is at work."""
 
     study: str
     name: str
@@ -56,25 +33,14 @@ class Status:
     driver: str
     rate: float | None
     left: float | None
+    # One row a task: task, method, strength, test_error (mean of the networks that did not diverge; NaN where
+    # all did), seeds, lost (networks that diverged); the best over the validation seeds that are there.
     best: pd.DataFrame
     failures: pd.DataFrame
 
 
 def status(folder: str | os.PathLike[str], study: str | None = None) -> Status:
-    """Return how far a store is; works while a sweep writes, after it, and after it was killed.
-
-    Parameters
-    ----------
-    folder : path
-        The store.
-    study : str, optional
-        Id or name of a study in it; the latest by default.
-
-    Raises
-    ------
-    FileError
-        If there is no store, or it is damaged.
-    """
+    """Return how far a store is; works while a sweep writes, after it, and after it was killed."""
     with RunStore(folder) as store:
         ident = store.study_id(study)
         counts = store.query(

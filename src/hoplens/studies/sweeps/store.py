@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +58,6 @@ class RunStore:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = usable_path(folder)
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
         if not holds_store(self.folder):
             raise FileError(
                 f"{printable(folder)} holds no run store ({DATABASE}); `hoplens sweep` writes one"
@@ -94,10 +91,10 @@ class RunStore:
             return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         if path.with_name(f"{DATABASE}-shm").exists():
             return f"{path.absolute().as_uri()}?mode=ro"
-        self._copy = tempfile.TemporaryDirectory(prefix="hoplens-")
-        for source in (path, wal):
-            shutil.copyfile(source, Path(self._copy.name) / source.name)  # not its mode
-        return f"{(Path(self._copy.name) / DATABASE).as_uri()}?mode=ro"
+        raise FileError(
+            f"the sweep that wrote {printable(self.folder)} was killed, and the folder cannot be written: "
+            "copy it to read the copy"
+        )
 
     def __enter__(self) -> RunStore:
         return self
@@ -110,8 +107,6 @@ class RunStore:
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
-        if self._copy is not None:
-            self._copy.cleanup()
 
     def query(self, sql: str, values: Sequence[object] = ()) -> pd.DataFrame:
         """Return the rows of an SQL question as a table.
@@ -174,13 +169,7 @@ class RunStore:
         return str(found["id"].iloc[-1])
 
     def source(self, study: str | None = None) -> str:
-        """Return a study as JSON, for `hoplens.sweeps.Study`; empty if it was made in Python.
-
-        Parameters
-        ----------
-        study : str, optional
-            See `study_id`.
-        """
+        """Return a study (see `study_id`) as JSON, as `Study` reads it; empty if it was made in Python."""
         rows = self._rows("SELECT source FROM studies WHERE id = ?", [self.study_id(study)])
         return str(rows["source"].iloc[0])
 
@@ -225,13 +214,7 @@ class RunStore:
         return table
 
     def shards(self, study: str | None = None) -> pd.DataFrame:
-        """Return the shards of a study: position, networks, state, attempts, reason, seconds, finished.
-
-        Parameters
-        ----------
-        study : str, optional
-            See `study_id`; the latest by default.
-        """
+        """Return the shards of a study (see `study_id`), with state, attempts, reason and times."""
         rows = self._rows(
             "SELECT position, keys, state, attempts, reason, seconds, finished FROM shards "
             "WHERE study = ? ORDER BY position",
@@ -242,13 +225,7 @@ class RunStore:
         return rows
 
     def members(self, study: str | None = None) -> list[tuple[str, str, str, float, int, str, str]]:
-        """Return the rows of a study: part, task, method, strength, seed, role and key of each network.
-
-        Parameters
-        ----------
-        study : str, optional
-            See `study_id`; the latest by default.
-        """
+        """Return the rows of a study (see `study_id`): part, task, method, strength, seed, role and key."""
         rows = self._rows(
             "SELECT part, task, method, strength, seed, role, key FROM members WHERE study = ? ORDER BY "
             "position",
@@ -256,29 +233,8 @@ class RunStore:
         )
         return list(rows.astype(object).itertuples(index=False, name=None))
 
-    def files(self, study: str | None = None) -> pd.DataFrame:
-        """Return where the tensors of a study's finished networks are: key, config, slot, tensors (or None).
-
-        Parameters
-        ----------
-        study : str, optional
-            See `study_id`; the latest by default.
-        """
-        rows = self._rows(
-            "SELECT key, config, slot, tensors FROM networks WHERE key IN "
-            "(SELECT key FROM members WHERE study = ?)",
-            [self.study_id(study)],
-        )
-        return rows.astype(object).where(rows.notna(), None)
-
     def failures(self, study: str | None = None) -> pd.DataFrame:
-        """Return the shards of a study that failed.
-
-        Parameters
-        ----------
-        study : str, optional
-            See `study_id`; the latest by default.
-        """
+        """Return the shards of a study (see `study_id`) that failed."""
         found = self.shards(study)
         return found[found["state"] == "failed"].reset_index(drop=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from hoplens.errors import FileError, HoplensError
 from hoplens.files import usable_path
-from hoplens.studies.sweeps.checked import damaged
+from hoplens.studies.sweeps.checked import damaged, read_object
 from hoplens.text import printable
 
 DATABASE = "runs.sqlite"
@@ -39,13 +39,7 @@ def readable(folder: Path) -> Iterator[None]:
 
 
 def holds_store(folder: Path) -> bool:
-    """Return whether a folder holds a run store.
-
-    Raises
-    ------
-    FileError
-        If a file of it is no regular file: opening a pipe would wait for ever.
-    """
+    """Return whether a folder holds a run store; a file of it that is a pipe, say, is refused."""
     for name in FILES:
         place = usable_path(folder / name)
         if place.exists() and not place.is_file():
@@ -55,20 +49,7 @@ def holds_store(folder: Path) -> bool:
 
 @contextmanager
 def open_tensors(folder: Path, name: object) -> Iterator[Any]:
-    """Open a file of tensors of a store.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the store.
-    name : str
-        As the table has it, e.g. ``tensors/0123.safetensors``.
-
-    Raises
-    ------
-    FileError
-        If it is not there, damaged, or outside of the store.
-    """
+    """Open a file of tensors by its name in the table, or raise: it may be gone, damaged or outside."""
     if not isinstance(name, str) or not TENSOR_FILE.fullmatch(name):
         raise damaged(folder, f"{printable(name)} is no file of tensors in it")
     path = folder / name
@@ -86,15 +67,43 @@ def open_tensors(folder: Path, name: object) -> Iterator[Any]:
         ) from None
 
 
-__all__ = [
-    "DATABASE",
-    "DRIVER",
-    "FILES",
-    "LOCK",
-    "LOG",
-    "TENSORS",
-    "WEIGHTS",
-    "holds_store",
-    "open_tensors",
-    "readable",
-]
+def lost_networks(folder: Path, rows: Iterable[tuple[str, str, int, str | None]]) -> dict[str, str]:
+    """Return the networks whose tensors cannot be read, by key, with the reason.
+
+    A file is read as far as its list of tensors, which also says how long it must be: that finds files that
+    are gone, cut short or replaced, but no changed numbers. Rows are key, configuration, slot and file of
+    each network; a network of which nothing is kept has no file.
+    """
+    files: dict[str, set[str] | str] = {}  # names in each file, or why it cannot be read
+    lost: dict[str, str] = {}
+    for key, config, slot, file in rows:
+        wanted = (
+            {f"{slot}/{name}" for name in WEIGHTS}
+            if _keeps(read_object(config, folder, "a configuration"))
+            else set()
+        )
+        if file is None:
+            if wanted:
+                lost[key] = "its weights were not written"
+            continue
+        if file not in files:
+            files[file] = _names(folder, file)
+        found = files[file]
+        if isinstance(found, str):
+            lost[key] = found
+        elif not wanted <= found:
+            lost[key] = f"{file} lacks its weights"
+    return lost
+
+
+def _names(folder: Path, file: str) -> set[str] | str:
+    try:
+        with open_tensors(folder, file) as opened:
+            return set(opened.keys())
+    except FileError as error:
+        return str(error)
+
+
+def _keeps(config: dict[str, Any]) -> bool:
+    setting = config.get("setting")
+    return isinstance(setting, dict) and setting.get("weights") == "all"

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from hoplens.studies.extensions import SourceFile
+from hoplens.studies.extensions.files import SourceFile
 
 FOLDER = "trusted-code"
 
@@ -26,11 +26,7 @@ def code_hash(source: SourceFile) -> str:
 
 
 def state_folder() -> Path | None:
-    """Return where hoplens keeps what it must remember about this user; None where there is no place.
-
-    ``$XDG_STATE_HOME/hoplens``, by default ``~/.local/state/hoplens``; on Windows it is
-    ``%LOCALAPPDATA%\\hoplens``.
-    """
+    """Return where hoplens keeps what it must remember about this user; None where there is no place."""
     given = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME", "")
     if given and Path(given).is_absolute():
         return Path(given, "hoplens")

@@ -20,8 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from hoplens.errors import ParameterError
-from hoplens.studies.extensions import SourceFile, loaded_sources
-from hoplens.studies.extensions.files import using
+from hoplens.studies.extensions.files import SourceFile, loaded_sources, using
 from hoplens.studies.sweeps.describe import canonical, content_hash, describe, text_hash
 from hoplens.threads import threads as torch_threads
 from hoplens.training.recipes import Recipe
@@ -35,20 +34,10 @@ Value = float | int | str | None
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What running a shard gives.
+    """What running a shard gives."""
 
-    Attributes
-    ----------
-    frame : DataFrame
-        One row a network, in the order given: its measures.
-    tensors : dict of Tensor
-        What to keep beside the table, named ``"<row>/<name>"``, e.g. ``"0/weight"``.
-    seconds : dict of float
-        Where the time went, e.g. ``{"train": 12.0, "measure": 0.4}``.
-    """
-
-    frame: pd.DataFrame
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    frame: pd.DataFrame  # one row a network, in the order given
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # kept beside the table, e.g. "0/weight"
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -133,13 +122,7 @@ def _recipe_text(recipe: Recipe) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """Networks that are trained as one batch, the unit of work.
-
-    Attributes
-    ----------
-    setting : Setting
-    networks : tuple of Network
-    """
+    """Networks that are trained as one batch, the unit of work."""
 
     setting: Setting
     networks: tuple[Network, ...]
@@ -171,41 +154,19 @@ class Shard:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a worker sends back: plain data and bytes, so that any transport carries it.
-
-    Attributes
-    ----------
-    records : list of dict
-        Measures, one a network.
-    tensors : bytes
-        A safetensors file; empty if nothing is kept.
-    seconds : dict of float
-        Time by part, and ``total``.
-    worker, device : str
-        ``host:process``, and what computed.
-    versions : dict of str
-        Of the libraries there.
-    """
+    """What a worker sends back: plain data and bytes, so that any transport carries it."""
 
     records: list[dict[str, Value]]
-    tensors: bytes
+    tensors: bytes  # a safetensors file; empty if nothing is kept
     seconds: dict[str, float]
-    worker: str
+    worker: str  # host:process
     device: str
     versions: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """What a worker sends back if running a shard raised an error.
-
-    Attributes
-    ----------
-    reason : str
-        One line.
-    trace : str
-        The traceback.
-    """
+    """What a worker sends back if running a shard raised an error."""
 
     reason: str
     trace: str
@@ -215,12 +176,6 @@ def run_shard(shard: Shard, threads: int = 1) -> Finished | Failed:
     """Run a shard in this process; what it raises comes back as a value.
 
     So any error that a future of an executor raises is one of the executor: a worker was lost.
-
-    Parameters
-    ----------
-    shard : Shard
-    threads : int, default 1
-        Threads of PyTorch; put back afterwards.
     """
     started = time.perf_counter()
     try:
@@ -255,12 +210,6 @@ class ShardPayload:
     """A shard on its way to another process, with the files of extensions that it needs.
 
     It is opened where it runs, so that a file which cannot be run there fails the shard and not the worker.
-
-    Attributes
-    ----------
-    sources : tuple of SourceFile
-    data : bytes
-        The pickled shard.
     """
 
     sources: tuple[SourceFile, ...]
@@ -286,14 +235,7 @@ def run_payload(payload: ShardPayload, threads: int = 1) -> Finished | Failed:
 
 
 def probe(shard: Shard, threads: int = 1) -> float | None:
-    """Return the estimated seconds of a shard, by a short trial of it; None if it cannot be tried.
-
-    Parameters
-    ----------
-    shard : Shard
-    threads : int, default 1
-        Threads of PyTorch; put back afterwards.
-    """
+    """Return the estimated seconds of a shard, by a short trial of it; None if it cannot be tried."""
     try:
         with torch_threads(threads):
             return shard.setting.probe(shard.networks)
@@ -328,18 +270,3 @@ def _device(name: str) -> str:
     if torch.device(name).type == "cuda":
         return torch.cuda.get_device_name(torch.device(name))
     return f"{name} ({platform.machine()})"
-
-
-__all__ = [
-    "Failed",
-    "Finished",
-    "Outcome",
-    "Setting",
-    "Shard",
-    "ShardPayload",
-    "Value",
-    "probe",
-    "run_payload",
-    "run_shard",
-    "versions",
-]

@@ -17,11 +17,17 @@ from hoplens.errors import FileError
 from hoplens.files import make_folder, write_atomically
 from hoplens.studies.sweeps.checked import damaged, read_keys, read_measures
 from hoplens.studies.sweeps.lock import take_lock, this_driver
-from hoplens.studies.sweeps.plan import Member, Plan
+from hoplens.studies.sweeps.plan import Plan
 from hoplens.studies.sweeps.schema import bring_up_to_date, version_of
 from hoplens.studies.sweeps.store import PATIENCE, encode
-from hoplens.studies.sweeps.storefiles import DATABASE, DRIVER, TENSORS, holds_store, readable
-from hoplens.studies.sweeps.tensorfiles import lost_networks
+from hoplens.studies.sweeps.storefiles import (
+    DATABASE,
+    DRIVER,
+    TENSORS,
+    holds_store,
+    lost_networks,
+    readable,
+)
 from hoplens.studies.sweeps.work import Finished, Shard, versions
 from hoplens.text import printable
 
@@ -36,16 +42,6 @@ class StoreWriter:
 
     It holds a lock that the operating system drops when the process ends, however it ends; a second
     writer is refused.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-
-    Raises
-    ------
-    FileError
-        If the folder cannot be written, another sweep is writing to it, or the store is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,20 +71,10 @@ class StoreWriter:
         return {key for (key,) in self._read("SELECT key FROM networks") if key in plan.by_key}
 
     def errors(self, plan: Plan) -> dict[str, float]:
-        """Return the test errors of the networks of a plan that the store holds, by key; NaN where lost."""
-        return self._errors(
-            "SELECT key, metrics FROM networks WHERE key IN (SELECT key FROM members WHERE study = ?)",
-            [plan.id],
-        )
-
-    def errors_of(self, keys: Sequence[str]) -> dict[str, float]:
-        """Return the errors to choose by of those of these networks that the store holds; NaN where lost."""
-        marks = ",".join("?" * len(keys))
-        return self._errors(f"SELECT key, metrics FROM networks WHERE key IN ({marks})", keys)
-
-    def _errors(self, sql: str, values: Sequence[object]) -> dict[str, float]:
+        """Return the errors to choose by of those of a plan that the store holds, by key; NaN where lost."""
         found: dict[str, float] = {}
-        for key, text in self._read(sql, values):
+        sql = "SELECT key, metrics FROM networks WHERE key IN (SELECT key FROM members WHERE study = ?)"
+        for key, text in self._read(sql, [plan.id]):
             measures = read_measures(text, self.folder)
             error = measures.get("validation_error", measures.get("test_error"))
             if isinstance(error, str):
@@ -114,62 +100,6 @@ class StoreWriter:
             )
             connection.executemany(NEW_SHARD, [(plan.id, n, _keys(s)) for n, s in enumerate(shards)])
 
-    def begin(self, plan: Plan) -> None:
-        """Enter a study that `grow` adds to; one that is there gets the plan's source."""
-        row = (plan.id, plan.name, plan.source, time.time(), json.dumps(versions()))
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO studies VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
-                "SET name = excluded.name, source = excluded.source",
-                row,
-            )
-
-    def grow(self, plan: Plan, members: Sequence[Member], shard: Shard | None) -> int | None:
-        """Add rows to a study, and a shard that they need, unless they are there.
-
-        Parameters
-        ----------
-        plan : Plan
-            That the store holds.
-        members : sequence of Member
-        shard : Shard or None
-            Those of their networks that the store does not hold.
-
-        Returns
-        -------
-        int or None
-            Position of the shard.
-        """
-        keys = None if shard is None else _keys(shard)
-        with self._transaction() as connection:
-            rows, position = (
-                connection.execute(
-                    f"SELECT coalesce(max(position) + 1, 0) FROM {table} WHERE study = ?", [plan.id]
-                )
-                for table in ("members", "shards")
-            )
-            (first,), (place,) = rows.fetchone(), position.fetchone()
-            known = (
-                "SELECT 1 FROM members WHERE study = ? AND part = ? AND task = ? AND method = ? AND key = ?"
-            )
-            new = [
-                member.row
-                for member in members
-                if not connection.execute(known, [plan.id, *member.row[:3], member.key]).fetchone()
-            ]
-            connection.executemany(
-                "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(plan.id, first + n, *row) for n, row in enumerate(new)],
-            )
-            if keys is None:
-                return None
-            again = "SELECT position FROM shards WHERE study = ? AND keys = ? AND state != 'done'"
-            found = connection.execute(again, [plan.id, keys]).fetchone()
-            if found is not None:
-                return int(found[0])
-            connection.execute(NEW_SHARD, [plan.id, place, keys])
-        return int(place)
-
     def drop_lost(self, plan: Plan) -> int:
         """Forget the networks of a study whose tensors are not there or damaged; return how many.
 
@@ -192,11 +122,6 @@ class StoreWriter:
         Failed ones get another chance, and what was lost is trained again. The cut is the one of the first
         time: a shard that is run again is the same batch of networks, and so gives the same numbers to the
         last bit. Only networks that another study has run meanwhile drop out.
-
-        Raises
-        ------
-        FileError
-            If the shards are not those of the study.
         """
         self.drop_lost(plan)
         known, covered = self.known(plan), set[str]()

@@ -137,10 +137,6 @@ def snapshot(*modules: nn.Module) -> list[Any]:
     """Return all of modules that analysis must leave alone.
 
     Weights and where they lie, gradients, flags, buffers, modes, hooks, names of attributes.
-
-    Parameters
-    ----------
-    modules : nn.Module
     """
     found: list[Any] = []
     for module in modules:
@@ -155,13 +151,7 @@ def snapshot(*modules: nn.Module) -> list[Any]:
 
 
 def same_snapshot(before: list[Any], after: list[Any]) -> bool:
-    """Return whether two snapshots of the same modules are equal.
-
-    Parameters
-    ----------
-    before, after : list
-        Of `snapshot`.
-    """
+    """Return whether two snapshots of the same modules are equal."""
     return len(before) == len(after) and all(
         _equal(a, b) for one, two in zip(before, after, strict=True) for a, b in zip(one, two, strict=True)
     )

@@ -104,19 +104,3 @@ def name_of(value: object) -> str:
 
 def what_came(value: object) -> str:
     return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-
-
-__all__ = [
-    "EXACT",
-    "F64",
-    "blocks_of",
-    "check_values",
-    "close",
-    "flat",
-    "generator",
-    "keeps_randomness",
-    "name_of",
-    "random_network",
-    "require",
-    "what_came",
-]
