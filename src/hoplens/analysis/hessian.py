@@ -59,7 +59,8 @@ class ByLag:
 
         with saved_tensors_hooks(pack, lambda value: value):
             outputs = self.run(self.inputs[:1].clone().requires_grad_(), self.lengths[:1])
-        return outputs.shape[1], max(1, CHUNK_BYTES // max(1, sum(kept.values())))
+        rows = 4 * 8 * self.inputs[0].numel()  # of inputs, slopes and Hessian, where nothing else is kept
+        return outputs.shape[1], max(1, CHUNK_BYTES // (rows + sum(kept.values())))
 
     def flow(self, output: int, width: int) -> Tensor:
         """Return the mean size of the first derivatives of an output, float64 (L, I)."""
