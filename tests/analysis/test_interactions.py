@@ -149,6 +149,7 @@ def test_of_long_sequences_rows_are_sampled_by_a_rule_and_what_was_covered_is_sa
     given = hl.interactions(model, x, rows=wanted)
     assert given.rows.tolist() == [[0, 0], [7, 1]]
     assert_near(given.values, whole.values[[0, 15]])
+    assert torch.equal(hl.interactions(model, x, rows=some.rows).values, some.values)
     calls = []
     hl.interactions(model, x, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (16, 16)
@@ -227,6 +228,7 @@ def test_bad_questions_are_one_clear_error():
         ({"rows": 0}, errors.ParameterError, "rows must be a whole number"),
         ({"rows": [(4, 0)]}, errors.ParameterError, r"distinct pairs \(lag, input\) in 0 \.\. 3"),
         ({"rows": [(1, 0), (1, 0)]}, errors.ParameterError, "distinct pairs"),
+        ({"rows": [(1.5, 0)]}, errors.ParameterError, "distinct pairs"),
         ({"rows": "few"}, errors.ParameterError, "distinct pairs"),
         ({"rows": []}, errors.ParameterError, "distinct pairs"),
         ({"inputs": x[0]}, errors.ShapeError, "inputs must have shape"),

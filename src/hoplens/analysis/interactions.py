@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -244,7 +245,7 @@ def interactions(
         1    0    x1          2          x0                5.0
     """
     drawn = check_count("seed", seed, least=0)
-    limit = check_count("rows", rows) if isinstance(rows, int) else None
+    limit = None if isinstance(rows, Sequence | Tensor) else check_count("rows", rows)
     model_by_lag = follow(model, inputs, lengths, readout)
     with differentiating(model_by_lag.module):
         outputs, width = model_by_lag.begin()
@@ -303,7 +304,7 @@ def _choose_rows(flow: Tensor, limit: int, seed: int) -> tuple[Tensor, str]:
 
 def _given_rows(rows: Any, steps: int, inputs: int) -> Tensor:
     try:
-        given = torch.tensor([[int(lag), int(place)] for lag, place in rows])
+        given = torch.tensor([[index(lag), index(place)] for lag, place in rows])
     except (TypeError, ValueError):
         given = torch.empty(0, 2)
     inside = (given >= 0) & (given < torch.tensor([steps, inputs])) if len(given) else given.bool()
