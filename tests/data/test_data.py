@@ -18,11 +18,14 @@ SIZES = {  # training, validation, test; L, I, O
     "vowels": (216, 54, 370, 29, 12, 9),
     "motions": (32, 8, 40, 100, 6, 4),
     "power": (53, 14, 1029, 24, 1, 2),
+    "appliances": (80, 20, 100, 1460, 1, 10),
     "digits": (1078, 360, 359, 64, 1, 10),
     "digits-rows": (1078, 360, 359, 8, 8, 10),
     "text": (3200, 400, 400, 64, 32, 32),
+    "folksongs": (4574, 1525, 1524, 64, 3, 3),
     "cartpole": (480, 160, 160, 64, 2, 2),
     "pendulum": (480, 160, 160, 64, 2, 1),
+    "narma": (600, 200, 200, 64, 1, 1),
 }
 NAMES = hl.data.names()
 
@@ -97,7 +100,7 @@ def test_standardised_on_training_steps_only(sets: dict[str, hl.data.SequenceDat
     raw = data.train.inputs * data.scale + data.mean
     again = (raw[data.train.mask].mean(dim=0) - data.mean).abs().max()
     assert again < 1e-4 * (1 + data.mean.abs().max())
-    if name == "power":  # the archive standardised each of its series by itself
+    if name in ("power", "appliances"):  # the archive standardised each of its series by itself
         return
     elsewhere = data.test.inputs[data.test.mask]  # the other splits are not centred by themselves
     assert elsewhere.mean(dim=0).abs().max() > 1e-4 or elsewhere.std(dim=0).sub(1).abs().max() > 1e-4
@@ -113,7 +116,7 @@ def test_the_seed_decides_alone(sets: dict[str, hl.data.SequenceData], name: str
     assert rows(other.validation) != rows(again.validation)
 
 
-@pytest.mark.parametrize("name", ["vowels", "motions", "power"])
+@pytest.mark.parametrize("name", ["vowels", "motions", "power", "appliances"])
 def test_official_test_series_stay_or_are_pooled(sets: dict[str, hl.data.SequenceData], name: str) -> None:
     kept, other = sets[name], hl.data.load(name, seed=3)
     assert torch.equal(kept.test.targets, other.test.targets)  # whatever the seed
@@ -143,6 +146,9 @@ def test_every_so_many_steps(sets: dict[str, hl.data.SequenceData]) -> None:
     assert torch.allclose(coarse.test.inputs * coarse.scale + coarse.mean, raw[:, ::4], atol=1e-4)
     with pytest.raises(hl.errors.ParameterError, match=r"1 \.\. 50"):
         hl.data.motions(every=51)
+    assert hl.data.appliances(every=10).length == 146
+    with pytest.raises(hl.errors.ParameterError, match=r"1 \.\. 730"):
+        hl.data.appliances(every=731)
 
 
 def test_digits_by_rows_are_the_same_images(sets: dict[str, hl.data.SequenceData]) -> None:
@@ -215,7 +221,8 @@ def test_misspelt_names_and_seeds() -> None:
 
 def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "find_spec", lambda name: None)
-    for name, package in (("vowels", "aeon"), ("digits", "sklearn"), ("chorales", "music21")):
+    packages = {"vowels": "aeon", "appliances": "aeon", "digits": "sklearn"}
+    for name, package in (packages | {"chorales": "music21", "folksongs": "music21"}).items():
         with pytest.raises(hl.errors.ParameterError, match=rf"{package}.*pip install 'hoplens\[data\]'"):
             hl.data.load(name)
 

@@ -154,7 +154,7 @@ def test_the_paper_file_trains_twelve_tasks_ablation_and_reach():
 def test_the_real_file_has_every_cell_of_torch_and_every_set_but_one():
     study = package_study("real")
     settings = study.settings_of(MAIN)
-    assert {s.settings.cell for s in settings.values()} == {"tanh", "leaky", "gru", "lstm"}
+    assert {s.settings.cell for s in settings.values()} == {"tanh", "leaky", "gru", "lstm", "lru"}
     assert set(settings) == set(hl.data.names()) - {"chorales"}
     assert len(study.seeds.report) >= 10
     assert study.seeds.report[:4] == study.followed

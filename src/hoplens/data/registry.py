@@ -12,10 +12,14 @@ from hoplens.data.chorales import ORIGIN as CHORALES
 from hoplens.data.chorales import chorales
 from hoplens.data.control import CARTPOLE, PENDULUM, cartpole, pendulum
 from hoplens.data.digits import DIGITS, digits
+from hoplens.data.folksongs import ORIGIN as FOLKSONGS
+from hoplens.data.folksongs import folksongs
+from hoplens.data.narma import ORIGIN as NARMA
+from hoplens.data.narma import narma
 from hoplens.data.sets import SequenceData
 from hoplens.data.text import ORIGIN as TEXT
 from hoplens.data.text import text
-from hoplens.data.ucr import MOTIONS, POWER, VOWELS, motions, power, vowels
+from hoplens.data.ucr import APPLIANCES, MOTIONS, POWER, VOWELS, appliances, motions, power, vowels
 from hoplens.errors import check_choice
 
 if TYPE_CHECKING:
@@ -41,16 +45,23 @@ SETS = {
     "power": _Entry(
         power, "half-year of a day, from its 24 hours of electricity demand", "class", "aeon", POWER
     ),
+    "appliances": _Entry(
+        appliances, "kind of home appliance, from the power it draws", "class", "aeon", APPLIANCES
+    ),
     "digits": _Entry(digits, "handwritten digit, pixel by pixel", "class", "scikit-learn", DIGITS),
     "digits-rows": _Entry(
         partial(digits, rows=True), "handwritten digit, row by row", "class", "scikit-learn", DIGITS
     ),
     "text": _Entry(text, "next character of English prose", "step class", "", TEXT),
     "chorales": _Entry(chorales, "next chord of a Bach chorale", "step labels", "music21", CHORALES),
+    "folksongs": _Entry(
+        folksongs, "duple, triple or compound metre of a folk song", "class", "music21", FOLKSONGS
+    ),
     "cartpole": _Entry(cartpole, "an expert's push under a pole, speeds hidden", "step class", "", CARTPOLE),
     "pendulum": _Entry(
         pendulum, "an expert's torque on a pendulum, speed hidden", "step values", "", PENDULUM
     ),
+    "narma": _Entry(narma, "state of a tenth-order system, from its random input", "step values", "", NARMA),
 }
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -49,9 +48,6 @@ class TrainingTask(Protocol):
         ...
 
 
-S = TypeVar("S", bound="_Stream")
-
-
 class _Stream:
     """The random sources of the distinct seeds, and which network has which."""
 
@@ -64,14 +60,6 @@ class _Stream:
         self.noises = [generator("dropout", seed) for seed in distinct]
         self.index = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
         self.shared = len(distinct) == len(seeds)
-
-    def select(self: S, networks: Tensor) -> S:
-        """Return the stream of some of the networks, which goes on where this one is."""
-        part = copy.copy(self)
-        part.index = self.index[networks.to(self.index.device)]
-        places = torch.arange(len(self.sources), device=part.index.device)
-        part.shared = part.index.shape == places.shape and bool((part.index == places).all())
-        return part
 
     def noise(self, rows: int) -> Tensor:
         """Return uniform numbers (E, rows, B) in [0, 1) for dropout, the same for each seed."""

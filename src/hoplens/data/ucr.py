@@ -1,4 +1,4 @@
-"""Series of the UCR and UEA archives: a reader of `.ts` files, and three sets that aeon carries."""
+"""Series of the UCR and UEA archives: a reader of `.ts` files, and four sets that aeon carries."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ POWER = Origin(
     "E. Keogh, L. Wei, X. Xi, S. Lonardi, J. Shieh, S. Sirowy, Intelligent icons: integrating lite-weight "
     "data mining and visualization into GUI operating systems, ICDM 2006; H. A. Dau et al., The UCR time "
     "series archive, 2018, arXiv:1810.07758",
+)
+APPLIANCES = Origin(
+    "UCR archive, ACSF1: the power that ten kinds of home appliances draw; " + AEON.format("ACSF1"),
+    "none stated by the archive",
+    "C. Gisler, A. Ridi, D. Zufferey, O. Abou Khaled, J. Hennebert, Appliance consumption signature database "
+    "and recognition test protocols, WoSSPA 2013, 336-341; H. A. Dau et al., The UCR time series archive, "
+    "2018, arXiv:1810.07758",
 )
 
 
@@ -237,3 +244,39 @@ def power(*, seed: int = 0, fractions: Sequence[float] | None = None) -> Sequenc
     """
     halves = {"1": "October to March", "2": "April to September"}
     return _load("power", "ItalyPowerDemand", POWER, halves, ["demand"], seed=seed, fractions=fractions)
+
+
+def appliances(*, every: int = 1, seed: int = 0, fractions: Sequence[float] | None = None) -> SequenceData:
+    """Load ACSF1: which of ten kinds of home appliances draws this power, from 1460 steps.
+
+    Parameters
+    ----------
+    every : int, default 1
+        Take every so-many-th of the 1460 steps; what lies between is dropped, not averaged.
+    seed : int, default 0
+        Draws the cut.
+    fractions : three numbers, optional
+        As in `vowels`; the official halves have 100 series each, ten of each kind, which leaves 8 a kind for
+        training. Methods are compared better on cuts of all 200, e.g. ``(0.6, 0.2, 0.2)``.
+
+    Returns
+    -------
+    SequenceData
+
+    Raises
+    ------
+    ParameterError
+        If the package aeon is missing, fractions are wrong, or ``every`` leaves fewer than 2 steps.
+
+    Notes
+    -----
+    The archive standardised each series by itself, and names the kinds (phone chargers, coffee machines,
+    computers, refrigerators, Hi-Fi systems, lamps, laptop chargers, microwave ovens, printers, televisions)
+    without saying which label is which, so outputs are called by their labels, "kind 0" to "kind 9".
+    """
+    if check_count("every", every) > 730:
+        raise ParameterError(f"every must leave at least 2 of the 1460 steps (1 .. 730), got {every}")
+    kinds = {str(n): f"kind {n}" for n in range(10)}
+    return _load(
+        "appliances", "ACSF1", APPLIANCES, kinds, ["power"], seed=seed, fractions=fractions, every=every
+    )

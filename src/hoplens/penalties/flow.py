@@ -25,7 +25,7 @@ from hoplens.models.readers.models import is_recurrent, parts_of
 from hoplens.models.rollout import Batch, as_batch, run
 from hoplens.models.stack import Stack
 from hoplens.penalties.base import Penalty
-from hoplens.penalties.held import HeldFlow, by_lag, held_flow, plain_flow, slopes_along
+from hoplens.penalties.held import HeldFlow, by_lag, held_flow, plain_flow, slopes_along, states_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -241,12 +241,7 @@ class FlowPenalty(Penalty):
 
     def _held_along(self, ensemble: Ensemble, x: Tensor, draw: _Draw, reads: Tensor) -> Tensor:
         with torch.no_grad():
-            start = x.new_zeros(ensemble.size, ensemble.n_hidden * len(ensemble.kernel.parts), x.shape[-1])
-            run = ensemble.run(x)
-            states = [run[t] for t in range(len(x) - 1)]
-            later = [torch.cat([part for part in state if part is not None], dim=1) for state in states]
-            before = torch.stack([start, *later]).split(ensemble.n_hidden, dim=2)
-            slopes, routes = slopes_along(ensemble, before, x)
+            slopes, routes = slopes_along(ensemble, states_before(ensemble, x), x)
             slopes = by_lag(slopes, reads)
         weights = self.damping ** (torch.arange(len(slopes), device=x.device) + 2).to(x)
         return plain_flow(ensemble, slopes, routes, weights, draw.outputs, self.norm)

@@ -22,6 +22,8 @@ from hoplens.models.cells import Kernel
 from hoplens.models.cells.algebra import CHANGES, leaf
 from hoplens.models.ensemble import Ensemble
 
+CHUNK = 1 << 24  # numbers of the rows of some sequences at once
+
 
 class HeldFlow(NamedTuple):
     """A penalty and its gradients.
@@ -139,6 +141,46 @@ def held_flow(
     return HeldFlow(value, by_back[:, : w_h.shape[2]].mT, by_back[:, w_h.shape[2] :].mT, by_readout)
 
 
+def ensemble_maps(ensemble: Ensemble, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the exact Jacobian maps along data of every network: signed mean and mean size, (E, L, O, I) each.
+
+    Lags from the last valid step of each of the sequences (B, L, I); the mean of a lag is over those that
+    have it. The same as `hoplens.hop_maps` of each network along data, for all at once.
+    """
+    steps, size = inputs.shape[1], ensemble.size
+    leaves = ensemble.n_hidden * len(ensemble.kernel.from_input)
+    width = max(1, CHUNK // (steps * size * leaves * ensemble.n_outputs))
+    signed, absolute = (
+        inputs.new_zeros(size, steps, ensemble.n_outputs, ensemble.n_inputs, dtype=torch.float64)
+        for _ in range(2)
+    )
+    for part, ends in zip(inputs.split(width), lengths.split(width), strict=True):
+        x = part.permute(1, 2, 0)[:, None].expand(-1, size, -1, -1).to(ensemble.weight)
+        with torch.no_grad():
+            slopes, routes = slopes_along(ensemble, states_before(ensemble, x), x)
+            slopes = by_lag(slopes, (ends - 1).expand(size, -1).to(x.device))
+            w_x, w_h, _ = ensemble.kernel.projections(ensemble.weight, ensemble.n_hidden)
+            count, outputs = x.shape[3], ensemble.n_outputs
+            wide = slopes.unsqueeze(-2).expand(*slopes.shape[:-1], outputs, count).flatten(-2)
+            first = ensemble.readout.mT.unsqueeze(3).expand(-1, -1, -1, count).flatten(2)
+            _, reached = _forward(wide, torch.cat([w_h.mT, w_x.mT], dim=1), first, routes, w_h.shape[2])
+            maps = reached[:, :, w_h.shape[2] :].unflatten(3, (outputs, count)).double()  # (L, E, I, O, b)
+        signed[:, : len(maps)] += maps.sum(4).permute(1, 0, 3, 2)
+        absolute[:, : len(maps)] += maps.abs().sum(4).permute(1, 0, 3, 2)
+    having = (lengths[:, None] > torch.arange(steps)).sum(0).clamp_min(1).to(signed)[:, None, None]
+    return signed / having, absolute / having
+
+
+def states_before(ensemble: Ensemble, x: Tensor) -> Sequence[Tensor]:
+    """Return the parts of the state before each step of a run from zero, (L, E, H, b) each."""
+    start = x.new_zeros(ensemble.size, ensemble.n_hidden * len(ensemble.kernel.parts), x.shape[-1])
+    run = ensemble.run(x)
+    states = [run[t] for t in range(len(x) - 1)]
+    later = [torch.cat([part for part in state if part is not None], dim=1) for state in states]
+    parts: Sequence[Tensor] = torch.stack([start, *later]).split(ensemble.n_hidden, dim=2)
+    return parts
+
+
 def plain_flow(
     ensemble: Ensemble, slopes: Tensor, routes: Routes, weights: Tensor, outputs: Tensor | None, norm: str
 ) -> Tensor:
@@ -237,4 +279,14 @@ def is_direct(kernel: Kernel) -> bool:
     return type(kernel).projections is Kernel.projections and kernel.fed == (0,)
 
 
-__all__ = ["HeldFlow", "Routes", "by_lag", "held_flow", "is_direct", "plain_flow", "slopes_along"]
+__all__ = [
+    "HeldFlow",
+    "Routes",
+    "by_lag",
+    "ensemble_maps",
+    "held_flow",
+    "is_direct",
+    "plain_flow",
+    "slopes_along",
+    "states_before",
+]

@@ -191,6 +191,18 @@ BUILT_IN = (
         _alignment,
     ),
     Measure(
+        "flow_hops",
+        "active hops of the flow",
+        "target",
+        "The same of what flows along sequences: mean sizes of the exact Jacobians by hop.",
+    ),
+    Measure(
+        "flow_alignment",
+        "alignment of the flow",
+        "higher",
+        "Correlation of the mean sizes of the exact Jacobians along sequences with the task's own hop maps.",
+    ),
+    Measure(
         "temporal_sparsity",
         "temporal sparsity",
         "none",

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pack_sequence
 
-from hoplens.analysis.fidelity import fidelity
+from hoplens.analysis.fidelity import agreement
 from hoplens.analysis.hops import hop_maps
-from hoplens.analysis.measures import active_hops
-from hoplens.analysis.trajectories import trajectory_maps
+from hoplens.analysis.measures import active_hops, alignment
 from hoplens.data.closed_loop import closed_loop_return
 from hoplens.data.sets import SequenceData
 from hoplens.data.streams import TrainingTask
 from hoplens.errors import ParameterError
-from hoplens.models.cells import LeakyRNN
 from hoplens.models.ensemble import Ensemble
+from hoplens.models.readers.reading import read
+from hoplens.penalties.held import ensemble_maps
+from hoplens.seeds import generator
 from hoplens.studies.measures import BUILT_IN, MEASURES, PRUNING_LEVELS, TARGET, apply_measures
 from hoplens.training.evaluation import evaluate
 from hoplens.training.result import TrainingResult
@@ -31,7 +31,8 @@ PRUNED = {
     "test": (50, 70, 90),
     "validation": (70, 90),
 }  # of data sets, percent of the recurrent weights removed
-FOLLOWED_SEQUENCES = 8  # of the test split, along which trajectories are followed
+FOLLOWED_SEQUENCES = 8  # of the test split, along which states are looked at
+FLOW_SEQUENCES = 64  # along which flow is measured
 SATURATED = 0.9  # a unit this close to its bounds hands on little of what changes
 GATED = ("gru", "lstm")
 BITS = 8
@@ -45,13 +46,14 @@ def measure(
     """Return one row a network: the training metrics and everything that studies compare.
 
     Of a task, beside the columns of ``result.metrics``: active_hops, temporal_sparsity, kept_10 .. kept_90;
+    flow_hops and flow_alignment, of what flows along sequences;
     where the task declares its ``target_maps`` also resolvent_corr, weight_corr, alignment and
     target_active_hops, and with ``signal_hops`` signal_share.
 
     Of a data set: test_error_50, _70, _90 and validation_error_70, _90 with so much of the recurrent weights
     removed; test_error_int8 with weights rounded to 8 bits; score (control, in closed loop; score_90 pruned);
-    active_hops; saturated (share of states near their bounds) and gate (mean of a GRU's update or an LSTM's
-    forget gate); and `flow_measures` of networks whose seed is followed.
+    active_hops; flow_hops; saturated (share of states near their bounds) and gate (mean of a GRU's update or
+    an LSTM's forget gate); and `flow_measures` of networks whose seed is followed.
 
     Then one column for each of ``measures``, of `hoplens.extensions.register_measure`. A network that
     diverged, or whose spectral radius is 0 (all recurrent weights gone), has NaN where there is nothing to
@@ -79,7 +81,22 @@ def measure(
 
 def _of_task(result: TrainingResult) -> dict[str, Tensor]:
     computed = [measure.name for measure in (*BUILT_IN, TARGET) if measure.function is not None]
-    return apply_measures(computed, result.pathways.to(torch.float64), result.task) | pruning_curve(result)
+    columns = apply_measures(computed, result.pathways.to(torch.float64), result.task)
+    return columns | _flow_of_task(result) | pruning_curve(result)
+
+
+def _flow_of_task(result: TrainingResult) -> dict[str, Tensor]:
+    """Return active hops of what flows along fresh sequences, and its alignment where the truth is known."""
+    task = result.task
+    assert isinstance(task, TrainingTask)
+    source = generator("sequences that flow is measured along", 0)
+    inputs = task.sample(FLOW_SEQUENCES, generator=source, dtype=result.ensemble.weight.dtype)[0]
+    signed, absolute = ensemble_maps(result.ensemble, inputs, torch.full((len(inputs),), inputs.shape[1]))
+    columns = {"flow_hops": active_hops(absolute).double().mean(dim=(-2, -1))}
+    target = getattr(task, "target_maps", None)
+    if target is not None and target.shape == signed.shape[1:]:
+        columns["flow_alignment"] = alignment(signed, target)
+    return columns
 
 
 def pruning_curve(result: TrainingResult) -> dict[str, Tensor]:
@@ -108,6 +125,10 @@ def _of_set(result: TrainingResult) -> dict[str, Tensor]:
     columns[f"test_error_int{BITS}"] = result.evaluate("test", quantise(ensemble))["error"]
     if data.name in CONTROL:
         columns |= {"score": play(ensemble, data), "score_90": play(prune(ensemble, 0.9), data)}
+    test = data.test
+    some = slice(0, FLOW_SEQUENCES)
+    _, absolute = ensemble_maps(ensemble, test.inputs[some], test.lengths[some])
+    columns["flow_hops"] = active_hops(absolute).double().mean(dim=(-2, -1))
     return columns | {"active_hops": count_hops(result)} | look_at_states(result)
 
 
@@ -185,25 +206,27 @@ def look_at_states(result: TrainingResult) -> dict[str, Tensor]:
 
 
 def flow_measures(result: TrainingResult, n: int) -> dict[str, float]:
-    """Return how one network's flow along test sequences of its data set compares with its weights-only view.
+    """Return how one network's flow along test sequences of its data set compares with its graphs.
 
-    explained (share of the flow that the weights-only view predicts), correlation, flow_hops (active hops of
-    the flow), reach and flow_reach (mean lag of the weights-only maps and of the flow, weighted by size).
+    Of the bare weights (or a gated cell's origin): explained (share of the exact mean maps), correlation,
+    reach (mean lag of the maps, weighted by size); of the static graph of mean slopes: static_correlation;
+    of the flow: flow_reach.
     """
-    net, model, split = result.pathways[n], result.model(n), _data(result).test
-    count = min(FOLLOWED_SEQUENCES, len(split))
-    sequences = [split.inputs[b, : int(split.lengths[b])] for b in range(count)]
-    core = model.core.to_hoplens() if isinstance(model.core, LeakyRNN) else model.core
-    flow = trajectory_maps(core, pack_sequence(sequences, enforce_sorted=False), readout=model.readout)
-    agreement = fidelity(net, flow)
-    by_lag = flow.by_lag().abs().double()  # (B, L, O, I)
-    maps = hop_maps(net.to(torch.float64), by_lag.shape[1]).values.abs()
+    model, split = result.model(n), _data(result).test
+    some = slice(0, FLOW_SEQUENCES)
+    inputs, lengths = split.inputs[some], split.lengths[some]
+    exact = hop_maps(model, inputs=inputs, lengths=lengths)
+    bare = result.pathways[n].detach()
+    fit = agreement(bare, exact)
+    static = read(model, inputs=inputs, lengths=lengths).agreement
+    assert static is not None  # as it was read along data
+    maps = hop_maps(bare.to(torch.float64), len(exact.hops)).values.abs()
     return {
-        "explained": float(agreement.explained.nanmean()),
-        "correlation": float(agreement.correlation.nanmean()),
-        "flow_hops": float(active_hops(by_lag).double().mean()),
+        "explained": fit.explained,
+        "correlation": fit.correlation,
+        "static_correlation": static.correlation,
         "reach": _mean_lag(maps),
-        "flow_reach": sum(_mean_lag(own) for own in by_lag) / count,
+        "flow_reach": _mean_lag(exact.values.abs().double()),
     }
 
 

@@ -91,26 +91,16 @@ class Loop:
         self.losses = torch.full(shape, math.nan, dtype=recurrent.dtype, device=recurrent.device)
         self.diverged_at = torch.full((len(networks),), -1, dtype=torch.int64, device=recurrent.device)
         self.safe = ensemble.clone()
-        self.networks, self.done = list(networks), 0  # and steps
 
-    def train(self, progress: Callable[[int, int], Any] | None = None, *, until: int | None = None) -> None:
-        """Run the steps that are left, or those before ``until``.
-
-        Parameters
-        ----------
-        progress : callable, optional
-            Called as ``progress(steps done, steps)`` now and then.
-        until : int, optional
-        """
+    def train(self, progress: Callable[[int, int], Any] | None = None) -> None:
+        """Run all steps; ``progress(steps done, steps)`` is called now and then."""
         steps = self.settings.steps
-        stop = steps if until is None else min(until, steps)
-        for step in range(self.done, stop):
+        for step in range(steps):
             self.step(step, *self.data.batch(step))
-            self.done = step + 1
-            if self.done % CHECK_EVERY == 0 or self.done == stop:
+            if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
                 self._set_aside_diverged(step)
                 if progress is not None:
-                    progress(self.done, steps)
+                    progress(step + 1, steps)
 
     @torch.no_grad()
     def step(self, step: int, *batch: Any) -> None:

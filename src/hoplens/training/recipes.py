@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from hoplens.errors import ParameterError, check_choice
+from hoplens.errors import ParameterError, check_choice, check_number
 from hoplens.models.initial import INITS
 from hoplens.penalties.flow import FlowSpec
 from hoplens.penalties.gradual_pruning import GradualPruning
@@ -237,25 +237,55 @@ def flow() -> Recipe:
     return Recipe("flow", (Term(FlowSpec()),))
 
 
-def recommended() -> Recipe:
-    """Return the recipe that hoplens recommends: "learn, align, thin, release".
+def hops() -> Recipe:
+    """Return delay lines, and ``strength * sum_k sum |a^k H_k|`` of the weights' own hop maps, a = 0.9."""
+    return Recipe("hops", (Term(PathwaySpec("hops")),), init="delay")
 
-    * Learn: half of the hidden units start as delay lines, so that no lag is out of reach and no gradient
-      fades; the other half starts as a rotation.
-    * Align: ``strength * sum_k sum |a^k H_k|`` with a = 0.9 from the first step to the last. Every hop
-      counts by itself, so that hops of opposite sign cannot hide behind each other.
-    * Thin: from strength 2e-4 on, 90 % of the recurrent weights are removed from 20 % to 75 % of training,
-      smallest first, while the loss is below nine tenths of what a constant best guess has; a network that
-      has not learnt yet is spared. Below that strength all weights stay: weak penalties are for the least
-      error, strong ones for sparse networks.
-    * Release: from 80 % on removed weights may come back. They stay small, so that the network can be
-      pruned again at little cost, and they win back what pruning had cost.
 
-    The only thing to choose is the strength; 1e-3 does well on all tasks of the synthetic study whose targets
-    are linear in the inputs, 3e-4 on the others.
+def recommended(sparse: float | None = None) -> Recipe:
+    """Return the recipe that hoplens recommends: delay lines to start from, and what flows penalised.
+
+    * Half of the hidden units start as delay lines, so that no lag is out of reach and no gradient fades;
+      the other half starts as a rotation.
+    * ``strength * sum_k sum |a^k H_k|`` with the hop maps along the data and a = 1: `hoplens.FlowPenalty`,
+      slopes held. Every hop counts by itself, so that hops of opposite sign cannot hide behind each other.
+    * With ``sparse`` this share of the recurrent weights is removed from 20 % to 75 % of training, smallest
+      first, while the loss is below nine tenths of what a constant best guess has; a network that has not
+      learnt yet is spared. From 80 % on they may come back: they stay small, so that the network can be
+      pruned again at little cost, and win back what pruning had cost.
+
+    Nothing is left to choose with ``hl.train(..., strengths="auto")``; else 1e-3 does well where a sequence
+    is read out once, 3e-5 where every step is.
+
+    Parameters
+    ----------
+    sparse : float, optional
+        Share of recurrent weights to remove, in (0, 1), e.g. 0.9; default none.
     """
-    pruning = GradualPruning(0.9, start=0.2, stop=0.75, release=0.8, tolerance=0.9, least_strength=2e-4)
-    return Recipe("recommended", (Term(PathwaySpec("hops")),), init="delay", pruning=pruning)
+    term = Term(FlowSpec())
+    if sparse is None:
+        return Recipe("recommended", (term,), init="delay")
+    share = check_number("sparse", sparse, above=0.0, below=1.0)
+    pruning = GradualPruning(share, start=0.2, stop=0.75, release=0.8, tolerance=0.9)
+    return Recipe("recommended, sparse", (term,), init="delay", pruning=pruning)
+
+
+WEIGHTS = (1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # strengths tried where none are given
+FLOWS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # of penalties along data
+OTHERS = {"weight decay": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0), "dropout": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)}
+
+
+def default_strengths(recipe: Recipe) -> tuple[float, ...]:
+    """Return the strengths of a recipe that ``strengths="auto"`` tries; (0,) where it has none.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    """
+    if not recipe.has_strength:
+        return (0.0,)
+    along_data = any(isinstance(term.penalty, FlowSpec) for term in recipe.terms)
+    return OTHERS.get(recipe.uses, FLOWS if along_data else WEIGHTS)
 
 
 BUILT_IN: dict[str, Callable[[], Recipe]] = {
@@ -266,6 +296,7 @@ BUILT_IN: dict[str, Callable[[], Recipe]] = {
     "dropout": dropout,
     "paper": paper,
     "flow": flow,
+    "hops": hops,
     "recommended": recommended,
 }
 
@@ -277,6 +308,7 @@ __all__ = [
     "WeightSpec",
     "dropout",
     "flow",
+    "hops",
     "l1",
     "l2",
     "none",

@@ -61,7 +61,7 @@ class TrainingResult(Shown):
     networks : tuple of Network
         Recipe, strength and seed of each, in the order of every E axis; empty in a loaded result.
     search : pandas.DataFrame or None
-        Of ``strengths="auto"``: one row a strength and rung, its mean validation error, whether it went on.
+        Of ``strengths="auto"``: one row a network that was tried, with its validation loss or error.
     """
 
     ensemble: Ensemble

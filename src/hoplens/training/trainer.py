@@ -55,15 +55,6 @@ class Trainer(Loop):
         input_units: Tensor | None = None,
         output_units: Tensor | None = None,
     ) -> None:
-        self.source = source
-        self.options: dict[str, Any] = {
-            "device": device,
-            "dtype": dtype,
-            "mask": mask,
-            "w_rec": w_rec,
-            "input_units": input_units,
-            "output_units": output_units,
-        }
         device, seeds = torch.device(device), [n.seed for n in networks]
         horizon = settings.horizon or source.length
         # of sequences of any length, delay lines take half of the units, no more
@@ -112,32 +103,6 @@ class Trainer(Loop):
             horizon=horizon,
             wiring=None if mask is None else _wiring(ensemble, mask),
         )
-
-    def keep(self, rows: Sequence[int]) -> Trainer:
-        """Return the run of some of the networks, in ascending order, that goes on where this one is."""
-        options = dict(self.options)
-        for name in ("mask", "w_rec"):
-            given = options[name]
-            if given is not None and given.dim() == 3:
-                options[name] = given[list(rows)]
-        kept = Trainer(self.source, [self.networks[n] for n in rows], self.settings, **options)
-        index = torch.tensor(list(rows), device=self.losses.device)
-        for new, old in zip(kept.ensemble.tensors, self.ensemble.tensors, strict=True):
-            new.copy_(old[index])
-            moments = self.optimiser.state[old]
-            kept.optimiser.state[new] = {
-                name: value[index].clone() if value.shape == old.shape else value.clone()
-                for name, value in moments.items()
-            }
-        kept.safe = kept.ensemble.clone()
-        kept.losses = self.losses[:, index].clone()
-        if kept.mask is not None and self.mask is not None:
-            kept.mask.copy_(self.mask[index])
-        for name in ("clock", "smoothed", "diverged_at"):
-            setattr(kept, name, getattr(self, name)[index].clone())
-        kept.data = kept.objective.stream = self.data.select(index)
-        kept.done = self.done
-        return kept
 
 
 def _wiring(ensemble: Ensemble, mask: Tensor) -> Tensor:

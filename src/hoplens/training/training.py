@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,10 +30,10 @@ from hoplens.models.initial import check_mixes
 from hoplens.models.recurrent_model import ModelInfo
 from hoplens.progress import Progress, reporting
 from hoplens.training.evaluation import evaluate, evaluate_split
-from hoplens.training.halving import default_strengths, train_halving
 from hoplens.training.recipes import Recipe
 from hoplens.training.result import TrainingResult
 from hoplens.training.settings import Network, Settings
+from hoplens.training.strengths import search_strengths
 from hoplens.training.trainer import Trainer, neighbours
 
 if TYPE_CHECKING:
@@ -85,10 +86,9 @@ def train(
     seeds : int or sequence of int, default 1
         Seeds of weights, data and dropout; a number n stands for 0 .. n - 1.
     strengths : float, sequence of float or "auto", default 1e-3
-        Factors of the penalty; coefficients of weight decay; dropout rates. "auto": of each recipe up to
-        eight strengths begin as one batch, and the losers on validation data are dropped by successive
-        halving, all seeds together: 1.7 times the training of one strength. The result holds the chosen ones,
-        and ``result.search`` how they were chosen.
+        Factors of the penalty; coefficients of weight decay; dropout rates. "auto": each recipe takes the
+        best on validation data of up to eight that are trained for a quarter of the steps first, as one
+        batch; ``result.search`` says how they did.
     cell : {"tanh", "relu", "linear", "leaky", "gru", "lstm", "mingru", "lru"}, default "tanh"
     hidden, lr, decay, clip, horizon, at, eager
         See `hoplens.training.settings.Settings`.
@@ -138,23 +138,33 @@ def train(
         horizon=horizon,
         at=at,
     )
-    automatic = isinstance(strengths, str)
-    if automatic and strengths != "auto":
-        raise ParameterError(f'strengths= takes numbers or "auto", got {strengths!r}')
+    options: dict[str, Any] = {
+        "mask": mask,
+        "w_rec": w_rec,
+        "input_units": input_units,
+        "output_units": output_units,
+        "device": device,
+        "dtype": dtype,
+    }
+    recipes, numbers = _recipes(recipe), _seeds(seeds)
     with reporting(progress, "training") as call:
-        return train_networks(
+        if not isinstance(strengths, str):
+            networks = _networks(recipes, numbers, strengths)
+            return train_networks(source, networks, settings, **options, progress=call)
+        if strengths != "auto":
+            raise ParameterError(f'strengths= takes numbers or "auto", got {strengths!r}')
+        if any(given is not None and given.dim() == 3 for given in (mask, w_rec)):
+            raise ParameterError('strengths="auto" takes one mask= and w_rec= for all networks, (H, H)')
+        chosen, table = search_strengths(
             source,
-            _networks(recipe, seeds, strengths),
+            recipes,
+            numbers,
             settings,
-            halving=automatic,
-            mask=mask,
-            w_rec=w_rec,
-            input_units=input_units,
-            output_units=output_units,
-            device=device,
-            dtype=dtype,
-            progress=call,
+            lambda nets, short: train_networks(source, nets, short, **options),
         )
+        networks = [Network(r, chosen[r], seed) for r in recipes for seed in numbers]
+        result = train_networks(source, networks, settings, **options, progress=call)
+        return replace(result, search=table)
 
 
 def _source(source: Source | str) -> Source:
@@ -173,29 +183,26 @@ def _source(source: Source | str) -> Source:
     return source
 
 
-def _networks(
-    recipe: Recipe | str | Sequence[Recipe | str],
-    seeds: int | Sequence[int],
-    strengths: float | Sequence[float] | str,
-) -> list[Network]:
+def _recipes(recipe: Recipe | str | Sequence[Recipe | str]) -> list[Recipe]:
     listed = [recipe] if isinstance(recipe, Recipe | str) else list(recipe)
     # registered recipes are known to a layer above
-    recipes = [
-        look_up("hoplens.studies.extensions:make_recipe")(r) if isinstance(r, str) else r for r in listed
-    ]
-    if isinstance(seeds, int):
-        seeds = range(check_count("seeds", seeds))
-    if isinstance(strengths, str):
-        factors = {r: default_strengths(r) for r in recipes}
-    else:
-        given = tuple(strengths) if isinstance(strengths, Iterable) else (strengths,)
-        factors = dict.fromkeys(recipes, given)
-    count = sum(len(seeds) * (len(factors[r]) if r.has_strength else 1) for r in recipes)
+    return [look_up("hoplens.studies.extensions:make_recipe")(r) if isinstance(r, str) else r for r in listed]
+
+
+def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:
+    return range(check_count("seeds", seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+
+
+def _networks(
+    recipes: Sequence[Recipe], seeds: Sequence[int], strengths: float | Sequence[float]
+) -> list[Network]:
+    factors = tuple(strengths) if isinstance(strengths, Iterable) else (strengths,)
+    count = sum(len(seeds) * (len(factors) if r.has_strength else 1) for r in recipes)
     check_memory(f"a list of {count} networks", 200 * count, "take fewer seeds, strengths or recipes")
     return [
         Network(r, float(strength), int(seed))
         for r in recipes
-        for strength in (factors[r] if r.has_strength else (0.0,))
+        for strength in (factors if r.has_strength else (0.0,))
         for seed in seeds
     ]
 
@@ -211,13 +218,9 @@ def train_networks(
     output_units: Tensor | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    halving: bool = False,
     progress: Any = None,
 ) -> TrainingResult:
-    """Train any mixture of networks of one shape as one batch; see `train`.
-
-    With ``halving`` only the best strength of each recipe is trained to the end and returned.
-    """
+    """Train any mixture of networks of one shape as one batch; see `train`."""
     source = _source(source)
     _check(source, networks, settings)
     settings.check_memory(
@@ -246,13 +249,7 @@ def train_networks(
         input_units=_check_units("input_units", input_units, settings.hidden),
         output_units=_check_units("output_units", output_units, settings.hidden),
     )
-    search = None
-    if halving:
-        run, search = train_halving(run, progress)
-        networks = [network for network in networks if network in set(run.networks)]
-        order = torch.tensor([networks.index(network) for network in run.networks])
-    else:
-        run.train(progress)
+    run.train(progress)
     back = torch.argsort(order).to(run.losses.device)
     ensemble, diverged = run.ensemble.select(back), run.diverged_at[back]
     return TrainingResult(
@@ -265,7 +262,6 @@ def train_networks(
         modules=(getattr(source, "input_modules", None), getattr(source, "output_modules", None)),
         task=source,
         networks=tuple(networks),
-        search=search,
     )
 
 

@@ -27,7 +27,8 @@ ABLATION, REACH = "ablation", "reach"  # parts with a table of their own
 LABELS = ("task", "method", "strength", "seed", "role")
 COMPARED = (
     *("test_error", "accuracy", "alignment", "kept_70", "kept_90"),
-    *("test_error_70", "test_error_90", "test_error_int8", "active_hops"),
+    *("flow_alignment", "flow_hops", "active_hops"),
+    *("test_error_70", "test_error_90", "test_error_int8"),
 )
 LONGEST = 1000  # hops of an example's maps
 

@@ -13,7 +13,8 @@ BEST, PRUNED, LEAN = "best", "pruned", "lean"
 PURPOSES = (BEST, PRUNED, LEAN)
 OURS = "recommended"
 REFERENCE = "L1"  # whose error a lean network must match
-LEAN_METHODS = (REFERENCE, "paper", OURS, f"{OURS} - pruning")  # with a strength of their own for few hops
+SPARSE = f"{OURS}, sparse"  # with 90 % of the recurrent weights removed while it trains
+LEAN_METHODS = (REFERENCE, "paper", "hops", OURS)  # with a strength of their own for few hops
 
 
 def choose(rows: pd.DataFrame, purposes: Sequence[str] = PURPOSES) -> pd.DataFrame:
@@ -40,7 +41,12 @@ def choose(rows: pd.DataFrame, purposes: Sequence[str] = PURPOSES) -> pd.DataFra
                 picks[PRUNED] = best_strength(own, ["error_90", *error])
             if LEAN in purposes:
                 within = _within(own, error[0], limit) if method in LEAN_METHODS else own.iloc[:0]
-                picks[LEAN] = best_strength(within, "active_hops") if len(within) else best
+                hops = (
+                    "flow_hops"
+                    if "flow_hops" in within and within["flow_hops"].notna().any()
+                    else "active_hops"
+                )
+                picks[LEAN] = best_strength(within, hops) if len(within) else best
             choices += [(task, method, pick, picks[pick]) for pick in purposes]
     return pd.DataFrame(choices, columns=["task", "method", "pick", "strength"]).astype({"strength": float})
 
@@ -76,4 +82,4 @@ def rows_at(choices: pd.DataFrame, networks: pd.DataFrame, pick: str) -> pd.Data
     return chosen.merge(networks, on=["task", "method", "strength"], how="left")
 
 
-__all__ = ["BEST", "LEAN", "OURS", "PRUNED", "PURPOSES", "REFERENCE", "choose", "rows_at"]
+__all__ = ["BEST", "LEAN", "OURS", "PRUNED", "PURPOSES", "REFERENCE", "SPARSE", "choose", "rows_at"]
