@@ -142,7 +142,7 @@ def held_flow(
 
 
 def ensemble_maps(ensemble: Ensemble, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the exact Jacobian maps along data of every network: signed mean and mean size, (E, L, O, I) each.
+    """Return the exact Jacobian maps along data of every network, (E, L, O, I): signed mean, mean size.
 
     Lags from the last valid step of each of the sequences (B, L, I); the mean of a lag is over those that
     have it. The same as `hoplens.hop_maps` of each network along data, for all at once.

@@ -139,7 +139,9 @@ def _better(results: StudyResults) -> Verdict:
     """Return on how many sets our error is at most 0.8 times that of the best other method."""
     ours, others = method_rows(results, OURS)["test_error"], best_other(results)
     ratios = ours / others["test_error"]
-    missed = [f"{task}: {ratio:.2f} x {others['method'][task]}" for task, ratio in ratios.items() if ratio > LESS]
+    missed = [
+        f"{task}: {ratio:.2f} x {others['method'][task]}" for task, ratio in ratios.items() if ratio > LESS
+    ]
     return _on_share(len(ratios), missed, HALF)
 
 
@@ -150,7 +152,9 @@ def _never_worse(results: StudyResults) -> Verdict:
         rows = paired[(paired["task"] == task) & (paired["reference"] == method)]
         row = rows[rows["measure"] == "test_error"].iloc[0]
         if row["low"] > 0:
-            missed.append(f"{task}: {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] to {method}")
+            missed.append(
+                f"{task}: {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] to {method}"
+            )
     sets = len(best_other(results))
     return Verdict("on no set", f"{len(missed)} of {sets}", not missed, "; ".join(missed))
 
@@ -209,15 +213,26 @@ AIMS = {
             most=0.1,
             tasks=lambda t: t.is_linear,
         ),
-        _bound("sparse: performance kept, 70 % of recurrent weights removed", _ours("kept_70", SPARSE), least=0.99),
-        _bound("sparse: performance kept, 90 % of recurrent weights removed", _ours("kept_90", SPARSE), least=0.95),
+        _bound(
+            "sparse: performance kept, 70 % of recurrent weights removed",
+            _ours("kept_70", SPARSE),
+            least=0.99,
+        ),
+        _bound(
+            "sparse: performance kept, 90 % of recurrent weights removed",
+            _ours("kept_90", SPARSE),
+            least=0.95,
+        ),
         Aim("reach: longest lag learnt", _reaches),
     ),
     "real": (
         Aim(f"test error at most {LESS} x that of the best other method", _better),
         Aim("test error clearly above that of the best other method", _never_worse),
         Aim("as good as L1 at its best with at most half of its active hops of the flow", _half_the_hops),
-        Aim("sparse: less error than every other method, 90 % of the recurrent weights removed", _better_pruned),
+        Aim(
+            "sparse: less error than every other method, 90 % of the recurrent weights removed",
+            _better_pruned,
+        ),
     ),
 }
 
