@@ -83,9 +83,12 @@ def _bound(
 ) -> Aim:
     """Return the aim that a number keeps a bound on every task of a kind."""
 
-    def verdict(results: StudyResults) -> Verdict:
+    def verdict(results: StudyResults) -> Verdict | None:
         kept = [label for label, task in results.tasks.items() if tasks(task)]
-        own = values(results)[kept]
+        measured = values(results)
+        if measured.empty:  # the study has no such method
+            return None
+        own = measured[kept]
         missed = own[~((own >= least) & (own <= most))]
         below = math.isfinite(most)
         worst, target = (own.max(), f"at most {most:g}") if below else (own.min(), f"at least {least:g}")
@@ -140,7 +143,9 @@ def _better(results: StudyResults) -> Verdict:
     ours, others = method_rows(results, OURS)["test_error"], best_other(results)
     ratios = ours / others["test_error"]
     missed = [
-        f"{task}: {ratio:.2f} x {others['method'][task]}" for task, ratio in ratios.items() if ratio > LESS
+        f"{task}: {ratio:.2f} x {method}"
+        for task, ratio, method in zip(ratios.index, ratios, others["method"][ratios.index], strict=True)
+        if ratio > LESS
     ]
     return _on_share(len(ratios), missed, HALF)
 
@@ -170,16 +175,21 @@ def pruned_gaps(results: StudyResults) -> pd.DataFrame:
     return paired[(paired["reference"] == REFERENCE) & (paired["measure"] == "test_error_90")]
 
 
-def _better_pruned(results: StudyResults) -> Verdict:
+def _better_pruned(results: StudyResults) -> Verdict | None:
     """Return on how many sets our sparse recipe has less error than every other method with 90 % removed."""
     summary = results.at(PRUNED).summary
     ours = summary[summary["method"] == SPARSE].set_index("task")["test_error_90"]
+    if ours.empty:
+        return None
     others = summary[~summary["method"].isin([OURS, SPARSE])].sort_values("test_error_90", kind="stable")
     least = others.drop_duplicates("task").set_index("task")
+    least = least.loc[ours.index]
     missed = [
-        f"{task}: {error:.4f} against {least['method'][task]} {least['test_error_90'][task]:.4f}"
-        for task, error in ours.items()
-        if not error < least["test_error_90"][task]
+        f"{task}: {error:.4f} against {method} {other:.4f}"
+        for task, error, method, other in zip(
+            ours.index, ours, least["method"], least["test_error_90"], strict=True
+        )
+        if not error < other
     ]
     return _on_share(len(ours), missed, SHARE)
 
