@@ -37,9 +37,13 @@ def close(got: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
 
 def given(kind: Kind) -> Any:
     """Return the inputs of the row: sequences of one length, or packed ones."""
+    return pack(kind, X)
+
+
+def pack(kind: Kind, x: Tensor) -> Any:
     if kind.lengths is None:
-        return X
-    return pack_padded_sequence(X, kind.lengths, batch_first=True, enforce_sorted=False)
+        return x
+    return pack_padded_sequence(x, kind.lengths, batch_first=True, enforce_sorted=False)
 
 
 def jacobian(kind: Kind, x: Tensor) -> Tensor:
@@ -191,6 +195,27 @@ def trajectory_maps(kind: Kind, folder: Path) -> None:
     close(maps.values.double(), jacobian(kind, X), 2e-3)
     fit = hl.fidelity(hl.read(kind.model, kind.readout), maps)
     assert isinstance(fit, hl.Fidelity)
+
+
+def interactions(kind: Kind, folder: Path) -> None:
+    """Second derivatives are differences of the first."""
+    pairs = hl.interactions(kind.model, given(kind), 1, rows=[(0, 0), (1, 2)], **kind.options)
+    ends = torch.full((len(X),), X.shape[1]) if kind.lengths is None else kind.lengths
+    kinds = pairs.values.new_zeros(2, *X.shape[1:])
+    for row, (lag, place) in enumerate(pairs.rows.tolist()):
+        step = torch.zeros_like(X)
+        has = (ends > lag).nonzero()[:, 0]
+        step[has, ends[has] - 1 - lag, place] = 1e-3
+        up, down = (
+            hl.trajectory_maps(kind.model, pack(kind, x), **kind.options).by_lag()[:, :, 1]
+            for x in (X + step, X - step)
+        )
+        for other in range(X.shape[1]):
+            some = ends > max(lag, other)
+            kinds[row, other] = ((up - down)[some, other] / 2e-3).double().mean(0)
+    close(pairs.values, kinds.nan_to_num(), 2e-3)
+    flow = hl.hop_maps(kind.model, inputs=given(kind), **kind.options).absolute[:, 1]
+    close(pairs.flow, flow.double())
 
 
 def explain(kind: Kind, folder: Path) -> None:
@@ -490,6 +515,7 @@ COLUMNS: dict[str, Column] = {
     "report": report,
     "trajectory_maps": trajectory_maps,
     "explain": explain,
+    "interactions": interactions,
     "step_by_step": step_by_step,
     "HopLogger": hop_logger,
     "fixed_points": fixed_points,

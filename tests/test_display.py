@@ -27,6 +27,7 @@ def results():
         flow,
         hl.fidelity(net, flow),
         hl.explain(rnn, x, readout=head),
+        hl.interactions(rnn, x, readout=head),
         hl.analyze(rnn, head, inputs=x),
         hl.train(task, "none", hidden=3, steps=3),
         (data := hl.data.cartpole(length=8, episodes=10)),

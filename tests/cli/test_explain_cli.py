@@ -11,8 +11,10 @@ from in_process import hoplens
 from torch import nn
 
 import hoplens as hl
+from hoplens.models.readers.models import parts_of
 from hoplens.reports import explanation as words
 from hoplens.reports.explanation import render_page, write_page
+from hoplens.reports.partners import acting_together
 
 EVIL = '<script>alert("1")</script>'
 
@@ -63,9 +65,10 @@ def test_prints_and_writes_what_the_library_says(files):
     assert f"is {float(y[best]):.4g}, and" in text
     for line in words.lines(found, 0, 10):
         assert words.sentence(line) in text
-    assert page.read_text() == render_page(found, title="net.pt, sample 3 of data.npz").replace(
-        found.label, "GRU rnn of net.pt"
-    )
+    together = acting_together(parts_of(net["rnn"], net["out"]), found, 0)
+    assert together.rows
+    wanted = render_page(found, title="net.pt, sample 3 of data.npz", together=together)
+    assert page.read_text() == wanted.replace(found.label, "GRU rnn of net.pt")
 
 
 def test_the_page_needs_nothing_and_escapes_every_name(files):

@@ -59,7 +59,11 @@ REFUSED = (
     (("event_cost",), HIDDEN, "not what it shows"),
     (("export_nir", "hoplens export nir"), (*OWN, *(f"saved {kind}" for kind in OWN)), "no gates"),
     ((*REMAKE, *SMALLER), BY_HAND, NO_FILE),
-    ((*REMAKE, *SMALLER, "trajectory_maps", "fixed_points"), PATHS, "open it with hoplens.load"),
+    (
+        (*REMAKE, *SMALLER, "trajectory_maps", "interactions", "fixed_points"),
+        PATHS,
+        "open it with hoplens.load",
+    ),
     (("export_onnx", "export_nir", "event_cost", "step_by_step"), PATHS, "open it with hoplens.load"),
     (("export_int8",), tuple(name for name in NAMES if name != "Quantised"), "hl.quantise returns"),
     (("load",), OBJECTS, "expected a path"),

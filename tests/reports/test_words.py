@@ -12,9 +12,11 @@ from size import few
 from torch import nn
 
 import hoplens as hl
+from hoplens.models.readers.models import parts_of
 from hoplens.reports import explanation as words
 from hoplens.reports import render_network_report
 from hoplens.reports.explanation import render_page
+from hoplens.reports.partners import acting_together
 from hoplens.reports.prose import network_paragraph
 
 KINDS = ["tanh", "relu", "leaky", "gru", "lstm", "stack", "bidirectional", "deep bidirectional"]
@@ -118,7 +120,9 @@ def test_what_an_explanation_says(case, method):
         lines = words.lines(found, sample, 5)
         said = [words.opening(found, sample), words.meaning(found), words.timing(found, sample)]
         said += [words.sentence(line) for line in lines]
-        page = re.sub(r"<(style|svg).*?</\1>", "", render_page(found, sample=sample), flags=re.DOTALL)
+        together = acting_together(parts_of(core, head), found, sample)
+        page = render_page(found, sample=sample, together=together)
+        page = re.sub(r"<(style|svg).*?</\1>", "", page, flags=re.DOTALL)
         for text in (*said, page):
             check_lags(text, length - 1)
             check_shares(text)

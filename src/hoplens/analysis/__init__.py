@@ -6,6 +6,7 @@ from hoplens.analysis.approximate import approximate_resolvent
 from hoplens.analysis.attribution import Explanation, explain
 from hoplens.analysis.fidelity import Fidelity, agreement, fidelity
 from hoplens.analysis.hops import HopMaps, hop_maps
+from hoplens.analysis.interactions import Interactions, interactions
 from hoplens.analysis.lags import LagMaps, lag_maps
 from hoplens.analysis.lesions import ablate, lesion, lesion_edges, lesion_estimate
 from hoplens.analysis.measures import (
@@ -24,9 +25,9 @@ from hoplens.analysis.trajectories import TrajectoryMaps, trajectory_maps
 from hoplens.analysis.walks import flow, module_flow, top_paths
 
 __all__ = [
-    "Analysis", "Blocks", "Explanation", "Fidelity", "HopMaps", "LagMaps", "Resolvent", "TrajectoryMaps",
-    "ablate", "active_hops", "agreement", "alignment", "analyze", "approximate_resolvent", "blocks",
-    "dominant_hop", "dynamics", "explain", "fidelity", "flow", "hop_maps", "lag_maps", "lesion",
-    "lesion_edges", "lesion_estimate", "map_correlation", "module_flow", "nulls", "resolvent",
-    "signal_share", "temporal_sparsity", "top_paths", "trajectory_maps", "weight_map",
+    "Analysis", "Blocks", "Explanation", "Fidelity", "HopMaps", "Interactions", "LagMaps", "Resolvent",
+    "TrajectoryMaps", "ablate", "active_hops", "agreement", "alignment", "analyze", "approximate_resolvent",
+    "blocks", "dominant_hop", "dynamics", "explain", "fidelity", "flow", "hop_maps", "interactions",
+    "lag_maps", "lesion", "lesion_edges", "lesion_estimate", "map_correlation", "module_flow", "nulls",
+    "resolvent", "signal_share", "temporal_sparsity", "top_paths", "trajectory_maps", "weight_map",
 ]  # fmt: skip

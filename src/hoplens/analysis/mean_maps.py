@@ -54,7 +54,7 @@ def mean_maps(
     samples = [inputs.narrow(axis, n, 1) for n in range(min(1, count))]
     size = trajectory_maps(model, samples[0], readout=readout).values.numel() * 8 if count > 1 else 1
     width = max(1, CHUNK_BYTES // size)
-    sums: _Sums | None = None
+    sums: Sums | None = None
     with reporting(progress, "samples") as call:
         for start in range(0, count, width):
             rows = slice(start, min(start + width, count))
@@ -63,7 +63,7 @@ def mean_maps(
             found = trajectory_maps(model, part, lengths=own, readout=readout)
             each = found.by_lag().double()[:, :horizon]
             valid = torch.arange(each.shape[1], device=each.device) < found.lengths[:, None]
-            sums = sums or _Sums(len(labels), each)
+            sums = sums or Sums(len(labels), each)
             sums.add(each, valid, places[rows].to(each.device))
             if call is not None:
                 call(rows.stop, count)
@@ -94,7 +94,7 @@ def _groups(groups: Any, count: int) -> tuple[list[Any], Tensor]:
     return order, torch.tensor([place[label] for label in labels])
 
 
-class _Sums:
+class Sums:
     """Mean, mean size and spread by group, added up some samples at a time (Chan's parallel form)."""
 
     def __init__(self, groups: int, like: Tensor) -> None:
@@ -120,15 +120,18 @@ class _Sums:
             self.absolute[g] += (absolute - self.absolute[g]) * share
             self.count[g] = total
 
-    def maps(self, levels: int, dtype: torch.dtype, labels: Sequence[Any] | None) -> HopMaps:
-        """Return what was added up; a leading axis of groups where they have labels."""
+    def moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return mean, mean size, standard deviation and the standard error of the mean, (G, L, O, I)."""
         count = self.count[..., None, None]
         spread = (self.squares / count.clamp_min(1)).sqrt()
         # of the mean, from the unbiased variance; one sample does not say
         error = (self.squares / (count - 1) / count).sqrt().masked_fill(count < 2, torch.nan)
-        kinds = [self.mean, self.absolute, spread, error]
+        return self.mean, self.absolute, spread, error
+
+    def maps(self, levels: int, dtype: torch.dtype, labels: Sequence[Any] | None) -> HopMaps:
+        """Return what was added up; a leading axis of groups where they have labels."""
         values, absolute, spread, error = (
-            (kind if labels is not None else kind[0]).to(dtype) for kind in kinds
+            (kind if labels is not None else kind[0]).to(dtype) for kind in self.moments()
         )
         return HopMaps(
             values,
@@ -144,4 +147,4 @@ class _Sums:
         )
 
 
-__all__ = ["mean_maps"]
+__all__ = ["Sums", "mean_maps"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from hoplens.display import Shown
@@ -135,38 +136,55 @@ def trajectory_maps(
 
 def autograd_maps(model: Any, inputs: Any, readout: Any = None, state: Any = None) -> TrajectoryMaps:
     """Return the maps of any module or function by autograd; arguments as of `trajectory_maps`."""
+    if state is not None:
+        raise UnsupportedModelError(
+            "state= goes with recurrent modules and cells; build it into the function"
+        )
+    x = check_followed(model, inputs)
+    with differentiating(model):
+        x = x.clone().requires_grad_()
+        y = last_output(model, x, readout_matrix(readout))
+        last = y.shape[-1] - 1
+        grads = [torch.autograd.grad(y[:, o].sum(), x, retain_graph=o < last)[0] for o in range(last + 1)]
+    values = torch.stack(grads, dim=2).detach()
+    lengths = torch.full((x.shape[0],), x.shape[1], device=x.device)
+    return TrajectoryMaps(values, lengths, name_of(model))
+
+
+def check_followed(model: Any, inputs: Any) -> Tensor:
+    """Return inputs (B, L, I) for a module or function that autograd is to follow, or raise."""
     if isinstance(model, str | os.PathLike):
         parts_of(model)  # says how to open it
     if not callable(model) or isinstance(model, type):
         raise UnsupportedModelError(
             f"cannot run a {type(model).__name__}; pass a module, a Cell or a function"
         )
-    if state is not None:
-        raise UnsupportedModelError(
-            "state= goes with recurrent modules and cells; build it into the function"
-        )
     if isinstance(inputs, PackedSequence):
         raise UnsupportedModelError("a PackedSequence goes with recurrent modules; pass a tensor (B, L, I)")
-    x = torch.as_tensor(inputs)
+    x = torch.as_tensor(inputs).detach()
     if x.dim() != 3 or 0 in x.shape or not x.is_floating_point():
         raise ShapeError(
             f"inputs must be floating-point numbers (B, L, I), none of them 0, got {x.dtype} {tuple(x.shape)}"
         )
     if isinstance(model, OTHER_LAYERS):
         raise unreadable(model, "it is not recurrent; ")
+    return x
+
+
+@contextmanager
+def differentiating(model: Any) -> Iterator[None]:
+    """Run a block with gradients on, the model in evaluation mode and afterwards as it was.
+
+    Without the kernels that have no second derivative, or (cuDNN's in evaluation mode) no first one.
+    """
     guard = untouched(model) if isinstance(model, nn.Module) else nullcontext()
-    # cuDNN refuses the backward pass of a recurrent layer in evaluation mode; the flag is put back
-    with guard, torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
-        x = x.detach().clone().requires_grad_()
-        y = _last_output(model, x, readout_matrix(readout))
-        last = y.shape[-1] - 1
-        grads = [torch.autograd.grad(y[:, o].sum(), x, retain_graph=o < last)[0] for o in range(last + 1)]
-    values = torch.stack(grads, dim=2).detach()
-    lengths = torch.full((x.shape[0],), x.shape[1], device=x.device)
-    return TrajectoryMaps(values, lengths, _name(model))
+    cudnn = torch.backends.cudnn.flags(enabled=False)
+    with guard, cudnn, sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        yield
 
 
-def _last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None) -> Tensor:
+def last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None) -> Tensor:
+    """Run a module or function on (B, L, I); return its last outputs (B, O), read out where that is given."""
     try:
         y = model(x)
         alone = model(x[-1:].detach())
@@ -175,7 +193,7 @@ def _last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         said = " ".join(str(error).split())[:160]
         raise UnsupportedModelError(
-            f"{_name(model)} could not be run on inputs of shape {tuple(x.shape)} ({type(error).__name__}: "
+            f"{name_of(model)} could not be run on inputs of shape {tuple(x.shape)} ({type(error).__name__}: "
             f"{said}); pass a module or function that takes (B, L, I)"
         ) from error
     last, single = _at_end(y, x), _at_end(alone, x[-1:])
@@ -186,12 +204,13 @@ def _last_output(model: Callable[[Tensor], Any], x: Tensor, w_out: Tensor | None
         raise ShapeError(f"the model must return (B, O) with at least one output, got {tuple(last.shape)}")
     if float((single - beside).abs().max()) > MIXED * max(1.0, float(beside.abs().max())):
         raise UnsupportedModelError(
-            f"{_name(model)} gives a sequence another output alone than beside others; pass one that takes "
+            f"{name_of(model)} gives a sequence another output alone than beside others; pass one that takes "
             "(B, L, I), its samples independent of each other, in evaluation mode"
         )
     if w_out is not None and w_out.shape[-1] != last.shape[-1]:
         raise ShapeError(
-            f"the readout takes {w_out.shape[-1]} features, but {_name(model)} gives {last.shape[-1]} outputs"
+            f"the readout takes {w_out.shape[-1]} features, but {name_of(model)} gives {last.shape[-1]} "
+            "outputs"
         )
     return last if w_out is None else last @ w_out.to(last).mT
 
@@ -208,8 +227,17 @@ def _at_end(y: Any, x: Tensor) -> Tensor:
     return found[:, -1] if found.dim() == 3 else found
 
 
-def _name(model: Any) -> str:
+def name_of(model: Any) -> str:
+    """Return what messages call a module or function."""
     return str(getattr(model, "__name__", type(model).__name__))
 
 
-__all__ = ["TrajectoryMaps", "autograd_maps", "trajectory_maps"]
+__all__ = [
+    "TrajectoryMaps",
+    "autograd_maps",
+    "check_followed",
+    "differentiating",
+    "last_output",
+    "name_of",
+    "trajectory_maps",
+]

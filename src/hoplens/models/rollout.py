@@ -129,36 +129,41 @@ def _wrong_state(stack: Stack, leading: torch.Size, came: Tensor) -> ShapeError:
 
 
 def run(stack: Stack, batch: Batch, state: Any = None) -> Trace:
-    """Run the network from a start state (zeros by default), without gradients.
+    """Run the network as `unroll` does, without gradients."""
+    with torch.no_grad():
+        return unroll(stack, batch, state)
+
+
+def unroll(stack: Stack, batch: Batch, state: Any = None) -> Trace:
+    """Run the network from a start state (zeros by default), differentiable any number of times.
 
     Dropout between layers is off, as in evaluation. The backward direction of a bidirectional level
     starts at the last valid step of each sequence.
     """
-    with torch.no_grad():
-        starts = split_state(stack, state, batch.inputs.shape[:1], batch.inputs)
-        points: Point = []
-        x = batch.inputs
-        for level in stack.levels:
-            shown = []
-            for direction, cell in enumerate(level):
-                before, emitted = _run_cell(cell, x, starts[len(points)], batch.lengths, bool(direction))
-                points.append((before, x))
-                shown.append(emitted)
-            x = torch.cat(shown, dim=-1)
-        return Trace(points, x)
+    starts = split_state(stack, state, batch.inputs.shape[:1], batch.inputs)
+    points: Point = []
+    x = batch.inputs
+    for level in stack.levels:
+        shown = []
+        for direction, cell in enumerate(level):
+            before, emitted = _run_cell(cell, x, starts[len(points)], batch.lengths, bool(direction))
+            points.append((before, x))
+            shown.append(emitted)
+        x = torch.cat(shown, dim=-1)
+    return Trace(points, x)
 
 
 def _run_cell(cell: Cell, x: Tensor, start: Tensor, lengths: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
-    size, steps, _ = x.shape
-    before, after = x.new_empty(size, steps, cell.n_state), x.new_empty(size, steps, cell.n_state)
-    state = start
-    for t in range(steps - 1, -1, -1) if reverse else range(steps):
-        before[:, t] = state
-        new = cell.step(state, x[:, t])
+    states = [start]
+    times = range(x.shape[1] - 1, -1, -1) if reverse else range(x.shape[1])
+    for t in times:
+        new = cell.step(states[-1], x[:, t])
         # padding comes first in reversed time: the state waits at its start until the sequence begins
-        state = torch.where((t < lengths)[:, None], new, state) if reverse else new
-        after[:, t] = state
-    return before, cell.emit(after)
+        states.append(torch.where((t < lengths)[:, None], new, states[-1]) if reverse else new)
+    before, after = states[:-1], states[1:]
+    if reverse:
+        before, after = before[::-1], after[::-1]
+    return torch.stack(before, dim=1), cell.emit(torch.stack(after, dim=1))
 
 
-__all__ = ["Batch", "Trace", "as_batch", "run", "split_state"]
+__all__ = ["Batch", "Trace", "as_batch", "run", "split_state", "unroll"]

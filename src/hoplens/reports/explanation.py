@@ -11,6 +11,7 @@ import torch
 
 from hoplens.analysis.attribution.explanation import Explanation
 from hoplens.files import write_atomically
+from hoplens.reports.partners import Together
 from hoplens.reports.rendering import render
 from hoplens.reports.svg import inline_svg, page_drawing
 
@@ -151,13 +152,22 @@ def _lag(lag: int) -> str:
     return f"{lag} step{'s' if lag > 1 else ''} before the last"
 
 
-def write_page(why: Explanation, path: str | os.PathLike[str], *, sample: int = 0, title: str = "") -> Path:
+def write_page(
+    why: Explanation,
+    path: str | os.PathLike[str],
+    *,
+    sample: int = 0,
+    title: str = "",
+    together: Together | None = None,
+) -> Path:
     """Write one sample's explanation as an HTML file without scripts."""
-    return write_atomically(path, render_page(why, sample=sample, title=title).encode())
+    return write_atomically(path, render_page(why, sample=sample, title=title, together=together).encode())
 
 
-def render_page(why: Explanation, *, sample: int = 0, n: int = 15, title: str = "") -> str:
-    """Return the page as HTML text; its tables have ``n`` rows."""
+def render_page(
+    why: Explanation, *, sample: int = 0, n: int = 15, title: str = "", together: Together | None = None
+) -> str:
+    """Return the page as HTML text; its tables have ``n`` rows; ``together`` of `acting_together`."""
     when = timing(why, sample)
     with page_drawing():
         figure = why.plot(sample=sample).get_figure(root=True)
@@ -174,6 +184,7 @@ def render_page(why: Explanation, *, sample: int = 0, n: int = 15, title: str = 
         spread=bool((~why.spread[sample].isnan()).any()),
         straight=why.timed,
         top=lines(why, sample, n),
+        together=together,
         hops=hop_rows(why, sample),
         units=unit_rows(why, sample, n),
         label=why.label,

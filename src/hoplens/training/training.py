@@ -201,7 +201,10 @@ def _recipes(recipe: Recipe | str | Sequence[Recipe | str]) -> list[Recipe]:
 
 
 def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:
-    return range(check_count("seeds", seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    if isinstance(seeds, int):
+        return range(check_count("seeds", seeds))
+    # a range stays one: that its networks do not fit into memory is said before they are listed
+    return seeds if isinstance(seeds, range) else [int(seed) for seed in seeds]
 
 
 def _networks(

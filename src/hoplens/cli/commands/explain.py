@@ -19,6 +19,7 @@ from hoplens.models.readers.models import ModelParts
 from hoplens.models.readers.opening import open_parts
 from hoplens.reports import explanation as words
 from hoplens.reports.explanation import write_page
+from hoplens.reports.partners import acting_together
 
 SHOWN = 10
 
@@ -58,7 +59,8 @@ def run_explain(
         output_names=names.get("output_names"),
     )
     if out is not None:  # before anything is printed: a reader of the output may close it early
-        out = write_page(why, out, title=f"{path.name}, sample {sample} of {inputs.name}")
+        title = f"{path.name}, sample {sample} of {inputs.name}"
+        out = write_page(why, out, title=title, together=acting_together(parts, why, 0))
     console.print(f"[bold]{escape(words.opening(why, 0))}[/]", highlight=False)
     console.print(escape(f"{words.timing(why, 0)} {words.meaning(why)}"), highlight=False)
     if parts.info.assumed:
