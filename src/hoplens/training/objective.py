@@ -278,8 +278,8 @@ class Objective:
             return
         leaves = part.weight.detach().requires_grad_(), part.readout.detach().requires_grad_()
         moved = replace(part, weight=leaves[0], readout=leaves[1])
-        value = penalty.along(moved, inputs[:, rows], ends, self.every_step)
         with torch.enable_grad():
+            value = penalty.along(moved, inputs[:, rows], ends, self.every_step)
             slopes = torch.autograd.grad((factors * value).sum(), leaves)
         self.recurrence.grad_weight[rows].add_(slopes[0])
         self.grad_readout[rows].add_(slopes[1])
