@@ -361,3 +361,79 @@ def test_what_it_cannot_follow_is_said():
     ):
         with pytest.raises(hl.errors.HoplensError, match=match):
             FlowPenalty(**wrong, generator=source())
+
+
+def free_and_held(core, inputs, lengths, readout):
+    found = []
+    for slopes in ("free", "held"):
+        penalty = FlowPenalty(0.9, sequences=3, slopes=slopes, generator=source())
+        found.append(float(penalty(core, inputs, lengths, readout=readout).detach()))
+    return found
+
+
+@pytest.mark.parametrize("core", cores(), ids=str)
+def test_free_slopes_follow_any_network_that_held_ones_do(core):
+    """Of sequences shorter than the padding too, where a backward direction must not begin in the padding."""
+    inputs, lengths = draw_inputs(3, 6, 2).float(), torch.tensor([6, 2, 4])
+    laid = inputs if core.batch_first else inputs.transpose(0, 1)
+    free, held = free_and_held(core.eval(), laid, lengths, None)
+    assert free == pytest.approx(held, rel=1e-5)
+    packed = nn.utils.rnn.pack_padded_sequence(
+        laid, lengths, batch_first=core.batch_first, enforce_sorted=False
+    )
+    assert free_and_held(core, packed, None, None) == pytest.approx([held, held], rel=1e-5)
+    assert free_and_held(core, laid.double(), lengths.tolist(), None) == pytest.approx([held, held], rel=1e-5)
+
+
+def test_a_model_of_the_last_steps_is_refused_with_either_slopes():
+    model = hl.models.RecurrentModel(
+        nn.RNN(2, 4, batch_first=True), nn.Linear(4, 1), hl.models.ModelInfo(window=3)
+    )
+    for slopes in ("held", "free"):
+        with pytest.raises(hl.errors.UnsupportedModelError, match="last 3 steps"):
+            FlowPenalty(slopes=slopes, generator=source())(model, draw_inputs(2, 6, 2))
+
+
+def test_free_slopes_follow_a_module_in_evaluation_mode_and_leave_it_as_it_was():
+    class Averaged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.norm = nn.Linear(2, 3), nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.norm(nn.functional.dropout(self.inner(x).tanh(), 0.5, self.training).mean(1))
+
+    module, inputs = Averaged().train(), draw_inputs(3, 6, 2).float()
+    state, seen = torch.get_rng_state(), module.norm.running_mean.clone()
+    values = []
+    for _ in range(2):
+        value = FlowPenalty(sequences=3, slopes="free", generator=source())(module, inputs)
+        value.backward()
+        values.append(float(value.detach()))
+    assert values[0] == values[1] and module.training
+    assert torch.equal(state, torch.get_rng_state()) and torch.equal(seen, module.norm.running_mean)
+    assert module.inner.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (lambda x: x.sum(1), {"lengths": torch.tensor([9, 6, 6])}),
+        (lambda x: x.sum(1), {"readout": nn.Linear(2, 1)}),
+        (lambda x: (x, x), {}),
+        (lambda x: x.detach().sum(1), {}),
+    ],
+)
+def test_what_autograd_cannot_follow_is_refused(model, options):
+    with pytest.raises(hl.errors.HoplensError):
+        FlowPenalty(slopes="free", generator=source())(model, draw_inputs(3, 6, 2), **options)
+
+
+@pytest.mark.parametrize("slopes", ["held", "free"])
+def test_frobenius_gradients_are_finite_where_nothing_flows(slopes):
+    """Steps after the read-out of a shorter sequence carry nothing: the root of zero has no slope."""
+    ensemble = random_ensemble("tanh", networks=2)
+    inputs, lengths = draw_inputs(2, 5, 2), torch.tensor([5, 2])
+    penalty = FlowPenalty(norm="frobenius", slopes=slopes, generator=source())
+    for tensor in twin(ensemble, penalty, inputs, lengths, torch.ones(2, dtype=F64)):
+        assert bool(torch.isfinite(tensor).all())

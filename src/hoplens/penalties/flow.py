@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hoplens import seeds
 from hoplens.errors import (
@@ -21,10 +21,11 @@ from hoplens.errors import (
 from hoplens.graph.pathways import Pathways
 from hoplens.models.adjoint import pull_stack
 from hoplens.models.cells import WeightCell
-from hoplens.models.readers.models import is_recurrent, parts_of
-from hoplens.models.rollout import Batch, as_batch, run
+from hoplens.models.readers.models import ModelParts, is_recurrent, parts_of, recurrent_parts
+from hoplens.models.rollout import Batch, as_batch, run, unroll
 from hoplens.models.stack import Stack
 from hoplens.penalties.base import Penalty
+from hoplens.penalties.free import following, module_batch, outputs_at
 from hoplens.penalties.held import HeldFlow, by_lag, held_flow, plain_flow, slopes_along, states_before
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class FlowPenalty(Penalty):
             else self._free(net, inputs, lengths, readout)
         )
 
-    def _held(self, net: Any, inputs: Tensor, lengths: Tensor | None, readout: Any) -> Tensor:
+    def _held(self, net: Any, inputs: Any, lengths: Tensor | None, readout: Any) -> Tensor:
         parts = parts_of(net, readout)
         stack = parts.stack()
         if isinstance(stack, Pathways) or not all(isinstance(cell, WeightCell) for cell in stack.cells):
@@ -171,50 +172,61 @@ class FlowPenalty(Penalty):
                 f"the slopes of a {type(net).__name__} cannot be held, as its step is not made of known "
                 'equations; FlowPenalty(slopes="free") follows it by autograd'
             )
-        if parts.info.runs_last is not None:
-            raise UnsupportedModelError(
-                f"this model runs only the last {parts.info.runs_last} steps of a sequence; penalise the "
-                "model that it was made of"
-            )
+        _check_window(parts)
         batch = as_batch(stack, inputs, lengths)
         readouts = stack.readout(batch.inputs)
         draw = self._draw(len(batch.inputs), len(readouts))
-        rows = draw.rows.to(batch.inputs.device)
-        part = Batch(batch.inputs[rows], batch.lengths[rows])
-        every = parts.info.every_step if self.every_step is None else self.every_step
-        reads = self._reads(part.lengths.cpu(), every).to(rows.device)
+        part, reads = self._part(batch, draw.rows, parts.info.every_step)
         if draw.outputs is not None:
-            readouts = readouts[draw.outputs.to(rows.device)]
+            readouts = readouts[draw.outputs.to(readouts.device)]
         followed = Stack(stack.levels, readouts, stack.label, stack.batch_first)
         maps = pull_stack(followed, run(stack, part), part, reads)  # (b, L, O, I)
-        lags = (reads[:, None] - torch.arange(maps.shape[1], device=rows.device)).abs()
-        return self._size(maps, lags + len(stack.levels) + 1) * draw.scale / len(rows)
+        return self._size(maps, _hops(reads, maps, len(stack.levels))) * draw.scale / len(maps)
+
+    def _part(self, batch: Batch, rows: Tensor, every_step: bool) -> tuple[Batch, Tensor]:
+        """Return the sequences drawn, and the step (b,) at which each is read out."""
+        rows = rows.to(batch.inputs.device)
+        part = Batch(batch.inputs[rows], batch.lengths[rows])
+        every = every_step if self.every_step is None else self.every_step
+        return part, self._reads(part.lengths.cpu(), every).to(rows.device)
 
     def _size(self, maps: Tensor, hops: Tensor) -> Tensor:
         """Return the damped size of maps (b, L, O, I) of so many hops (b, L)."""
         sizes = maps.abs().sum((2, 3)) if self.norm == "l1" else torch.linalg.vector_norm(maps, dim=(2, 3))
         return (self.damping ** hops.to(sizes) * sizes).sum()
 
-    def _free(self, net: Any, inputs: Tensor, lengths: Tensor | None, readout: Any) -> Tensor:
-        x = torch.as_tensor(inputs)
-        draws = self._draw(len(x), 1).rows
-        x = x.detach()[draws.to(x.device)].requires_grad_()
-        known = is_recurrent(net) or isinstance(net, nn.RNNBase)
-        model = parts_of(net, readout).model() if known or readout is not None else net
-        info = getattr(model, "info", None)
-        every = bool(getattr(info, "every_step", False)) if self.every_step is None else self.every_step
-        ends = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.to("cpu")[draws]
-        reads = self._reads(ends, every)
-        # cuDNN has no second derivative of recurrent layers; the flag is put back
-        with torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
-            outputs = _outputs_at(model, x, reads, every)  # (b, O)
-            draw = self._draw(len(x), outputs.shape[1], sequences=False)
-            chosen = range(outputs.shape[1]) if draw.outputs is None else draw.outputs.tolist()
-            maps = [torch.autograd.grad(outputs[:, o].sum(), x, create_graph=True)[0] for o in chosen]
-            lags = (reads[:, None] - torch.arange(x.shape[1])).abs()
-            levels = getattr(getattr(model, "core", None), "num_layers", 1)
-            hops = (lags + levels + 1).to(x.device)
-            return self._size(torch.stack(maps, dim=2), hops) * draw.scale / len(x)
+    def _free(self, net: Any, inputs: Any, lengths: Tensor | None, readout: Any) -> Tensor:
+        parts = recurrent_parts(net, readout)
+        stack = None if parts is None else parts.stack()
+        if isinstance(stack, Pathways):
+            raise UnsupportedModelError(
+                f"the reader of a {type(net).__name__} returns weights only, which cannot be followed"
+            )
+        if parts is None or stack is None:
+            return self._free_module(net, inputs, lengths, readout)
+        _check_window(parts)
+        batch = as_batch(stack, inputs, lengths)
+        part, reads = self._part(batch, self._draw(len(batch.inputs), 1).rows, parts.info.every_step)
+        with torch.enable_grad():
+            x = part.inputs.detach().clone().requires_grad_()
+            shown = unroll(stack, Batch(x, part.lengths)).shown[torch.arange(len(x), device=x.device), reads]
+            return self._free_size(shown @ stack.readout(shown).mT, x, reads, len(stack.levels))
+
+    def _free_module(self, net: Any, inputs: Any, lengths: Tensor | None, readout: Any) -> Tensor:
+        whole = module_batch(net, inputs, lengths, readout)
+        part, reads = self._part(whole, self._draw(len(whole.inputs), 1).rows, every_step=False)
+        with following(net):
+            x = part.inputs.clone().requires_grad_()
+            return self._free_size(outputs_at(net, x, reads, bool(self.every_step)), x, reads, 1)
+
+    def _free_size(self, outputs: Tensor, x: Tensor, reads: Tensor, levels: int) -> Tensor:
+        """Return the penalty of outputs (b, O) of inputs (b, L, I), differentiable once more."""
+        draw = self._draw(len(x), outputs.shape[1], sequences=False)
+        chosen = range(outputs.shape[1]) if draw.outputs is None else draw.outputs.tolist()
+        maps = torch.stack(
+            [torch.autograd.grad(outputs[:, o].sum(), x, create_graph=True)[0] for o in chosen], dim=2
+        )
+        return self._size(maps, _hops(reads, maps, levels)) * draw.scale / len(x)
 
     def along(self, ensemble: Ensemble, inputs: Tensor, lengths: Tensor, every_step: bool = False) -> Tensor:
         """Return the penalty of every network of an ensemble on its batch, shape (E,), by autograd.
@@ -257,7 +269,9 @@ class FlowPenalty(Penalty):
                 [torch.autograd.grad(outputs[:, o].sum(), x, create_graph=True)[0] for o in chosen]
             )  # (O, L, E, I, b)
             lags = (reads - torch.arange(len(x), device=x.device)[:, None, None]).clamp_min(0)  # (L, E, b)
-            sizes = maps.abs().sum((0, 3)) if self.norm == "l1" else maps.square().sum((0, 3)).sqrt()
+            # steps after the read-out have no flow, where a root would have no slope
+            l1 = self.norm == "l1"
+            sizes = maps.abs().sum((0, 3)) if l1 else torch.linalg.vector_norm(maps, dim=(0, 3))
             return (self.damping ** (lags + 2).to(x) * sizes).sum((0, 2))
 
     def gradients_along(
@@ -317,18 +331,18 @@ class FlowPenalty(Penalty):
         return f"{sample}, norm={self.norm!r}, slopes={self.slopes_are!r}"
 
 
-def _outputs_at(net: Any, x: Tensor, reads: Tensor, every_step: bool) -> Tensor:
-    """Return the outputs (b, O) of a model at the steps that are read out."""
-    core = getattr(net, "core", None)
-    outputs: Tensor = net.readout(core(x)[0]) if core is not None and hasattr(net, "readout") else net(x)
-    if outputs.dim() == 3:
-        return outputs[torch.arange(len(x), device=x.device), reads.to(x.device)]
-    if every_step or bool((reads + 1 < x.shape[1]).any()):
-        raise ShapeError(
-            "a read-out before the last step needs a model that returns every step, (B, L, O); got "
-            f"{tuple(outputs.shape)}"
+def _check_window(parts: ModelParts) -> None:
+    """Raise for a model of which only the last steps of a sequence are run."""
+    if parts.info.runs_last is not None:
+        raise UnsupportedModelError(
+            f"this model runs only the last {parts.info.runs_last} steps of a sequence; penalise the "
+            "model that it was made of"
         )
-    return outputs
+
+
+def _hops(reads: Tensor, maps: Tensor, levels: int) -> Tensor:
+    """Return the hops (b, L) from each step to the read-outs (b,)."""
+    return (reads[:, None] - torch.arange(maps.shape[1], device=reads.device)).abs() + levels + 1
 
 
 @dataclass(frozen=True)
