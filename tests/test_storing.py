@@ -25,6 +25,9 @@ def graphs():
         "ensemble": hl.Pathways(torch.randn(4, 5, 3), torch.randn(4, 5, 5), torch.randn(4, 2, 5)),
         "sparse": hl.Pathways(torch.randn(5, 3), sparse, torch.randn(2, 5), torch.randn(2, 3)),
         "low rank": hl.Pathways(torch.randn(5, 3), LowRank(u, u, torch.rand(5)), torch.randn(2, 5)),
+        "steps": hl.read(
+            nn.RNN(3, 5, batch_first=True), inputs=torch.randn(4, 6, 3), lengths=[6, 2, 3, 6], at="steps"
+        ),
         "leaky": hl.read(hl.LeakyRNN(3, 5, 0.3), nn.Linear(5, 2)),
         "layers": hl.read(nn.LSTM(3, 5, num_layers=2, bidirectional=True, batch_first=True)),
         "named": hl.Pathways(torch.eye(2), torch.eye(2), torch.eye(2), input_modules=["a", "b"]).rename(
@@ -48,6 +51,7 @@ def test_a_graph_comes_back_as_it_was(name, tmp_path):
     assert (back.factors is None, back.is_sparse) == (net.factors is None, net.is_sparse)
     assert (back.leak is None) == (net.leak is None)
     assert net.leak is None or torch.equal(back.leak.kept, net.leak.kept)
+    assert (back.steps, back.agreement) == (net.steps, net.agreement)
     assert torch.equal(hl.hop_maps(back, 4).values, hl.hop_maps(net, 4).values)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hoplens.errors import FileError, HoplensError
 from hoplens.files import regular_file, write_atomically
-from hoplens.graph.parts import Leak, LowRank
+from hoplens.graph.parts import Agreement, Leak, LowRank
 from hoplens.graph.pathways import Pathways
 from hoplens.models.readers.files import is_safetensors
 from hoplens.models.readers.opening import read_model
@@ -109,7 +109,8 @@ def _save_pathways(net: Pathways, path: str | Path) -> Path:
         tensors["w_rec"] = net.w_rec
     if net.leak is not None:
         tensors |= net.leak._asdict()
-    described = {"format": FORMAT, **{name: getattr(net, name) for name in (*NAMES, "layers", "provenance")}}
+    described = {"format": FORMAT, "steps": net.steps, "agreement": net.agreement}
+    described |= {name: getattr(net, name) for name in (*NAMES, "layers", "provenance")}
     # cloned: blocks may share memory, which safetensors refuses
     stored = {
         name: part.detach().cpu().contiguous().clone() for name, part in tensors.items() if part is not None
@@ -139,7 +140,14 @@ def _load_pathways(file: Path, described: Any) -> Pathways:
             w_rec = torch.sparse_csr_tensor(*csr, size=2 * parts["w_in"].shape[:1], check_invariants=True)
         leak = Leak(parts["kept"], parts["gain"]) if "kept" in parts else None
         names = {name: described[name] for name in (*NAMES, "layers", "provenance")}
-        return Pathways(parts["w_in"], w_rec, parts["w_out"], parts.get("w_skip"), leak=leak, **names)
+        agreement = described.get("agreement")
+        along = {
+            "steps": described.get("steps", False),
+            "agreement": None if agreement is None else Agreement(*map(float, agreement)),
+        }
+        return Pathways(
+            parts["w_in"], w_rec, parts["w_out"], parts.get("w_skip"), leak=leak, **names, **along
+        )
     except FileError:
         raise
     except (HoplensError, SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:

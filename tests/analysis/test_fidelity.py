@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from size import few
+from torch import nn
 
 import hoplens as hl
 from hoplens.reports import render_network_report
@@ -104,3 +106,37 @@ def test_nothing_flows_is_said_by_text_and_page():
     page = render_network_report(found)
     assert "nothing flows" in page
     assert "nan" not in page.split("<script")[0].lower()
+
+
+def agreeing():
+    rnn, x = nn.RNN(3, 5, batch_first=True).double(), torch.randn(6, 7, 3, dtype=torch.float64)
+    return rnn, hl.hop_maps(rnn, inputs=x), hl.read(rnn, inputs=x, at="steps"), x
+
+
+def test_agreement_compares_the_lags_that_the_maps_have():
+    _, exact, net, _ = agreeing()
+    mine = hl.hop_maps(net.detach()).values[[3, 5]]
+    found = hl.analysis.agreement(net, exact.sel(lag=[3, 5]))
+    share = 1 - float((mine - exact.values[[3, 5]]).norm() / exact.values[[3, 5]].norm()) ** 2
+    assert found.explained == pytest.approx(share)
+
+
+def test_agreement_refuses_maps_of_other_sizes_and_takes_models():
+    rnn, exact, net, x = agreeing()
+    assert hl.analysis.agreement(rnn, exact) == hl.analysis.agreement(hl.read(rnn), exact)
+    groups = hl.hop_maps(rnn, inputs=x, groups=[0, 1] * 3)
+    for graph, maps in ((net, groups), (net, exact.sel(output=[0])), (net[1:], exact)):
+        with pytest.raises(hl.errors.ShapeError, match="agreement compares one network"):
+            hl.analysis.agreement(graph, maps)
+    assert hl.analysis.agreement(net, groups[0]).correlation > 0.5
+
+
+def test_agreement_of_large_networks_is_that_of_some_samples_and_outputs(monkeypatch):
+    rnn, exact, net, x = agreeing()
+    module = importlib.import_module("hoplens.analysis.fidelity")  # a function has its name
+    monkeypatch.setattr(module, "PRODUCTS", 7 * 5 * 8 * 2 * module.FEW)  # two outputs of 16 samples
+    found = hl.read(rnn, inputs=x, at="steps").agreement
+    wanted = hl.analysis.agreement(
+        hl.Pathways(net.w_in, net.w_rec, net.w_out[:, [0, 3]], steps=True), exact.sel(output=[0, 3])
+    )
+    assert found == pytest.approx(wanted)

@@ -145,3 +145,19 @@ def test_bad_data_is_one_clear_error():
         hl.hop_maps(hl.read(model), inputs=x)
     with pytest.raises(hl.errors.ParameterError, match="readout= goes with a bare core"):
         hl.hop_maps(hl.read(model), readout=nn.Linear(4, 3))
+
+
+def test_selections_and_tables_keep_groups_and_their_spread():
+    model, x = random_ensemble("tanh", networks=1).model(0), draw(6, 4, 2)
+    maps = hl.hop_maps(model, inputs=x, groups=["b", "a", "b", "b", "a", "a"])
+    assert maps[0].groups is None
+    for index, labels in (([1], ("b",)), (torch.tensor([1, 0]), ("b", "a")), (slice(1, None), ("b",))):
+        part = maps[index]
+        assert part.groups == labels
+        assert part.samples is not None
+        assert_near(part.spread, maps.spread[index])
+    table = maps.to_dataframe()
+    assert list(table.columns)[:2] == ["group", "hop"]
+    some = table[(table.group == "b") & (table.hop == 3) & (table.output == "y1") & (table.input == "x0")]
+    assert some.standard_error.item() == maps.standard_error[1, 1, 1, 0].item()
+    assert some.absolute.item() == maps.absolute[1, 1, 1, 0].item()

@@ -87,3 +87,18 @@ def test_a_stack_has_maps_and_lesions_of_each_step_and_no_single_walks():
     for function in (lambda: hl.top_paths(net, 0, 0, 4), lambda: hl.flow(net, 4)):
         with pytest.raises(hl.errors.UnsupportedModelError, match='at="flow"'):
             function()
+
+
+def test_the_first_steps_are_a_graph_of_each_step_and_others_are_not():
+    """Entry n must be n steps before the read-out: of others the maps would be those of no network."""
+    net = network()
+    assert_near(hl.hop_maps(net[:2]).values, hl.hop_maps(net).values[:2])
+    for part in (net[1:], net[::2], net[[0, 1]], net[None]):
+        assert not part.steps
+        assert part.batch_shape
+
+
+@pytest.mark.parametrize("penalty", [hl.PathwayPenalty(horizon=3), hl.WeightPenalty()], ids=str)
+def test_penalties_on_weights_do_not_take_it_for_many_networks(penalty):
+    with pytest.raises(hl.errors.ShapeError, match="each of 4 steps"):
+        penalty(network())

@@ -410,8 +410,10 @@ def test_free_slopes_follow_a_module_in_evaluation_mode_and_leave_it_as_it_was()
         value = FlowPenalty(sequences=3, slopes="free", generator=source())(module, inputs)
         value.backward()
         values.append(float(value.detach()))
-    assert values[0] == values[1] and module.training
-    assert torch.equal(state, torch.get_rng_state()) and torch.equal(seen, module.norm.running_mean)
+    assert values[0] == values[1]
+    assert module.training
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(seen, module.norm.running_mean)
     assert module.inner.weight.grad.abs().sum() > 0
 
 

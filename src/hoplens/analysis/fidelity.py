@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+COMPARED, FEW = 256, 16  # samples that a graph along data is held against, and how many at least
+PRODUCTS = 1 << 38  # multiplications that this may take: some seconds on a few cores
 FAITHFUL, LOOSE = 0.9, 0.5  # explained share from which weights can be believed, and below which not
 
 
@@ -197,11 +199,29 @@ def fidelity(net: Pathways, trajectory: TrajectoryMaps) -> Fidelity:
 
 
 def agreement_along(net: Pathways, stack: Stack, batch: Batch) -> Agreement:
-    """Return how well the maps of a graph predict the exact mean maps of a network along sequences."""
-    inputs = batch.inputs if stack.batch_first else batch.inputs.transpose(0, 1)
-    return agreement(net, mean_maps(stack, inputs, lengths=batch.lengths))
+    """Return how well the maps of a graph predict the exact mean maps of a network along sequences.
+
+    Along `COMPARED` samples at most, spread over the batch; of large networks along fewer, and for a spread
+    of the outputs, so that reading a graph stays a matter of seconds.
+    """
+    steps = batch.inputs.shape[1]
+    row = steps * sum(cell.n_state * (cell.n_state + cell.n_inputs) for cell in stack.cells)
+    affordable = max(1, PRODUCTS // row)  # rows, one an output of a sample
+    outputs = _spread(net.n_outputs, max(1, affordable // FEW))
+    samples = _spread(len(batch.inputs), min(COMPARED, max(1, affordable // len(outputs))))
+    chosen = batch.inputs[samples]
+    w_out = stack.readout(batch.inputs)[outputs]
+    some = Stack(stack.levels, w_out, stack.label, batch_first=True)
+    part = Pathways(net.w_in, net.w_rec, net.w_out[..., outputs, :], layers=net.layers, steps=net.steps)
+    return agreement(part, mean_maps(some, chosen, lengths=batch.lengths[samples]))
 
 
+def _spread(count: int, most: int) -> list[int]:
+    """Return places of 0 .. count - 1, evenly spread, ``most`` at most."""
+    return list(range(0, count, -(-count // most)))
+
+
+@takes_models(steps=True)
 def agreement(net: Pathways, exact: HopMaps) -> Agreement:
     """Return how well the maps of a graph predict exact mean maps.
 
@@ -210,9 +230,21 @@ def agreement(net: Pathways, exact: HopMaps) -> Agreement:
     net : Pathways
         Static, or a graph of each step.
     exact : HopMaps, values of shape (L, O, I)
-        Of a model along data, see `hop_maps`.
+        Of a model along data, see `hop_maps`; any of its lags.
+
+    Raises
+    ------
+    ShapeError
+        If the two differ in inputs, outputs or leading axes.
     """
-    steps = len(exact.hops)
+    sizes = tuple(exact.values.shape[-2:])
+    if exact.batch_shape or (net.batch_shape and not net.steps) or (net.n_outputs, net.n_inputs) != sizes:
+        raise ShapeError(
+            f"agreement compares one network with one set of maps (L, O, I), got {net!r} and maps of shape "
+            f"{tuple(exact.values.shape)}; index their leading axes, and read with the same readout"
+        )
+    lags = exact.lags
+    steps = int(lags.max()) + 1
     wide = net.detach().to(torch.float64)
     if net.steps:
         guess = timed_maps(wide, steps)
@@ -220,7 +252,7 @@ def agreement(net: Pathways, exact: HopMaps) -> Agreement:
         maps = lag_maps(wide, steps)
         guess = maps.values[maps.lags >= 0]
     values = exact.values.double()
-    flat, predicted = values.flatten(), guess.to(values).flatten()
+    flat, predicted = values.flatten(), guess.to(values)[lags].flatten()
     error, gain, _ = (float(x) for x in _agreement(flat, predicted))
     rho = float(_correlation(flat, predicted, torch.ones_like(flat, dtype=torch.bool)))
     return Agreement(rho, 1 - error**2, gain)

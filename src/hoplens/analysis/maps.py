@@ -147,7 +147,6 @@ class HopMaps(Shown):
         exact = self.exact and ScaledMaps(
             select_networks(self.exact.mantissas, index, 3), select_networks(self.exact.exponents, index, 1)
         )
-        groups = None if self.groups is None or not isinstance(index, slice) else self.groups[index]
         along_data = self._map_along_data(lambda part: select_networks(part, index, 3))
         return replace(
             self,
@@ -155,9 +154,16 @@ class HopMaps(Shown):
             shift=None if self.shift is None else self.shift[index],
             exact=exact,
             samples=None if self.samples is None else select_networks(self.samples, index, 1),
-            groups=groups,
+            groups=self._groups_at(index),
             **along_data,
         )
+
+    def _groups_at(self, index: Any) -> tuple[Any, ...] | None:
+        """Return the labels of selected groups; None where no axis of groups is left."""
+        if self.groups is None:
+            return None
+        chosen = torch.arange(len(self.groups), device=self.values.device)[index]
+        return tuple(self.groups[n] for n in chosen.tolist()) if chosen.dim() == 1 else None
 
     def _map_along_data(self, function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         named = {"absolute": self.absolute, "spread": self.spread, "standard_error": self.standard_error}
@@ -173,10 +179,10 @@ class HopMaps(Shown):
         along_data = self._map_along_data(lambda part: part.to(target))
         if isinstance(target, torch.dtype):
             return replace(self, values=self.values.to(target), **along_data)
-        samples = None if self.samples is None else self.samples.to(target)
-        return replace(
-            self, values=self.values.to(target), hops=self.hops.to(target), samples=samples, **along_data
-        )
+        others = {"hops": self.hops, "shift": self.shift, "samples": self.samples}
+        moved: dict[str, Any] = {name: part.to(target) for name, part in others.items() if part is not None}
+        exact = self.exact and ScaledMaps(self.exact.mantissas.to(target), self.exact.exponents.to(target))
+        return replace(self, values=self.values.to(target), exact=exact, **moved, **along_data)
 
     def sel(
         self,
@@ -229,15 +235,17 @@ class HopMaps(Shown):
     def to_xarray(self) -> Any:
         """Return the maps as an ``xarray.DataArray`` with axes network (if any), hop, output, input.
 
-        Its coordinates are the hops with their lags, and the names. Needs the extra ``xarray``.
+        Its coordinates are the hops with their lags, the names, and the labels of groups, whose axis is
+        called group. Needs the extra ``xarray``.
         """
         try:
             import xarray
         except ImportError:
             raise ParameterError('to_xarray needs xarray: pip install "hoplens[xarray]"') from None
-        batch = len(self.batch_shape)
-        leading = ["network"] if batch == 1 else [f"axis{n}" for n in range(batch)]
+        leading = self._axes()
         coords: dict[str, Any] = {"hop": self.hops.tolist()}
+        if self.groups is not None:
+            coords["group"] = list(self.groups)
         coords |= {"output": list(self.output_names), "input": list(self.input_names)}
         if self.timed:
             coords["lag"] = ("hop", self.lags.tolist())
@@ -245,6 +253,12 @@ class HopMaps(Shown):
         return xarray.DataArray(
             values, dims=[*leading, "hop", "output", "input"], coords=coords, name="weight"
         )
+
+    def _axes(self) -> list[str]:
+        """Return what tables call the leading axes."""
+        count = len(self.batch_shape)
+        one = "network" if self.groups is None else "group"
+        return [one] if count == 1 else [f"axis{n}" for n in range(count)]
 
     def scaled(self) -> ScaledMaps:
         """Return the maps as mantissas and a power of two a hop, exact at any spectral radius and horizon."""
@@ -286,16 +300,21 @@ class HopMaps(Shown):
 
         Columns: ``hop``, ``lag`` (where hops have one), ``output``, ``input``, ``weight``; before them
         ``network`` where there is one leading axis, or ``axis0, axis1, ...`` where there are several.
-        Weights are ``values``: in units of ``2**shift`` where that is given.
+        Weights are ``values``: in units of ``2**shift`` where that is given. Of maps along data also
+        ``absolute``, ``spread`` and ``standard_error``, and ``group``, its label, in place of ``network``.
         """
         import pandas as pd
 
-        values = self.values.detach().to("cpu", torch.float64).numpy()
-        levels: list[Any] = [range(n) for n in self.batch_shape]
-        names = ["network"] if len(levels) == 1 else [f"axis{j}" for j in range(len(levels))]
+        kinds = self._map_along_data(lambda part: part)
+        columns = {
+            name: part.detach().to("cpu", torch.float64).numpy().reshape(-1)
+            for name, part in {"weight": self.values, **kinds}.items()
+        }
+        levels: list[Any] = [range(n) for n in self.batch_shape] if self.groups is None else [self.groups]
+        names = self._axes()
         levels += [self.hops.tolist(), self.output_names, self.input_names]
         index = pd.MultiIndex.from_product(levels, names=[*names, "hop", "output", "input"])
-        frame = pd.DataFrame({"weight": values.reshape(-1)}, index=index).reset_index()
+        frame = pd.DataFrame(columns, index=index).reset_index()
         if self.timed:
             lags = np.maximum(frame["hop"].to_numpy() - 1 - self.levels, 0)
             frame.insert(len(self.batch_shape) + 1, "lag", lags)

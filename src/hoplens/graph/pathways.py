@@ -191,11 +191,19 @@ class Pathways:
         )
 
     def __getitem__(self, index: Any) -> Pathways:
-        """Select along the leading axes: one network of an ensemble, or a slice of it."""
+        """Select along the leading axes: one network of an ensemble, or a slice of it.
+
+        Of a graph of each step the first steps, ``net[:n]``, are one; any others are static graphs, as what
+        enters before them does not reach the read-out through them alone.
+        """
         if not self.batch_shape:
             raise ShapeError("this Pathways holds one network and has no leading axis to index")
-        # one step of a graph of each step is a static graph; what is known of all says nothing of some
-        return self._map(lambda w: select_networks(w, index, 2), lambda part: select_networks(part, index, 1))
+        # what is known of all says nothing of some
+        part = self._map(lambda w: select_networks(w, index, 2), lambda own: select_networks(own, index, 1))
+        first = isinstance(index, slice) and index.start in (None, 0) and index.step in (None, 1)
+        if part.steps and not first:
+            object.__setattr__(part, "steps", False)
+        return part
 
     def to(self, target: torch.device | torch.dtype | str) -> Pathways:
         """Return the same graph on another device or in another dtype.

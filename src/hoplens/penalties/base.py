@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from hoplens.errors import ParameterError, UnsupportedModelError, check_choice, check_number
+from hoplens.errors import ParameterError, ShapeError, UnsupportedModelError, check_choice, check_number
 from hoplens.graph.pathways import Pathways, replace_blocks
 from hoplens.graph.steps import Grads
 
@@ -108,6 +108,11 @@ def check_pathways(net: object) -> None:
         raise UnsupportedModelError(
             f"a penalty takes a Pathways, got {type(net).__name__}; "
             "write penalty(hl.read(rnn, readout=linear))"
+        )
+    if net.steps:
+        raise ShapeError(
+            f"a penalty on weights takes one graph, got one for each of {len(net.w_in)} steps; read the "
+            "model without inputs, or penalise what flows with hl.FlowPenalty"
         )
 
 

@@ -151,7 +151,7 @@ def ensemble_maps(ensemble: Ensemble, inputs: Tensor, lengths: Tensor) -> tuple[
     leaves = ensemble.n_hidden * len(ensemble.kernel.from_input)
     width = max(1, CHUNK // (steps * size * leaves * ensemble.n_outputs))
     signed, absolute = (
-        inputs.new_zeros(size, steps, ensemble.n_outputs, ensemble.n_inputs, dtype=torch.float64)
+        ensemble.weight.new_zeros(size, steps, ensemble.n_outputs, ensemble.n_inputs, dtype=torch.float64)
         for _ in range(2)
     )
     for part, ends in zip(inputs.split(width), lengths.split(width), strict=True):
@@ -167,7 +167,12 @@ def ensemble_maps(ensemble: Ensemble, inputs: Tensor, lengths: Tensor) -> tuple[
             maps = reached[:, :, w_h.shape[2] :].unflatten(3, (outputs, count)).double()  # (L, E, I, O, b)
         signed[:, : len(maps)] += maps.sum(4).permute(1, 0, 3, 2)
         absolute[:, : len(maps)] += maps.abs().sum(4).permute(1, 0, 3, 2)
-    having = (lengths[:, None] > torch.arange(steps)).sum(0).clamp_min(1).to(signed)[:, None, None]
+    having = (
+        (lengths[:, None] > torch.arange(steps, device=lengths.device))
+        .sum(0)
+        .clamp_min(1)
+        .to(signed)[:, None, None]
+    )
     return signed / having, absolute / having
 
 

@@ -11,7 +11,7 @@ from hoplens.errors import UnsupportedModelError
 from hoplens.graph.pathways import Pathways
 from hoplens.models.cells import Cell, WeightCell
 from hoplens.models.rollout import Batch, run
-from hoplens.models.stack import Stack, assemble
+from hoplens.models.stack import Point, Stack, assemble
 
 CHUNK_BYTES = 1 << 26  # of the slopes of some samples at once
 
@@ -28,20 +28,17 @@ def mean_graph(stack: Stack, batch: Batch, *, by_step: bool = False) -> Pathways
             "a bidirectional network has no graph of each step, as its halves run against each other; use "
             'at="flow"'
         )
-    steps = batch.inputs.shape[1]
+    steps = int(batch.lengths.max())  # no sample has a step beyond
+    batch = Batch(batch.inputs[:, :steps], batch.lengths)
     axis = steps if by_step else 1
     sums: dict[int, list[Tensor]] = {}  # of each cell
     count = torch.zeros(axis, device=batch.inputs.device, dtype=torch.float64)
     for part in _chunks(stack, batch):
         trace = run(stack, part)
-        places = (part.lengths[:, None] - 1 - torch.arange(steps, device=count.device)).clamp_min(0)
-        valid = part.mask.double()
-        weights = valid.new_zeros(axis, *valid.shape)  # (N, B, L): which points count where
-        weights.scatter_(0, (places if by_step else torch.zeros_like(places))[None], valid[None])
-        count += weights.sum((1, 2))
+        count += part.mask.sum(0) if by_step else part.mask.sum()  # as many samples have lag n as step n
         with torch.no_grad():
             for n, (cell, point) in enumerate(zip(stack.cells, trace.points, strict=True)):
-                added = [torch.einsum("nbl,bl...->n...", weights, v.double()) for v in _points(cell, point)]
+                added = [_added(value.double(), part, by_step) for value in _points(cell, point)]
                 sums[n] = [a + b for a, b in zip(sums[n], added, strict=True)] if n in sums else added
     blocks = []
     for n, cell in enumerate(stack.cells):
@@ -63,6 +60,28 @@ def mean_graph(stack: Stack, batch: Batch, *, by_step: bool = False) -> Pathways
         steps=True,
         provenance=f"{net.provenance}, counted back from the read-out",
     )
+
+
+def mean_point(stack: Stack, batch: Batch) -> Point:
+    """Return the mean state and input of every cell over all valid steps of all samples."""
+    sums: list[list[Tensor]] = []
+    for part in _chunks(stack, batch):
+        points = run(stack, part).points
+        added = [[_added(value.double(), part, by_step=False)[0] for value in point] for point in points]
+        pairs = zip(sums, added, strict=True)
+        sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in pairs] if sums else added
+    count = batch.lengths.sum()
+    return [((state / count).to(batch.inputs), (x / count).to(batch.inputs)) for state, x in sums]
+
+
+def _added(values: Tensor, batch: Batch, by_step: bool) -> Tensor:
+    """Return values (B, L, ...) summed over samples and valid steps, (1, ...), or by lag, (L, ...)."""
+    if not by_step:
+        return torch.einsum("bl,bl...->...", batch.mask.to(values), values)[None]
+    steps = torch.arange(values.shape[1], device=values.device)
+    places = batch.lengths[:, None] - 1 - steps  # (B, L): the step of each lag
+    rows = torch.arange(len(values), device=values.device)[:, None]
+    return torch.einsum("bl,bl...->l...", (places >= 0).to(values), values[rows, places.clamp_min(0)])
 
 
 def _chunks(stack: Stack, batch: Batch) -> Iterator[Batch]:
@@ -94,4 +113,4 @@ def _jacobian(cell: Cell, means: list[Tensor]) -> tuple[Tensor, Tensor]:
     return cell.pull(tuple(means), rows.expand(*means[0].shape[:-3], *rows.shape))
 
 
-__all__ = ["mean_graph"]
+__all__ = ["mean_graph", "mean_point"]

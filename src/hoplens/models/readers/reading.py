@@ -15,18 +15,17 @@ from hoplens.graph.pathways import Pathways, replace_blocks
 from hoplens.lookup import look_up
 from hoplens.models.cells import Cell, FunctionCell
 from hoplens.models.ensemble import Ensemble
-from hoplens.models.readers.along import mean_graph
+from hoplens.models.readers.along import mean_graph, mean_point
 from hoplens.models.readers.graphs import read_graph, read_matrix
 from hoplens.models.readers.models import ModelParts, is_recurrent, parts_of
 from hoplens.models.readers.modules import leaky, leaky_blocks, unreadable
 from hoplens.models.readers.opening import open_parts
 from hoplens.models.recurrent_model import ModelInfo
-from hoplens.models.rollout import Batch, as_batch, run, split_state
+from hoplens.models.rollout import Batch, as_batch, split_state
 from hoplens.models.stack import Stack, one_direction
 
 PLACES = ("raw", "origin", "flow", "steps", "mean")
 ALONG = ("flow", "steps", "mean")  # places that data set
-COMPARED = 256  # samples whose exact maps a graph along data is held against
 DIRECTIONS = ("both", "forward", "backward")
 
 
@@ -250,20 +249,16 @@ def _linearise(stack: Stack, at: Any, inputs: Any, lengths: Tensor | None) -> Pa
         )
     batch = as_batch(stack, inputs, lengths)
     if at == "mean":
-        trace = run(stack, batch)
         n = int(batch.lengths.sum())
-        valid = batch.mask[..., None]
-        means = [((s * valid).sum((0, 1)) / n, (x * valid).sum((0, 1)) / n) for s, x in trace.points]
-        return stack.linearise(means, f"Jacobian of {stack.label} at the mean of {n} steps of given inputs")
+        where = f"the mean of {n} steps of given inputs"
+        return stack.linearise(mean_point(stack, batch), f"Jacobian of {stack.label} at {where}")
     net = mean_graph(stack, batch, by_step=at == "steps")
     return with_agreement(net, stack, batch)
 
 
 def with_agreement(net: Pathways, stack: Stack, batch: Batch) -> Pathways:
     """Return the graph, with how well it predicts the exact maps along (a spread of) the samples."""
-    step = -(-len(batch.inputs) // COMPARED)
-    some = Batch(batch.inputs[::step], batch.lengths[::step])
-    agreement = look_up("hoplens.analysis.fidelity:agreement_along")(net, stack, some)
+    agreement = look_up("hoplens.analysis.fidelity:agreement_along")(net, stack, batch)
     leak = net.leak
     return replace_blocks(net, net.w_in, net.w_rec, net.w_out, net.w_skip, leak=leak, agreement=agreement)
 
