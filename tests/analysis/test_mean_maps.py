@@ -161,3 +161,12 @@ def test_selections_and_tables_keep_groups_and_their_spread():
     some = table[(table.group == "b") & (table.hop == 3) & (table.output == "y1") & (table.input == "x0")]
     assert some.standard_error.item() == maps.standard_error[1, 1, 1, 0].item()
     assert some.absolute.item() == maps.absolute[1, 1, 1, 0].item()
+
+
+def test_maps_that_are_not_finite_are_refused():
+    model, x = nn.RNN(2, 3, nonlinearity="relu", batch_first=True), torch.ones(2, 40, 2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(1e2)
+    with pytest.raises(hl.errors.NonFiniteError, match="not finite"):
+        hl.hop_maps(model, inputs=x)

@@ -169,3 +169,16 @@ def test_samples_are_taken_some_at_a_time(at, monkeypatch):
     net = hl.read(model, at=at, inputs=x, lengths=lengths)
     assert_near(net.w_rec, wanted.w_rec)
     assert_near(net.w_in, wanted.w_in)
+
+
+@pytest.mark.parametrize("at", ["flow", "steps", "mean"])
+def test_of_a_model_that_runs_the_last_steps_these_are_read(at):
+    model, x, lengths = random_ensemble("gru", networks=1).model(0), draw(3, 7, 2), torch.tensor([7, 2, 5])
+    short = hl.truncate(model, 3)
+    last = torch.stack([x[0, 4:], x[1, :3], x[2, 2:5]])
+    wanted = hl.read(model, at=at, inputs=last, lengths=lengths.clamp_max(3))
+    net = hl.read(short, at=at, inputs=x, lengths=lengths)
+    assert_near(net.w_rec, wanted.w_rec)
+    if at != "mean":
+        exact = hl.hop_maps(short, horizon=3, inputs=x, lengths=lengths)
+        assert tuple(net.agreement) == pytest.approx(tuple(hl.analysis.agreement(net, exact)))

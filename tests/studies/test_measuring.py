@@ -9,7 +9,15 @@ import torch
 import hoplens as hl
 from hoplens import recipes
 from hoplens.data import closed_loop_return
-from hoplens.studies.measuring import flow_measures, look_at_states, measure, play, prune, quantise
+from hoplens.studies.measuring import (
+    FLOW_SEQUENCES,
+    flow_measures,
+    look_at_states,
+    measure,
+    play,
+    prune,
+    quantise,
+)
 from hoplens.training.training import train
 
 
@@ -81,13 +89,14 @@ def test_the_flow_is_measured_for_followed_seeds_only(trained):
     assert frame.loc[frame["seed"] == 0, "explained"].isna().all()
     assert frame.loc[frame["seed"] == 1, "explained"].notna().all()
     found = flow_measures(trained, 1)
-    model = trained.model(1)
-    maps = hl.trajectory_maps(model.core, trained.task.test.inputs[:8], readout=model.readout)
-    agreed = hl.fidelity(trained.pathways[1], maps)
-    assert found["explained"] == pytest.approx(float(agreed.explained.mean()))
-    assert found["flow_hops"] == pytest.approx(float(hl.active_hops(maps.by_lag()).double().mean()))
-    mass = maps.by_lag().abs().sum(dim=(2, 3)).double()
-    lags = (mass * torch.arange(mass.shape[1])).sum(1) / mass.sum(1)
-    assert found["flow_reach"] == pytest.approx(float(lags.mean()), rel=1e-5)
+    split = trained.task.test
+    maps = hl.hop_maps(
+        trained.model(1), inputs=split.inputs[:FLOW_SEQUENCES], lengths=split.lengths[:FLOW_SEQUENCES]
+    )
+    agreed = hl.analysis.agreement(trained.pathways[1], maps)
+    assert (found["explained"], found["correlation"]) == pytest.approx((agreed.explained, agreed.correlation))
+    mass = maps.values.abs().sum(dim=(1, 2)).double()
+    reach = (mass * torch.arange(len(mass))).sum() / mass.sum()
+    assert found["flow_reach"] == pytest.approx(float(reach), rel=1e-5)
     for name in ("test_error", "test_error_90", "test_error_int8", "score", "active_hops"):
         assert np.isfinite(frame[name]).all()

@@ -76,3 +76,14 @@ def test_what_auto_cannot_do_is_said():
         hl.train(task(), "l1", strengths="auto", mask=torch.ones(1, 6, 6), **QUICK)
     found = hl.train(task(), "none", strengths="auto", **QUICK)
     assert found.search is None
+
+
+def test_where_every_strength_ruins_the_networks_the_weakest_is_chosen():
+    def train(networks, short):
+        result = train_networks(task(), networks, short)
+        result.metrics["diverged_at"] = 0
+        return result
+
+    recipe = hl.recipes.l2()
+    chosen, _ = search_strengths(task(), [recipe], [0], Settings(hidden=4, steps=8, batch=4), train)
+    assert chosen[recipe] == min(WEIGHTS)

@@ -118,7 +118,12 @@ class _Question:
         exact, trajectory = self._exact()
         length = self._length(len(exact.hops), net)
         exact = exact.sel(lag=list(range(length)))
-        steps = None if net.layers is not None else self._graph("steps")
+        size = len(exact.hops) * net.n_hidden * (net.n_hidden + net.n_inputs) * torch.float64.itemsize
+        if size > LARGEST_ANSWER:
+            self.notes.append(
+                f"units are those of the static graph: one of each step would take {size / 2**30:.1f} GiB"
+            )
+        steps = None if net.layers is not None or size > LARGEST_ANSWER else self._graph("steps")
         bare_net = self._graph(None, along=False)
         bare = hop_maps(bare_net, length)
         trust = fidelity(bare_net, trajectory)
@@ -186,7 +191,10 @@ class _Question:
             some = torch.arange(0, inputs.shape[axis], step)
             lengths = None if lengths is None else torch.as_tensor(lengths)[some]
             trajectory = trajectory_maps(
-                self.model, inputs.index_select(axis, some), lengths=lengths, readout=self.readout
+                self.model,
+                inputs.index_select(axis, some.to(inputs.device)),
+                lengths=lengths,
+                readout=self.readout,
             )
             if step > 1:
                 whole = inputs.shape[axis]

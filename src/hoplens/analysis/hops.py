@@ -77,7 +77,7 @@ def hop_maps(
     Raises
     ------
     NonFiniteError
-        If a weight is NaN or infinite.
+        If a weight, or a map along data, is NaN or infinite.
     RangeError
         If a single hop leaves the range of the dtype.
     ParameterError

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from hoplens.analysis.hops import HopMaps
 from hoplens.analysis.trajectories import trajectory_maps
-from hoplens.errors import ParameterError, ShapeError
+from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.graph.parts import numbered
 from hoplens.models.readers.models import recurrent_parts
 from hoplens.models.stack import Stack
@@ -69,6 +69,11 @@ def mean_maps(
                 call(rows.stop, count)
     if sums is None:
         raise ShapeError("inputs hold no sample")
+    if not bool(torch.isfinite(sums.mean).all()):
+        raise NonFiniteError(
+            f"the maps of {found.label} along these inputs are not finite; check its weights, or take "
+            "shorter sequences or float64 where the network is unstable"
+        )
     maps = sums.maps(levels, found.values.dtype, labels if groups is not None else None)
     if parts is None:
         return maps

@@ -95,7 +95,7 @@ def _flow_of_task(result: TrainingResult) -> dict[str, Tensor]:
     columns = {"flow_hops": active_hops(absolute).double().mean(dim=(-2, -1))}
     target = getattr(task, "target_maps", None)
     if target is not None and target.shape == signed.shape[1:]:
-        columns["flow_alignment"] = alignment(signed, target)
+        columns["flow_alignment"] = alignment(signed, target.to(signed))
     return columns
 
 
@@ -182,7 +182,7 @@ def look_at_states(result: TrainingResult) -> dict[str, Tensor]:
     """Return the share of saturated states, and the mean memory gate where there is one, each (E,)."""
     ensemble, split = result.ensemble, _data(result).test
     inputs = split.inputs[: 8 * FOLLOWED_SEQUENCES].to(ensemble.weight)
-    valid = split.mask[: len(inputs)].T[:, None, None]  # (L, 1, 1, B)
+    valid = split.mask[: len(inputs)].T[:, None, None].to(inputs.device)  # (L, 1, 1, B)
     h, i = ensemble.n_hidden, ensemble.n_inputs
     w_rec, w_in, bias = (part.mT for part in ensemble.weight.split([h, i, 1], dim=1))
     rows = slice(h, 2 * h)  # of a GRU's update gate, and of an LSTM's forget gate
@@ -233,7 +233,7 @@ def flow_measures(result: TrainingResult, n: int) -> dict[str, float]:
 def _mean_lag(maps: Tensor) -> float:
     """Return the mean lag of maps (L, O, I), weighted by their size."""
     mass = maps.sum(dim=(1, 2))
-    lags = torch.arange(len(mass), dtype=mass.dtype)
+    lags = torch.arange(len(mass), dtype=mass.dtype, device=mass.device)
     return float((lags * mass).sum() / mass.sum())
 
 

@@ -63,6 +63,9 @@ def search_strengths(
     for recipe in {network.recipe for network in networks}:
         own = table[[network.recipe == recipe for network in networks]]
         means = own.groupby("strength")[measure].mean()
+        if not math.isfinite(means.min()):  # none was kept up to the end: the weakest does least harm
+            chosen[recipe] = float(means.index.min())
+            continue
         within = means[means <= means.min() * (1 + tolerance)]
         chosen[recipe] = max(float(strength) for strength in within.index.tolist())
     return chosen, table

@@ -20,7 +20,7 @@ from hoplens.models.readers.graphs import read_graph, read_matrix
 from hoplens.models.readers.models import ModelParts, is_recurrent, parts_of
 from hoplens.models.readers.modules import leaky, leaky_blocks, unreadable
 from hoplens.models.readers.opening import open_parts
-from hoplens.models.recurrent_model import ModelInfo
+from hoplens.models.recurrent_model import ModelInfo, last_steps
 from hoplens.models.rollout import Batch, as_batch, split_state
 from hoplens.models.stack import Stack, one_direction
 
@@ -154,7 +154,7 @@ def read(
         return stack
     if check_choice("direction", direction, DIRECTIONS) != "both":
         stack = one_direction(stack, direction)
-    return _named(_linearise(stack, at, inputs, lengths), parts.info)
+    return _named(_linearise(stack, at, inputs, lengths, parts.info.runs_last), parts.info)
 
 
 def _named(net: Pathways, info: ModelInfo) -> Pathways:
@@ -220,7 +220,10 @@ def _function_cell(function: Callable[[Tensor, Tensor], Tensor], at: Any) -> Fun
     return FunctionCell(function, n_inputs=x.shape[-1], n_state=state.shape[-1])
 
 
-def _linearise(stack: Stack, at: Any, inputs: Any, lengths: Tensor | None) -> Pathways:
+def _linearise(
+    stack: Stack, at: Any, inputs: Any, lengths: Tensor | None, window: int | None = None
+) -> Pathways:
+    """Return the graph at a place; of a model that runs only the last steps, along these."""
     if at is None:
         raw = stack.raw() if inputs is None else None
         if raw is not None:
@@ -248,6 +251,10 @@ def _linearise(stack: Stack, at: Any, inputs: Any, lengths: Tensor | None) -> Pa
             stack.origin(stack.like(torch.empty(0))), f"Jacobian of {stack.label} at {place}"
         )
     batch = as_batch(stack, inputs, lengths)
+    if window is not None:
+        last, ends = last_steps(batch.inputs, window, batch.lengths)
+        assert ends is not None
+        batch = Batch(last, ends)
     if at == "mean":
         n = int(batch.lengths.sum())
         where = f"the mean of {n} steps of given inputs"
