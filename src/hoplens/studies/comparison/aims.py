@@ -145,7 +145,7 @@ def _better(results: StudyResults) -> Verdict:
     missed = [
         f"{task}: {ratio:.2f} x {method}"
         for task, ratio, method in zip(ratios.index, ratios, others["method"][ratios.index], strict=True)
-        if ratio > LESS
+        if not ratio <= LESS  # nor where there is none
     ]
     return _on_share(len(ratios), missed, HALF)
 
@@ -156,7 +156,7 @@ def _never_worse(results: StudyResults) -> Verdict:
     for task, method in best_other(results)["method"].items():
         rows = paired[(paired["task"] == task) & (paired["reference"] == method)]
         row = rows[rows["measure"] == "test_error"].iloc[0]
-        if row["low"] > 0:
+        if not row["low"] <= 0:  # nor where every network was lost
             missed.append(
                 f"{task}: {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] to {method}"
             )
@@ -204,7 +204,7 @@ def _half_the_hops(results: StudyResults) -> Verdict:
     missed = []
     for task in ours.index:
         ratio = ours["flow_hops"][task] / theirs["flow_hops"][task]
-        worse = bool(gaps["low"][task] > 0)
+        worse = not bool(gaps["low"][task] <= 0)
         if not np.isfinite(ratio) or ratio > HALF or worse:
             missed.append(f"{task}: {ratio:.2f} of its hops" + (", error above it" if worse else ""))
     return _on_share(len(ours), missed, SHARE)
