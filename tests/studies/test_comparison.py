@@ -505,7 +505,7 @@ def test_markdown_shows_the_numbers_of_the_tables(whole):
             "Active hops",
             "With 8-bit",
             "Closed loop",
-            "What the weights-only view",
+            "What graphs say of the flow",
         )
     for title in (*shown, "Aims"):
         assert f"## {title}" in text

@@ -30,7 +30,7 @@ ROW = 0.5  # inches a set
 PANELS = (
     (BEST, "test_error", "test error / that of L1", True),
     (PRUNED, "test_error_90", "90 % of recurrent weights removed:\ntest error / that of L1 unpruned", True),
-    (LEAN, "active_hops", "active hops of networks\nas good as L1", False),
+    (LEAN, "flow_hops", "active hops of the flow,\nnetworks as good as L1", False),
 )
 
 

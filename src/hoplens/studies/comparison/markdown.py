@@ -9,12 +9,12 @@ import pandas as pd
 from hoplens.data import registry as data_sets
 from hoplens.studies.comparison.aims import OTHERS, RIVALS, pruned_gaps, reach_means
 from hoplens.studies.comparison.results import StudyResults
-from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, REFERENCE
+from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, REFERENCE, SPARSE
 from hoplens.studies.sweeps.settings import DataSource
 from hoplens.text import for_markdown
 
 VIEWED = ("none", REFERENCE, "paper", OURS)
-ABLATIONS = ("none + pruning", "L1 + pruning", "recommended - pruning")
+ABLATIONS = ("none + pruning", "L1 + pruning")
 UNITS = {
     "class": "share of wrong classes",
     "step class": "bits a step",
@@ -93,7 +93,7 @@ def _errors(results: StudyResults) -> str:
 
 
 def _structure(results: StudyResults) -> str:
-    shown = {"accuracy": 3, "alignment": 2, "active_hops": 2, "kept_70": 2, "kept_90": 2}
+    shown = {"accuracy": 3, "flow_alignment": 2, "alignment": 2, "flow_hops": 2, "active_hops": 2}
     if not _has(results, *shown):
         return ""
     rows = []
@@ -101,8 +101,25 @@ def _structure(results: StudyResults) -> str:
         by = own.reindex([*RIVALS, OURS])
         cells = [" / ".join(f"{value:.{digits}f}" for value in by[name]) for name, digits in shown.items()]
         rows.append([task, *cells, f"{own['target_active_hops'].iloc[0]:.2f}"])
-    headings = ["accuracy", "alignment", "active hops", "kept at 70 % removed", "kept at 90 % removed"]
+    headings = [
+        "accuracy",
+        "alignment, flow",
+        "alignment, weights",
+        "active hops, flow",
+        "active hops, weights",
+    ]
     return table(["task", *headings, "true active hops"], rows)
+
+
+def _kept(results: StudyResults) -> str:
+    if not _has(results, "kept_70", "kept_90"):
+        return ""
+    methods = [name for name in (*_others(results), OURS, SPARSE) if name in set(results.summary["method"])]
+    rows = [
+        [task, *(f"{mean(own, m, 'kept_70', 2)} / {mean(own, m, 'kept_90', 2)}" for m in methods)]
+        for task, own in _groups(results)
+    ]
+    return table(["task: kept at 70 % / 90 % removed", *methods], rows)
 
 
 def _pruned(results: StudyResults) -> str:
@@ -110,19 +127,19 @@ def _pruned(results: StudyResults) -> str:
         return ""
     gaps, rows = pruned_gaps(results).set_index("task"), []
     there = set(results.summary["method"])
-    methods = [name for name in ("none", *RIVALS, *ABLATIONS) if name in there]
+    methods = [name for name in (*_others(results), *ABLATIONS, OURS) if name in there]
     for task, own in _groups(results, PRUNED):
         gap = ""
         if task in gaps.index:
             row = gaps.loc[task]
             gap = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
         others = [mean(own, method, "test_error_90") for method in methods]
-        rows.append([task, *others, with_interval(own, OURS, "test_error_90"), gap])
-    return table(["set", *methods, f"{OURS} [95 %]", f"minus {REFERENCE}, paired"], rows)
+        rows.append([task, *others, with_interval(own, SPARSE, "test_error_90"), gap])
+    return table(["set", *methods, f"{SPARSE} [95 %]", f"{OURS} minus {REFERENCE}, paired"], rows)
 
 
 def _hops(results: StudyResults) -> str:
-    if not _has(results, "active_hops", pick=LEAN):
+    if not _has(results, "flow_hops", pick=LEAN):
         return ""
     rows, leanest = [], dict(_groups(results, LEAN))
     for task, best in _groups(results):
@@ -134,14 +151,14 @@ def _hops(results: StudyResults) -> str:
                 task,
                 mean(best, REFERENCE, "test_error"),
                 mean(lean, OURS, "test_error"),
-                with_interval(best, REFERENCE, "active_hops", 1),
-                with_interval(lean, OURS, "active_hops", 1),
-                f"{lean['active_hops'][OURS] / best['active_hops'][REFERENCE]:.2f}",
-                mean(lean, "paper", "active_hops", 1),
+                with_interval(best, REFERENCE, "flow_hops", 1),
+                with_interval(lean, OURS, "flow_hops", 1),
+                f"{lean['flow_hops'][OURS] / best['flow_hops'][REFERENCE]:.2f}",
+                mean(lean, "hops", "flow_hops", 1),
             ]
         )
     both = [f"{name}: {what}" for what in ("error", "hops") for name in (REFERENCE, OURS)]
-    return table(["set", *both, "ratio", "paper: hops"], rows)
+    return table(["set", *both, "ratio", "hops: hops"], rows)
 
 
 def _rounded(results: StudyResults) -> str:
@@ -170,7 +187,14 @@ def _control(results: StudyResults) -> str:
 def _view(results: StudyResults) -> str:
     if not _has(results, "explained"):
         return ""
-    digits = {"correlation": 2, "reach": 1, "flow_reach": 1, "active_hops": 1, "flow_hops": 1}
+    digits = {
+        "correlation": 2,
+        "static_correlation": 2,
+        "reach": 1,
+        "flow_reach": 1,
+        "active_hops": 1,
+        "flow_hops": 1,
+    }
     digits |= {"saturated": 2, "gate": 2}
     rows = [
         [task, method, _explained(own, method), *(mean(own, method, name, d) for name, d in digits.items())]
@@ -179,8 +203,9 @@ def _view(results: StudyResults) -> str:
         if method in own.index
     ]
     headings = [
-        "flow explained",
-        "correlation",
+        "explained by the weights",
+        "correlation, weights",
+        "correlation, mean slopes",
         "mean lag, weights",
         "mean lag, flow",
         "active hops, weights",
@@ -195,7 +220,7 @@ def _explained(own: pd.DataFrame, method: str) -> str:
 
 
 def _ablation(results: StudyResults) -> str:
-    shown = ["test_error", "accuracy", "alignment", "kept_70", "kept_90"]
+    shown = ["test_error", "accuracy", "flow_alignment", "flow_hops", "alignment"]
     if results.ablation.empty or not set(shown) <= set(results.ablation):
         return ""
     records = results.ablation[["task", "method", *shown]].itertuples(index=False)
@@ -228,12 +253,13 @@ def _anchors(results: StudyResults) -> str:
 
 SECTIONS: dict[str, Callable[[StudyResults], str]] = {
     "Test error at each method's own best strength": _errors,
-    f"Structure and pruning ({' / '.join((*RIVALS, OURS))})": _structure,
+    f"Structure ({' / '.join((*RIVALS, OURS))})": _structure,
+    "Performance kept when weights are removed": _kept,
     "At equal sparsity: test error with 90 % of the recurrent weights removed": _pruned,
-    "Active hops of networks as good as L1 at its best": _hops,
+    "Active hops of the flow, of networks as good as L1 at its best": _hops,
     "With 8-bit weights": _rounded,
     "Closed loop: 0 is random actions, 1 the expert": _control,
-    "What the weights-only view says of the flow on data": _view,
+    "What graphs say of the flow on data": _view,
     "Ablation: which part brings what": _ablation,
     "Reach: test error by lag": _reach,
     "Aims of the recommended recipe": _aims,
