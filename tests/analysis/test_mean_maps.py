@@ -170,3 +170,12 @@ def test_maps_that_are_not_finite_are_refused():
             weight.fill_(1e2)
     with pytest.raises(hl.errors.NonFiniteError, match="not finite"):
         hl.hop_maps(model, inputs=x)
+
+
+@pytest.mark.parametrize("lengths", [[4] * 7, [4] * 5, [5] * 6, [0] * 6])
+def test_lengths_that_do_not_fit_the_samples_are_refused(lengths):
+    model = random_ensemble("tanh", networks=1).model(0)
+    with pytest.raises(hl.errors.ShapeError, match="lengths must be 6 whole numbers"):
+        hl.hop_maps(model, inputs=draw(6, 4, 2), lengths=lengths)
+    with pytest.raises(hl.errors.ShapeError, match="inputs must be numbers"):
+        hl.hop_maps(model, inputs="abc")

@@ -182,3 +182,18 @@ def test_of_a_model_that_runs_the_last_steps_these_are_read(at):
     if at != "mean":
         exact = hl.hop_maps(short, horizon=3, inputs=x, lengths=lengths)
         assert tuple(net.agreement) == pytest.approx(tuple(hl.analysis.agreement(net, exact)))
+
+
+@pytest.mark.parametrize("at", ["flow", "steps", "mean"])
+def test_a_backward_layer_is_read_along_reversed_time(at):
+    core, alone = nn.GRU(2, 4, batch_first=True, bidirectional=True), nn.GRU(2, 4, batch_first=True)
+    alone.load_state_dict({name: getattr(core, f"{name}_reverse") for name in alone.state_dict()})
+    x, lengths = draw(3, 5, 2).float(), torch.tensor([5, 2, 4])
+    turned = torch.zeros_like(x)
+    for n, length in enumerate(lengths.tolist()):
+        turned[n, :length] = x[n, :length].flip(0)
+    wanted = hl.read(alone, at=at, inputs=turned, lengths=lengths)
+    net = hl.read(core, at=at, inputs=x, lengths=lengths, direction="backward")
+    assert_near(net.w_rec, wanted.w_rec)
+    assert_near(net.w_in, wanted.w_in)
+    assert net.agreement == wanted.agreement

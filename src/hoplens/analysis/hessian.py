@@ -16,7 +16,7 @@ from hoplens.errors import ParameterError, UnsupportedModelError
 from hoplens.graph.pathways import Pathways
 from hoplens.models.readers.models import recurrent_parts
 from hoplens.models.readers.modules import readout_matrix
-from hoplens.models.rollout import Batch, as_batch, unroll
+from hoplens.models.rollout import Batch, as_batch, turn, unroll
 from hoplens.models.stack import Stack
 
 CHUNK_BYTES = 1 << 25  # that the forward passes done at once keep; their derivatives keep some times that
@@ -146,7 +146,7 @@ def follow(model: Any, inputs: Any, lengths: Tensor | None, readout: Any) -> ByL
         stack, x = stack.to(torch.float32), x.float()
     info = parts.info
     return ByLag(
-        _turn(x, batch.lengths),
+        turn(x, batch.lengths),
         batch.lengths,
         lambda u, n: _run_stack(stack, u, n, info.runs_last),
         None,
@@ -159,16 +159,9 @@ def follow(model: Any, inputs: Any, lengths: Tensor | None, readout: Any) -> ByL
 def _run_stack(stack: Stack, u: Tensor, lengths: Tensor, window: int | None) -> Tensor:
     if window is not None:
         u, lengths = u[:, :window], lengths.clamp_max(window)
-    shown = unroll(stack, Batch(_turn(u, lengths), lengths)).shown
+    shown = unroll(stack, Batch(turn(u, lengths), lengths)).shown
     last: Tensor = shown[torch.arange(len(u), device=u.device), lengths - 1]
     return last @ stack.readout(last).mT
-
-
-def _turn(x: Tensor, lengths: Tensor) -> Tensor:
-    """Return sequences (B, L, I) by lag, or those by lag by step; zero after the end."""
-    other = lengths[:, None] - 1 - torch.arange(x.shape[1], device=x.device)
-    turned = x.gather(1, other.clamp_min(0)[..., None].expand_as(x))
-    return turned * (other >= 0)[..., None]
 
 
 __all__ = ["ByLag", "follow"]

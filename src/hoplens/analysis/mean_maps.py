@@ -16,6 +16,7 @@ from hoplens.errors import NonFiniteError, ParameterError, ShapeError
 from hoplens.graph.parts import numbered
 from hoplens.models.readers.models import recurrent_parts
 from hoplens.models.stack import Stack
+from hoplens.models.tensors import check_lengths, numbers
 from hoplens.progress import Progress, reporting
 
 CHUNK_BYTES = 1 << 26  # of the maps of some samples at once
@@ -46,9 +47,10 @@ def mean_maps(
         if lengths is not None:
             raise ShapeError("a PackedSequence has its own lengths; leave lengths= out")
         inputs, lengths = pad_packed_sequence(inputs, batch_first=axis == 0)
-    inputs = torch.as_tensor(inputs)
+    inputs = numbers(inputs, "inputs")
     if inputs.dim() != 3:
         raise ShapeError(f"inputs must have shape (B, L, I), got {tuple(inputs.shape)}")
+    lengths = check_lengths(lengths, inputs if axis == 0 else inputs.transpose(0, 1))
     count = inputs.shape[axis]
     labels, places = _groups(groups, count)
     samples = [inputs.narrow(axis, n, 1) for n in range(min(1, count))]
@@ -59,7 +61,7 @@ def mean_maps(
         for start in range(0, count, width):
             rows = slice(start, min(start + width, count))
             part = inputs.narrow(axis, start, rows.stop - start)
-            own = None if lengths is None else torch.as_tensor(lengths)[rows]
+            own = None if lengths is None else lengths[rows]
             found = trajectory_maps(model, part, lengths=own, readout=readout)
             each = found.by_lag().double()[:, :horizon]
             valid = torch.arange(each.shape[1], device=each.device) < found.lengths[:, None]

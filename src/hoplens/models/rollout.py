@@ -90,6 +90,13 @@ def as_batch(stack: Stack, inputs: Any, lengths: Tensor | None = None) -> Batch:
     return Batch(values, lengths.to(values.device))
 
 
+def turn(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return sequences (B, L, I) back to front, or those so by step again; zero after the end."""
+    other = lengths[:, None] - 1 - torch.arange(x.shape[1], device=x.device)
+    turned = x.gather(1, other.clamp_min(0)[..., None].expand_as(x))
+    return turned * (other >= 0)[..., None]
+
+
 def split_state(stack: Stack, state: Any, leading: torch.Size, like: Tensor) -> list[Tensor]:
     """Return the start state of every cell, shape (*leading, S), from torch's form or flat vectors.
 
@@ -166,4 +173,4 @@ def _run_cell(cell: Cell, x: Tensor, start: Tensor, lengths: Tensor, reverse: bo
     return torch.stack(before, dim=1), cell.emit(torch.stack(after, dim=1))
 
 
-__all__ = ["Batch", "Trace", "as_batch", "run", "split_state", "unroll"]
+__all__ = ["Batch", "Trace", "as_batch", "run", "split_state", "turn", "unroll"]

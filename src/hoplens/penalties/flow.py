@@ -133,8 +133,8 @@ class FlowPenalty(Penalty):
         ----------
         net : model
             Anything recurrent that `read` takes, files and arrays excepted; dropout between its layers is
-            off, as in evaluation. With ``slopes="free"`` also any module or function from (B, L, I) to
-            (B, L, O) or (B, O) whose samples do not depend on each other.
+            off, as in evaluation. With ``slopes="free"`` also any module (run in evaluation mode) or
+            function from (B, L, I) to (B, L, O) or (B, O) whose samples do not depend on each other.
         inputs : Tensor, shape (B, L, I)
         lengths : Tensor of int64, shape (B,), optional
             Valid steps; default all.

@@ -21,7 +21,7 @@ from hoplens.models.readers.models import ModelParts, is_recurrent, parts_of
 from hoplens.models.readers.modules import leaky, leaky_blocks, unreadable
 from hoplens.models.readers.opening import open_parts
 from hoplens.models.recurrent_model import ModelInfo, last_steps
-from hoplens.models.rollout import Batch, as_batch, split_state
+from hoplens.models.rollout import Batch, as_batch, split_state, turn
 from hoplens.models.stack import Stack, one_direction
 
 PLACES = ("raw", "origin", "flow", "steps", "mean")
@@ -154,7 +154,9 @@ def read(
         return stack
     if check_choice("direction", direction, DIRECTIONS) != "both":
         stack = one_direction(stack, direction)
-    return _named(_linearise(stack, at, inputs, lengths, parts.info.runs_last), parts.info)
+    reverse = direction == "backward"
+    net = _linearise(stack, at, inputs, lengths, window=parts.info.runs_last, reverse=reverse)
+    return _named(net, parts.info)
 
 
 def _named(net: Pathways, info: ModelInfo) -> Pathways:
@@ -221,9 +223,15 @@ def _function_cell(function: Callable[[Tensor, Tensor], Tensor], at: Any) -> Fun
 
 
 def _linearise(
-    stack: Stack, at: Any, inputs: Any, lengths: Tensor | None, window: int | None = None
+    stack: Stack,
+    at: Any,
+    inputs: Any,
+    lengths: Tensor | None,
+    *,
+    window: int | None = None,
+    reverse: bool = False,
 ) -> Pathways:
-    """Return the graph at a place; of a model that runs only the last steps, along these."""
+    """Return the graph at a place; along the last steps of a model that runs only these, in its own time."""
     if at is None:
         raw = stack.raw() if inputs is None else None
         if raw is not None:
@@ -255,6 +263,8 @@ def _linearise(
         last, ends = last_steps(batch.inputs, window, batch.lengths)
         assert ends is not None
         batch = Batch(last, ends)
+    if reverse:  # a backward layer begins at the last valid step
+        batch = Batch(turn(batch.inputs, batch.lengths), batch.lengths)
     if at == "mean":
         n = int(batch.lengths.sum())
         where = f"the mean of {n} steps of given inputs"
