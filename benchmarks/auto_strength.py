@@ -1,8 +1,8 @@
 """How good and how dear ``strengths="auto"`` is, on the sets of the real study and the tasks of the paper's.
 
-For each: test error of the recommended recipe at the strength that "auto" chooses, over that at the best of
-all strengths trained in full (chosen on the test data itself, so that no rule can beat it), and the time of one
-network with "auto" over that of one at a given strength. ``--quick`` does three of each.
+For each: test error of the recommended recipe at the strength that "auto" chooses, over that at the best
+of all strengths trained in full (picked on the test data itself, so that no rule can beat it); and the time
+of one network with "auto" over that of one at a given strength. ``--quick`` does three of each.
 """
 
 from __future__ import annotations
