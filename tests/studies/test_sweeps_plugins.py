@@ -289,7 +289,7 @@ def test_the_example_may_be_named_in_a_study(tmp_path):
         (
             'recipe = "hubs"',
             'recipe = "hub"',
-            "methods[1]: unknown recipe 'hub'; known: dropout, flow, hubs, l1",
+            "methods[1]: unknown recipe 'hub'; known: dropout, flow, hops, hubs, l1",
         ),
         (
             'recipe = "hubs"',

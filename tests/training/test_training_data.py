@@ -360,7 +360,7 @@ def test_gradual_pruning_reaches_its_amount_in_all_gates_together(cell):
 @each_mixing
 def test_weights_outside_a_mask_stay_zero_in_every_gate(cell):
     mask = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) < 0.3
-    recipes = [hl.recipes.none(), hl.recipes.recommended()]
+    recipes = [hl.recipes.none(), hl.recipes.hops()]
     result = hl.train(make_data(), recipes, cell=cell, hidden=8, steps=30, mask=mask)
     for n in range(2):
         core = result.model(n).core

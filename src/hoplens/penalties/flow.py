@@ -278,7 +278,7 @@ class FlowPenalty(Penalty):
         self,
         ensemble: Ensemble,
         inputs: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | None,
         every_step: bool,
         factors: Tensor,
         states: Callable[[Tensor, int], Sequence[Tensor]],
@@ -289,7 +289,8 @@ class FlowPenalty(Penalty):
         ----------
         ensemble : Ensemble
         inputs : Tensor, shape (L, E, I, B)
-        lengths : Tensor of int64, shape (E, B)
+        lengths : Tensor of int64, shape (E, B), or None
+            None: all steps are valid.
         every_step : bool
             Whether every step is read out, where the penalty does not say.
         factors : Tensor, shape (E,)
@@ -300,11 +301,16 @@ class FlowPenalty(Penalty):
         draw = self._draw(inputs.shape[3], ensemble.n_outputs)
         columns = draw.rows.to(inputs.device)
         every = every_step if self.every_step is None else self.every_step
-        reads = self._reads(lengths[:, columns], every)
-        steps = int(reads.max()) + 1
+        reads = None  # all at the last step: nothing has to be looked at on the device
+        if lengths is not None or every:
+            ends = (
+                torch.full((1, len(columns)), len(inputs)) if lengths is None else lengths.cpu()[:, draw.rows]
+            )
+            reads = self._reads(ends, every)
+        steps = len(inputs) if reads is None else int(reads.max()) + 1
         x = inputs[:steps].index_select(3, columns)
         slopes, routes = slopes_along(ensemble, states(columns, steps), x)
-        slopes = by_lag(slopes, reads)
+        slopes = slopes.flip(0) if reads is None else by_lag(slopes, reads)
         hops = torch.arange(len(slopes), device=inputs.device) + 2
         weights = self.damping ** hops.to(inputs) * (draw.scale / len(columns))
         chosen = None if draw.outputs is None else draw.outputs.to(inputs.device)

@@ -87,12 +87,12 @@ def _columns(values: Tensor) -> Tensor:
 
 
 def by_lag(slopes: Tensor, reads: Tensor) -> Tensor:
-    """Return slopes (L, E, ..., b) in lags from the read-out steps (E, b); 0 before a sequence begins."""
+    """Return slopes (L, E, ..., b) in lags from the read-outs (E or 1, b); 0 before a sequence begins."""
     steps = int(reads.max()) + 1
     if int(reads.min()) + 1 == steps:
         return slopes[:steps].flip(0)
     source = reads - torch.arange(steps, device=reads.device)[:, None, None]  # (L, E, b)
-    source = source.view(*source.shape[:2], *[1] * (slopes.dim() - 3), source.shape[2])
+    source = source.to(slopes.device).view(*source.shape[:2], *[1] * (slopes.dim() - 3), source.shape[2])
     picked = slopes.gather(0, source.clamp_min(0).expand(steps, *slopes.shape[1:]))
     return picked * (source >= 0)
 

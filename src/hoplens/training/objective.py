@@ -272,20 +272,22 @@ class Objective:
         inputs: Tensor,
         lengths: Tensor | None,
     ) -> None:
-        part, ends = self.ensemble.select(rows), _all_of(lengths, inputs)[rows]
         if penalty.slopes_are == "held" and not self.eager:
+            ends = None if lengths is None else lengths[rows]
             self._add_held(penalty, rows, factors, inputs, ends)
             return
+        part = self.ensemble.select(rows)
         leaves = part.weight.detach().requires_grad_(), part.readout.detach().requires_grad_()
         moved = replace(part, weight=leaves[0], readout=leaves[1])
         with torch.enable_grad():
+            ends = _all_of(lengths, inputs)[rows]
             value = penalty.along(moved, inputs[:, rows], ends, self.every_step)
             slopes = torch.autograd.grad((factors * value).sum(), leaves)
         self.recurrence.grad_weight[rows].add_(slopes[0])
         self.grad_readout[rows].add_(slopes[1])
 
     def _add_held(
-        self, penalty: FlowPenalty, rows: slice, factors: Tensor, inputs: Tensor, ends: Tensor
+        self, penalty: FlowPenalty, rows: slice, factors: Tensor, inputs: Tensor, ends: Tensor | None
     ) -> None:
         part = self.ensemble.select(rows)
         flow = penalty.gradients_along(
