@@ -19,28 +19,31 @@ from hoplens.reports import report
 from hoplens.studies.comparison import StudyResults, package_study, run_study
 from hoplens.studies.comparison.markdown import mean, to_markdown, unit, with_interval
 from hoplens.studies.measures import kept_columns
-from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED
+from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, SPARSE
 
 # heading, purpose of the strength, measure, digits
 OF_TASKS = (
     ("acc.", BEST, "accuracy", 3),
-    ("hops", BEST, "active_hops", 2),
-    ("align", BEST, "alignment", 3),
+    ("hops", BEST, "flow_hops", 2),
+    ("align", BEST, "flow_alignment", 3),
     ("at 70", BEST, "kept_70", 2),
     ("at 90", BEST, "kept_90", 2),
 )
 OF_SETS = (
     ("at 90", PRUNED, "test_error_90", 4),
     ("int8", BEST, "test_error_int8", 4),
-    ("hops", BEST, "active_hops", 1),
-    ("lean", LEAN, "active_hops", 1),
+    ("hops", BEST, "flow_hops", 1),
+    ("lean", LEAN, "flow_hops", 1),
 )
 NOTES = {
-    OF_TASKS: "at 70, at 90: share of performance kept with 70 or 90 % of the recurrent weights removed",
+    OF_TASKS: (
+        "hops, align: active hops of what flows, and its alignment with the task's; at 70, at 90: share of "
+        "performance kept with 70 or 90 % of the recurrent weights removed"
+    ),
     OF_SETS: (
         "at 90: error with 90 % of the recurrent weights removed, at the strength chosen for that; int8: "
-        "weights rounded to 8 bits; hops: active hops; lean: those of the leanest network as good as L1 on "
-        "validation"
+        "weights rounded to 8 bits; hops: active hops of the flow; lean: those of the leanest network as "
+        "good as L1 on validation"
     ),
 }
 
@@ -93,7 +96,8 @@ def _comparison(results: StudyResults, task: str, shown: tuple[tuple[str, str, s
         cells = [mean(by_pick.get(pick, best), method, measure, digits) for _, pick, measure, digits in shown]
         error = with_interval(best, method, "test_error")
         style = "bold" if method == OURS else ""
-        table.add_row(method, f"{strength:g}" if strength else "", error, *cells, style=style)
+        name = method.replace(SPARSE, " and sparse")  # as wide as the longest of the others
+        table.add_row(name, f"{strength:g}" if strength else "", error, *cells, style=style)
     return table
 
 
