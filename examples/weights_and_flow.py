@@ -28,7 +28,7 @@ def main(folder: str = ".", *, steps: int = 600, hidden: int = 48) -> str:
     for ax, (title, maps) in zip(axes, shown.items(), strict=True):
         plot_hops(maps.sel(lag=list(range(min(30, data.length)))), ax=ax)
         ax.set_title(title, loc="left")
-    return str(save_figure(figure, f"{folder}/weights-and-flow.svg"))
+    return str(save_figure(figure, f"{folder}/weights-and-flow.png"))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from hoplens.plots.style import (
     plain,
     quiet,
 )
-from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, REFERENCE
+from hoplens.studies.statistics.purposes import BEST, LEAN, OURS, PRUNED, REFERENCE, SPARSE
 
-SHOWN = ("none", "L1", "dropout", "paper", OURS)
+SHOWN = ("none", "L1", "dropout", "paper", OURS, SPARSE)
 ROW = 0.5  # inches a set
 # pick, measure, axis label, whether it is a multiple of the reference's test error
 PANELS = (
